@@ -9,11 +9,12 @@ target_link_libraries(tilewise_tests_pch PRIVATE tilewise_internals GTest::gtest
 target_include_directories(tilewise_tests_pch PRIVATE "${PROJECT_SOURCE_DIR}")
 target_precompile_headers(tilewise_tests_pch PRIVATE <gtest/gtest.h> <rapidcheck/gtest.h>)
 
-# tilewise_add_test(<name> SOURCES <file>... [LIBRARIES <target>...])
+# tilewise_add_test(<name> SOURCES <file>... [LIBRARIES <target>...] [LAWS])
 #
 # The cases appear in ctest as <name>.<Suite>.<Case>. A test may include src/ ("variant/graph.h") and tests/ ("tests/...").
+# LAWS: it holds properties of random inputs (RapidCheck); tools/laws_long runs those on many more cases.
 function(tilewise_add_test name)
-  cmake_parse_arguments(PARSE_ARGV 1 TEST "" "" "SOURCES;LIBRARIES")
+  cmake_parse_arguments(PARSE_ARGV 1 TEST "LAWS" "" "SOURCES;LIBRARIES")
   if(TEST_UNPARSED_ARGUMENTS OR NOT TEST_SOURCES)
     message(FATAL_ERROR "tilewise_add_test(${name}): needs SOURCES; takes no '${TEST_UNPARSED_ARGUMENTS}'")
   endif()
@@ -22,6 +23,11 @@ function(tilewise_add_test name)
   target_link_libraries(${target} PRIVATE tilewise_internals GTest::gtest_main rapidcheck_gtest ${TEST_LIBRARIES})
   target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}")
   target_precompile_headers(${target} REUSE_FROM tilewise_tests_pch)
+  set(properties)
+  if(TEST_LAWS)
+    set(properties PROPERTIES LABELS laws)
+  endif()
   # Cases are listed when ctest runs, not when the binary is linked, so a build never runs what it builds.
-  gtest_discover_tests(${target} TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60)
+  gtest_discover_tests(${target} TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+                       ${properties})
 endfunction()
