@@ -1,0 +1,27 @@
+# Finds the kept libraries. docs/decisions/0001 says why each is here; tools/packages.txt names the packages.
+
+set(THREADS_PREFER_PTHREAD_FLAG ON)
+find_package(Threads REQUIRED)
+find_package(fmt REQUIRED)
+find_package(hwy REQUIRED)
+
+# xxHash, header only: Debian's package ships no CMake configuration.
+find_path(XXHASH_INCLUDE_DIR xxhash.h REQUIRED)
+add_library(tilewise_xxhash INTERFACE)
+target_include_directories(tilewise_xxhash SYSTEM INTERFACE "${XXHASH_INCLUDE_DIR}")
+target_compile_definitions(tilewise_xxhash INTERFACE XXH_INLINE_ALL)
+
+if(TILEWISE_CLI)
+  find_package(CLI11 REQUIRED)
+  find_package(nlohmann_json REQUIRED)
+  find_package(PNG REQUIRED)
+endif()
+
+if(TILEWISE_TESTS)
+  find_package(GTest REQUIRED)
+  find_package(rapidcheck CONFIG REQUIRED)
+endif()
+
+if(TILEWISE_BENCH)
+  find_package(benchmark REQUIRED)
+endif()

@@ -1,0 +1,33 @@
+# Tests: one GoogleTest binary a folder, each of its cases a test of its own in ctest.
+
+include(GoogleTest)
+
+# What nearly every test includes, compiled once: GoogleTest and RapidCheck cost more than most tests' own text.
+# An executable, not an object library, because the flags must be those of the tests (-fPIE, not -fPIC).
+add_executable(tilewise_tests_pch EXCLUDE_FROM_ALL "${PROJECT_SOURCE_DIR}/cmake/tests_pch.cc")
+target_link_libraries(tilewise_tests_pch PRIVATE tilewise_internals GTest::gtest_main rapidcheck_gtest)
+target_include_directories(tilewise_tests_pch PRIVATE "${PROJECT_SOURCE_DIR}")
+target_precompile_headers(tilewise_tests_pch PRIVATE <gtest/gtest.h> <rapidcheck/gtest.h>)
+
+# tilewise_add_test(<name> SOURCES <file>... [LIBRARIES <target>...] [LAWS])
+#
+# The cases appear in ctest as <name>.<Suite>.<Case>. A test may include src/ ("variant/graph.h") and tests/ ("tests/...").
+# LAWS: it holds properties of random inputs (RapidCheck); tools/laws_long runs those on many more cases.
+function(tilewise_add_test name)
+  cmake_parse_arguments(PARSE_ARGV 1 TEST "LAWS" "" "SOURCES;LIBRARIES")
+  if(TEST_UNPARSED_ARGUMENTS OR NOT TEST_SOURCES)
+    message(FATAL_ERROR "tilewise_add_test(${name}): needs SOURCES; takes no '${TEST_UNPARSED_ARGUMENTS}'")
+  endif()
+  set(target tilewise_${name}_test)
+  add_executable(${target} ${TEST_SOURCES})
+  target_link_libraries(${target} PRIVATE tilewise_internals GTest::gtest_main rapidcheck_gtest ${TEST_LIBRARIES})
+  target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}")
+  target_precompile_headers(${target} REUSE_FROM tilewise_tests_pch)
+  set(properties)
+  if(TEST_LAWS)
+    set(properties PROPERTIES LABELS laws)
+  endif()
+  # Cases are listed when ctest runs, not when the binary is linked, so a build never runs what it builds.
+  gtest_discover_tests(${target} TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+                       ${properties})
+endfunction()

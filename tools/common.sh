@@ -1,0 +1,83 @@
+# Shared by the scripts of tools/; sourced, with `set -euo pipefail` on and the repository's root as current folder.
+
+say() { printf '== %s\n' "$*" >&2; }
+
+# Lists of tools/: one name a line, then a comment.
+read_list() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' -e 's/[[:space:]]*$//' "$1"; }
+
+# Installs what tools/packages.txt names and the machine lacks. Touches neither apt nor the network when nothing is missing.
+install_missing_packages() {
+  local package missing=() as_root=()
+  if ! command -v dpkg-query > /dev/null; then
+    say "No dpkg here: taking the tools and libraries of tools/packages.txt as installed by other means."
+    return
+  fi
+  while read -r package; do
+    [[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2> /dev/null || true)" == installed ]] || missing+=("$package")
+  done < <(read_list tools/packages.txt)
+  ((${#missing[@]})) || return 0
+
+  if ((EUID != 0)); then
+    if ! command -v sudo > /dev/null; then
+      say "Missing packages: ${missing[*]}"
+      say "Installing them takes root, and this user has no sudo. Run this as root:"
+      say "  apt-get update && apt-get install ${missing[*]}"
+      exit 1
+    fi
+    as_root=(sudo)
+  fi
+  say "Installing ${missing[*]}"
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+}
+
+# Prints the path of the machine's libnvrtc, or nothing.
+find_nvrtc() {
+  local candidate
+  for candidate in /usr/local/cuda/lib64/libnvrtc.so /usr/local/cuda-*/lib64/libnvrtc.so /usr/lib/*/libnvrtc.so{,.[0-9]*} \
+    build/python/lib/python3*/site-packages/nvidia/*/lib/libnvrtc.so.[0-9]*; do
+    if [[ -e "$candidate" ]]; then
+      realpath "$candidate"
+      return
+    fi
+  done
+}
+
+# Sets TILEWISE_NVRTC to a libnvrtc for the tests, from a virtual environment under build/ where the machine has none.
+provide_nvrtc() {
+  [[ -z "${TILEWISE_NVRTC:-}" ]] || return 0
+  TILEWISE_NVRTC="$(find_nvrtc)"
+  if [[ -z "$TILEWISE_NVRTC" ]]; then
+    say "No NVRTC on this machine; installing it under build/python"
+    if python3 -m venv build/python && build/python/bin/pip install --quiet --disable-pip-version-check \
+      --requirement tools/python_packages.txt; then
+      TILEWISE_NVRTC="$(find_nvrtc)"
+    else
+      say "NVRTC could not be installed; tests that compile CUDA text will be skipped, or fail where CI=true."
+    fi
+  fi
+  [[ -z "$TILEWISE_NVRTC" ]] || export TILEWISE_NVRTC
+}
+
+# configure <preset> [cmake argument...]: quiet unless it fails.
+configure() {
+  local preset="$1" log
+  shift
+  mkdir -p "build/$preset"
+  log="build/$preset/configure.log"
+  cmake --preset "$preset" "$@" > "$log" 2>&1 || { cat "$log" >&2; exit 1; }
+}
+
+# jobs: how many things to do at once.
+jobs_at_once() { echo "${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}"; }
+
+# run_tests <preset> [ctest argument...]: runs the preset's tests; the last line printed is
+# "N passed, N failed" or "N passed, N failed, N skipped". Returns 1 when a test failed or none ran.
+run_tests() {
+  local preset="$1" report="$PWD/build/$1/tests.xml" status=0
+  shift
+  rm -f "$report"
+  ctest --preset "$preset" --parallel "$(jobs_at_once)" --output-junit "$report" "$@" || status=1
+  python3 tools/count_tests "$report" || status=1
+  return "$status"
+}
