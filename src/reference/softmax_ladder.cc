@@ -106,6 +106,7 @@ std::vector<LadderResult> run_ladder(const LadderProblem& problem, const LadderO
   const SlowProblem slow = reference::to_slow_memory(problem);
   const std::vector<double> expected = truth(slow);
   std::vector<LadderResult> results;
+  results.reserve(kSteps.size());
   for (const LadderStepInfo& info : kSteps) results.push_back(run_and_compare(info.step, slow, expected, options));
   return results;
 }
