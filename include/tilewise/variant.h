@@ -2,7 +2,8 @@
 //
 //   Table bias("bias", DType::float32, 2);
 //   Variant mine = keep([](const At& at) { return at.query >= at.key && at.query - at.key < 1024; })
-//                & score([&](Expr s, const At& at) { return 30.0f * tanh(s / 30.0f) + bias(at.head, at.query - at.key); });
+//                & score([&](Expr s, const At& at) { return 30.0f * tanh(s / 30.0f) + bias(at.head, at.query - at.key);
+//                });
 //
 // The functions run once, when they are recorded, on symbolic arguments. Everything else in Tilewise reads the graph.
 #pragma once
@@ -39,8 +40,8 @@ const char* to_string(Type type);
 class Expr {
  public:
   template <class T>
-    requires std::integral<T> || std::floating_point<T>
-  Expr(T value) : Expr(from_number(value)) {}  // NOLINT(google-explicit-constructor): literals read as numbers
+  requires std::integral<T> || std::floating_point<T> Expr(T value)
+      : Expr(from_number(value)) {}  // NOLINT(google-explicit-constructor): literals read as numbers
 
   /// A symbolic value has no truth value yet: write `&&`, `||`, `!` and `select(...)` instead of `if`, `?:`.
   explicit operator bool() const = delete;
@@ -181,9 +182,9 @@ class Table {
   const std::string& name() const;
   DType dtype() const;
   int rank() const;
-  Type type() const;                             ///< What a read gives.
+  Type type() const;                               ///< What a read gives.
   std::optional<ConstTensor> frozen_data() const;  ///< Contiguous; empty for a table to be bound.
-  double low() const;                            ///< Declared range, or the frozen data's, or the dtype's.
+  double low() const;                              ///< Declared range, or the frozen data's, or the dtype's.
   double high() const;
   bool has_declared_range() const;
 

@@ -14,7 +14,8 @@ std::string indices_text(std::span<const std::int64_t> index) { return fmt::form
 
 /// The entry of `given` that binds `handle`; throws unless there is exactly one.
 template <class Handle, class Binding>
-const Binding& only_binding(const char* what, const Handle& handle, const std::vector<Binding>& given, Handle Binding::*member) {
+const Binding& only_binding(const char* what, const Handle& handle, const std::vector<Binding>& given,
+                            Handle Binding::*member) {
   const auto binds = [&](const Binding& binding) { return binding.*member == handle; };
   const auto count = std::count_if(given.begin(), given.end(), binds);
   if (count == 0) fail_argument("{} '{}' is not bound; expected one binding in this call", what, handle.name());
@@ -23,11 +24,13 @@ const Binding& only_binding(const char* what, const Handle& handle, const std::v
 }
 
 template <class Handle, class Binding>
-void expect_known(const char* what, const std::vector<Handle>& known, const std::vector<Binding>& given, Handle Binding::*member) {
+void expect_known(const char* what, const std::vector<Handle>& known, const std::vector<Binding>& given,
+                  Handle Binding::*member) {
   for (const Binding& binding : given) {
     if (std::find(known.begin(), known.end(), binding.*member) == known.end()) {
-      fail_argument("{} '{}' is bound, but the variant does not read it; expected only its own (handles are compared, not names)",
-                    what, (binding.*member).name());
+      fail_argument(
+          "{} '{}' is bound, but the variant does not read it; expected only its own (handles are compared, not names)",
+          what, (binding.*member).name());
     }
   }
 }
@@ -47,7 +50,8 @@ BoundTable bind_table(const Table& table, const std::vector<TableBinding>& given
 double bind_parameter(const Parameter& parameter, const std::vector<ParameterBinding>& given) {
   const double value = only_binding("parameter", parameter, given, &ParameterBinding::parameter).value;
   if (!(parameter.low() <= value && value <= parameter.high())) {
-    fail_argument("parameter '{}' is {}, expected {} to {}", parameter.name(), value, parameter.low(), parameter.high());
+    fail_argument("parameter '{}' is {}, expected {} to {}", parameter.name(), value, parameter.low(),
+                  parameter.high());
   }
   if (parameter.type() == Type::int32 && value != std::floor(value)) {
     fail_argument("parameter '{}' is {}, expected an int", parameter.name(), value);
@@ -67,12 +71,17 @@ const std::byte* BoundTable::address(std::span<const std::int64_t> index) const 
   return data + offset * size_of(dtype);
 }
 
-double BoundTable::at(std::span<const std::int64_t> index) const { return load_number(address(index), dtype); }
+double BoundTable::at(std::span<const std::int64_t> index) const {
+  const std::byte* element = address(index);
+  return is_floating(dtype) ? load_real(element, dtype) : static_cast<double>(load_int(element, dtype));
+}
 
 BoundTable view_of(const Table& table, const ConstTensor& data) {
-  if (data.rank != table.rank()) fail_argument("table '{}': the data has rank {}, expected {}", table.name(), data.rank, table.rank());
+  if (data.rank != table.rank())
+    fail_argument("table '{}': the data has rank {}, expected {}", table.name(), data.rank, table.rank());
   if (data.dtype != table.dtype()) {
-    fail_argument("table '{}': the data is {}, expected {}", table.name(), to_string(data.dtype), to_string(table.dtype()));
+    fail_argument("table '{}': the data is {}, expected {}", table.name(), to_string(data.dtype),
+                  to_string(table.dtype()));
   }
   BoundTable view{static_cast<const std::byte*>(data.data), data.dtype, data.rank, data.extents, data.strides};
   for (int axis = 0; axis < data.rank; ++axis) {
@@ -81,7 +90,8 @@ BoundTable view_of(const Table& table, const ConstTensor& data) {
       fail_argument("table '{}': axis {} has extent {}, expected 0 to 2147483647", table.name(), axis, extent);
     }
   }
-  if (data.data == nullptr && !view.is_empty()) fail_argument("table '{}': the data is null, expected {} elements", table.name(), data.elements());
+  if (data.data == nullptr && !view.is_empty())
+    fail_argument("table '{}': the data is null, expected {} elements", table.name(), data.elements());
   return view;
 }
 
@@ -111,7 +121,8 @@ void expect_values_in_range(const Table::Info& info, const BoundTable& table) {
   for_each_index(table, [&](std::span<const std::int64_t> index) {
     const double value = table.at(index);
     if (!(info.low <= value && value <= info.high)) {
-      fail_argument("table '{}': the value at {} is {}, expected {} to {}", info.name, indices_text(index), value, info.low, info.high);
+      fail_argument("table '{}': the value at {} is {}, expected {} to {}", info.name, indices_text(index), value,
+                    info.low, info.high);
     }
   });
 }
@@ -121,7 +132,8 @@ Bound bind(const Graph& graph, const Bindings& bindings) {
   expect_known("parameter", graph.parameters(), bindings.parameters, &ParameterBinding::parameter);
   Bound bound;
   for (const Table& table : graph.tables()) bound.tables.push_back(bind_table(table, bindings.tables));
-  for (const Parameter& parameter : graph.parameters()) bound.parameters.push_back(bind_parameter(parameter, bindings.parameters));
+  for (const Parameter& parameter : graph.parameters())
+    bound.parameters.push_back(bind_parameter(parameter, bindings.parameters));
   bound.literals = graph.literals();
   return bound;
 }

@@ -24,7 +24,8 @@ void expect(const Graph& graph, const Info& info, NodeId operand, std::size_t pl
                      : expected == Type::boolean ? "; write x != 0 to make a bool of a number"
                      : given == Type::real       ? "; write to_int(x) to round toward zero"
                                                  : "";
-  fail_argument("{}: operand {} is {}, expected {}{}", described(info), place + 1, to_string(given), to_string(expected), hint);
+  fail_argument("{}: operand {} is {}, expected {}{}", described(info), place + 1, to_string(given),
+                to_string(expected), hint);
 }
 
 NodeId promoted(Graph& graph, NodeId node) {
@@ -35,10 +36,13 @@ NodeId promoted(Graph& graph, NodeId node) {
 
 /// Promotes numbers among `operands` to a common type: int if all are, else real.
 void to_common_type(Graph& graph, const Info& info, std::span<NodeId> operands) {
-  const bool any_bool = std::any_of(operands.begin(), operands.end(), [&](NodeId n) { return graph[n].type == Type::boolean; });
-  const bool any_real = std::any_of(operands.begin(), operands.end(), [&](NodeId n) { return graph[n].type == Type::real; });
+  const bool any_bool =
+      std::any_of(operands.begin(), operands.end(), [&](NodeId n) { return graph[n].type == Type::boolean; });
+  const bool any_real =
+      std::any_of(operands.begin(), operands.end(), [&](NodeId n) { return graph[n].type == Type::real; });
   if (any_bool) {
-    for (std::size_t i = 0; i < operands.size(); ++i) expect(graph, info, operands[i], i, any_real ? Type::real : Type::int32);
+    for (std::size_t i = 0; i < operands.size(); ++i)
+      expect(graph, info, operands[i], i, any_real ? Type::real : Type::int32);
   }
   if (!any_real) return;
   for (NodeId& operand : operands) operand = promoted(graph, operand);
@@ -74,7 +78,8 @@ Type apply_rule(Graph& graph, const Info& info, std::span<NodeId> operands) {
 /// Divisors, moduli, shift amounts and exponents shape the code: a literal there is baked in.
 void bake_shaping_operand(Graph& graph, std::int32_t number, std::span<NodeId> operands) {
   const bool divides = number == number_of<FloorDivision> || number == number_of<Modulo>;
-  const bool shapes = divides || number == number_of<ShiftUp> || number == number_of<ShiftDown> || number == number_of<Power>;
+  const bool shapes =
+      divides || number == number_of<ShiftUp> || number == number_of<ShiftDown> || number == number_of<Power>;
   if (!shapes) return;
   NodeId& operand = operands[1];
   if (graph[operand].kind == Kind::literal) operand = graph.add_constant(graph[operand].type, graph[operand].value);

@@ -83,7 +83,8 @@ NodeId fold_binary(Graph& graph, const Node& node) {
 
 NodeId fold_unary(const Graph& graph, const Node& node) {
   const Node& operand = graph[node.operands[0]];
-  const bool inverse_of_itself = node.index == number_of<Negation> || node.index == number_of<Inversion> || node.index == number_of<BitNot>;
+  const bool inverse_of_itself =
+      node.index == number_of<Negation> || node.index == number_of<Inversion> || node.index == number_of<BitNot>;
   if (inverse_of_itself && operand.kind == Kind::operation && operand.index == node.index) return operand.operands[0];
   return kNoNode;
 }

@@ -6,9 +6,9 @@
 namespace tilewise::variant {
 
 const char* to_string(Coordinate coordinate) {
-  static constexpr const char* kNames[kCoordinates] = {"query",     "key",     "query_index", "key_index",
+  static constexpr const char* kNames[kCoordinates] = {"query",       "key",       "query_index", "key_index",
                                                        "query_token", "key_token", "queries",     "keys",
-                                                       "batch",     "head",    "kv_head"};
+                                                       "batch",       "head",      "kv_head"};
   return kNames[static_cast<std::size_t>(coordinate)];
 }
 
@@ -29,7 +29,9 @@ NodeId Graph::add(const Node& node) {
   return entry->second;
 }
 
-NodeId Graph::add_constant(Type type, double value) { return add({.kind = Kind::constant, .type = type, .value = value}); }
+NodeId Graph::add_constant(Type type, double value) {
+  return add({.kind = Kind::constant, .type = type, .value = value});
+}
 
 NodeId Graph::add_literal(Type type, double value) {
   return add({.kind = Kind::literal, .type = type, .index = literal_count_++, .value = value});

@@ -37,7 +37,17 @@ enum class Kind : std::uint8_t {
 
 /// The fields of At, in its order.
 enum class Coordinate : std::uint8_t {
-  query, key, query_index, key_index, query_token, key_token, queries, keys, batch, head, kv_head
+  query,
+  key,
+  query_index,
+  key_index,
+  query_token,
+  key_token,
+  queries,
+  keys,
+  batch,
+  head,
+  kv_head
 };
 inline constexpr int kCoordinates = 11;
 
@@ -48,10 +58,10 @@ struct Node {
   Kind kind = Kind::constant;
   Type type = Type::int32;
   std::uint8_t operand_count = 0;
-  bool clamped = false;               // a read that clamps its indices
-  std::int32_t index = 0;             // see Kind
+  bool clamped = false;    // a read that clamps its indices
+  std::int32_t index = 0;  // see Kind
   std::array<NodeId, kMaxOperands> operands{};
-  double value = 0;                   // constants and literals; 0 or 1 for a bool
+  double value = 0;  // constants and literals; 0 or 1 for a bool
 
   std::span<const NodeId> inputs() const { return {operands.data(), operand_count}; }
   bool is_constant() const { return kind == Kind::constant; }
@@ -135,9 +145,9 @@ struct Table::Info {
   std::string name;
   DType dtype;
   int rank;
-  double low, high;             // declared, or found in frozen data, or the dtype's
-  bool may_hold_nan = true;     // false where a declared range or frozen data rules it out
-  bool declared_range = false;  // low and high were given by values_in
+  double low, high;                                        // declared, or found in frozen data, or the dtype's
+  bool may_hold_nan = true;                                // false where a declared range or frozen data rules it out
+  bool declared_range = false;                             // low and high were given by values_in
   std::shared_ptr<const std::vector<std::byte>> frozen{};  // contiguous, row-major; null for a table to be bound
   std::array<std::int64_t, kMaxRank> extents{};            // of the frozen data
 };

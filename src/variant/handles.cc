@@ -17,12 +17,15 @@ namespace {
 
 void expect_name(std::string_view what, const std::string& name) {
   const auto is_word = [](unsigned char c) { return std::isalnum(c) != 0 || c == '_'; };
-  const bool good = !name.empty() && std::isdigit(static_cast<unsigned char>(name[0])) == 0 && std::all_of(name.begin(), name.end(), is_word);
-  if (!good) fail_argument("{}: the name is '{}', expected letters, digits and _, not starting with a digit", what, name);
+  const bool good = !name.empty() && std::isdigit(static_cast<unsigned char>(name[0])) == 0 &&
+                    std::all_of(name.begin(), name.end(), is_word);
+  if (!good)
+    fail_argument("{}: the name is '{}', expected letters, digits and _, not starting with a digit", what, name);
 }
 
 void expect_range(std::string_view what, const std::string& name, double low, double high) {
-  if (!(low <= high)) fail_argument("{} '{}': the range is [{}, {}], expected low <= high, neither NaN", what, name, low, high);
+  if (!(low <= high))
+    fail_argument("{} '{}': the range is [{}, {}], expected low <= high, neither NaN", what, name, low, high);
 }
 
 /// Copies a strided view into contiguous rows.
@@ -47,7 +50,8 @@ Parameter::Parameter(std::string name, double low, double high) {
 Parameter Parameter::integer(std::string name, std::int32_t low, std::int32_t high) {
   expect_name("parameter", name);
   expect_range("parameter", name, low, high);
-  return Parameter(std::make_shared<Info>(Info{std::move(name), Type::int32, static_cast<double>(low), static_cast<double>(high)}));
+  return Parameter(
+      std::make_shared<Info>(Info{std::move(name), Type::int32, static_cast<double>(low), static_cast<double>(high)}));
 }
 
 const std::string& Parameter::name() const { return info_->name; }
@@ -59,15 +63,19 @@ Table::Table(std::string name, DType dtype, int rank) {
   expect_name("table", name);
   if (rank < 1 || rank > kMaxRank) fail_argument("table '{}': the rank is {}, expected 1 to {}", name, rank, kMaxRank);
   if (dtype == DType::int8) {
-    fail_argument("table '{}': the dtype is int8, expected float64, float32, float16, bfloat16, int64, int32, uint8 or bool", name);
+    fail_argument(
+        "table '{}': the dtype is int8, expected float64, float32, float16, bfloat16, int64, int32, uint8 or bool",
+        name);
   }
   const ValueRange range = range_of(dtype);
-  info_ = std::make_shared<Info>(Info{.name = std::move(name), .dtype = dtype, .rank = rank, .low = range.low, .high = range.high});
+  info_ = std::make_shared<Info>(
+      Info{.name = std::move(name), .dtype = dtype, .rank = rank, .low = range.low, .high = range.high});
 }
 
 Table Table::frozen(std::string name, ConstTensor data) {
   Table table(std::move(name), data.dtype, data.rank);
   const BoundTable view = view_of(table, data);
+  if (data.dtype == DType::int64) expect_values_in_range(table.info(), view);
   auto info = std::make_shared<Info>(*table.info_);
   info->frozen = contiguous_copy(view);
   info->extents = data.extents;

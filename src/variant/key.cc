@@ -32,7 +32,8 @@ void write(Writer& writer, const Graph& graph, const Node& node) {
   for (NodeId operand : node.inputs()) writer.word(operand);
   if (node.is_constant()) writer.word(std::bit_cast<std::uint64_t>(node.value));
   // A table's storage shapes the code that reads it; its name, extents and contents do not.
-  if (node.kind == Kind::read) writer.byte(static_cast<std::uint8_t>(graph.tables()[static_cast<std::size_t>(node.index)].dtype()));
+  if (node.kind == Kind::read)
+    writer.byte(static_cast<std::uint8_t>(graph.tables()[static_cast<std::size_t>(node.index)].dtype()));
 }
 
 }  // namespace

@@ -41,15 +41,17 @@ Recording::~Recording() { open_recording = outer_; }
 
 Recording& Recording::current() {
   if (open_recording == nullptr) {
-    fail_argument("an expression outside of a recording: expected to be inside the function given to keep(), score() or sink()");
+    fail_argument(
+        "an expression outside of a recording: expected to be inside the function given to keep(), score() or sink()");
   }
   return *open_recording;
 }
 
 NodeId Recording::node_of(Expr expression) const {
   if (expression.recording_ != serial_) {
-    fail_argument("an expression of another recording: expected one that this function made or was given; "
-                  "do not keep expressions beyond the function that recorded them");
+    fail_argument(
+        "an expression of another recording: expected one that this function made or was given; "
+        "do not keep expressions beyond the function that recorded them");
   }
   return expression.node_;
 }
@@ -81,7 +83,8 @@ Expr Expr::boolean(bool value) { return record_number(Type::boolean, value ? 1 :
 Expr Expr::int32(std::int32_t value) { return record_number(Type::int32, value); }
 Expr Expr::real(double value) { return record_number(Type::real, value); }
 void Expr::refuse_integer(const std::string& value) {
-  fail_argument("the integer {} does not fit int32; expected -2147483648 to 2147483647, or a real such as {}.0", value, value);
+  fail_argument("the integer {} does not fit int32; expected -2147483648 to 2147483647, or a real such as {}.0", value,
+                value);
 }
 Type Expr::type() const {
   Recording& recording = Recording::current();

@@ -9,26 +9,31 @@ namespace {
 
 template <class T, class Real>
 T get(const Value<Real>& value) {
-  if constexpr (std::is_same_v<T, bool>) return value.boolean;
-  else if constexpr (std::is_same_v<T, std::int32_t>) return value.int32;
-  else return value.real;
+  if constexpr (std::is_same_v<T, bool>)
+    return value.boolean;
+  else if constexpr (std::is_same_v<T, std::int32_t>)
+    return value.int32;
+  else
+    return value.real;
 }
 
 template <class Real, class T>
 Value<Real> put(T result) {
   Value<Real> value{};
-  if constexpr (std::is_same_v<T, bool>) value.boolean = result;
-  else if constexpr (std::is_same_v<T, std::int32_t>) value.int32 = result;
-  else value.real = result;
+  if constexpr (std::is_same_v<T, bool>)
+    value.boolean = result;
+  else if constexpr (std::is_same_v<T, std::int32_t>)
+    value.int32 = result;
+  else
+    value.real = result;
   return value;
 }
 
 /// Calls `O::scalar` on operands that are all of type T.
 template <class O, class T, class Real>
 Value<Real> call(const Value<Real>* operands) {
-  return [&]<std::size_t... I>(std::index_sequence<I...>) {
-    return put<Real>(O::scalar(get<T>(operands[I])...));
-  }(std::make_index_sequence<O::info.operands>{});
+  return [&]<std::size_t... I>(std::index_sequence<I...>) { return put<Real>(O::scalar(get<T>(operands[I])...)); }
+  (std::make_index_sequence<O::info.operands>{});
 }
 
 template <class O, class Real>
@@ -37,8 +42,10 @@ Value<Real> evaluate_one(Type operand_type, const Value<Real>* operands) {
   if constexpr (rule == Rule::logic) {
     return call<O, bool>(operands);
   } else if constexpr (rule == Rule::integer || rule == Rule::to_real) {
-    if constexpr (rule == Rule::to_real) return put<Real>(O::template scalar<Real>(operands[0].int32));
-    else return call<O, std::int32_t>(operands);
+    if constexpr (rule == Rule::to_real)
+      return put<Real>(O::template scalar<Real>(operands[0].int32));
+    else
+      return call<O, std::int32_t>(operands);
   } else if constexpr (rule == Rule::real || rule == Rule::to_int) {
     return call<O, Real>(operands);
   } else if constexpr (rule == Rule::select) {

@@ -38,7 +38,8 @@ namespace {
 /// Copies a part of a composition behind what is already in `whole`.
 void append(Variant::Data& whole, const Variant::Data& part) {
   std::vector<NodeId> renamed;
-  for (Stage stage : part.stages) whole.stages.push_back({stage.kind, whole.graph.import(part.graph, stage.root, renamed)});
+  for (Stage stage : part.stages)
+    whole.stages.push_back({stage.kind, whole.graph.import(part.graph, stage.root, renamed)});
   if (part.sink != kNoNode) whole.sink = whole.graph.import(part.graph, part.sink, renamed);
   whole.has_dropout |= part.has_dropout;
   whole.dropout_probability += part.dropout_probability;  // the other's is 0
@@ -91,7 +92,8 @@ Variant sink(const std::function<Expr(const At&)>& logit) {
 }
 
 Variant dropout(double probability) {
-  if (!(probability >= 0 && probability <= 1)) fail_argument("dropout(): the probability is {}, expected 0 to 1", probability);
+  if (!(probability >= 0 && probability <= 1))
+    fail_argument("dropout(): the probability is {}, expected 0 to 1", probability);
   return make_variant({}, {}, kNoNode, probability);
 }
 

@@ -16,8 +16,10 @@ struct Addition {
   static constexpr Info info{.name = "add", .symbol = "+", .precedence = 12, .rule = Rule::arithmetic, .operands = 2};
   template <class T>
   static T scalar(T a, T b) {
-    if constexpr (std::integral<T>) return wrapping([](auto x, auto y) { return x + y; }, a, b);
-    else return a + b;
+    if constexpr (std::integral<T>)
+      return wrapping([](auto x, auto y) { return x + y; }, a, b);
+    else
+      return a + b;
   }
   static Interval interval(Type type, Interval a, Interval b) {
     if (type == Type::int32) return int_bounds(a.low + b.low, a.high + b.high);
@@ -39,8 +41,10 @@ struct Negation {
   static constexpr Info info{.name = "neg", .symbol = "-", .precedence = 14, .rule = Rule::arithmetic, .operands = 1};
   template <class T>
   static T scalar(T a) {
-    if constexpr (std::integral<T>) return wrapping([](auto x, auto y) { return x - y; }, 0, a);
-    else return -a;
+    if constexpr (std::integral<T>)
+      return wrapping([](auto x, auto y) { return x - y; }, 0, a);
+    else
+      return -a;
   }
   static Interval interval(Type type, Interval a) {
     if (type == Type::int32) return int_bounds(-a.high, -a.low);
@@ -60,8 +64,10 @@ struct Subtraction {
   static constexpr Info info{.name = "sub", .symbol = "-", .precedence = 12, .rule = Rule::arithmetic, .operands = 2};
   template <class T>
   static T scalar(T a, T b) {
-    if constexpr (std::integral<T>) return wrapping([](auto x, auto y) { return x - y; }, a, b);
-    else return a - b;
+    if constexpr (std::integral<T>)
+      return wrapping([](auto x, auto y) { return x - y; }, a, b);
+    else
+      return a - b;
   }
   static Interval interval(Type type, Interval a, Interval b) {
     if (type == Type::int32) return int_bounds(a.low - b.high, a.high - b.low);
@@ -81,15 +87,18 @@ struct Multiplication {
   static constexpr Info info{.name = "mul", .symbol = "*", .precedence = 13, .rule = Rule::arithmetic, .operands = 2};
   template <class T>
   static T scalar(T a, T b) {
-    if constexpr (std::integral<T>) return wrapping([](auto x, auto y) { return x * y; }, a, b);
-    else return a * b;
+    if constexpr (std::integral<T>)
+      return wrapping([](auto x, auto y) { return x * y; }, a, b);
+    else
+      return a * b;
   }
   static Interval interval(Type type, Interval a, Interval b) {
     const double corners[] = {product(a.low, b.low), product(a.low, b.high), product(a.high, b.low),
                               product(a.high, b.high)};
     const auto [low, high] = std::minmax_element(std::begin(corners), std::end(corners));
     if (type == Type::int32) return int_bounds(*low, *high);
-    return real_bounds(*low, *high, a.may_be_nan || b.may_be_nan || zero_times_infinity(a, b) || zero_times_infinity(b, a));
+    return real_bounds(*low, *high,
+                       a.may_be_nan || b.may_be_nan || zero_times_infinity(a, b) || zero_times_infinity(b, a));
   }
   template <class T, class L, class V>
   static V lanes(L, V a, V b) {
@@ -216,9 +225,7 @@ struct Minimum {
   static constexpr std::string_view cuda =
       "__device__ inline int min(int a, int b) { return a < b ? a : b; }\n"
       "__device__ inline float min(float a, float b) { return a < b || a != a ? a : b; }\n";
-  static Gradients<2> adjoint(Expr, Expr d, Expr a, Expr b) {
-    return {select(a < b, d, 0.0), select(a < b, 0.0, d)};
-  }
+  static Gradients<2> adjoint(Expr, Expr d, Expr a, Expr b) { return {select(a < b, d, 0.0), select(a < b, 0.0, d)}; }
 };
 
 struct Maximum {
@@ -237,9 +244,7 @@ struct Maximum {
   static constexpr std::string_view cuda =
       "__device__ inline int max(int a, int b) { return a > b ? a : b; }\n"
       "__device__ inline float max(float a, float b) { return a > b || a != a ? a : b; }\n";
-  static Gradients<2> adjoint(Expr, Expr d, Expr a, Expr b) {
-    return {select(a > b, d, 0.0), select(a > b, 0.0, d)};
-  }
+  static Gradients<2> adjoint(Expr, Expr d, Expr a, Expr b) { return {select(a > b, d, 0.0), select(a > b, 0.0, d)}; }
 };
 
 /// Of the smallest int32: itself (it wraps).
@@ -247,8 +252,10 @@ struct Absolute {
   static constexpr Info info{.name = "abs", .symbol = "abs", .rule = Rule::arithmetic, .operands = 1};
   template <class T>
   static T scalar(T a) {
-    if constexpr (std::integral<T>) return a < 0 ? Negation::scalar(a) : a;
-    else return std::abs(a);
+    if constexpr (std::integral<T>)
+      return a < 0 ? Negation::scalar(a) : a;
+    else
+      return std::abs(a);
   }
   static Interval interval(Type type, Interval a) {
     const double low = a.contains(0) ? 0 : std::min(std::abs(a.low), std::abs(a.high));

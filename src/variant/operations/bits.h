@@ -9,13 +9,16 @@
 namespace tilewise::variant {
 
 /// The largest value with as many bits as a non-negative x needs: 2^n - 1.
-inline double all_bits_below(double x) { return static_cast<double>(std::bit_ceil(static_cast<std::uint64_t>(x) + 1) - 1); }
+inline double all_bits_below(double x) {
+  return static_cast<double>(std::bit_ceil(static_cast<std::uint64_t>(x) + 1) - 1);
+}
 
 struct BitAnd {
   static constexpr Info info{.name = "bit_and", .symbol = "&", .precedence = 10, .rule = Rule::integer, .operands = 2};
   static std::int32_t scalar(std::int32_t a, std::int32_t b) { return a & b; }
   static Interval interval(Type, Interval a, Interval b) {
-    if (a.is_single() && b.is_single()) return single(static_cast<std::int32_t>(a.low) & static_cast<std::int32_t>(b.low));
+    if (a.is_single() && b.is_single())
+      return single(static_cast<std::int32_t>(a.low) & static_cast<std::int32_t>(b.low));
     if (a.low >= 0 && b.low >= 0) return {0, std::min(a.high, b.high), false};
     if (a.low >= 0) return {0, a.high, false};
     if (b.low >= 0) return {0, b.high, false};
@@ -33,7 +36,8 @@ struct BitOr {
   static constexpr Info info{.name = "bit_or", .symbol = "|", .precedence = 8, .rule = Rule::integer, .operands = 2};
   static std::int32_t scalar(std::int32_t a, std::int32_t b) { return a | b; }
   static Interval interval(Type, Interval a, Interval b) {
-    if (a.is_single() && b.is_single()) return single(static_cast<std::int32_t>(a.low) | static_cast<std::int32_t>(b.low));
+    if (a.is_single() && b.is_single())
+      return single(static_cast<std::int32_t>(a.low) | static_cast<std::int32_t>(b.low));
     if (a.low >= 0 && b.low >= 0) return {std::max(a.low, b.low), all_bits_below(std::max(a.high, b.high)), false};
     return kAnyInt;
   }
@@ -49,7 +53,8 @@ struct BitXor {
   static constexpr Info info{.name = "bit_xor", .symbol = "^", .precedence = 9, .rule = Rule::integer, .operands = 2};
   static std::int32_t scalar(std::int32_t a, std::int32_t b) { return a ^ b; }
   static Interval interval(Type, Interval a, Interval b) {
-    if (a.is_single() && b.is_single()) return single(static_cast<std::int32_t>(a.low) ^ static_cast<std::int32_t>(b.low));
+    if (a.is_single() && b.is_single())
+      return single(static_cast<std::int32_t>(a.low) ^ static_cast<std::int32_t>(b.low));
     if (a.low >= 0 && b.low >= 0) return {0, all_bits_below(std::max(a.high, b.high)), false};
     return kAnyInt;
   }
@@ -75,7 +80,8 @@ struct BitNot {
 
 /// Shift amounts count modulo 32; bits that leave are lost.
 struct ShiftUp {
-  static constexpr Info info{.name = "shift_left", .symbol = "<<", .precedence = 11, .rule = Rule::integer, .operands = 2};
+  static constexpr Info info{
+      .name = "shift_left", .symbol = "<<", .precedence = 11, .rule = Rule::integer, .operands = 2};
   static std::int32_t scalar(std::int32_t a, std::int32_t b) {
     return static_cast<std::int32_t>(static_cast<std::uint32_t>(a) << (b & 31));
   }

@@ -34,7 +34,9 @@ struct Error32 {
   double scalar = 0;  // the C library's float functions
   double lanes = 0;   // operations/lane_math.h
   double cuda = 0;    // CUDA C++ Programming Guide, "Mathematical Functions", or the definition's own text
-  constexpr double largest() const { return scalar > lanes ? (scalar > cuda ? scalar : cuda) : (lanes > cuda ? lanes : cuda); }
+  constexpr double largest() const {
+    return scalar > lanes ? (scalar > cuda ? scalar : cuda) : (lanes > cuda ? lanes : cuda);
+  }
 };
 
 struct Info {

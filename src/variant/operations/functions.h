@@ -43,7 +43,8 @@ struct Exponential {
     return std::exp(x);
   }
   static Interval interval(Type, Interval x) {
-    return increasing(info, x, [](double v) { return std::exp(v); }, 0);
+    return increasing(
+        info, x, [](double v) { return std::exp(v); }, 0);
   }
   template <class T, class L, class V>
   static V lanes(L l, V x) {
@@ -54,14 +55,18 @@ struct Exponential {
 };
 
 struct Exponential2 {
-  static constexpr Info info{
-      .name = "exp2", .symbol = "exp2", .rule = Rule::real, .operands = 1, .error = {.scalar = 1, .lanes = 2, .cuda = 2}};
+  static constexpr Info info{.name = "exp2",
+                             .symbol = "exp2",
+                             .rule = Rule::real,
+                             .operands = 1,
+                             .error = {.scalar = 1, .lanes = 2, .cuda = 2}};
   template <class T>
   static T scalar(T x) {
     return std::exp2(x);
   }
   static Interval interval(Type, Interval x) {
-    return increasing(info, x, [](double v) { return std::exp2(v); }, 0);
+    return increasing(
+        info, x, [](double v) { return std::exp2(v); }, 0);
   }
   template <class T, class L, class V>
   static V lanes(L l, V x) {
@@ -99,8 +104,11 @@ struct Logarithm {
 };
 
 struct Logarithm2 {
-  static constexpr Info info{
-      .name = "log2", .symbol = "log2", .rule = Rule::real, .operands = 1, .error = {.scalar = 1, .lanes = 4, .cuda = 1}};
+  static constexpr Info info{.name = "log2",
+                             .symbol = "log2",
+                             .rule = Rule::real,
+                             .operands = 1,
+                             .error = {.scalar = 1, .lanes = 4, .cuda = 1}};
   template <class T>
   static T scalar(T x) {
     return std::log2(x);
@@ -137,8 +145,11 @@ struct SquareRoot {
 
 /// 1 / sqrt(x): inf at 0, -inf at -0, NaN below.
 struct ReciprocalSquareRoot {
-  static constexpr Info info{
-      .name = "rsqrt", .symbol = "rsqrt", .rule = Rule::real, .operands = 1, .error = {.scalar = 2, .lanes = 2, .cuda = 2}};
+  static constexpr Info info{.name = "rsqrt",
+                             .symbol = "rsqrt",
+                             .rule = Rule::real,
+                             .operands = 1,
+                             .error = {.scalar = 2, .lanes = 2, .cuda = 2}};
   template <class T>
   static T scalar(T x) {
     return T(1) / std::sqrt(x);
@@ -157,14 +168,18 @@ struct ReciprocalSquareRoot {
 };
 
 struct HyperbolicTangent {
-  static constexpr Info info{
-      .name = "tanh", .symbol = "tanh", .rule = Rule::real, .operands = 1, .error = {.scalar = 2, .lanes = 4, .cuda = 2}};
+  static constexpr Info info{.name = "tanh",
+                             .symbol = "tanh",
+                             .rule = Rule::real,
+                             .operands = 1,
+                             .error = {.scalar = 2, .lanes = 4, .cuda = 2}};
   template <class T>
   static T scalar(T x) {
     return std::tanh(x);
   }
   static Interval interval(Type, Interval x) {
-    return increasing(info, x, [](double v) { return std::tanh(v); }, -1, 1);
+    return increasing(
+        info, x, [](double v) { return std::tanh(v); }, -1, 1);
   }
   template <class T, class L, class V>
   static V lanes(L l, V x) {
@@ -176,14 +191,18 @@ struct HyperbolicTangent {
 
 /// 1 / (1 + exp(-x)).
 struct Sigmoid {
-  static constexpr Info info{
-      .name = "sigmoid", .symbol = "sigmoid", .rule = Rule::real, .operands = 1, .error = {.scalar = 3, .lanes = 4, .cuda = 4}};
+  static constexpr Info info{.name = "sigmoid",
+                             .symbol = "sigmoid",
+                             .rule = Rule::real,
+                             .operands = 1,
+                             .error = {.scalar = 3, .lanes = 4, .cuda = 4}};
   template <class T>
   static T scalar(T x) {
     return T(1) / (T(1) + std::exp(-x));
   }
   static Interval interval(Type, Interval x) {
-    return increasing(info, x, [](double v) { return scalar(v); }, 0, 1);
+    return increasing(
+        info, x, [](double v) { return scalar(v); }, 0, 1);
   }
   template <class T, class L, class V>
   static V lanes(L l, V x) {
@@ -203,7 +222,8 @@ struct ErrorFunction {
     return std::erf(x);
   }
   static Interval interval(Type, Interval x) {
-    return increasing(info, x, [](double v) { return std::erf(v); }, -1, 1);
+    return increasing(
+        info, x, [](double v) { return std::erf(v); }, -1, 1);
   }
   template <class T, class L, class V>
   static V lanes(L l, V x) {
@@ -224,8 +244,10 @@ inline Interval cosine_bounds(const Info& info, Interval x, double phase) {
   double smallest = std::min(std::cos(low), std::cos(high)), largest = std::max(std::cos(low), std::cos(high));
   const double first = std::ceil(low / std::numbers::pi), last = std::floor(high / std::numbers::pi);
   for (double multiple = first; multiple <= std::min(last, first + 1); ++multiple) {
-    if (std::fmod(multiple, 2) == 0) largest = 1;
-    else smallest = -1;
+    if (std::fmod(multiple, 2) == 0)
+      largest = 1;
+    else
+      smallest = -1;
   }
   // Near a zero crossing the error is relative to the argument's rounding, not to the result: widen absolutely too.
   const double slack = info.error.largest() * 0x1p-23;

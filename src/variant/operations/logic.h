@@ -213,8 +213,8 @@ struct ToInt {
     return static_cast<std::int32_t>(a);
   }
   static Interval interval(Type, Interval a) {
-    const Interval bounds{std::trunc(std::clamp(a.low, kIntMin, kIntMax)), std::trunc(std::clamp(a.high, kIntMin, kIntMax)),
-                          false};
+    const Interval bounds{std::trunc(std::clamp(a.low, kIntMin, kIntMax)),
+                          std::trunc(std::clamp(a.high, kIntMin, kIntMax)), false};
     return a.may_be_nan ? hull(bounds, single(0)) : bounds;
   }
   template <class T, class L, class V>

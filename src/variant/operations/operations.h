@@ -24,8 +24,8 @@ using Operations =
     OperationList<Addition, Subtraction, Multiplication, Division, FloorDivision, Modulo, Negation, Minimum, Maximum,
                   Absolute, RoundDown, BitAnd, BitOr, BitXor, BitNot, ShiftUp, ShiftDown, Equal, NotEqual, Less,
                   LessEqual, Greater, GreaterEqual, Conjunction, Disjunction, Inversion, Selection, ToReal, ToInt,
-                  Exponential, Exponential2, Logarithm, Logarithm2, SquareRoot, ReciprocalSquareRoot,
-                  HyperbolicTangent, Sigmoid, ErrorFunction, Sine, Cosine, Power>;
+                  Exponential, Exponential2, Logarithm, Logarithm2, SquareRoot, ReciprocalSquareRoot, HyperbolicTangent,
+                  Sigmoid, ErrorFunction, Sine, Cosine, Power>;
 
 namespace detail {
 template <class Wanted, class... All>
@@ -73,9 +73,8 @@ inline constexpr std::int32_t number_of = detail::position<O>(Operations{});
 /// A table with one entry for each operation, in order: `make.template operator()<O>()` for each O.
 template <class Make>
 constexpr auto for_each_operation(Make make) {
-  return [&]<class... All>(OperationList<All...>) {
-    return std::array{make.template operator()<All>()...};
-  }(Operations{});
+  return
+      [&]<class... All>(OperationList<All...>) { return std::array{make.template operator()<All>()...}; }(Operations{});
 }
 
 /// What each operation says of itself, by number.
