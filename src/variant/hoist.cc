@@ -71,44 +71,31 @@ const char* to_string(Hoist hoist) {
   return "unknown";
 }
 
-std::vector<Affine> affine_forms(const Graph& graph) {
-  std::vector<Affine> forms;
-  std::vector<Hoist> classes;  // an int of uniform operands is uniform, whatever the operation
-  forms.reserve(graph.size());
+std::vector<Dependence> dependences(const Graph& graph) {
+  std::vector<Dependence> known;
+  known.reserve(graph.size());
   for (const Node& node : graph.nodes()) {
+    Hoist hoist = node.kind == Kind::score || node.kind == Kind::seed ? Hoist::entry : Hoist::uniform;
+    for (NodeId operand : node.inputs()) hoist = joined(hoist, known[operand].hoist);
+
     Affine form;
-    if (node.type != Type::int32) {
-      forms.push_back(form);
-      continue;
-    }
-    bool uniform = node.kind != Kind::coordinate;
-    for (NodeId operand : node.inputs()) uniform = uniform && forms[operand] == Affine{true, 0, 0};
-    if (uniform) {
-      form = {true, 0, 0};
-    } else if (node.kind == Kind::coordinate) {
+    if (node.kind == Kind::coordinate) {
       form = form_of_coordinate(static_cast<Coordinate>(node.index));
-    } else if (node.kind == Kind::operation) {
-      const Affine left = forms[node.operands[0]];
-      const Affine right = node.operand_count > 1 ? forms[node.operands[1]] : Affine{};
-      form = form_of_operation(graph, node, left, right);
+    } else if (node.type == Type::int32 && hoist == Hoist::uniform) {
+      form = {true, 0, 0};
+    } else if (node.type == Type::int32 && node.kind == Kind::operation) {
+      const Affine right = node.operand_count > 1 ? known[node.operands[1]].form : Affine{};
+      form = form_of_operation(graph, node, known[node.operands[0]].form, right);
     }
-    forms.push_back(form);
+    // Never wider than what the operands say, often narrower: query - key, (query - key) + key, query - query_index.
+    known.push_back({form.known ? class_of_form(form) : hoist, form});
   }
-  return forms;
+  return known;
 }
 
 std::vector<Hoist> hoisting_classes(const Graph& graph) {
-  const std::vector<Affine> forms = affine_forms(graph);
   std::vector<Hoist> classes;
-  classes.reserve(graph.size());
-  for (NodeId id = 0; id < graph.size(); ++id) {
-    const Node& node = graph[id];
-    Hoist hoist = node.kind == Kind::score || node.kind == Kind::seed ? Hoist::entry : Hoist::uniform;
-    for (NodeId operand : node.inputs()) hoist = joined(hoist, classes[operand]);
-    // The form may know better than the operands (query - key), and they better than it (select of uniforms).
-    if (forms[id].known && (node.kind == Kind::coordinate || hoist == Hoist::entry)) hoist = class_of_form(forms[id]);
-    classes.push_back(hoist);
-  }
+  for (const Dependence& dependence : dependences(graph)) classes.push_back(dependence.hoist);
   return classes;
 }
 

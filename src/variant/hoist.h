@@ -31,11 +31,16 @@ struct Affine {
   friend bool operator==(const Affine&, const Affine&) = default;
 };
 
-/// The affine form of every node; unknown for reals, bools and what is not affine.
-std::vector<Affine> affine_forms(const Graph& graph);
+struct Dependence {
+  Hoist hoist = Hoist::entry;
+  Affine form;  // unknown for reals, bools and ints that are not affine
+};
 
-/// The class of every node, the narrowest that operands and affine forms prove. As int32 wraps, equal
+/// What every node depends on: the narrowest class that operands and affine forms prove. As int32 wraps, equal
 /// query - key modulo 2^32 gives equal values of every diagonal node, without exception.
+std::vector<Dependence> dependences(const Graph& graph);
+
+/// The classes alone.
 std::vector<Hoist> hoisting_classes(const Graph& graph);
 
 }  // namespace tilewise::variant
