@@ -1,0 +1,112 @@
+// Variants as values: made of one function, composed, reduced to canonical form.
+#include "tilewise/variant.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/fail.h"
+#include "variant/build.h"
+#include "variant/recording.h"
+
+namespace tilewise {
+namespace variant {
+
+void expect_independent_of_entry(const Graph& graph, NodeId root, std::string_view what) {
+  const Node& node = graph[root];
+  if (node.kind == Kind::score || node.kind == Kind::seed) {
+    fail_argument("{} reads the score; expected batch, head, kv_head, queries, keys, parameters and tables only", what);
+  }
+  if (node.kind == Kind::coordinate && static_cast<Coordinate>(node.index) <= Coordinate::key_token) {
+    fail_argument("{} reads {}; expected batch, head, kv_head, queries, keys, parameters and tables only", what,
+                  to_string(static_cast<Coordinate>(node.index)));
+  }
+  for (NodeId operand : node.inputs()) expect_independent_of_entry(graph, operand, what);
+}
+
+Variant make_variant(const Graph& graph, std::vector<Stage> stages, NodeId sink, std::optional<double> dropout) {
+  auto data = std::make_shared<Variant::Data>();
+  std::vector<NodeId> renamed;
+  for (Stage stage : stages) data->stages.push_back({stage.kind, data->graph.import(graph, stage.root, renamed)});
+  if (sink != kNoNode) data->sink = data->graph.import(graph, sink, renamed);
+  data->has_dropout = dropout.has_value();
+  data->dropout_probability = dropout.value_or(0);
+  return Variant(std::move(data));
+}
+
+namespace {
+
+/// Copies a part of a composition behind what is already in `whole`.
+void append(Variant::Data& whole, const Variant::Data& part) {
+  std::vector<NodeId> renamed;
+  for (Stage stage : part.stages)
+    whole.stages.push_back({stage.kind, whole.graph.import(part.graph, stage.root, renamed)});
+  if (part.sink != kNoNode) whole.sink = whole.graph.import(part.graph, part.sink, renamed);
+  whole.has_dropout |= part.has_dropout;
+  whole.dropout_probability += part.dropout_probability;  // the other's is 0
+}
+
+}  // namespace
+}  // namespace variant
+
+using namespace variant;  // NOLINT(google-build-using-namespace): this file defines the public values over it
+
+const char* to_string(Type type) {
+  switch (type) {
+    case Type::boolean: return "bool";
+    case Type::int32: return "int";
+    case Type::real: return "real";
+  }
+  return "unknown";
+}
+
+Variant::Variant() : data_(std::make_shared<const Data>()) {}
+std::vector<double> Variant::literals() const { return data_->graph.literals(); }
+const std::vector<Table>& Variant::tables() const { return data_->graph.tables(); }
+const std::vector<Parameter>& Variant::parameters() const { return data_->graph.parameters(); }
+bool Variant::has_sink() const { return data_->sink != kNoNode; }
+bool Variant::has_dropout() const { return data_->has_dropout; }
+
+Variant keep(const std::function<Expr(const At&)>& function) {
+  Recording recording;
+  const NodeId root = recording.node_of(function(recording.at()));
+  if (const Type type = recording.graph()[root].type; type != Type::boolean) {
+    fail_argument("keep(): the function gives {}, expected bool; use score(...) to change scores", to_string(type));
+  }
+  return make_variant(recording.graph(), {{Stage::Kind::keep, root}}, kNoNode, {});
+}
+
+Variant score(const std::function<Expr(Expr, const At&)>& function) {
+  Recording recording;
+  const Expr score = recording.handle(recording.graph().add_score());
+  const NodeId root = recording.node_of(function(score, recording.at()));
+  const NodeId real = make_real(recording.graph(), root, "score(): the function's result");
+  return make_variant(recording.graph(), {{Stage::Kind::score, real}}, kNoNode, {});
+}
+
+Variant sink(const std::function<Expr(const At&)>& logit) {
+  Recording recording;
+  const NodeId root = recording.node_of(logit(recording.at()));
+  const NodeId real = make_real(recording.graph(), root, "sink(): the logit");
+  expect_independent_of_entry(recording.graph(), real, "sink(): the logit");
+  return make_variant(recording.graph(), {}, real, {});
+}
+
+Variant dropout(double probability) {
+  if (!(probability >= 0 && probability <= 1))
+    fail_argument("dropout(): the probability is {}, expected 0 to 1", probability);
+  return make_variant({}, {}, kNoNode, probability);
+}
+
+Variant operator&(const Variant& a, const Variant& b) {
+  if (a.has_sink() && b.has_sink()) {
+    fail_argument("operator &: both sides have a sink, expected at most one; write one sink with the joined logit");
+  }
+  if (a.has_dropout() && b.has_dropout()) fail_argument("operator &: both sides have dropout, expected at most one");
+  Variant::Data whole;
+  append(whole, a.data());
+  append(whole, b.data());
+  const auto probability = whole.has_dropout ? std::optional(whole.dropout_probability) : std::nullopt;
+  return make_variant(whole.graph, whole.stages, whole.sink, probability);
+}
+
+}  // namespace tilewise
