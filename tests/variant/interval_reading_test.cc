@@ -4,6 +4,7 @@
 #include <rapidcheck/gtest.h>
 
 #include <cmath>
+#include <cstdio>
 
 #include "tests/variant/random_graph.h"
 #include "variant/recording.h"
@@ -218,9 +219,13 @@ RC_GTEST_PROP(IntervalLaw, CoversEveryScalarValueOfItsBox, ()) {
         for (const double value : {to_double(type, narrow.evaluate(id)), to_double(type, wide.evaluate(id))}) {
           const Interval& bounds = reading.value(registers[id]);
           if (covers(bounds, value)) continue;
-          RC_FAIL(std::string(kInfo[static_cast<std::size_t>(graph[id].index)].name) + " is " + std::to_string(value) +
-                  ", outside [" + std::to_string(bounds.low) + ", " + std::to_string(bounds.high) + "], node " +
-                  std::to_string(id));
+          const char* name = graph[id].kind == Kind::operation
+                                 ? kInfo[static_cast<std::size_t>(graph[id].index)].name.data()
+                                 : "a leaf or read";
+          char message[200];
+          std::snprintf(message, sizeof message, "node %u, %s, is %.17g, outside [%.17g, %.17g]%s", id, name, value,
+                        bounds.low, bounds.high, bounds.may_be_nan ? " or NaN" : "");
+          RC_FAIL(message);
         }
       }
     }
