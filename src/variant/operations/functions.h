@@ -201,8 +201,10 @@ struct Sigmoid {
     return T(1) / (T(1) + std::exp(-x));
   }
   static Interval interval(Type, Interval x) {
-    return increasing(
+    Interval bounds = increasing(
         info, x, [](double v) { return scalar(v); }, 0, 1);
+    if (bounds.low < 0x1p-126) bounds.low = 0;  // below -88.7 a float32 exp(-x) overflows and the quotient is 0
+    return bounds;
   }
   template <class T, class L, class V>
   static V lanes(L l, V x) {
