@@ -71,6 +71,13 @@ std::ostream& operator<<(std::ostream& out, const Choices& choices) {
   return out << '}';
 }
 
+Choices full_tape(std::uint64_t seed) {
+  rc::Random source(seed);
+  std::vector<std::uint32_t> tape(1000);
+  for (std::uint32_t& word : tape) word = static_cast<std::uint32_t>(source.next());
+  return Choices(std::move(tape));
+}
+
 rc::Gen<Choices> tapes() {
   using Tape = std::vector<std::uint32_t>;
   return [](const rc::Random& random, int size) {

@@ -61,6 +61,9 @@ class Choices {
 
 std::ostream& operator<<(std::ostream& out, const Choices& choices);
 
+/// A tape of a thousand words: for tests that draw much and need no shrinking, since they report what failed.
+Choices full_tape(std::uint64_t seed);
+
 /// Tapes of up to 12 words for each unit of RapidCheck's size, which grows to 100 over a run.
 rc::Gen<Choices> tapes();
 

@@ -154,33 +154,35 @@ class Builder {
     if (!options_.transcendental) std::erase_if(numbers, is_inexact);
     const std::int32_t number = choices_.any_of(numbers);
     std::vector<Both> operands;
-    for (int i = 0; i < info_of(number).operands; ++i) operands.push_back(operand(number, i, type, depth - 1));
+    const Type chosen = info_of(number).rule != Rule::comparison ? type
+                        : choices_.once_in(3)                    ? Type::real
+                                                                 : Type::int32;
+    for (int i = 0; i < info_of(number).operands; ++i) operands.push_back(operand(number, i, chosen, depth - 1));
     return operation(number, std::move(operands));
   }
 
-  Both operand(std::int32_t number, int place, Type result, int depth) {
+  /// `chosen`: the type of an operation that takes several; of its operands, for a comparison.
+  Both operand(std::int32_t number, int place, Type chosen, int depth) {
     if (place == 1 && (divides(number) || number == number_of<Power>)) return shaping_operand(number, depth);
-    const Both given = expression(operand_type(number, place, result), depth);
+    const Both given = expression(operand_type(number, place, chosen), depth);
     if (place == 0 && wants_positive(number) && !choices_.once_in(8)) return operation(number_of<Absolute>, {given});
     if (place == 0 && grows_fast(number) && !choices_.once_in(4))
       return operation(number_of<Minimum>, {given, constant(Type::real, 6)});
     return given;
   }
 
-  Type operand_type(std::int32_t number, int place, Type result) {
+  static Type operand_type(std::int32_t number, int place, Type chosen) {
     switch (info_of(number).rule) {
-      case Rule::arithmetic: return result;
+      case Rule::arithmetic:
+      case Rule::comparison: return chosen;
       case Rule::real:
       case Rule::to_int: return Type::real;
       case Rule::integer:
       case Rule::to_real: return Type::int32;
-      case Rule::comparison:
-        if (place == 0) compared_ = choices_.once_in(3) ? Type::real : Type::int32;
-        return compared_;
       case Rule::logic: return Type::boolean;
-      case Rule::select: return place == 0 ? Type::boolean : result;
+      case Rule::select: return place == 0 ? Type::boolean : chosen;
     }
-    return result;
+    return chosen;
   }
 
   /// An exponent, or a divisor, which is refused where it is surely 0.
@@ -262,7 +264,6 @@ class Builder {
   const World& world_;
   Role role_;
   int fuel_;
-  Type compared_ = Type::int32;  // of the comparison whose operands are being drawn
   Graph raw_, folded_;
   std::array<std::vector<Both>, 3> made_;  // by type
 };

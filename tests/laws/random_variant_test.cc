@@ -14,14 +14,6 @@ namespace {
 
 using namespace variant;  // NOLINT(google-build-using-namespace): the test looks into graphs
 
-/// Full tapes of one seed: what RapidCheck gives late in a run.
-Choices full_tape(std::uint64_t seed) {
-  rc::Random source(seed);
-  std::vector<std::uint32_t> tape(1000);
-  for (std::uint32_t& word : tape) word = static_cast<std::uint32_t>(source.next());
-  return Choices(std::move(tape));
-}
-
 constexpr int kSamples = 4000;
 
 TEST(RandomVariants, EveryOperationOccurs) {
