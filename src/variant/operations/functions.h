@@ -201,8 +201,10 @@ struct Sigmoid {
     return T(1) / (T(1) + std::exp(-x));
   }
   static Interval interval(Type, Interval x) {
-    return increasing(
+    Interval y = increasing(
         info, x, [](double v) { return scalar(v); }, 0, 1);
+    if (y.low < 0x1p-126) y.low = 0;  // exp(-x) overflows float32 where 1 / exp(-x) would be subnormal
+    return y;
   }
   template <class T, class L, class V>
   static V lanes(L l, V x) {
