@@ -143,6 +143,60 @@ void forward(benchmark::State& state, const Case& c) {
   });
 }
 
+void backward(benchmark::State& state, const Case& c) {
+  const Kernels& kernels = *c.kernels;
+  const Shape shape{c.s, c.s, c.d, c.d};
+  const std::int64_t n = c.s * c.d;
+  const Buffer q = normal_floats(n, 1), k = normal_floats(n, 2), v = normal_floats(n, 3), d_o = normal_floats(n, 4);
+  const Buffer o = normal_floats(n, 5), lse = aligned_floats(c.s), delta = aligned_floats(c.s);
+  for (std::int64_t i = 0; i < c.s; ++i) lse.get()[i] = 8;  // the time does not depend on it
+  const Buffer d_q = aligned_floats(n), d_k = aligned_floats(n), d_v = aligned_floats(n);
+  const Buffer prepared = aligned_floats(kernels.prepared_floats(shape));
+  const Buffer partial = aligned_floats(kernels.d_q_floats(shape));
+  const Buffer workspace = aligned_floats(kernels.backward_floats(shape));
+  const float scale = 1 / std::sqrt(static_cast<float>(c.d));
+
+  PrepareTask prepare;
+  BackwardHead head;
+  BackwardTask task;
+  FinishTask finish;
+  prepare.shape = task.shape = finish.shape = shape;
+  prepare.scale = task.scale = finish.scale = scale;
+  prepare.q = {q.get(), c.d};
+  prepare.o = {o.get(), c.d};
+  prepare.d_o = {d_o.get(), c.d};
+  prepare.lse = lse.get();
+  prepare.delta = delta.get();
+  prepare.prepared = prepared.get();
+  prepare.query_end = finish.query_end = c.s;
+  head.prepared = prepared.get();
+  head.d_q = partial.get();
+  if (c.causal) {
+    head.walk = {causal_span, nullptr};
+    head.score = {causal_mask, nullptr, true};
+  }
+  prepare.score = head.score;
+  task.key_end = c.s;
+  task.k = {k.get(), c.d};
+  task.v = {v.get(), c.d};
+  task.d_k = {d_k.get(), c.d};
+  task.d_v = {d_v.get(), c.d};
+  task.heads = &head;
+  task.head_count = 1;
+  task.workspace = workspace.get();
+  const float* partials[] = {partial.get()};
+  finish.partials = partials;
+  finish.partial_count = 1;
+  finish.d_q = {d_q.get(), c.d};
+  const double entries = static_cast<double>(c.s * c.s) * (c.causal ? 0.5 : 1.0);
+  measure(state, c, 10.0 * c.d * entries, [&] {
+    std::fill_n(partial.get(), kernels.d_q_floats(shape), 0.0f);
+    kernels.prepare(prepare);
+    kernels.backward(task);
+    kernels.finish(finish);
+  });
+}
+
 [[maybe_unused]] const bool registered = [] {
   for (const Kernels* kernels : available_kernels()) {
     for (const auto& [s, d] : {std::pair<std::int64_t, int>{2048, 64}, {4096, 128}}) {
@@ -151,6 +205,7 @@ void forward(benchmark::State& state, const Case& c) {
                                  (causal ? "/causal" : "/full");
         const Case c{kernels, s, d, causal};
         benchmark::RegisterBenchmark(("forward/" + name).c_str(), forward, c)->UseManualTime()->MinTime(1.0);
+        benchmark::RegisterBenchmark(("backward/" + name).c_str(), backward, c)->UseManualTime()->MinTime(1.0);
       }
     }
   }

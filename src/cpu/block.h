@@ -48,10 +48,11 @@ struct Accumulators {
     }
   }
 
-  /// at += a b with a: [M, depth], element (m, k) at a[m * a_row + k * a_step]; b: [depth, kColumns] packed.
+  /// at += a b with a: [M, depth], element (m, k) at a[m * a_row + k * a_step]; b: [depth, kColumns], rows b_step
+  /// apart.
   TILEWISE_INLINE void multiply(const float* a, std::int64_t a_row, std::int64_t a_step, const float* b,
-                                std::int64_t depth) {
-    for (std::int64_t k = 0; k < depth; ++k, a += a_step, b += kColumns) {
+                                std::int64_t b_step, std::int64_t depth) {
+    for (std::int64_t k = 0; k < depth; ++k, a += a_step, b += b_step) {
       Vec right[N];
 #pragma GCC unroll 8
       for (int n = 0; n < N; ++n) right[n] = Lanes::load(b + n * Lanes::kWidth);

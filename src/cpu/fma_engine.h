@@ -21,6 +21,9 @@ struct FmaEngine {
   static constexpr int kTileKeys = Config::kTileKeys;        // keys in a tile
   static constexpr int kTileQueries = Config::kTileQueries;  // queries in a forward task
 
+  static constexpr int kBackwardKeys = Config::kBackwardKeys;        // keys in a tile of a backward pass
+  static constexpr int kBackwardQueries = Config::kBackwardQueries;  // queries in it
+
   template <int M>
   using Block = Accumulators<Lanes, M, kVectors>;
 
@@ -74,14 +77,61 @@ struct FmaEngine {
     rows_product(packed_q, k, first, keys, d_qk, scores, [&]<int M>(Block<M>& block) { block.scale(factors); });
   }
 
-  /// o [rounded d_v][kStrip] += v^T weights, v's rows from `first` of its tile; weights [keys][kStrip].
-  static void pv(const float* packed_v, int first, const float* weights, int keys, int d_v, float* o) {
+  /// o [rounded d_v][kStrip] += v^T weights, v's rows from `first` of its tile; weights [keys][kStrip], rows
+  /// weights_stride apart.
+  static void pv(const float* packed_v, int first, const float* weights, std::int64_t weights_stride, int keys, int d_v,
+                 float* o) {
     packed_v += std::int64_t{first} * kBlock;
     for (int column = 0; column < d_v; column += kBlock, packed_v += kPanelStride, o += kBlock * kStrip) {
       Block<kBlock> block;
       block.load(o, kStrip);
-      block.multiply(packed_v, 1, kBlock, weights, keys);
+      block.multiply(packed_v, 1, kBlock, weights, weights_stride, keys);
       block.store(o, kStrip);
+    }
+  }
+
+  static constexpr int kPanel = Config::kPanelVectors * Lanes::kWidth;  // columns of q or d_o in a panel
+  static constexpr int kRows = Config::kRows;                           // keys in a block of d_k or d_v
+  static int rounded_to_panel(int d) { return (d + kPanel - 1) / kPanel * kPanel; }
+
+  /// Rows of q or d_o as the right side of d_k or d_v: [count, d] -> [ceil(d / kPanel)][queries][kPanel]. Rows past
+  /// count and columns past d are zero.
+  static void pack_right(const Rows& rows, std::int64_t begin, int count, int queries, int d, float* packed) {
+    const std::int64_t stride = std::int64_t{queries} * kPanel;
+    if (count < queries) {
+      for (std::int64_t i = 0; i < rounded_to_panel(d) / kPanel * stride; ++i) packed[i] = 0;
+    }
+    Config::Packing::pack_panels(rows, begin, count, d, kPanel, stride, packed);
+  }
+
+  /// out [kRows][rounded_to_panel(d)] += weights right over queries [begin, end) of `queries`; weights
+  /// [kRows][queries], rows weights_stride apart; right as pack_right leaves it.
+  static void accumulate_rows(const float* weights, std::int64_t weights_stride, int begin, int end, int queries,
+                              const float* right, int d, float* out) {
+    const int columns = rounded_to_panel(d);
+    for (int column = 0; column < columns; column += kPanel, right += std::int64_t{queries} * kPanel) {
+      Accumulators<Lanes, kRows, Config::kPanelVectors> block;
+      block.load(out + column, columns);
+      block.multiply(weights + begin, weights_stride, 1, right + begin * kPanel, kPanel, end - begin);
+      block.store(out + column, columns);
+    }
+  }
+
+  /// rows [count][columns] times factor -> [count, d].
+  static void unpack_rows(const float* packed, int columns, float factor, std::int64_t begin, int count, int d,
+                          const MutableRows& rows) {
+    Config::Packing::narrow_rows(packed, columns, factor, begin, count, d, rows);
+  }
+
+  /// dots [kStrip] of the columns of a and b, both as pack_q leaves them, summed in the order of qk.
+  static void column_dots(const float* a, const float* b, int d, float* dots) {
+    for (int n = 0; n < kVectors; ++n) {
+      Vec sum = Lanes::zero();
+      for (int i = 0; i < d; ++i) {
+        const std::int64_t at = std::int64_t{i} * kStrip + n * Lanes::kWidth;
+        sum = Lanes::fma(Lanes::load(a + at), Lanes::load(b + at), sum);
+      }
+      Lanes::store(dots + n * Lanes::kWidth, sum);
     }
   }
 
@@ -115,7 +165,7 @@ struct FmaEngine {
                                          float* out, const Finish& finish) {
     Block<M> block;
     block.clear();
-    block.multiply(row, stride, 1, packed_q, d_qk);
+    block.multiply(row, stride, 1, packed_q, kStrip, d_qk);
     finish.template operator()<M>(block);
     block.store(out, kStrip);
   }

@@ -7,34 +7,14 @@
 
 #include "cpu/exp2.h"
 #include "cpu/kernels.h"
+#include "cpu/units.h"
 
 namespace tilewise::cpu {
-
-inline constexpr float kLog2E = 1.44269504f;
 
 /// A row's reference maximum is raised, and what it has accumulated rescaled, only when a score exceeds it by this much
 /// (in log2). Weights stay below 2^16 and sums below 2^16 s_kv, far from overflow, and the pass over o is almost never
 /// made.
 inline constexpr float kRescaleGrowth = 16;
-
-/// What a score in the score buffer stands for. Scaling q would round each of its elements, so the scale is left to the
-/// exponential (no cost), or applied to whole products where a program wants to see scores as the variant defines them.
-struct ScoreUnits {
-  bool raw;              // no program changes kept scores
-  float q_factor;        // q is packed times this, exactly: +-1
-  float product_factor;  // products with packed q times this are what the buffer holds
-  float log2;            // log2 of a weight for one unit in the buffer; positive
-  double natural;        // the same in natural log
-};
-
-TILEWISE_INLINE ScoreUnits score_units(float scale, const ScoreProgram& score) {
-  const bool raw = score.apply == nullptr || score.only_masks;
-  const float magnitude = scale < 0 ? -scale : scale;
-  if (!raw) return {false, 1, scale, kLog2E, 1};
-  // Below this the exponential's own range would not hold; that includes a scale of zero.
-  if (magnitude < 0x1p-99f) return {true, scale, 1, kLog2E, 1};
-  return {true, scale < 0 ? -1.0f : 1.0f, 1, magnitude * kLog2E, magnitude};
-}
 
 template <class Engine>
 class ForwardKernel {
@@ -130,7 +110,9 @@ class ForwardKernel {
       Engine::qk_maximum(strip.q, k, first, keys, shape_.d_qk, scores_, maximum);
     } else {
       Engine::qk(strip.q, k, first, keys, shape_.d_qk, units_.product_factor, scores_);
-      apply_score(strip, span);
+      apply_score(task_.score, span, [&](std::int64_t begin, std::int64_t end, bool partial) {
+        return score_block(strip, span.begin, begin, end, partial);
+      });
       raise_maximum(keys, maximum);
     }
     update_maximum(strip, maximum);
@@ -138,19 +120,7 @@ class ForwardKernel {
     if (task_.dropout.apply != nullptr) {
       task_.dropout.apply(task_.dropout.context, score_block(strip, span.begin, span.begin, span.end, false));
     }
-    Engine::pv(packed_v_, first, scores_, keys, shape_.d_v, strip.o);
-  }
-
-  /// The score program over the pieces of a span: before, inside and behind its full part.
-  void apply_score(const Strip& strip, const KeySpan& span) {
-    const auto apply = [&](std::int64_t begin, std::int64_t end, bool partial) {
-      if (begin >= end || (task_.score.only_masks && !partial)) return;
-      task_.score.apply(task_.score.context, score_block(strip, span.begin, begin, end, partial));
-    };
-    if (span.full_begin >= span.full_end) return apply(span.begin, span.end, true);
-    apply(span.begin, span.full_begin, true);
-    apply(span.full_begin, span.full_end, false);
-    apply(span.full_end, span.end, true);
+    Engine::pv(packed_v_, first, scores_, kStrip, keys, shape_.d_v, strip.o);
   }
 
   ScoreBlock score_block(const Strip& strip, std::int64_t origin, std::int64_t begin, std::int64_t end, bool partial) {

@@ -158,33 +158,70 @@ class Hooks {
   const TestVariant& variant_;
 };
 
-/// Largest and root-mean-square difference, and the largest magnitude expected.
-struct Difference {
-  double largest = 0, mean_square = 0, magnitude = 0;
+/// Floats for a kernel, aligned, full of NaN or of `fill`, with a guard behind them.
+class Workspace {
+ public:
+  explicit Workspace(std::int64_t floats, float fill = kNaN)
+      : values_(static_cast<std::size_t>(floats) + 32, fill), floats_(static_cast<std::size_t>(floats)) {
+    for (std::size_t i = offset() + floats_; i < values_.size(); ++i) values_[i] = kGuard;
+  }
+  float* data() { return values_.data() + offset(); }
+  bool guard_untouched() const {
+    for (std::size_t i = offset() + floats_; i < values_.size(); ++i) {
+      if (values_[i] != kGuard) return false;
+    }
+    return true;
+  }
+
+ private:
+  static constexpr float kGuard = 12345;
+  std::size_t offset() const { return (64 - reinterpret_cast<std::uintptr_t>(values_.data()) % 64) % 64 / 4; }
+  std::vector<float> values_;
+  std::size_t floats_;
 };
 
-template <class Actual>
-Difference difference(const std::vector<double>& expected, const Actual& actual) {
-  Difference found;
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    const double a = static_cast<double>(actual(static_cast<std::int64_t>(i)));
-    // Equal infinities differ by nothing; a NaN where none is expected differs by infinity.
-    double gap = expected[i] == a ? 0 : std::abs(expected[i] - a);
-    if (std::isnan(gap)) gap = std::isnan(a) && std::isnan(expected[i]) ? 0 : kInfinity;
-    found.largest = std::max(found.largest, gap);
-    found.mean_square += gap * gap / static_cast<double>(expected.size());
-    if (std::isfinite(expected[i])) found.magnitude = std::max(found.magnitude, std::abs(expected[i]));
-  }
-  return found;
-}
+/// Differences from expected values, gathered over any number of outputs.
+struct Difference {
+  double largest = 0, square = 0, magnitude = 0;
+  std::int64_t count = 0;
 
-/// The rule of exactness: no worse than `factor` times standard attention in the same precision, give or take two units
-/// in the last place of the output's largest value. `epsilon` is the output type's.
-inline void expect_close(const char* what, const Difference& kernel, const Difference& standard, double factor,
-                         double epsilon) {
-  const double slack = 2 * epsilon * kernel.magnitude;
-  EXPECT_LE(kernel.largest, factor * standard.largest + slack) << what << ", largest error";
-  EXPECT_LE(std::sqrt(kernel.mean_square), factor * std::sqrt(standard.mean_square) + slack) << what << ", RMS error";
-}
+  /// actual(i) is compared with expected[i].
+  template <class Expected, class Actual>
+  void add(const std::vector<Expected>& expected, const Actual& actual) {
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      const auto e = static_cast<double>(expected[i]), a = static_cast<double>(actual(static_cast<std::int64_t>(i)));
+      // Equal infinities differ by nothing; a NaN where none is expected differs by infinity.
+      double gap = e == a ? 0 : std::abs(e - a);
+      if (std::isnan(gap)) gap = std::isnan(a) && std::isnan(e) ? 0 : static_cast<double>(kInfinity);
+      largest = std::max(largest, gap);
+      square += gap * gap;
+      if (std::isfinite(e)) magnitude = std::max(magnitude, std::abs(e));
+      ++count;
+    }
+  }
+  double rms() const { return count == 0 ? 0 : std::sqrt(square / static_cast<double>(count)); }
+};
+
+/// The kernel's differences from float64 beside those of standard attention in the kernel's own precision.
+struct Comparison {
+  Difference kernel, standard;
+
+  template <class Actual>
+  void add(const std::vector<double>& exact, const std::vector<double>& usual, const Actual& actual) {
+    kernel.add(exact, actual);
+    standard.add(exact, [&](std::int64_t i) { return usual[static_cast<std::size_t>(i)]; });
+  }
+
+  /// The rule of exactness: no worse than `factor` times standard attention, give or take two units in the last place
+  /// of the output's largest value. `epsilon` is the output type's.
+  void expect_close(const char* what, double factor, double epsilon) const {
+    const double slack = 2 * epsilon * kernel.magnitude;
+    EXPECT_LE(kernel.largest, factor * standard.largest + slack) << what << ", largest error";
+    EXPECT_LE(kernel.rms(), factor * standard.rms() + slack) << what << ", RMS error";
+  }
+};
+
+/// Seeds whose errors are judged together: the largest of a handful of rounding errors is chance.
+inline std::uint64_t seeds(std::int64_t entries) { return entries < 400 ? 10 : entries < 4000 ? 3 : 1; }
 
 }  // namespace tilewise::cpu::testing

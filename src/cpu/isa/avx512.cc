@@ -16,6 +16,11 @@ struct Avx512Config {
   static constexpr int kBlock = 4;
   static constexpr int kTileKeys = 128;
   static constexpr int kTileQueries = 384;
+  // Backward.
+  static constexpr int kRows = 8;
+  static constexpr int kPanelVectors = 2;
+  static constexpr int kBackwardKeys = 96;
+  static constexpr int kBackwardQueries = 192;
 };
 
 }  // namespace
