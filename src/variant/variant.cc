@@ -12,15 +12,19 @@ namespace tilewise {
 namespace variant {
 
 void expect_independent_of_entry(const Graph& graph, NodeId root, std::string_view what) {
-  const Node& node = graph[root];
-  if (node.kind == Kind::score || node.kind == Kind::seed) {
-    fail_argument("{} reads the score; expected batch, head, kv_head, queries, keys, parameters and tables only", what);
+  static constexpr std::string_view kExpected = "batch, head, kv_head, queries, keys, parameters and tables only";
+  std::vector<bool> needed(root + 1, false);
+  needed[root] = true;
+  for (NodeId id = root + 1; id-- > 0;) {  // operands stand before what needs them
+    if (!needed[id]) continue;
+    const Node& node = graph[id];
+    for (NodeId operand : node.inputs()) needed[operand] = true;
+    if (node.kind == Kind::score || node.kind == Kind::seed)
+      fail_argument("{} reads the score; expected {}", what, kExpected);
+    if (node.kind == Kind::coordinate && static_cast<Coordinate>(node.index) <= Coordinate::key_token) {
+      fail_argument("{} reads {}; expected {}", what, to_string(static_cast<Coordinate>(node.index)), kExpected);
+    }
   }
-  if (node.kind == Kind::coordinate && static_cast<Coordinate>(node.index) <= Coordinate::key_token) {
-    fail_argument("{} reads {}; expected batch, head, kv_head, queries, keys, parameters and tables only", what,
-                  to_string(static_cast<Coordinate>(node.index)));
-  }
-  for (NodeId operand : node.inputs()) expect_independent_of_entry(graph, operand, what);
 }
 
 Variant make_variant(const Graph& graph, std::vector<Stage> stages, NodeId sink, std::optional<double> dropout) {
