@@ -39,6 +39,11 @@ Variant make_variant(const Graph& graph, std::vector<Stage> stages, NodeId sink,
 
 namespace {
 
+template <class Function>
+void expect_function(const Function& function, std::string_view what) {
+  if (!function) fail_argument("{}: the function is empty, expected one to record", what);
+}
+
 /// Copies a part of a composition behind what is already in `whole`.
 void append(Variant::Data& whole, const Variant::Data& part) {
   std::vector<NodeId> renamed;
@@ -71,6 +76,7 @@ bool Variant::has_sink() const { return data_->sink != kNoNode; }
 bool Variant::has_dropout() const { return data_->has_dropout; }
 
 Variant keep(const std::function<Expr(const At&)>& function) {
+  expect_function(function, "keep()");
   Recording recording;
   const NodeId root = recording.node_of(function(recording.at()));
   if (const Type type = recording.graph()[root].type; type != Type::boolean) {
@@ -80,6 +86,7 @@ Variant keep(const std::function<Expr(const At&)>& function) {
 }
 
 Variant score(const std::function<Expr(Expr, const At&)>& function) {
+  expect_function(function, "score()");
   Recording recording;
   const Expr score = recording.handle(recording.graph().add_score());
   const NodeId root = recording.node_of(function(score, recording.at()));
@@ -88,6 +95,7 @@ Variant score(const std::function<Expr(Expr, const At&)>& function) {
 }
 
 Variant sink(const std::function<Expr(const At&)>& logit) {
+  expect_function(logit, "sink()");
   Recording recording;
   const NodeId root = recording.node_of(logit(recording.at()));
   const NodeId real = make_real(recording.graph(), root, "sink(): the logit");
