@@ -25,9 +25,11 @@ std::vector<double> alibi_slopes(int heads) {
   return slopes;
 }
 
+__extension__ using Wide = unsigned __int128;
+
 /// base^exponent, exactly where it fits 128 bits, as the rows below see to.
-unsigned __int128 power(int base, int exponent) {
-  unsigned __int128 product = 1;
+Wide power(int base, int exponent) {
+  Wide product = 1;
   for (int i = 0; i < exponent; ++i) product *= static_cast<unsigned>(base);
   return product;
 }

@@ -227,7 +227,8 @@ TEST(Zoo, DefaultsStandAtTheEnd) {
       EXPECT_FALSE(any_default && !argument.has_default) << entry.name << ": " << argument.name;
       any_default = argument.has_default;
       const bool is_list = std::holds_alternative<std::vector<std::int32_t>>(argument.default_value);
-      if (argument.has_default) EXPECT_EQ(is_list, argument.kind == zoo::ArgumentKind::integers) << entry.name;
+      EXPECT_EQ(argument.has_default && is_list, argument.has_default && argument.kind == zoo::ArgumentKind::integers)
+          << entry.name;
     }
   }
 }
