@@ -1,6 +1,7 @@
 #include "variant/scalar.h"
 
 #include <algorithm>
+#include <array>
 
 #include "variant/operations/operations.h"
 

@@ -1,12 +1,12 @@
 // The scalar reading: the value of every node at one entry. It is the meaning itself, and the oracle of the others.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <vector>
 
 #include "variant/bindings.h"
 #include "variant/graph.h"
+#include "variant/place.h"
 
 namespace tilewise::variant {
 
@@ -17,9 +17,6 @@ union Value {
   std::int32_t int32;
   bool boolean;
 };
-
-/// The coordinates of one entry, in the order of `Coordinate`.
-using Place = std::array<std::int32_t, kCoordinates>;
 
 /// The value of an operation from its operands' values. `operand_type` is the type of its last operand.
 template <class Real>
