@@ -8,7 +8,7 @@
 #include "tests/variant/zoo_call.h"
 #include "tests/variant/zoo_rows.h"
 #include "variant/scalar.h"
-#include "variant/zoo/entry.h"
+#include "tilewise/zoo_entry.h"
 
 namespace tilewise {
 
