@@ -107,9 +107,12 @@ NodeId make_number(Graph& graph, Type type, double value) {
 
 NodeId make_operation(Graph& graph, std::int32_t number, std::span<const NodeId> operands) {
   const Info& info = kInfo[static_cast<std::size_t>(number)];
-  // A real of a literal is a real literal, so that 5 means the same as 5.0 wherever a real is expected.
-  if (number == number_of<ToReal> && graph[operands[0]].kind == Kind::literal)
-    return make_number(graph, Type::real, graph[operands[0]].value);
+  if (number == number_of<ToReal>) {
+    const Node operand = graph[operands[0]];
+    if (operand.type == Type::real) return operands[0];
+    // A real of a literal is a real literal, so that 5 means the same as 5.0 wherever a real is expected.
+    if (operand.kind == Kind::literal) return make_number(graph, Type::real, operand.value);
+  }
   Node node{.kind = Kind::operation, .operand_count = static_cast<std::uint8_t>(operands.size()), .index = number};
   std::copy(operands.begin(), operands.end(), node.operands.begin());
   const std::span<NodeId> inputs(node.operands.data(), operands.size());
