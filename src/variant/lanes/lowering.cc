@@ -88,6 +88,17 @@ void Lowering::set_score(ValueId value) {
   }
 }
 
+/// In the pass that computes the score, where that is an operation; should another instruction need the score itself,
+/// it is computed there too.
+Lowering::ValueId Lowering::settle(ValueId score) {
+  const Value value = values_[score];
+  if (value.real_operation == kNoOperation || operations_.settled[value.real_operation] == nullptr)
+    return strip(operations_.settle, {score});
+  Instruction instruction = value.instruction;
+  instruction.function = operations_.settled[value.real_operation];
+  return add(value.domain, instruction, {value.operands.data(), value.instruction.operand_count});
+}
+
 Lowering::ValueId Lowering::real_constant(double value) {
   return leaf({.kind = Kind::constant, .type = Type::real, .value = value}, Hoist::uniform);
 }
@@ -130,14 +141,17 @@ Lowering::ValueId Lowering::lower_in(NodeId id, Hoist domain) {
     operands[i] = lower_in(node.operands[i], domain);
     instruction.steps[i] = step_of(node.operands[i], domain);
   }
-  if (node.kind == Kind::read) {
+  const bool is_read = node.kind == Kind::read;
+  const bool real = !is_read && graph_[node.operands[node.operand_count - 1]].type == Type::real;
+  if (is_read) {
     instruction.kind = Instruction::Kind::read;
     instruction.table = node.index;
   } else {
-    const bool real = graph_[node.operands[node.operand_count - 1]].type == Type::real;
     instruction.function = operations_.operation[node.index][real ? 1 : 0];
   }
-  return known = add(domain, instruction, {operands.data(), node.operand_count});
+  known = add(domain, instruction, {operands.data(), node.operand_count});
+  if (real) values_[known].real_operation = node.index;
+  return known;
 }
 
 LaneProgram Lowering::finish(std::span<const ValueId> outputs) {

@@ -30,10 +30,12 @@ class Lowering {
   /// An operation of the list on values of one type (see StripOperations for `real`).
   template <class O>
   ValueId operation(bool real, std::initializer_list<ValueId> operands) {
-    return strip(operations_.operation[number_of<O>][real ? 1 : 0], operands);
+    const ValueId value = strip(operations_.operation[number_of<O>][real ? 1 : 0], operands);
+    values_[value].real_operation = real ? number_of<O> : kNoOperation;
+    return value;
   }
   ValueId real_constant(double value);
-  ValueId settle(ValueId score) { return strip(operations_.settle, {score}); }
+  ValueId settle(ValueId score);
   ValueId settle_kept(ValueId keep, ValueId score) { return strip(operations_.settle_kept, {keep, score}); }
 
   /// The class whose strip holds a value.
@@ -43,9 +45,11 @@ class Lowering {
   LaneProgram finish(std::span<const ValueId> outputs);
 
  private:
+  static constexpr std::int32_t kNoOperation = -1;
   struct Value {
     Hoist domain = Hoist::entry;
-    Instruction instruction;  // its slots are set by finish()
+    Instruction instruction;                     // its slots are set by finish()
+    std::int32_t real_operation = kNoOperation;  // its number, where it is one of the list on reals
     std::array<ValueId, kMaxOperands> operands{};
   };
   static constexpr ValueId kNone = ~ValueId{0};

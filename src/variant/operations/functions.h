@@ -173,7 +173,7 @@ struct HyperbolicTangent {
                              .symbol = "tanh",
                              .rule = Rule::real,
                              .operands = 1,
-                             .error = {.scalar = 2, .lanes = 6, .cuda = 2}};
+                             .error = {.scalar = 2, .lanes = 7, .cuda = 2}};
   template <class T>
   static T scalar(T x) {
     return std::tanh(x);
