@@ -1,12 +1,12 @@
 // The scalar reading: the value of every node at one entry. It is the meaning itself, and the oracle of the others.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <vector>
 
 #include "variant/bindings.h"
 #include "variant/graph.h"
+#include "variant/place.h"
 
 namespace tilewise::variant {
 
@@ -17,9 +17,6 @@ union Value {
   std::int32_t int32;
   bool boolean;
 };
-
-/// The coordinates of one entry, in the order of `Coordinate`.
-using Place = std::array<std::int32_t, kCoordinates>;
 
 /// The value of an operation from its operands' values. `operand_type` is the type of its last operand.
 template <class Real>
@@ -44,6 +41,8 @@ class ScalarReading {
 
  private:
   void forget();
+  Value<Real> value_of(const Node& node) const;    // its operands' values being known
+  Value<Real> element_of(const Node& read) const;  // likewise
 
   const Graph& graph_;
   const Bound& bound_;
@@ -53,6 +52,7 @@ class ScalarReading {
   std::vector<Value<Real>> values_;   // [nodes]
   std::vector<std::uint32_t> known_;  // [nodes], equal to epoch_ where values_ holds
   std::uint32_t epoch_ = 1;
+  std::vector<NodeId> path_;  // of evaluate, kept for its memory
 };
 
 }  // namespace tilewise::variant
