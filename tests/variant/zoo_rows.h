@@ -43,6 +43,12 @@ struct TableData {
 /// table whether it is above 0.
 double noise(std::initializer_list<int> index);
 
+/// A call that a variant does not take, and what the error must say of the argument and its value.
+struct Refusal {
+  std::string call;
+  std::string message;
+};
+
 struct Row {
   std::string call;  // in the textual form
   std::function<bool(const Point&)> keeps = [](const Point&) { return true; };
@@ -50,6 +56,7 @@ struct Row {
   std::function<double(const Point&)> sink = nullptr;
   std::function<std::vector<TableData>(const Shape&)> tables = [](const Shape&) { return std::vector<TableData>{}; };
   std::vector<Shape> shapes = usual_shapes();
+  std::vector<Refusal> refuses = {};
 };
 
 std::vector<Row> mask_rows();     // by position: zoo_rows_masks.cc

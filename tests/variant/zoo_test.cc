@@ -7,6 +7,7 @@
 
 #include "tests/variant/zoo_call.h"
 #include "tests/variant/zoo_rows.h"
+#include "tilewise/error.h"
 #include "variant/scalar.h"
 #include "variant/zoo/entry.h"
 
@@ -174,6 +175,20 @@ TEST_P(ZooRow, MeansWhatItsSourceSays) {
   EXPECT_TRUE(removed > 0 || changed > 0);
 }
 
+TEST_P(ZooRow, RefusesBadArguments) {
+  for (const Refusal& refusal : GetParam().refuses) {
+    try {
+      variant_of_call(refusal.call);
+      ADD_FAILURE() << refusal.call << " was taken";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::invalid_argument) << refusal.call;
+      const std::string message = error.what();
+      EXPECT_EQ(message.rfind(name_of_call(refusal.call) + "(): ", 0), 0u) << message;
+      EXPECT_NE(message.find(refusal.message), std::string::npos) << message << "\nexpected: " << refusal.message;
+    }
+  }
+}
+
 std::string test_name(const testing::TestParamInfo<Row>& info) {
   std::string name;
   for (char c : info.param.call) {
@@ -193,6 +208,16 @@ TEST(Zoo, EveryEntryHasARow) {
   for (const Row& row : all_rows()) rows.insert(name_of_call(row.call));
   for (const zoo::Entry& entry : zoo::entries()) {
     EXPECT_TRUE(rows.count(std::string(entry.name)) == 1) << entry.name << " has no test row";
+  }
+}
+
+TEST(Zoo, EveryEntryWithArgumentsRefusesSome) {
+  std::set<std::string> refused;
+  for (const Row& row : all_rows()) {
+    for (const Refusal& refusal : row.refuses) refused.insert(name_of_call(refusal.call));
+  }
+  for (const zoo::Entry& entry : zoo::entries()) {
+    EXPECT_EQ(refused.count(std::string(entry.name)), entry.arguments.empty() ? 0u : 1u) << entry.name;
   }
 }
 
