@@ -112,6 +112,10 @@ std::vector<Row> analytic_rows() {
                     return number > 4 ? s * std::log(number) / std::log(4) : s;
                   }});
   rows.back().refuses = {{"log_n_scaling(1)", "trained_length is 1"}};
+  // Llama 4: log(floor((position + 1) / floor_scale) + 1) * attn_scale + 1, times the query.
+  rows.push_back({.call = "llama4_temperature(3, 0.25)",
+                  .score = [](double s, P p) { return (std::log(std::floor((p.query + 1.0) / 3) + 1) * 0.25 + 1) * s; },
+                  .refuses = {{"llama4_temperature(0)", "span is 0"}, {"llama4_temperature(8, 0)", "gain is 0"}}});
   return rows;
 }
 
