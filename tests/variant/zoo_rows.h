@@ -1,12 +1,14 @@
 // The zoo's test rows: each named variant a second time, as a plain function of one entry written from its source.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
 
-#include "tilewise/tensor.h"
+#include "tilewise/variant.h"
 
 namespace tilewise {
 
@@ -62,5 +64,48 @@ struct Row {
 std::vector<Row> mask_rows();     // by position: zoo_rows_masks.cc
 std::vector<Row> pattern_rows();  // by lists, grids and tables: zoo_rows_patterns.cc
 std::vector<Row> score_rows();    // scores and sinks: zoo_rows_scores.cc
+
+/// All of them.
+std::vector<Row> all_rows();
+
+/// A test's name for a row.
+std::string row_name(const testing::TestParamInfo<Row>& info);
+
+/// Bindings with the memory that they point to.
+struct Filled {
+  std::vector<std::vector<float>> reals;
+  std::vector<std::vector<std::uint8_t>> bools;
+  Bindings bindings;
+};
+
+/// Noise for the tables that a row's call declares.
+Filled fill(const Variant& variant, const std::vector<TableData>& tables);
+
+/// Calls `visit(point)` for every entry of all sequences and heads.
+template <class Visit>
+void for_each_point(const Shape& shape, Visit visit) {
+  const int query_offset =
+      shape.query_offset == Shape::kByLengths ? shape.key_offset + shape.s_kv - shape.s_q : shape.query_offset;
+  for (int batch = 0; batch < shape.b; ++batch) {
+    for (int head = 0; head < shape.h_q; ++head) {
+      for (int query = 0; query < shape.s_q; ++query) {
+        for (int key = 0; key < shape.s_kv; ++key) {
+          const Point point{.query = query_offset + query,
+                            .key = shape.key_offset + key,
+                            .query_index = query,
+                            .key_index = key,
+                            .query_token = batch * shape.s_q + query,
+                            .key_token = batch * shape.s_kv + key,
+                            .queries = shape.s_q,
+                            .keys = shape.s_kv,
+                            .batch = batch,
+                            .head = head,
+                            .kv_head = head / (shape.h_q / shape.h_kv)};
+          if (point.query >= 0) visit(point);  // the sources know no position before the first
+        }
+      }
+    }
+  }
+}
 
 }  // namespace tilewise
