@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "cpu/ahead.h"
 #include "cpu/exp2.h"
 #include "cpu/kernels.h"
 #include "cpu/prepared.h"
@@ -153,14 +154,15 @@ class BackwardKernel {
       return ScoreBlock{values + (key - span.begin) * stride, stride, query, key, queries,
                         static_cast<int>(key_end - key),      partial};
     };
+    const NextStrip ahead = next_strip(head, tile, block, index);
     const bool dropout = head.dropout.apply != nullptr;
 
-    Engine::qk(q, k_, first, keys, shape_.d_qk, units_.product_factor, scores_);
+    Engine::qk(q, k_, first, keys, shape_.d_qk, units_.product_factor, scores_, ahead.q);
     if (head.adjoint.apply != nullptr) copy(scores_, keys * kStrip, raw_scores_);
     apply_score(head.score, span, [&](std::int64_t key, std::int64_t key_end, bool partial) {
       return at(scores_, kStrip, key, key_end, partial);
     });
-    Engine::qk(d_o, v_, first, keys, shape_.d_v, 1, d_weights_);
+    Engine::qk(d_o, v_, first, keys, shape_.d_v, 1, d_weights_, ahead.d_o);
     if (dropout) head.dropout.apply(head.dropout.context, at(d_weights_, kStrip, span.begin, span.end, false));
     differentiate(block.reference + index * kStrip, block.delta + index * kStrip, keys, weights, d_scores);
     if (queries < kStrip) clear_absent(queries, keys, weights, d_scores);
@@ -172,7 +174,24 @@ class BackwardKernel {
     }
     if (dropout) head.dropout.apply(head.dropout.context, at(weights, kWeightsStride, span.begin, span.end, false));
     Engine::pv(k_columns_, first, d_scores, kWeightsStride, keys, shape_.d_qk,
-               head.d_q + query / kStrip * Head::d_q_strip(shape_));
+               head.d_q + query / kStrip * Head::d_q_strip(shape_), ahead.d_q);
+  }
+
+  /// What the strip after this one reads, to be fetched meanwhile: over 4096 queries it is long gone from L2.
+  struct NextStrip {
+    Ahead q, d_o, d_q;
+  };
+
+  NextStrip next_strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) const {
+    const std::int64_t touches = tile.keys / Engine::kBlock + 1;
+    const std::int64_t q = Engine::packed_q_floats(shape_.d_qk), d_o = Engine::packed_q_floats(shape_.d_v);
+    if (index + 1 == kStrips) {
+      // Last come the products with the right sides; the first of them is fetched only in part.
+      return {Ahead(block.d_o_right, kQueries * std::int64_t{Engine::kPanel}, touches), {}, {}};
+    }
+    const std::int64_t d_q = Head::d_q_strip(shape_);
+    return {Ahead(block.q + (index + 1) * q, q, touches), Ahead(block.d_o + (index + 1) * d_o, d_o, touches),
+            Ahead(head.d_q + (tile.query / kStrip + index + 1) * d_q, d_q, shape_.d_qk / Engine::kBlock + 1)};
   }
 
   /// weights = exp(score - lse), d_scores = weights (d_weights - delta), both with rows kWeightsStride apart.

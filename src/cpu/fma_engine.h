@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "cpu/ahead.h"
 #include "cpu/block.h"
 #include "cpu/kernels.h"
 
@@ -58,10 +59,10 @@ struct FmaEngine {
 
   /// scores [keys][kStrip] = k q, k's rows from `first`; maximum [kVectors] is raised to each column's.
   static void qk_maximum(const float* packed_q, const Keys& k, int first, int keys, int d_qk, float* scores,
-                         Vec* maximum) {
+                         Vec* maximum, Ahead ahead) {
     Vec highest[kVectors];
     for (int n = 0; n < kVectors; ++n) highest[n] = maximum[n];
-    rows_product(packed_q, k, first, keys, d_qk, scores, [&]<int M>(Block<M>& block) {
+    rows_product(packed_q, k, first, keys, d_qk, scores, ahead, [&]<int M>(Block<M>& block) {
 #pragma GCC unroll 8
       for (int n = 0; n < kVectors; ++n) {
 #pragma GCC unroll 16
@@ -72,17 +73,19 @@ struct FmaEngine {
   }
 
   /// scores [keys][kStrip] = factor k q, k's rows from `first`.
-  static void qk(const float* packed_q, const Keys& k, int first, int keys, int d_qk, float factor, float* scores) {
+  static void qk(const float* packed_q, const Keys& k, int first, int keys, int d_qk, float factor, float* scores,
+                 Ahead ahead) {
     const Vec factors = Lanes::broadcast(factor);
-    rows_product(packed_q, k, first, keys, d_qk, scores, [&]<int M>(Block<M>& block) { block.scale(factors); });
+    rows_product(packed_q, k, first, keys, d_qk, scores, ahead, [&]<int M>(Block<M>& block) { block.scale(factors); });
   }
 
   /// o [rounded d_v][kStrip] += v^T weights, v's rows from `first` of its tile; weights [keys][kStrip], rows
   /// weights_stride apart.
   static void pv(const float* packed_v, int first, const float* weights, std::int64_t weights_stride, int keys, int d_v,
-                 float* o) {
+                 float* o, Ahead ahead) {
     packed_v += std::int64_t{first} * kBlock;
     for (int column = 0; column < d_v; column += kBlock, packed_v += kPanelStride, o += kBlock * kStrip) {
+      ahead.touch();
       Block<kBlock> block;
       block.load(o, kStrip);
       block.multiply(packed_v, 1, kBlock, weights, weights_stride, keys);
@@ -148,11 +151,11 @@ struct FmaEngine {
   /// out [keys][kStrip] = k q; `finish` sees each block before it is stored.
   template <class Finish>
   static TILEWISE_INLINE void rows_product(const float* packed_q, const Keys& k, int first, int keys, int d_qk,
-                                           float* out, const Finish& finish) {
+                                           float* out, Ahead ahead, const Finish& finish) {
     const float* row = k.data + first * k.stride;
     int key = 0;
     for (; key + kBlock <= keys; key += kBlock, row += kBlock * k.stride, out += kBlock * kStrip) {
-      if (key + 2 * kBlock <= keys) prefetch(row + kBlock * k.stride, k.stride, d_qk);
+      ahead.touch();
       rows_block<kBlock>(packed_q, row, k.stride, d_qk, out, finish);
     }
     for (; key < keys; ++key, row += k.stride, out += kStrip) {
@@ -168,12 +171,6 @@ struct FmaEngine {
     block.multiply(row, stride, 1, packed_q, kStrip, d_qk);
     finish.template operator()<M>(block);
     block.store(out, kStrip);
-  }
-
-  static TILEWISE_INLINE void prefetch(const float* row, std::int64_t stride, int d_qk) {
-    for (int m = 0; m < kBlock; ++m, row += stride) {
-      for (int column = 0; column < d_qk; column += 16) __builtin_prefetch(row + column);
-    }
   }
 };
 

@@ -17,7 +17,7 @@ struct Avx512Config {
   static constexpr int kTileKeys = 128;
   static constexpr int kTileQueries = 384;
   // Backward.
-  static constexpr int kRows = 8;
+  static constexpr int kRows = 12;
   static constexpr int kPanelVectors = 2;
   static constexpr int kBackwardKeys = 96;
   static constexpr int kBackwardQueries = 192;
