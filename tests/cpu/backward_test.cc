@@ -16,7 +16,6 @@ namespace tilewise::cpu::testing {
 namespace {
 
 constexpr double kFactor = 3;  // gradients may err three times as much as standard attention's
-constexpr double kEpsilon = std::numeric_limits<float>::epsilon();
 
 struct Sizes {
   std::int64_t s_q, s_kv, d_qk, d_v;
@@ -31,6 +30,7 @@ struct Problem {
   std::function<double(std::int64_t, std::int64_t)> dropout;
   DropoutHook dropout_hook;
   bool with_d_lse = false;
+  DType dtype = DType::float32;
   std::vector<Matrix> q, o, d_o;  // [heads]
   std::vector<std::vector<float>> lse, d_lse, delta;
   Matrix k, v;
@@ -54,7 +54,17 @@ struct Problem {
     }
   }
 
-  Head head(std::size_t i) const { return {&q[i], &k, &v, variant, scale, sink, dropout}; }
+  Head head(std::size_t i) const { return {&q[i], &k, &v, variant, scale, sink, dropout, dtype}; }
+
+  /// To be called before anything else.
+  void store_as(DType chosen) {
+    dtype = chosen;
+    for (Matrix* matrix : {&k, &v}) matrix->round_to(chosen);
+    for (std::size_t i = 0; i < q.size(); ++i) {
+      q[i].round_to(chosen);
+      d_o[i].round_to(chosen);
+    }
+  }
 
   void forward(const Kernels& kernels) {
     for (std::size_t i = 0; i < q.size(); ++i) {
@@ -84,11 +94,12 @@ class BackwardTest : public ::testing::TestWithParam<const Kernels*> {
     std::vector<Workspace> prepared;
     std::vector<std::vector<Workspace>> partials(heads);
     for (std::size_t i = 0; i < heads; ++i) {
+      const Stored q(problem.q[i], problem.dtype), o(problem.o[i], problem.dtype), d_o(problem.d_o[i], problem.dtype);
       PrepareTask task;
       task.shape = shape;
-      task.q = problem.q[i].view();
-      task.o = problem.o[i].view();
-      task.d_o = problem.d_o[i].view();
+      task.q = q.view();
+      task.o = o.view();
+      task.d_o = d_o.view();
       task.lse = problem.lse[i].data();
       task.d_lse = problem.with_d_lse ? problem.d_lse[i].data() : nullptr;
       task.scale = static_cast<float>(problem.scale);
@@ -103,6 +114,8 @@ class BackwardTest : public ::testing::TestWithParam<const Kernels*> {
       for (int split = 0; split < splits; ++split) partials[i].emplace_back(kernels.d_q_floats(shape), 0.0f);
     }
 
+    const Stored k(problem.k, problem.dtype), v(problem.v, problem.dtype);
+    Stored d_k(result.k, problem.dtype), d_v(result.v, problem.dtype);
     const std::int64_t tiles = (sizes.s_kv + kernels.backward_keys - 1) / kernels.backward_keys;
     for (int split = 0; split < splits; ++split) {
       std::vector<BackwardHead> shared(heads);
@@ -116,10 +129,10 @@ class BackwardTest : public ::testing::TestWithParam<const Kernels*> {
       task.shape = shape;
       task.key_begin = std::min(sizes.s_kv, tiles * split / splits * kernels.backward_keys);
       task.key_end = std::min(sizes.s_kv, tiles * (split + 1) / splits * kernels.backward_keys);
-      task.k = problem.k.view();
-      task.v = problem.v.view();
-      task.d_k = result.k.mutable_view();
-      task.d_v = result.v.mutable_view();
+      task.k = k.view();
+      task.v = v.view();
+      task.d_k = d_k.mutable_view();
+      task.d_v = d_v.mutable_view();
       task.scale = static_cast<float>(problem.scale);
       task.heads = shared.data();
       task.head_count = static_cast<int>(heads);
@@ -141,36 +154,42 @@ class BackwardTest : public ::testing::TestWithParam<const Kernels*> {
       task.partials = sums.data();
       task.partial_count = splits;
       task.scale = static_cast<float>(problem.scale);
-      task.d_q = result.q.emplace_back(sizes.s_q, sizes.d_qk, 3).mutable_view();
+      Matrix& d_q = result.q.emplace_back(sizes.s_q, sizes.d_qk, 3);
+      Stored stored(d_q, problem.dtype);
+      task.d_q = stored.mutable_view();
       kernels.finish(task);
+      stored.copy_to(d_q);
     }
+    d_k.copy_to(result.k);
+    d_v.copy_to(result.v);
     return result;
   }
 
   struct Comparisons {
     Comparison q, k, v;
-    void expect_close() const {
-      q.expect_close("d_q", kFactor, kEpsilon);
-      k.expect_close("d_k", kFactor, kEpsilon);
-      v.expect_close("d_v", kFactor, kEpsilon);
+    void expect_close(DType dtype = DType::float32) const {
+      q.expect_close("d_q", kFactor, epsilon_of(dtype));
+      k.expect_close("d_k", kFactor, epsilon_of(dtype));
+      v.expect_close("d_v", kFactor, epsilon_of(dtype));
     }
   };
 
   void check(Problem& problem, int splits = 1) const {
     Comparisons found;
     compare(problem, splits, &found);
-    found.expect_close();
+    found.expect_close(problem.dtype);
   }
 
   void compare(Problem& problem, int splits, Comparisons* found) const {
     problem.forward(*GetParam());
     const Result result = run(problem, splits);
     Gradients exact, standard;
-    const auto add = [](const std::vector<double>& expected, const std::vector<double>& usual, const Matrix& actual,
-                        Comparison* comparison) {
+    const auto add = [&problem](const std::vector<double>& expected, const std::vector<double>& usual,
+                                const Matrix& actual, Comparison* comparison) {
       EXPECT_TRUE(actual.surroundings_untouched());
-      comparison->add(expected, usual,
-                      [&](std::int64_t i) { return actual.at(i / actual.columns(), i % actual.columns()); });
+      comparison->add(
+          expected, usual, [&](std::int64_t i) { return actual.at(i / actual.columns(), i % actual.columns()); },
+          problem.dtype);
     };
     for (std::size_t i = 0; i < problem.q.size(); ++i) {
       const std::vector<float> d_lse = problem.with_d_lse ? problem.d_lse[i] : std::vector<float>{};
@@ -263,6 +282,19 @@ TEST_P(BackwardTest, DropoutMultipliesWeightsAndTheirGradients) {
     }
   };
   check(problem);
+}
+
+TEST_P(BackwardTest, TakesSixteenBitInputs) {
+  for (const DType dtype : {DType::bfloat16, DType::float16}) {
+    for (const Sizes& sizes : {Sizes{97, 300, 64, 64}, Sizes{30, 131, 17, 9}, Sizes{200, 129, 40, 72}}) {
+      for (const TestVariant& variant : {full(), causal(100), softcapped(scattered())}) {
+        SCOPED_TRACE(::testing::Message() << static_cast<int>(dtype) << " d_qk " << sizes.d_qk << variant.name);
+        Problem problem(sizes, variant, 2, 21);
+        problem.store_as(dtype);
+        check(problem);
+      }
+    }
+  }
 }
 
 TEST_P(BackwardTest, NothingToDo) {

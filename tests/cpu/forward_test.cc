@@ -15,7 +15,6 @@ namespace tilewise::cpu::testing {
 namespace {
 
 constexpr double kFactor = 2;  // forward may err twice as much as standard attention
-constexpr double kEpsilon = std::numeric_limits<float>::epsilon();
 
 class ForwardTest : public ::testing::TestWithParam<const Kernels*> {
  protected:
@@ -25,16 +24,16 @@ class ForwardTest : public ::testing::TestWithParam<const Kernels*> {
 
   struct Comparisons {
     Comparison o, lse;
-    void expect_close() const {
-      o.expect_close("o", kFactor, kEpsilon);
-      lse.expect_close("lse", kFactor, kEpsilon);
+    void expect_close(DType dtype = DType::float32) const {
+      o.expect_close("o", kFactor, epsilon_of(dtype));
+      lse.expect_close("lse", kFactor, epsilon_of(DType::float32));
     }
   };
 
   void check(const Head& head, const DropoutHook& dropout = {}) const {
     Comparisons found;
     compare(head, dropout, &found);
-    found.expect_close();
+    found.expect_close(head.dtype);
   }
 
   void compare(const Head& head, const DropoutHook& dropout, Comparisons* found) const {
@@ -42,7 +41,8 @@ class ForwardTest : public ::testing::TestWithParam<const Kernels*> {
     std::vector<float> lse(static_cast<std::size_t>(head.q->rows()), kNaN);
     run(head, o, lse, dropout);
     const Forward exact = standard_forward<double>(head), standard = standard_forward<float>(head);
-    found->o.add(exact.o, standard.o, [&](std::int64_t i) { return o.at(i / o.columns(), i % o.columns()); });
+    found->o.add(
+        exact.o, standard.o, [&](std::int64_t i) { return o.at(i / o.columns(), i % o.columns()); }, head.dtype);
     found->lse.add(exact.lse, standard.lse, [&](std::int64_t i) { return lse[static_cast<std::size_t>(i)]; });
     EXPECT_TRUE(o.surroundings_untouched());
   }
@@ -85,6 +85,21 @@ TEST_P(ForwardTest, AgreesWithStandardAttentionOverAwkwardShapes) {
         compare(inputs.head(variant), {}, &found);
       }
       found.expect_close();
+    }
+  }
+}
+
+TEST_P(ForwardTest, TakesSixteenBitInputs) {
+  for (const DType dtype : {DType::bfloat16, DType::float16}) {
+    for (const Sizes& sizes : {Sizes{97, 300, 64, 64}, Sizes{30, 131, 17, 9}, Sizes{200, 129, 40, 72}}) {
+      SCOPED_TRACE(::testing::Message() << static_cast<int>(dtype) << " d_qk " << sizes.d_qk);
+      Inputs inputs(sizes, 9);
+      for (Matrix* matrix : {&inputs.q, &inputs.k, &inputs.v}) matrix->round_to(dtype);
+      for (const TestVariant& variant : {full(), causal(100), softcapped(scattered())}) {
+        Head head = inputs.head(variant);
+        head.dtype = dtype;
+        check(head);
+      }
     }
   }
 }

@@ -18,6 +18,7 @@ struct Head {
   double scale = 1;
   const float* sink = nullptr;
   std::function<double(std::int64_t query, std::int64_t key)> dropout;  // what a weight is multiplied by; empty: 1
+  DType dtype = DType::float32;                                         // in which all tensors but lse are stored
 };
 
 struct Forward {
@@ -35,15 +36,17 @@ inline void run_forward(const Kernels& kernels, const Head& head, const DropoutH
   const Hooks hooks(head.variant);
   const Shape shape = shape_of(head);
   Workspace workspace(kernels.forward_floats(shape));
+  const Stored q(*head.q, head.dtype), k(*head.k, head.dtype), v(*head.v, head.dtype);
+  Stored stored_o(o, head.dtype);
   for (std::int64_t begin = 0; begin < shape.s_q; begin += kernels.tile_queries) {
     ForwardTask task;
     task.shape = shape;
     task.query_begin = begin;
     task.query_end = std::min(shape.s_q, begin + kernels.tile_queries);
-    task.q = head.q->view();
-    task.k = head.k->view();
-    task.v = head.v->view();
-    task.o = o.mutable_view();
+    task.q = q.view();
+    task.k = k.view();
+    task.v = v.view();
+    task.o = stored_o.mutable_view();
     task.lse = lse.data();
     task.scale = static_cast<float>(head.scale);
     task.sink = head.sink;
@@ -53,6 +56,7 @@ inline void run_forward(const Kernels& kernels, const Head& head, const DropoutH
     task.workspace = workspace.data();
     kernels.forward(task);
   }
+  stored_o.copy_to(o);
   EXPECT_TRUE(workspace.guard_untouched());
 }
 
