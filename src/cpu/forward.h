@@ -96,7 +96,9 @@ class ForwardKernel {
     const bool full = tile.full_begin == tile.begin && tile.full_end == tile.end;
     for (int i = 0; i < strip_count_; ++i) {
       const Strip& strip = strips_[i];
-      const KeySpan span = full ? tile : task_.walk(strip.begin, strip.begin + strip.count, tile.begin, tile.end);
+      const KeySpan span = full ? tile
+                                : aligned(task_.walk(strip.begin, strip.begin + strip.count, tile.begin, tile.end),
+                                          tile.begin, Engine::kDepth);
       if (span.begin < span.end) block(strip, k, static_cast<int>(span.begin - tile.begin), span, tile.end);
     }
   }
@@ -124,6 +126,7 @@ class ForwardKernel {
     if (task_.dropout.apply != nullptr) {
       task_.dropout.apply(task_.dropout.context, score_block(strip, span.begin, span.begin, span.end, false));
     }
+    Engine::pack_p(scores_, keys);
     Engine::pv(packed_v_, first, scores_, kStrip, keys, shape_.d_v, strip.o,
                next_rows(task_.v, shape_.d_v, tile_end, strip, shape_.d_v / Engine::kBlock + 1));
   }

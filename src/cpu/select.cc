@@ -7,6 +7,7 @@ std::vector<const Kernels*> available_kernels() {
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
   std::vector<const Kernels*> found;
+  if (avx512 && __builtin_cpu_supports("avx512bf16")) found.push_back(&avx512_bf16_kernels());
   if (avx512) found.push_back(&avx512_kernels());
   if (avx2) found.push_back(&avx2_kernels());
   return found;
