@@ -1,4 +1,4 @@
-# Finds the kept libraries. docs/decisions/0001 says why each is here; tools/packages.txt names the packages.
+# Finds the kept libraries. docs/decisions/dependencies.md says why each is here; tools/packages.txt names the packages.
 
 set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)

@@ -11,7 +11,8 @@ target_precompile_headers(tilewise_tests_pch PRIVATE <gtest/gtest.h> <rapidcheck
 
 # tilewise_add_test(<name> SOURCES <file>... [LIBRARIES <target>...] [LAWS])
 #
-# The cases appear in ctest as <name>.<Suite>.<Case>. A test may include src/ ("variant/graph.h") and tests/ ("tests/...").
+# The cases appear in ctest as <name>.<Suite>.<Case>. A test may include from src/ ("variant/graph.h") and from the root
+# ("tests/...").
 # LAWS: it holds properties of random inputs (RapidCheck); tools/laws_long runs those on many more cases.
 function(tilewise_add_test name)
   cmake_parse_arguments(PARSE_ARGV 1 TEST "LAWS" "" "SOURCES;LIBRARIES")

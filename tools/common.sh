@@ -5,7 +5,7 @@ say() { printf '== %s\n' "$*" >&2; }
 # Lists of tools/: one name a line, then a comment.
 read_list() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' -e 's/[[:space:]]*$//' "$1"; }
 
-# Installs what tools/packages.txt names and the machine lacks. Touches neither apt nor the network when nothing is missing.
+# Installs what tools/packages.txt names and the machine lacks; touches neither apt nor the network when it lacks nothing.
 install_missing_packages() {
   local package missing=() as_root=()
   if ! command -v dpkg-query > /dev/null; then
@@ -13,7 +13,8 @@ install_missing_packages() {
     return
   fi
   while read -r package; do
-    [[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2> /dev/null || true)" == installed ]] || missing+=("$package")
+    [[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2> /dev/null || true)" == installed ]] ||
+      missing+=("$package")
   done < <(read_list tools/packages.txt)
   ((${#missing[@]})) || return 0
 

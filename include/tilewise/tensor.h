@@ -6,6 +6,7 @@
 #include <initializer_list>
 #include <span>
 #include <string>
+#include <type_traits>
 
 namespace tilewise {
 
@@ -52,8 +53,7 @@ struct BasicTensor {
 
   /// A writable view reads as a constant one.
   operator BasicTensor<const void*>() const  // NOLINT(google-explicit-constructor): it only adds const
-    requires(!std::is_same_v<Pointer, const void*>)
-  {
+      requires(!std::is_same_v<Pointer, const void*>) {
     BasicTensor<const void*> view;
     view.data = data;
     view.dtype = dtype;

@@ -26,7 +26,8 @@ class CountTests(unittest.TestCase):
         self.assertEqual(count("tests='7' failures='2' disabled='0' skipped='0'"), (1, "5 passed, 2 failed\n"))
 
     def test_skipped_and_disabled_tests_did_not_pass(self):
-        self.assertEqual(count("tests='7' failures='0' disabled='1' skipped='2'"), (0, "4 passed, 0 failed, 3 skipped\n"))
+        expected = (0, "4 passed, 0 failed, 3 skipped\n")
+        self.assertEqual(count("tests='7' failures='0' disabled='1' skipped='2'"), expected)
 
     def test_no_tests_fails(self):
         self.assertEqual(count("tests='0' failures='0' disabled='0' skipped='0'"), (1, "0 passed, 0 failed\n"))
