@@ -1,7 +1,7 @@
 #include "variant/text/expression_parser.h"
 
 #include "core/fail.h"
-#include "core/suggest.h"
+#include "tilewise/suggest.h"
 #include "variant/build.h"
 #include "variant/operations/operations.h"
 #include "variant/text/words.h"

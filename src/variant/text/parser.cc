@@ -5,7 +5,7 @@
 #include <string>
 
 #include "core/fail.h"
-#include "core/suggest.h"
+#include "tilewise/suggest.h"
 #include "variant/build.h"
 #include "variant/recording.h"
 #include "variant/text/declarations.h"

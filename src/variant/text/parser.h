@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "tilewise/variant.h"
-#include "variant/zoo/entry.h"
+#include "tilewise/zoo_entry.h"
 
 namespace tilewise::variant {
 

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "core/fail.h"
-#include "core/suggest.h"
+#include "tilewise/suggest.h"
 
 namespace tilewise::variant {
 namespace {

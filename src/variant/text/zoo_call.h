@@ -4,7 +4,7 @@
 #include <span>
 
 #include "variant/text/lexer.h"
-#include "variant/zoo/entry.h"
+#include "tilewise/zoo_entry.h"
 
 namespace tilewise::variant {
 
