@@ -143,6 +143,14 @@ struct Division {
   static Gradients<2> adjoint(Expr y, Expr d, Expr, Expr b) { return {d / b, -(d * y / b)}; }
 };
 
+/// floor(a / b) of ints held in doubles. A quotient of two int32 that is no integer lies at least 2^-31 from the next
+/// one, so its rounding to double cannot cross it. Without a call, which std::floor is below SSE4.1.
+inline double quotient_floor(double a, double b) {
+  const double quotient = a / b;
+  const auto truncated = static_cast<double>(static_cast<std::int64_t>(quotient));
+  return truncated > quotient ? truncated - 1 : truncated;
+}
+
 /// Python's floor division on ints. x // 0 is 0, so that with x % 0 = x the law x == (x // y) * y + x % y always holds.
 struct FloorDivision {
   static constexpr Info info{
@@ -158,8 +166,12 @@ struct FloorDivision {
       const double largest = std::max(std::abs(a.low), std::abs(a.high));
       return int_bounds(-largest, largest);
     }
-    const double corners[] = {std::floor(a.low / b.low), std::floor(a.low / b.high), std::floor(a.high / b.low),
-                              std::floor(a.high / b.high)};
+    if (b.is_single()) {  // the usual case, and this is the hottest operation of block masks
+      const double low = quotient_floor(a.low, b.low), high = quotient_floor(a.high, b.low);
+      return b.low > 0 ? int_bounds(low, high) : int_bounds(high, low);
+    }
+    const double corners[] = {quotient_floor(a.low, b.low), quotient_floor(a.low, b.high),
+                              quotient_floor(a.high, b.low), quotient_floor(a.high, b.high)};
     const auto [low, high] = std::minmax_element(std::begin(corners), std::end(corners));
     return int_bounds(*low, *high);
   }
@@ -187,8 +199,9 @@ struct Modulo {
   }
   static Interval interval(Type, Interval a, Interval b) {
     if (b.is_single() && b.low != 0) {  // inside one period the remainder just shifts
-      const double quotient = std::floor(a.low / b.low);
-      if (std::floor(a.high / b.low) == quotient) return {a.low - quotient * b.low, a.high - quotient * b.low, false};
+      const double quotient = quotient_floor(a.low, b.low);
+      if (quotient_floor(a.high, b.low) == quotient)
+        return {a.low - quotient * b.low, a.high - quotient * b.low, false};
     }
     if (a.low >= 0 && a.high < b.low) return a;
     const Interval remainder{std::min(b.low + 1, 0.0), std::max(b.high - 1, 0.0), false};
