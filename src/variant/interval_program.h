@@ -46,7 +46,6 @@ inline constexpr std::size_t kLanes = 4;
 /// A read of a table: by range index, or where that is null within `range`.
 struct IntervalRead {
   const RangeIndex* index = nullptr;
-  int rank = 0;
   TableIndex extents{};
   Interval range;
 };

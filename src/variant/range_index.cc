@@ -12,6 +12,7 @@ namespace tilewise::variant {
 namespace {
 
 constexpr int kBlockShift = std::countr_zero(static_cast<std::uint64_t>(RangeIndex::kBlock));
+constexpr std::int64_t kAlwaysScanned = 4;                    // so few elements are read faster than a cell is found
 constexpr Interval kNothing{kUnbounded, -kUnbounded, false};  // the hull of no values
 
 /// Loads an element as a double. Types, not functions, so that the loops over them are compiled for each.
@@ -121,9 +122,9 @@ void RangeIndex::fill_levels() {
   }
 }
 
-std::int64_t RangeIndex::elements(const Extent& box) const {
+std::int64_t RangeIndex::elements(const Extent& box) {
   std::int64_t count = 1;
-  for (std::size_t axis = first_axis_; axis < kMaxRank; ++axis)
+  for (std::size_t axis = 0; axis < kMaxRank; ++axis)
     count *= std::max<std::int64_t>(box.end[axis] - box.begin[axis], 0);
   return count;
 }
@@ -148,15 +149,24 @@ RangeIndex::Extent RangeIndex::aligned_around(const Extent& box) const {
   return around;
 }
 
-Interval RangeIndex::scan(const Extent& box) const {
+/// Bounds of the elements of a box along the last kRank axes; along the others it has the index 0.
+template <std::size_t kRank>
+Interval RangeIndex::scan(const std::int64_t* begin, const std::int64_t* end) const {
   Interval bounds = kNothing;
-  const auto& [a, b, c, d] = axes_;
+  const Axis* const axes = axes_.data() + (kMaxRank - kRank);
   with_loader(dtype_, [&, this](auto load) {
-    for (std::int64_t i = box.begin[0]; i < box.end[0]; ++i)
-      for (std::int64_t j = box.begin[1]; j < box.end[1]; ++j)
-        for (std::int64_t k = box.begin[2]; k < box.end[2]; ++k)
-          for (std::int64_t l = box.begin[3]; l < box.end[3]; ++l)
-            include(bounds, load(data_ + i * a.step + j * b.step + k * c.step + l * d.step));
+    const auto scan_axis = [&]<std::size_t kAxis>(const auto& self, const std::byte* element,
+                                                  std::integral_constant<std::size_t, kAxis>) {
+      if constexpr (kAxis == kRank) {
+        include(bounds, load(element));
+      } else {
+        const std::int64_t step = axes[kAxis].step;
+        element += begin[kAxis] * step;
+        for (std::int64_t i = begin[kAxis]; i < end[kAxis]; ++i, element += step)
+          self(self, element, std::integral_constant<std::size_t, kAxis + 1>{});
+      }
+    };
+    scan_axis(scan_axis, data_, std::integral_constant<std::size_t, 0>{});
   });
   return bounds;
 }
@@ -169,7 +179,8 @@ Interval RangeIndex::scan_edges(const Extent& box, const Extent& inside) const {
     Extent before = rest, behind = rest;
     before.end[axis] = inside.begin[axis];
     behind.begin[axis] = inside.end[axis];
-    bounds = hull(bounds, hull(scan(before), scan(behind)));
+    bounds = hull(bounds, hull(scan<kMaxRank>(before.begin.data(), before.end.data()),
+                               scan<kMaxRank>(behind.begin.data(), behind.end.data())));
     rest.begin[axis] = inside.begin[axis];
     rest.end[axis] = inside.end[axis];
   }
@@ -229,21 +240,22 @@ void RangeIndex::tile(const Axis& axis, std::int64_t begin, std::int64_t end, in
   }
 }
 
-/// The cell that is exactly the box, or null.
-const Interval* RangeIndex::as_one_cell(const Extent& box) const {
-  std::int64_t cell = 0;
-  for (std::size_t i = first_axis_; i < kMaxRank; ++i) {
-    const Axis& axis = axes_[i];
-    const std::int64_t begin = box.begin[i], end = box.end[i];
-    const auto bits = static_cast<int>(std::bit_width(static_cast<std::uint64_t>(end - begin - 1)));
+/// The cell that is exactly the box along the last kRank axes, or null.
+template <std::size_t kRank>
+const Interval* RangeIndex::as_one_cell(const std::int64_t* begin, const std::int64_t* end) const {
+  const Interval* cell = cells_.data();
+  for (std::size_t i = 0; i < kRank; ++i) {
+    const Axis& axis = axes_[kMaxRank - kRank + i];
+    const auto bits = static_cast<int>(std::bit_width(static_cast<std::uint64_t>(end[i] - begin[i] - 1)));
     const int shift = std::max(bits, axis.block_shift);
     const auto level = static_cast<std::size_t>(shift - axis.block_shift);
     const std::int64_t side = std::int64_t{1} << shift;
-    const bool is_cell = begin % side == 0 && (end == begin + side || end == axis.extent) && level < axis.levels.size();
+    const bool is_cell = (begin[i] & (side - 1)) == 0 && (end[i] == begin[i] + side || end[i] == axis.extent) &&
+                         level < axis.levels.size();
     if (!is_cell) return nullptr;
-    cell += (axis.levels[level].offset + (begin >> shift)) * axis.stride;
+    cell += (axis.levels[level].offset + (begin[i] >> shift)) * axis.stride;
   }
-  return &cells_[static_cast<std::size_t>(cell)];
+  return cell;
 }
 
 Interval RangeIndex::over_cells(const Extent& box) const {
@@ -269,10 +281,7 @@ Interval RangeIndex::over_cells(const Extent& box) const {
   return bounds;
 }
 
-Interval RangeIndex::over(const Extent& box) const {
-  if (const Interval* cell = as_one_cell(box)) return *cell;
-  const std::int64_t size = elements(box);
-  if (size <= kMaxScanned) return scan(box);
+Interval RangeIndex::over_parts(const Extent& box, std::int64_t size) const {
   const Extent inside = aligned_inside(box);
   const std::int64_t edges = size - elements(inside);
   if (edges > kMaxScanned) return over_cells(aligned_around(box));
@@ -280,17 +289,36 @@ Interval RangeIndex::over(const Extent& box) const {
   return edges > 0 ? hull(bounds, scan_edges(box, inside)) : bounds;
 }
 
-Interval RangeIndex::over(const TableIndex& first, const TableIndex& last) const {
+// Single elements and cells are most of what is asked for. For them nothing is copied or looped over but the rank.
+template <std::size_t kRank>
+Interval RangeIndex::over(const std::array<std::int64_t, kRank>& first,
+                          const std::array<std::int64_t, kRank>& last) const {
   if (cells_.empty()) return single(0);
-  Extent box{{0, 0, 0, 0}, {1, 1, 1, 1}};
-  for (std::size_t axis = first_axis_; axis < kMaxRank; ++axis) {
-    box.begin[axis] = first[axis - first_axis_];
-    box.end[axis] = last[axis - first_axis_] + 1;
+  std::int64_t end[kRank], size = 1;
+  for (std::size_t axis = 0; axis < kRank; ++axis) {
+    end[axis] = last[axis] + 1;
+    size *= end[axis] - first[axis];
   }
-  const Interval bounds = over(box);
+  Interval bounds;
+  const Interval* cell = size <= kAlwaysScanned ? nullptr : as_one_cell<kRank>(first.data(), end);
+  if (cell != nullptr) {
+    bounds = *cell;
+  } else if (size <= kMaxScanned) {
+    bounds = scan<kRank>(first.data(), end);
+  } else {
+    Extent box{{0, 0, 0, 0}, {1, 1, 1, 1}};
+    std::copy_n(first.data(), kRank, box.begin.data() + (kMaxRank - kRank));
+    std::copy_n(end, kRank, box.end.data() + (kMaxRank - kRank));
+    bounds = over_parts(box, size);
+  }
   if (bounds.low > bounds.high) return kAnyReal;
   if (dtype_ != DType::float64) return bounds;  // float32 and int32 readings hold all others exactly
   return {round_down(bounds.low), round_up(bounds.high), bounds.may_be_nan};
 }
+
+template Interval RangeIndex::over(const std::array<std::int64_t, 1>&, const std::array<std::int64_t, 1>&) const;
+template Interval RangeIndex::over(const std::array<std::int64_t, 2>&, const std::array<std::int64_t, 2>&) const;
+template Interval RangeIndex::over(const std::array<std::int64_t, 3>&, const std::array<std::int64_t, 3>&) const;
+template Interval RangeIndex::over(const std::array<std::int64_t, 4>&, const std::array<std::int64_t, 4>&) const;
 
 }  // namespace tilewise::variant

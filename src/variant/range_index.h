@@ -36,8 +36,9 @@ class RangeIndex {
   RangeIndex(const BoundTable& table, const std::array<bool, kMaxRank>& wide);
 
   /// Bounds of the elements from `first` to `last`, both inclusive and inside the extents, as float32 and float64
-  /// readings see them. Where all of them are NaN: any real. An empty table reads as 0.
-  Interval over(const TableIndex& first, const TableIndex& last) const;
+  /// readings see them. Where all of them are NaN: any real. An empty table reads as 0. kRank is the table's rank.
+  template <std::size_t kRank>
+  Interval over(const std::array<std::int64_t, kRank>& first, const std::array<std::int64_t, kRank>& last) const;
 
  private:
   // Inside, a table has kMaxRank axes, so that loops are always nested as deep: those before first_axis_ have extent 1
@@ -60,19 +61,21 @@ class RangeIndex {
   };
   struct Pieces;
 
-  std::int64_t elements(const Extent& box) const;
+  static std::int64_t elements(const Extent& box);
   void add_levels(Axis& axis, bool wide);
   template <class Load>
   void fill_blocks(Load load);
   void fill_levels();
   Extent aligned_inside(const Extent& box) const;
   Extent aligned_around(const Extent& box) const;
-  Interval scan(const Extent& box) const;
+  template <std::size_t kRank>
+  Interval scan(const std::int64_t* begin, const std::int64_t* end) const;
   Interval scan_edges(const Extent& box, const Extent& inside) const;
   static void tile(const Axis& axis, std::int64_t begin, std::int64_t end, int skipped, Pieces& pieces);
-  const Interval* as_one_cell(const Extent& box) const;
+  template <std::size_t kRank>
+  const Interval* as_one_cell(const std::int64_t* begin, const std::int64_t* end) const;
   Interval over_cells(const Extent& box) const;
-  Interval over(const Extent& box) const;
+  Interval over_parts(const Extent& box, std::int64_t size) const;
 
   const std::byte* data_ = nullptr;  // [extents]
   std::size_t first_axis_ = 0;
