@@ -108,12 +108,6 @@ TileClass Classifier::classify(std::int64_t sequence, std::int64_t head, const B
   return is_one_entry(existing) ? TileClass::partial : bisect(existing, existing == box);
 }
 
-Box Classifier::box_of(const TileRectangle& tiles, TileSizes tile) const {
-  return clipped({tiles.row_begin * tile.queries, tiles.row_end * tile.queries, tiles.column_begin * tile.keys,
-                  tiles.column_end * tile.keys},
-                 lengths_);
-}
-
 TileRectangle Classifier::tiles_of(std::int64_t sequence, std::int64_t head, TileSizes tile) {
   enter(sequence, head);
   if (tile.queries < 1 || tile.keys < 1)
@@ -122,49 +116,51 @@ TileRectangle Classifier::tiles_of(std::int64_t sequence, std::int64_t head, Til
   return {0, tiles_along(lengths_.query_end, tile.queries), 0, tiles_along(lengths_.key_end, tile.keys)};
 }
 
+/// Evaluates up to kLanes rectangles. Visits those that are decided or single tiles; the others stay open.
+void Classifier::visit_or_open(std::span<const TileRectangle> rectangles, TileSizes tile, const TileVisitor& visit) {
+  group_.count = 0;
+  for (const TileRectangle& tiles : rectangles) {
+    const Box box = clipped({tiles.row_begin * tile.queries, tiles.row_end * tile.queries,
+                             tiles.column_begin * tile.keys, tiles.column_end * tile.keys},
+                            lengths_);
+    const Box existing = clipped(box, entries_);
+    if (existing.is_empty()) {
+      visit(tiles, TileClass::empty);
+      continue;
+    }
+    group_.boxes[group_.count] = existing;
+    group_.tiles[group_.count] = &tiles;
+    group_.is_whole[group_.count++] = existing == box;
+  }
+  if (group_.count == 0) return;
+  reading_.evaluate(std::span(group_.boxes.data(), group_.count));
+  for (std::size_t lane = 0; lane < group_.count; ++lane) group_.kept[lane] = kept(lane);  // bisect() evaluates again
+  for (std::size_t lane = 0; lane < group_.count; ++lane) {
+    const TileRectangle& tiles = *group_.tiles[lane];
+    const Interval& kept = group_.kept[lane];
+    const bool is_tile = tiles.tiles() == 1, is_whole = group_.is_whole[lane];
+    if (kept.is_false()) {
+      visit(tiles, TileClass::empty);
+    } else if (kept.is_true() && is_whole) {
+      visit(tiles, TileClass::full);
+    } else if (!is_tile) {
+      open_tiles_.push_back(tiles);
+    } else if (kept.is_true() || is_one_entry(group_.boxes[lane])) {
+      visit(tiles, TileClass::partial);
+    } else {
+      visit(tiles, bisect(group_.boxes[lane], is_whole));
+    }
+  }
+}
+
 void Classifier::walk(std::int64_t sequence, std::int64_t head, TileSizes tile, const TileVisitor& visit) {
   const TileRectangle all = tiles_of(sequence, head, tile);
-  if (all.tiles() == 0) return;
-
-  std::vector<TileRectangle> open;
-  const auto decide = [&](const TileRectangle* rectangles, std::size_t count) {
-    std::array<Box, kLanes> boxes;
-    std::array<bool, kLanes> is_whole;
-    std::array<const TileRectangle*, kLanes> existing;
-    std::size_t found = 0;
-    for (const TileRectangle* tiles = rectangles; tiles != rectangles + count; ++tiles) {
-      const Box box = box_of(*tiles, tile);
-      boxes[found] = clipped(box, entries_);
-      if (boxes[found].is_empty()) {
-        visit(*tiles, TileClass::empty);
-        continue;
-      }
-      is_whole[found] = boxes[found] == box;
-      existing[found++] = tiles;
-    }
-    if (found == 0) return;
-    reading_.evaluate(std::span(boxes.data(), found));
-    std::array<Interval, kLanes> verdicts;
-    for (std::size_t lane = 0; lane < found; ++lane) verdicts[lane] = kept(lane);
-    for (std::size_t lane = 0; lane < found; ++lane) {
-      const TileRectangle& tiles = *existing[lane];
-      const bool is_tile = tiles.tiles() == 1;
-      if (verdicts[lane].is_false()) {
-        visit(tiles, TileClass::empty);
-      } else if (verdicts[lane].is_true() && (is_whole[lane] || is_tile)) {
-        visit(tiles, is_whole[lane] ? TileClass::full : TileClass::partial);
-      } else if (!is_tile) {
-        open.push_back(tiles);
-      } else {
-        visit(tiles, is_one_entry(boxes[lane]) ? TileClass::partial : bisect(boxes[lane], is_whole[lane]));
-      }
-    }
-  };
-  decide(&all, 1);
-  while (!open.empty()) {
-    const auto parts = split(open.back());
-    open.pop_back();
-    decide(parts.begin(), parts.count);
+  open_tiles_.clear();
+  if (all.tiles() > 0) visit_or_open(std::span(&all, 1), tile, visit);
+  while (!open_tiles_.empty()) {
+    const auto parts = split(open_tiles_.back());
+    open_tiles_.pop_back();
+    visit_or_open(std::span(parts.parts.data(), parts.count), tile, visit);
   }
 }
 
