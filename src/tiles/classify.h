@@ -59,7 +59,6 @@ class Classifier {
   };
 
   void enter(std::int64_t sequence, std::int64_t head);
-  variant::Interval kept(std::size_t lane) const { return shared_->mask.keeps(reading_, lane); }
   TileClass bisect(const Box& box, bool none_removed);
   void visit_or_open(std::span<const TileRectangle> rectangles, TileSizes tile, const TileVisitor& visit);
 
@@ -74,12 +73,17 @@ class Classifier {
     std::array<Box, variant::kLanes> boxes;  // existing entries
     std::array<const TileRectangle*, variant::kLanes> tiles;
     std::array<bool, variant::kLanes> is_whole;  // all entries of the tiles exist
-    std::array<variant::Interval, variant::kLanes> kept;
     std::size_t count = 0;
   };
+  /// Tiles that are to be split.
+  struct OpenTiles {
+    TileRectangle tiles;
+    variant::Tape tape;      // for boxes inside them
+    std::size_t tape_count;  // tapes that are in use until they are split
+  };
   Group group_;
-  std::vector<TileRectangle> open_tiles_;  // of walk
-  std::vector<Box> open_boxes_;            // of bisect and count_entries
+  std::vector<OpenTiles> open_tiles_;  // of walk
+  std::vector<Box> open_boxes_;        // of bisect and count_entries
 };
 
 }  // namespace tilewise::tiles

@@ -65,6 +65,13 @@ std::vector<bool> nodes_that_read_the_score(const Graph& graph) {
   return result;
 }
 
+Forwards forwards_of(std::int32_t operation) {
+  if (operation == number_of<Conjunction>) return Forwards::beside_true;
+  if (operation == number_of<Disjunction>) return Forwards::beside_false;
+  if (operation == number_of<Selection>) return Forwards::by_condition;
+  return Forwards::never;
+}
+
 Interval rounded(Type type, double value) {
   return type == Type::real ? real_bounds(value, value, false) : single(value);
 }
@@ -90,7 +97,8 @@ Interval declared_range(const Table& table) {
   return real_bounds(table.low(), table.high(), table.info().may_hold_nan);
 }
 
-void IntervalProgram::keep_only(std::span<const Register> wanted) {
+void IntervalProgram::keep_only(std::span<const Register> registers) {
+  wanted.assign(registers.begin(), registers.end());
   std::vector<bool> is_live(rates.size(), false);
   for (const Register number : wanted) is_live[number] = true;
   std::vector<const IntervalRead*> live_reads;
@@ -130,7 +138,7 @@ Register IntervalProgramBuilder::add_instruction(Instruction instruction, std::s
     instruction.operands[i] = operands[i] * kLanes;
     rate = std::max(rate, program_.rates[operands[i]]);
   }
-  instruction.operand_count = static_cast<std::uint32_t>(operands.size());
+  instruction.operand_count = static_cast<std::uint8_t>(operands.size());
   const Register number = make_register(rate, kAnyReal);
   instruction.result = number * kLanes;
   auto& instructions = rate == Rate::once ? once_ : rate == Rate::head ? program_.of_head : program_.of_box;
@@ -140,7 +148,8 @@ Register IntervalProgramBuilder::add_instruction(Instruction instruction, std::s
 
 Register IntervalProgramBuilder::add_operation(std::int32_t number, Type operand_type,
                                                std::span<const Register> operands) {
-  return add_function(kFunctions[static_cast<std::size_t>(number)][static_cast<std::size_t>(operand_type)], operands);
+  const auto function = kFunctions[static_cast<std::size_t>(number)][static_cast<std::size_t>(operand_type)];
+  return add_instruction({.function = function, .forwards = forwards_of(number)}, operands);
 }
 
 Register IntervalProgramBuilder::add_function(Instruction::Function function, std::span<const Register> operands) {

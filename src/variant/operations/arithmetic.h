@@ -148,7 +148,7 @@ struct Division {
 inline double quotient_floor(double a, double b) {
   const double quotient = a / b;
   const auto truncated = static_cast<double>(static_cast<std::int64_t>(quotient));
-  return truncated > quotient ? truncated - 1 : truncated;
+  return truncated - (truncated > quotient ? 1 : 0);
 }
 
 /// Python's floor division on ints. x // 0 is 0, so that with x % 0 = x the law x == (x // y) * y + x % y always holds.
@@ -168,7 +168,7 @@ struct FloorDivision {
     }
     if (b.is_single()) {  // the usual case, and this is the hottest operation of block masks
       const double low = quotient_floor(a.low, b.low), high = quotient_floor(a.high, b.low);
-      return b.low > 0 ? int_bounds(low, high) : int_bounds(high, low);
+      return int_bounds(std::min(low, high), std::max(low, high));
     }
     const double corners[] = {quotient_floor(a.low, b.low), quotient_floor(a.low, b.high),
                               quotient_floor(a.high, b.low), quotient_floor(a.high, b.high)};
