@@ -26,7 +26,7 @@ struct Load {
 };
 
 struct LoadBool {
-  double operator()(const std::byte* element) const { return *element != std::byte{0} ? 1 : 0; }
+  double operator()(const std::byte* element) const { return static_cast<int>(*element != std::byte{0}); }
 };
 
 /// Calls `use` with the loader of a dtype.

@@ -6,6 +6,7 @@
 // from the result y, its adjoint d and the operands, what to add to each operand's adjoint.
 #pragma once
 
+#include <bit>
 #include <cmath>
 
 #include "variant/operations/definition.h"
@@ -143,10 +144,9 @@ struct Division {
   static Gradients<2> adjoint(Expr y, Expr d, Expr, Expr b) { return {d / b, -(d * y / b)}; }
 };
 
-/// floor(a / b) of ints held in doubles. A quotient of two int32 that is no integer lies at least 2^-31 from the next
-/// one, so its rounding to double cannot cross it. Without a call, which std::floor is below SSE4.1.
-inline double quotient_floor(double a, double b) {
-  const double quotient = a / b;
+/// The integer below a quotient of two int32, from its rounding to double: a quotient that is no integer lies at least
+/// 2^-31 from the next one, so rounding cannot cross it. Without a call, which std::floor is below SSE4.1.
+inline double quotient_floor(double quotient) {
   const auto truncated = static_cast<double>(static_cast<std::int64_t>(quotient));
   return truncated - (truncated > quotient ? 1 : 0);
 }
@@ -166,12 +166,15 @@ struct FloorDivision {
       const double largest = std::max(std::abs(a.low), std::abs(a.high));
       return int_bounds(-largest, largest);
     }
-    if (b.is_single()) {  // the usual case, and this is the hottest operation of block masks
-      const double low = quotient_floor(a.low, b.low), high = quotient_floor(a.high, b.low);
+    if (b.is_single()) {  // the usual case, and with a power of two the hottest operation of block masks
+      const double inverse = 1 / b.low;
+      const bool is_exact = std::bit_cast<std::uint64_t>(inverse) << 12 == 0;  // no mantissa: a power of two
+      const double low = quotient_floor(is_exact ? a.low * inverse : a.low / b.low);
+      const double high = quotient_floor(is_exact ? a.high * inverse : a.high / b.low);
       return int_bounds(std::min(low, high), std::max(low, high));
     }
-    const double corners[] = {quotient_floor(a.low, b.low), quotient_floor(a.low, b.high),
-                              quotient_floor(a.high, b.low), quotient_floor(a.high, b.high)};
+    const double corners[] = {quotient_floor(a.low / b.low), quotient_floor(a.low / b.high),
+                              quotient_floor(a.high / b.low), quotient_floor(a.high / b.high)};
     const auto [low, high] = std::minmax_element(std::begin(corners), std::end(corners));
     return int_bounds(*low, *high);
   }
@@ -199,8 +202,8 @@ struct Modulo {
   }
   static Interval interval(Type, Interval a, Interval b) {
     if (b.is_single() && b.low != 0) {  // inside one period the remainder just shifts
-      const double quotient = quotient_floor(a.low, b.low);
-      if (quotient_floor(a.high, b.low) == quotient)
+      const double quotient = quotient_floor(a.low / b.low);
+      if (quotient_floor(a.high / b.low) == quotient)
         return {a.low - quotient * b.low, a.high - quotient * b.low, false};
     }
     if (a.low >= 0 && a.high < b.low) return a;
