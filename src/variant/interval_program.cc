@@ -7,31 +7,12 @@
 namespace tilewise::variant {
 namespace {
 
-/// Whether an operation's bounds cost more than comparing its operands' bounds.
-template <class O>
-constexpr bool kIsCostly = O::info.error.largest() > 0 || std::is_same_v<O, FloorDivision> || std::is_same_v<O, Modulo>;
-
 template <class O, Type kOperandType>
 void evaluate_lanes(const Instruction& instruction, Interval* registers) {
   [&]<std::size_t... I>(std::index_sequence<I...>) {
     Interval* result = registers + instruction.result;
     const Interval* const operands[] = {registers + instruction.operands[I]...};
-    for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      if constexpr (kIsCostly<O>) {
-        // The boxes of a group are often two by two: what follows the query alone repeats from lane to lane, and what
-        // follows the key alone from the lane before that.
-        const auto repeats = [&](std::size_t other) { return ((operands[I][lane] == operands[I][other]) && ...); };
-        if (lane > 0 && repeats(lane - 1)) {
-          result[lane] = result[lane - 1];
-          continue;
-        }
-        if (lane > 1 && repeats(lane - 2)) {
-          result[lane] = result[lane - 2];
-          continue;
-        }
-      }
-      result[lane] = O::interval(kOperandType, operands[I][lane]...);
-    }
+    for (std::size_t lane = 0; lane < kLanes; ++lane) result[lane] = O::interval(kOperandType, operands[I][lane]...);
   }
   (std::make_index_sequence<O::info.operands>{});
 }

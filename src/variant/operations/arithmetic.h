@@ -148,7 +148,7 @@ struct Division {
 /// 2^-31 from the next one, so rounding cannot cross it. Without a call, which std::floor is below SSE4.1.
 inline double quotient_floor(double quotient) {
   const auto truncated = static_cast<double>(static_cast<std::int64_t>(quotient));
-  return truncated - (truncated > quotient ? 1 : 0);
+  return truncated - static_cast<double>(truncated > quotient);  // no branch
 }
 
 /// Python's floor division on ints. x // 0 is 0, so that with x % 0 = x the law x == (x // y) * y + x % y always holds.
