@@ -5,36 +5,17 @@
 
 #include <cstdint>
 
+#include "cpu/ahead.h"
 #include "cpu/exp2.h"
 #include "cpu/kernels.h"
+#include "cpu/units.h"
 
 namespace tilewise::cpu {
-
-inline constexpr float kLog2E = 1.44269504f;
 
 /// A row's reference maximum is raised, and what it has accumulated rescaled, only when a score exceeds it by this much
 /// (in log2). Weights stay below 2^16 and sums below 2^16 s_kv, far from overflow, and the pass over o is almost never
 /// made.
 inline constexpr float kRescaleGrowth = 16;
-
-/// What a score in the score buffer stands for. Scaling q would round each of its elements, so the scale is left to the
-/// exponential (no cost), or applied to whole products where a program wants to see scores as the variant defines them.
-struct ScoreUnits {
-  bool raw;              // no program changes kept scores
-  float q_factor;        // q is packed times this, exactly: +-1
-  float product_factor;  // products with packed q times this are what the buffer holds
-  float log2;            // log2 of a weight for one unit in the buffer; positive
-  double natural;        // the same in natural log
-};
-
-TILEWISE_INLINE ScoreUnits score_units(float scale, const ScoreProgram& score) {
-  const bool raw = score.apply == nullptr || score.only_masks;
-  const float magnitude = scale < 0 ? -scale : scale;
-  if (!raw) return {false, 1, scale, kLog2E, 1};
-  // Below this the exponential's own range would not hold; that includes a scale of zero.
-  if (magnitude < 0x1p-99f) return {true, scale, 1, kLog2E, 1};
-  return {true, scale < 0 ? -1.0f : 1.0f, 1, magnitude * kLog2E, magnitude};
-}
 
 template <class Engine>
 class ForwardKernel {
@@ -115,22 +96,29 @@ class ForwardKernel {
     const bool full = tile.full_begin == tile.begin && tile.full_end == tile.end;
     for (int i = 0; i < strip_count_; ++i) {
       const Strip& strip = strips_[i];
-      const KeySpan span = full ? tile : task_.walk(strip.begin, strip.begin + strip.count, tile.begin, tile.end);
-      if (span.begin < span.end) block(strip, k, static_cast<int>(span.begin - tile.begin), span);
+      const KeySpan span = full ? tile
+                                : aligned(task_.walk(strip.begin, strip.begin + strip.count, tile.begin, tile.end),
+                                          tile.begin, Engine::kDepth);
+      if (span.begin < span.end) block(strip, k, static_cast<int>(span.begin - tile.begin), span, tile.end);
     }
   }
 
-  /// One strip against the keys of a span; `first` is the span's first row within the packed tile.
-  void block(const Strip& strip, const typename Engine::Keys& k, int first, const KeySpan& span) {
+  /// One strip against the keys of a span; `first` is the span's first row within the packed tile, which ends at
+  /// `tile_end`.
+  void block(const Strip& strip, const typename Engine::Keys& k, int first, const KeySpan& span,
+             std::int64_t tile_end) {
     const int keys = static_cast<int>(span.end - span.begin);
+    const Ahead k_ahead = next_rows(task_.k, shape_.d_qk, tile_end, strip, keys / Engine::kBlock + 1);
     Vec maximum[kVectors];
     for (Vec& x : maximum) x = Lanes::broadcast(-__builtin_inff());
     const bool full = span.full_begin == span.begin && span.full_end == span.end;
     if (full && units_.raw) {
-      Engine::qk_maximum(strip.q, k, first, keys, shape_.d_qk, scores_, maximum);
+      Engine::qk_maximum(strip.q, k, first, keys, shape_.d_qk, scores_, maximum, k_ahead);
     } else {
-      Engine::qk(strip.q, k, first, keys, shape_.d_qk, units_.product_factor, scores_);
-      apply_score(strip, span);
+      Engine::qk(strip.q, k, first, keys, shape_.d_qk, units_.product_factor, scores_, k_ahead);
+      apply_score(task_.score, span, [&](std::int64_t begin, std::int64_t end, bool partial) {
+        return score_block(strip, span.begin, begin, end, partial);
+      });
       raise_maximum(keys, maximum);
     }
     update_maximum(strip, maximum);
@@ -138,24 +126,24 @@ class ForwardKernel {
     if (task_.dropout.apply != nullptr) {
       task_.dropout.apply(task_.dropout.context, score_block(strip, span.begin, span.begin, span.end, false));
     }
-    Engine::pv(packed_v_, first, scores_, keys, shape_.d_v, strip.o);
-  }
-
-  /// The score program over the pieces of a span: before, inside and behind its full part.
-  void apply_score(const Strip& strip, const KeySpan& span) {
-    const auto apply = [&](std::int64_t begin, std::int64_t end, bool partial) {
-      if (begin >= end || (task_.score.only_masks && !partial)) return;
-      task_.score.apply(task_.score.context, score_block(strip, span.begin, begin, end, partial));
-    };
-    if (span.full_begin >= span.full_end) return apply(span.begin, span.end, true);
-    apply(span.begin, span.full_begin, true);
-    apply(span.full_begin, span.full_end, false);
-    apply(span.full_end, span.end, true);
+    Engine::pack_p(scores_, keys);
+    Engine::pv(packed_v_, first, scores_, kStrip, keys, shape_.d_v, strip.o,
+               next_rows(task_.v, shape_.d_v, tile_end, strip, shape_.d_v / Engine::kBlock + 1));
   }
 
   ScoreBlock score_block(const Strip& strip, std::int64_t origin, std::int64_t begin, std::int64_t end, bool partial) {
     return {scores_ + (begin - origin) * kStrip, kStrip, strip.begin, begin, strip.count,
             static_cast<int>(end - begin),       partial};
+  }
+
+  /// This strip's share of the rows that the next key tile reads.
+  Ahead next_rows(const Rows& rows, int width, std::int64_t tile_end, const Strip& strip, std::int64_t touches) const {
+    const std::int64_t share = (kTileKeys + strip_count_ - 1) / strip_count_;
+    const std::int64_t first = tile_end + (&strip - strips_) * share;
+    if (first + share > shape_.s_kv) return {};
+    const std::int64_t bytes = rows.dtype == DType::float32 ? 4 : 2;
+    return {static_cast<const char*>(rows.data) + first * rows.stride * bytes, share, width * bytes,
+            rows.stride * bytes, touches};
   }
 
   void raise_maximum(int keys, Vec* maximum) {

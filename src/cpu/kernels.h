@@ -101,18 +101,79 @@ struct ForwardTask {
   float* workspace = nullptr;  // Kernels::forward_floats(shape) floats, 64-byte aligned
 };
 
+/// What a backward pass needs of one query head, packed once and read by every key tile.
+struct PrepareTask {
+  Shape shape;
+  std::int64_t query_begin = 0, query_end = 0;  // begins at a multiple of Kernels::backward_queries
+  Rows q;                                       // [s_q, d_qk]
+  Rows o;                                       // [s_q, d_v]
+  Rows d_o;                                     // [s_q, d_v]
+  const float* lse = nullptr;                   // [s_q], as the forward pass returned it
+  const float* d_lse = nullptr;                 // [s_q]; null: zero
+  float scale = 1;
+  ScoreProgram score;         // as in the forward pass
+  float* delta = nullptr;     // [s_q], out: rowsum(d_o * o) - d_lse
+  float* prepared = nullptr;  // out, Kernels::prepared_floats(shape) floats for the head, 64-byte aligned
+};
+
+/// One query head's share in a backward task.
+struct BackwardHead {
+  const float* prepared = nullptr;  // of the whole head
+  float* d_q = nullptr;             // [d_q_floats], accumulated: the sum over this task's keys, packed and unscaled
+  TileWalk walk;
+  ScoreProgram score;
+  AdjointHook adjoint;
+  DropoutHook dropout;
+};
+
+/// Keys [key_begin, key_end) against all queries of the query heads that share them: their d_k and d_v are finished
+/// here, d_q is a partial sum.
+struct BackwardTask {
+  Shape shape;
+  std::int64_t key_begin = 0, key_end = 0;
+  Rows k;           // [s_kv, d_qk]
+  Rows v;           // [s_kv, d_v]
+  MutableRows d_k;  // [s_kv, d_qk]
+  MutableRows d_v;  // [s_kv, d_v]
+  float scale = 1;
+  const BackwardHead* heads = nullptr;  // [head_count]
+  int head_count = 0;
+  float* workspace = nullptr;  // Kernels::backward_floats(shape) floats, 64-byte aligned
+};
+
+/// Adds the partial sums of d_q of one head in their order, scales and writes them.
+struct FinishTask {
+  Shape shape;
+  std::int64_t query_begin = 0, query_end = 0;  // begins at a multiple of Kernels::backward_queries
+  const float* const* partials = nullptr;       // [partial_count], each d_q_floats long
+  int partial_count = 0;
+  float scale = 1;
+  MutableRows d_q;  // [s_q, d_qk]
+};
+
 /// The kernels of one instruction set. Thread-safe: all that they write is in the task.
 struct Kernels {
-  const char* name;                                    // "avx2"
+  const char* name;  // "avx2"
+  DType operand;     // what products take; bfloat16: other inputs would be rounded to it, so plans give it no others
   std::int64_t tile_queries;                           // most queries of a forward task; a multiple of strip_queries
   int strip_queries;                                   // the walk is asked again for each strip of a partial tile
   std::int64_t (*forward_floats)(const Shape& shape);  // workspace of one forward task
   void (*forward)(const ForwardTask& task);
+
+  std::int64_t backward_keys, backward_queries;         // a backward tile; tasks are best a multiple of its keys
+  std::int64_t (*prepared_floats)(const Shape& shape);  // of one query head
+  std::int64_t (*d_q_floats)(const Shape& shape);       // of one partial sum of one query head; to be zeroed before
+  std::int64_t (*backward_floats)(const Shape& shape);  // workspace of one backward task
+  void (*prepare)(const PrepareTask& task);
+  void (*backward)(const BackwardTask& task);
+  void (*finish)(const FinishTask& task);
 };
 
 /// To be called only where the processor has AVX2, FMA and F16C.
 const Kernels& avx2_kernels();
 /// To be called only where the processor has AVX-512 F, BW, DQ and VL as well.
 const Kernels& avx512_kernels();
+/// And AVX512-BF16.
+const Kernels& avx512_bf16_kernels();
 
 }  // namespace tilewise::cpu

@@ -11,19 +11,49 @@
 namespace tilewise {
 namespace variant {
 
+namespace {
+
+template <class Function>
+void expect_function(const Function& function, std::string_view what) {
+  if (!function) fail_argument("{}: the function is empty, expected one to record", what);
+}
+
+void expect_bounded_depth(const Graph& graph, std::span<const NodeId> roots) {
+  std::vector<std::size_t> depth(graph.size());
+  for (NodeId id = 0; id < graph.size(); ++id) {
+    for (NodeId operand : graph[id].inputs()) depth[id] = std::max(depth[id], depth[operand] + 1);
+  }
+  for (NodeId root : roots) {
+    if (depth[root] > kMaxDepth) {
+      fail_argument("an expression is {} operations deep, expected at most {}; keep long lists in a table", depth[root],
+                    kMaxDepth);
+    }
+  }
+}
+
+}  // namespace
+
 void expect_independent_of_entry(const Graph& graph, NodeId root, std::string_view what) {
-  const Node& node = graph[root];
-  if (node.kind == Kind::score || node.kind == Kind::seed) {
-    fail_argument("{} reads the score; expected batch, head, kv_head, queries, keys, parameters and tables only", what);
+  static constexpr std::string_view kExpected = "batch, head, kv_head, queries, keys, parameters and tables only";
+  std::vector<bool> needed(root + 1, false);
+  needed[root] = true;
+  for (NodeId id = root + 1; id-- > 0;) {  // operands stand before what needs them
+    if (!needed[id]) continue;
+    const Node& node = graph[id];
+    for (NodeId operand : node.inputs()) needed[operand] = true;
+    if (node.kind == Kind::score || node.kind == Kind::seed)
+      fail_argument("{} reads the score; expected {}", what, kExpected);
+    if (node.kind == Kind::coordinate && static_cast<Coordinate>(node.index) <= Coordinate::key_token) {
+      fail_argument("{} reads {}; expected {}", what, to_string(static_cast<Coordinate>(node.index)), kExpected);
+    }
   }
-  if (node.kind == Kind::coordinate && static_cast<Coordinate>(node.index) <= Coordinate::key_token) {
-    fail_argument("{} reads {}; expected batch, head, kv_head, queries, keys, parameters and tables only", what,
-                  to_string(static_cast<Coordinate>(node.index)));
-  }
-  for (NodeId operand : node.inputs()) expect_independent_of_entry(graph, operand, what);
 }
 
 Variant make_variant(const Graph& graph, std::vector<Stage> stages, NodeId sink, std::optional<double> dropout) {
+  std::vector<NodeId> roots;
+  for (Stage stage : stages) roots.push_back(stage.root);
+  if (sink != kNoNode) roots.push_back(sink);
+  expect_bounded_depth(graph, roots);
   auto data = std::make_shared<Variant::Data>();
   std::vector<NodeId> renamed;
   for (Stage stage : stages) data->stages.push_back({stage.kind, data->graph.import(graph, stage.root, renamed)});
@@ -33,10 +63,10 @@ Variant make_variant(const Graph& graph, std::vector<Stage> stages, NodeId sink,
   return Variant(std::move(data));
 }
 
-namespace {
-
-/// Copies a part of a composition behind what is already in `whole`.
 void append(Variant::Data& whole, const Variant::Data& part) {
+  if (whole.sink != kNoNode && part.sink != kNoNode)
+    fail_argument("operator &: both sides have a sink, expected at most one; write one sink with the joined logit");
+  if (whole.has_dropout && part.has_dropout) fail_argument("operator &: both sides have dropout, expected at most one");
   std::vector<NodeId> renamed;
   for (Stage stage : part.stages)
     whole.stages.push_back({stage.kind, whole.graph.import(part.graph, stage.root, renamed)});
@@ -45,7 +75,6 @@ void append(Variant::Data& whole, const Variant::Data& part) {
   whole.dropout_probability += part.dropout_probability;  // the other's is 0
 }
 
-}  // namespace
 }  // namespace variant
 
 using namespace variant;  // NOLINT(google-build-using-namespace): this file defines the public values over it
@@ -67,6 +96,7 @@ bool Variant::has_sink() const { return data_->sink != kNoNode; }
 bool Variant::has_dropout() const { return data_->has_dropout; }
 
 Variant keep(const std::function<Expr(const At&)>& function) {
+  expect_function(function, "keep()");
   Recording recording;
   const NodeId root = recording.node_of(function(recording.at()));
   if (const Type type = recording.graph()[root].type; type != Type::boolean) {
@@ -76,6 +106,7 @@ Variant keep(const std::function<Expr(const At&)>& function) {
 }
 
 Variant score(const std::function<Expr(Expr, const At&)>& function) {
+  expect_function(function, "score()");
   Recording recording;
   const Expr score = recording.handle(recording.graph().add_score());
   const NodeId root = recording.node_of(function(score, recording.at()));
@@ -84,6 +115,7 @@ Variant score(const std::function<Expr(Expr, const At&)>& function) {
 }
 
 Variant sink(const std::function<Expr(const At&)>& logit) {
+  expect_function(logit, "sink()");
   Recording recording;
   const NodeId root = recording.node_of(logit(recording.at()));
   const NodeId real = make_real(recording.graph(), root, "sink(): the logit");
@@ -98,10 +130,6 @@ Variant dropout(double probability) {
 }
 
 Variant operator&(const Variant& a, const Variant& b) {
-  if (a.has_sink() && b.has_sink()) {
-    fail_argument("operator &: both sides have a sink, expected at most one; write one sink with the joined logit");
-  }
-  if (a.has_dropout() && b.has_dropout()) fail_argument("operator &: both sides have dropout, expected at most one");
   Variant::Data whole;
   append(whole, a.data());
   append(whole, b.data());

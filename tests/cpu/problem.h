@@ -19,6 +19,22 @@ namespace tilewise::cpu::testing {
 inline constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
+/// The nearest value of a storage type, ties to even.
+inline float rounded(float value, DType dtype) {
+  if (dtype == DType::float16) return static_cast<float>(static_cast<_Float16>(value));
+  if (dtype != DType::bfloat16 || std::isnan(value)) return value;
+  std::uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
+  std::memcpy(&value, &bits, sizeof bits);
+  return value;
+}
+
+/// The distance from 1 to the next value.
+inline double epsilon_of(DType dtype) {
+  return dtype == DType::bfloat16 ? 0x1p-7 : dtype == DType::float16 ? 0x1p-10 : 0x1p-23;
+}
+
 /// A matrix of float32 with gaps between its rows and NaN wherever no element is.
 class Matrix {
  public:
@@ -42,6 +58,10 @@ class Matrix {
     }
   }
 
+  void round_to(DType dtype) {
+    for (float& value : values_) value = rounded(value, dtype);
+  }
+
   /// Whether all that lies between and around the elements still holds NaN.
   bool surroundings_untouched() const {
     for (std::int64_t i = 0; i < static_cast<std::int64_t>(values_.size()); ++i) {
@@ -55,6 +75,61 @@ class Matrix {
  private:
   std::int64_t rows_, columns_, stride_;
   std::vector<float> values_;
+};
+
+/// A copy of a matrix in a storage type, gaps and surroundings included.
+class Stored {
+ public:
+  Stored(const Matrix& matrix, DType dtype) : dtype_(dtype), stride_(matrix.stride()), rows_(matrix.rows()) {
+    if (dtype == DType::float32) {
+      floats_.assign(matrix.data() - stride_, matrix.data() + (rows_ + 2) * stride_);
+      return;
+    }
+    for (std::int64_t i = -stride_; i < (rows_ + 2) * stride_; ++i) halves_.push_back(bits_of(matrix.data()[i]));
+  }
+  Rows view() const { return {const_cast<Stored*>(this)->first(), stride_, dtype_}; }
+  MutableRows mutable_view() { return {first(), stride_, dtype_}; }
+
+  /// Back to float32, surroundings included.
+  void copy_to(Matrix& matrix) const {
+    for (std::int64_t i = -stride_; i < (rows_ + 2) * stride_; ++i) {
+      const auto at = static_cast<std::size_t>(i + stride_);
+      matrix.data()[i] = dtype_ == DType::float32 ? floats_[at] : value_of(halves_[at]);
+    }
+  }
+
+ private:
+  void* first() {
+    return dtype_ == DType::float32 ? static_cast<void*>(floats_.data() + stride_) : halves_.data() + stride_;
+  }
+  std::uint16_t bits_of(float value) const {
+    if (dtype_ == DType::float16) {
+      const auto half = static_cast<_Float16>(value);
+      std::uint16_t bits;
+      std::memcpy(&bits, &half, sizeof bits);
+      return bits;
+    }
+    const float nearest = rounded(value, dtype_);
+    std::uint32_t bits;
+    std::memcpy(&bits, &nearest, sizeof bits);
+    return static_cast<std::uint16_t>(bits >> 16);
+  }
+  float value_of(std::uint16_t bits) const {
+    if (dtype_ == DType::float16) {
+      _Float16 half;
+      std::memcpy(&half, &bits, sizeof bits);
+      return static_cast<float>(half);
+    }
+    const std::uint32_t wide = std::uint32_t{bits} << 16;
+    float value;
+    std::memcpy(&value, &wide, sizeof value);
+    return value;
+  }
+
+  DType dtype_;
+  std::int64_t stride_, rows_;
+  std::vector<float> floats_;
+  std::vector<std::uint16_t> halves_;
 };
 
 /// Which entries are kept, and what becomes of a score.
@@ -158,33 +233,73 @@ class Hooks {
   const TestVariant& variant_;
 };
 
-/// Largest and root-mean-square difference, and the largest magnitude expected.
-struct Difference {
-  double largest = 0, mean_square = 0, magnitude = 0;
+/// Floats for a kernel, aligned, full of NaN or of `fill`, with a guard behind them.
+class Workspace {
+ public:
+  explicit Workspace(std::int64_t floats, float fill = kNaN)
+      : values_(static_cast<std::size_t>(floats) + 32, fill), floats_(static_cast<std::size_t>(floats)) {
+    for (std::size_t i = offset() + floats_; i < values_.size(); ++i) values_[i] = kGuard;
+  }
+  float* data() { return values_.data() + offset(); }
+  bool guard_untouched() const {
+    for (std::size_t i = offset() + floats_; i < values_.size(); ++i) {
+      if (values_[i] != kGuard) return false;
+    }
+    return true;
+  }
+
+ private:
+  static constexpr float kGuard = 12345;
+  std::size_t offset() const { return (64 - reinterpret_cast<std::uintptr_t>(values_.data()) % 64) % 64 / 4; }
+  std::vector<float> values_;
+  std::size_t floats_;
 };
 
-template <class Actual>
-Difference difference(const std::vector<double>& expected, const Actual& actual) {
-  Difference found;
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    const double a = static_cast<double>(actual(static_cast<std::int64_t>(i)));
-    // Equal infinities differ by nothing; a NaN where none is expected differs by infinity.
-    double gap = expected[i] == a ? 0 : std::abs(expected[i] - a);
-    if (std::isnan(gap)) gap = std::isnan(a) && std::isnan(expected[i]) ? 0 : kInfinity;
-    found.largest = std::max(found.largest, gap);
-    found.mean_square += gap * gap / static_cast<double>(expected.size());
-    if (std::isfinite(expected[i])) found.magnitude = std::max(found.magnitude, std::abs(expected[i]));
-  }
-  return found;
-}
+/// Differences from expected values, gathered over any number of outputs.
+struct Difference {
+  double largest = 0, square = 0, magnitude = 0;
+  std::int64_t count = 0;
 
-/// The rule of exactness: no worse than `factor` times standard attention in the same precision, give or take two units
-/// in the last place of the output's largest value. `epsilon` is the output type's.
-inline void expect_close(const char* what, const Difference& kernel, const Difference& standard, double factor,
-                         double epsilon) {
-  const double slack = 2 * epsilon * kernel.magnitude;
-  EXPECT_LE(kernel.largest, factor * standard.largest + slack) << what << ", largest error";
-  EXPECT_LE(std::sqrt(kernel.mean_square), factor * std::sqrt(standard.mean_square) + slack) << what << ", RMS error";
-}
+  /// actual(i) is compared with expected[i].
+  template <class Expected, class Actual>
+  void add(const std::vector<Expected>& expected, const Actual& actual) {
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      const auto e = static_cast<double>(expected[i]), a = static_cast<double>(actual(static_cast<std::int64_t>(i)));
+      // Equal infinities differ by nothing; a NaN where none is expected differs by infinity.
+      double gap = e == a ? 0 : std::abs(e - a);
+      if (std::isnan(gap)) gap = std::isnan(a) && std::isnan(e) ? 0 : static_cast<double>(kInfinity);
+      largest = std::max(largest, gap);
+      square += gap * gap;
+      if (std::isfinite(e)) magnitude = std::max(magnitude, std::abs(e));
+      ++count;
+    }
+  }
+  double rms() const { return count == 0 ? 0 : std::sqrt(square / static_cast<double>(count)); }
+};
+
+/// The kernel's differences from float64 beside those of standard attention in the kernel's own precision.
+struct Comparison {
+  Difference kernel, standard;
+
+  /// `usual` is rounded to the outputs' storage type first.
+  template <class Actual>
+  void add(const std::vector<double>& exact, const std::vector<double>& usual, const Actual& actual,
+           DType dtype = DType::float32) {
+    kernel.add(exact, actual);
+    standard.add(
+        exact, [&](std::int64_t i) { return rounded(static_cast<float>(usual[static_cast<std::size_t>(i)]), dtype); });
+  }
+
+  /// The rule of exactness: no worse than `factor` times standard attention, give or take two units in the last place
+  /// of the output's largest value. `epsilon` is the output type's.
+  void expect_close(const char* what, double factor, double epsilon) const {
+    const double slack = 2 * epsilon * kernel.magnitude;
+    EXPECT_LE(kernel.largest, factor * standard.largest + slack) << what << ", largest error";
+    EXPECT_LE(kernel.rms(), factor * standard.rms() + slack) << what << ", RMS error";
+  }
+};
+
+/// Seeds whose errors are judged together: the largest of a handful of rounding errors is chance.
+inline std::uint64_t seeds(std::int64_t entries) { return entries < 400 ? 10 : entries < 4000 ? 3 : 1; }
 
 }  // namespace tilewise::cpu::testing

@@ -46,6 +46,12 @@ struct AvxPacking {
   static void widen_rows(const Rows& rows, std::int64_t begin, int count, int width, float* packed) {
     with_row(rows, begin, [&](const auto* row) { cpu::widen_rows(row, rows.stride, count, width, packed); });
   }
+
+  static void narrow_rows(const float* packed, int columns, float factor, std::int64_t begin, int count, int width,
+                          const MutableRows& rows) {
+    with_row(rows, begin,
+             [&](auto* row) { cpu::narrow_rows(packed, columns, factor, count, width, row, rows.stride); });
+  }
 };
 
 }  // namespace

@@ -136,5 +136,22 @@ void widen_rows(const Element* rows, std::int64_t stride, int count, int width, 
   }
 }
 
+/// packed: [count, columns] float32  ->  rows: [count, width] elements, stride apart, times factor.
+template <class Element>
+void narrow_rows(const float* packed, int columns, float factor, int count, int width, Element* rows,
+                 std::int64_t stride) {
+  const __m256 factors = _mm256_set1_ps(factor);
+  for (int row = 0; row < count; ++row, rows += stride, packed += columns) {
+    for (int column = 0; column < width; column += 8) {
+      const __m256 x = _mm256_mul_ps(_mm256_loadu_ps(packed + column), factors);
+      if (width - column >= 8) {
+        store8(rows + column, x);
+      } else {
+        store_some(rows + column, x, width - column);
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tilewise::cpu
