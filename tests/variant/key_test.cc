@@ -30,7 +30,8 @@ TEST(Key, OfFixedExamplesStaysWhatItIs) {
   EXPECT_EQ(causal().key(), "fa631030af73075d538863a01d0ecf23");
   EXPECT_EQ((causal() & window(1024) & softcap(30)).key(), "a4534550175493b3177bf61e5bae290a");
   EXPECT_EQ(biased(DType::float32, "bias").key(), "9a41e7bdcbd211d5918eb817a3a24cbb");
-  EXPECT_EQ((sink([](const At& at) { return pow(at.head, -0.5); }) & dropout(0.1)).key(), "34c45c5b7d1d8a12d636252ebfdc7bcc");
+  EXPECT_EQ((sink([](const At& at) { return pow(at.head, -0.5); }) & dropout(0.1)).key(),
+            "34c45c5b7d1d8a12d636252ebfdc7bcc");
 }
 
 TEST(Key, IgnoresWhatACallBinds) {
