@@ -35,8 +35,10 @@ struct LadderProblem {
 
 /// The machine that the steps run on, and the one choice that they leave open.
 struct LadderOptions {
-  std::int64_t fast_memory = 100 * 1024;  ///< Bytes of fast memory, M. FlashAttention's paper calls 100 KB typical.
-  std::int64_t chunk = 32;                ///< Keys taken together by `chunks` and `tiled`.
+  /// Bytes of fast memory, M. The default is what the paper on FlashAttention calls typical ("around 100KB").
+  std::int64_t fast_memory = std::int64_t{100} * 1024;
+  /// Keys taken together by `chunks` and `tiled`.
+  std::int64_t chunk = 32;
 };
 
 /// What a step did, counted while it ran on a machine with two levels of memory (Hong and Kung, 1981): q, k, v and o

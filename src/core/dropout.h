@@ -22,7 +22,7 @@ struct Dropout {
 
   Dropout() = default;
   /// Throws Error(invalid_argument) unless 0 <= p_keep <= 1.
-  Dropout(double p_keep, std::uint64_t seed, std::uint32_t offset) : seed(seed), offset(offset) {
+  Dropout(double p_keep, std::uint64_t call_seed, std::uint32_t call_offset) : seed(call_seed), offset(call_offset) {
     if (!(p_keep >= 0 && p_keep <= 1)) {
       fail_argument("dropout's keep probability is {}; expected a number from 0 to 1", p_keep);
     }

@@ -1,6 +1,7 @@
 #include "tilewise/tensor.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include "core/fail.h"
@@ -15,14 +16,20 @@ struct DTypeRow {
 };
 
 /// Indexed by the enumerator's value.
-constexpr DTypeRow kDTypes[] = {
-    {DType::float64, "float64", 8},   {DType::float32, "float32", 4}, {DType::float16, "float16", 2},
-    {DType::bfloat16, "bfloat16", 2}, {DType::int64, "int64", 8},     {DType::int32, "int32", 4},
-    {DType::int8, "int8", 1},         {DType::uint8, "uint8", 1},     {DType::boolean, "bool", 1},
-};
+constexpr auto kDTypes = std::to_array<DTypeRow>({
+    {DType::float64, "float64", 8},
+    {DType::float32, "float32", 4},
+    {DType::float16, "float16", 2},
+    {DType::bfloat16, "bfloat16", 2},
+    {DType::int64, "int64", 8},
+    {DType::int32, "int32", 4},
+    {DType::int8, "int8", 1},
+    {DType::uint8, "uint8", 1},
+    {DType::boolean, "bool", 1},
+});
 
 constexpr bool rows_follow_enumerators() {
-  for (std::size_t row = 0; row < std::size(kDTypes); ++row) {
+  for (std::size_t row = 0; row < kDTypes.size(); ++row) {
     if (static_cast<std::size_t>(kDTypes[row].dtype) != row) return false;
   }
   return true;
@@ -31,7 +38,7 @@ static_assert(rows_follow_enumerators());
 
 const DTypeRow& row_of(DType dtype) {
   const auto index = static_cast<std::size_t>(dtype);
-  if (index >= std::size(kDTypes)) fail_argument("dtype has the value {}, which is none of DType's", index);
+  if (index >= kDTypes.size()) fail_argument("dtype has the value {}, which is none of DType's", index);
   return kDTypes[index];
 }
 
@@ -82,28 +89,28 @@ DType dtype_from_string(const std::string& name) {
 }
 
 template <class Pointer>
-BasicTensor<Pointer>::BasicTensor(Pointer data, DType dtype, std::initializer_list<std::int64_t> extents)
-    : BasicTensor(data, dtype, std::span<const std::int64_t>(extents.begin(), extents.size())) {}
+BasicTensor<Pointer>::BasicTensor(Pointer memory, DType type, std::initializer_list<std::int64_t> sizes)
+    : BasicTensor(memory, type, std::span<const std::int64_t>(sizes.begin(), sizes.size())) {}
 
 template <class Pointer>
-BasicTensor<Pointer>::BasicTensor(Pointer data, DType dtype, std::span<const std::int64_t> extents)
-    : data(data), dtype(dtype), rank(static_cast<int>(extents.size())) {
-  check_extents(extents);
-  std::copy(extents.begin(), extents.end(), this->extents.begin());
-  strides = row_major_strides(extents);
+BasicTensor<Pointer>::BasicTensor(Pointer memory, DType type, std::span<const std::int64_t> sizes)
+    : data(memory), dtype(type), rank(static_cast<int>(sizes.size())) {
+  check_extents(sizes);
+  std::copy(sizes.begin(), sizes.end(), extents.begin());
+  strides = row_major_strides(sizes);
 }
 
 template <class Pointer>
-BasicTensor<Pointer>::BasicTensor(Pointer data, DType dtype, std::span<const std::int64_t> extents,
-                                  std::span<const std::int64_t> strides)
-    : data(data), dtype(dtype), rank(static_cast<int>(extents.size())) {
-  if (extents.size() != strides.size()) {
-    fail_argument("a tensor has {} extents and {} strides; expected one stride for each extent", extents.size(),
-                  strides.size());
+BasicTensor<Pointer>::BasicTensor(Pointer memory, DType type, std::span<const std::int64_t> sizes,
+                                  std::span<const std::int64_t> steps)
+    : data(memory), dtype(type), rank(static_cast<int>(sizes.size())) {
+  if (sizes.size() != steps.size()) {
+    fail_argument("a tensor has {} extents and {} strides; expected one stride for each extent", sizes.size(),
+                  steps.size());
   }
-  check_extents(extents);
-  std::copy(extents.begin(), extents.end(), this->extents.begin());
-  std::copy(strides.begin(), strides.end(), this->strides.begin());
+  check_extents(sizes);
+  std::copy(sizes.begin(), sizes.end(), extents.begin());
+  std::copy(steps.begin(), steps.end(), strides.begin());
 }
 
 template struct BasicTensor<void*>;

@@ -1,6 +1,7 @@
 #include "tilewise/softmax_ladder.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -15,7 +16,7 @@ using reference::SlowProblem;
 using reference::Tile;
 
 /// Indexed by LadderStep's values.
-constexpr LadderStepInfo kSteps[] = {
+constexpr auto kSteps = std::to_array<LadderStepInfo>({
     {LadderStep::plain_sums, "plain_sums", "sums of exp(score): one pass, overflows for scores above 88.7",
      "the definition of softmax"},
     {LadderStep::maximum_first, "maximum_first", "maximum, then sums: never overflows, keys and scores twice",
@@ -26,7 +27,7 @@ constexpr LadderStepInfo kSteps[] = {
      "Rabe and Staats, Self-attention does not need O(n^2) memory, 2021"},
     {LadderStep::tiled, "tiled", "chunks shared by a tile of queries: keys and values read once a tile",
      "Dao, Fu, Ermon, Rudra and Re, FlashAttention, 2022"},
-};
+});
 
 /// Row i of softmax(q k^T) v in float64.
 void truth_row(const SlowProblem& problem, std::int64_t i, std::span<double> o) {
@@ -105,6 +106,7 @@ std::vector<LadderResult> run_ladder(const LadderProblem& problem, const LadderO
   const SlowProblem slow = reference::to_slow_memory(problem);
   const std::vector<double> expected = truth(slow);
   std::vector<LadderResult> results;
+  results.reserve(kSteps.size());
   for (const LadderStepInfo& info : kSteps) results.push_back(run_and_compare(info.step, slow, expected, options));
   return results;
 }

@@ -11,6 +11,28 @@
 namespace tilewise {
 namespace variant {
 
+namespace {
+
+template <class Function>
+void expect_function(const Function& function, std::string_view what) {
+  if (!function) fail_argument("{}: the function is empty, expected one to record", what);
+}
+
+void expect_bounded_depth(const Graph& graph, std::span<const NodeId> roots) {
+  std::vector<std::size_t> depth(graph.size());
+  for (NodeId id = 0; id < graph.size(); ++id) {
+    for (NodeId operand : graph[id].inputs()) depth[id] = std::max(depth[id], depth[operand] + 1);
+  }
+  for (NodeId root : roots) {
+    if (depth[root] > kMaxDepth) {
+      fail_argument("an expression is {} operations deep, expected at most {}; keep long lists in a table", depth[root],
+                    kMaxDepth);
+    }
+  }
+}
+
+}  // namespace
+
 void expect_independent_of_entry(const Graph& graph, NodeId root, std::string_view what) {
   static constexpr std::string_view kExpected = "batch, head, kv_head, queries, keys, parameters and tables only";
   std::vector<bool> needed(root + 1, false);
@@ -28,6 +50,10 @@ void expect_independent_of_entry(const Graph& graph, NodeId root, std::string_vi
 }
 
 Variant make_variant(const Graph& graph, std::vector<Stage> stages, NodeId sink, std::optional<double> dropout) {
+  std::vector<NodeId> roots;
+  for (Stage stage : stages) roots.push_back(stage.root);
+  if (sink != kNoNode) roots.push_back(sink);
+  expect_bounded_depth(graph, roots);
   auto data = std::make_shared<Variant::Data>();
   std::vector<NodeId> renamed;
   for (Stage stage : stages) data->stages.push_back({stage.kind, data->graph.import(graph, stage.root, renamed)});
@@ -37,15 +63,10 @@ Variant make_variant(const Graph& graph, std::vector<Stage> stages, NodeId sink,
   return Variant(std::move(data));
 }
 
-namespace {
-
-template <class Function>
-void expect_function(const Function& function, std::string_view what) {
-  if (!function) fail_argument("{}: the function is empty, expected one to record", what);
-}
-
-/// Copies a part of a composition behind what is already in `whole`.
 void append(Variant::Data& whole, const Variant::Data& part) {
+  if (whole.sink != kNoNode && part.sink != kNoNode)
+    fail_argument("operator &: both sides have a sink, expected at most one; write one sink with the joined logit");
+  if (whole.has_dropout && part.has_dropout) fail_argument("operator &: both sides have dropout, expected at most one");
   std::vector<NodeId> renamed;
   for (Stage stage : part.stages)
     whole.stages.push_back({stage.kind, whole.graph.import(part.graph, stage.root, renamed)});
@@ -54,7 +75,6 @@ void append(Variant::Data& whole, const Variant::Data& part) {
   whole.dropout_probability += part.dropout_probability;  // the other's is 0
 }
 
-}  // namespace
 }  // namespace variant
 
 using namespace variant;  // NOLINT(google-build-using-namespace): this file defines the public values over it
@@ -110,10 +130,6 @@ Variant dropout(double probability) {
 }
 
 Variant operator&(const Variant& a, const Variant& b) {
-  if (a.has_sink() && b.has_sink()) {
-    fail_argument("operator &: both sides have a sink, expected at most one; write one sink with the joined logit");
-  }
-  if (a.has_dropout() && b.has_dropout()) fail_argument("operator &: both sides have dropout, expected at most one");
   Variant::Data whole;
   append(whole, a.data());
   append(whole, b.data());

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+
 namespace tilewise {
 namespace {
 
@@ -12,7 +14,7 @@ struct KnownAnswer {
 };
 
 // Random123's known-answer vectors for "philox4x32 10" (Salmon et al., kat_vectors).
-constexpr KnownAnswer kKnownAnswers[] = {
+constexpr auto kKnownAnswers = std::to_array<KnownAnswer>({
     {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
     {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff},
      {0xffffffff, 0xffffffff},
@@ -20,7 +22,7 @@ constexpr KnownAnswer kKnownAnswers[] = {
     {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
      {0xa4093822, 0x299f31d0},
      {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
-};
+});
 
 TEST(Philox, KnownAnswers) {
   for (const KnownAnswer& answer : kKnownAnswers) EXPECT_EQ(philox4x32(answer.counter, answer.key), answer.words);

@@ -10,8 +10,8 @@
 namespace tilewise {
 namespace {
 
-constexpr DType kAll[] = {DType::float64, DType::float32, DType::float16, DType::bfloat16, DType::int64,
-                          DType::int32,   DType::int8,    DType::uint8,   DType::boolean};
+constexpr std::array kAll = {DType::float64, DType::float32, DType::float16, DType::bfloat16, DType::int64,
+                             DType::int32,   DType::int8,    DType::uint8,   DType::boolean};
 
 template <class Function>
 std::string message_of(Function function, ErrorCode expected) {
@@ -54,13 +54,13 @@ TEST(DType, ValueOutsideTheEnumerationIsRefused) {
 }
 
 TEST(Tensor, ContiguousViewIsRowMajor) {
-  float data[2 * 3 * 5] = {};
-  const Tensor tensor(data, DType::float32, {2, 3, 5});
+  std::array<float, 2 * 3 * 5> data{};
+  const Tensor tensor(data.data(), DType::float32, {2, 3, 5});
   EXPECT_EQ(tensor.rank, 3);
   EXPECT_EQ(tensor.extents, (std::array<std::int64_t, 4>{2, 3, 5, 0}));
   EXPECT_EQ(tensor.strides, (std::array<std::int64_t, 4>{15, 5, 1, 0}));
   EXPECT_EQ(tensor.elements(), 30);
-  EXPECT_EQ(tensor.data, data);
+  EXPECT_EQ(tensor.data, data.data());
 }
 
 TEST(Tensor, RankZeroHoldsOneElement) {
@@ -77,9 +77,9 @@ TEST(Tensor, StridesMayBeZeroOrNegative) {
 }
 
 TEST(Tensor, WritableViewReadsAsConstant) {
-  float data[6] = {};
-  const ConstTensor view = Tensor(data, DType::float32, {2, 3});
-  EXPECT_EQ(view.data, data);
+  std::array<float, 6> data{};
+  const ConstTensor view = Tensor(data.data(), DType::float32, {2, 3});
+  EXPECT_EQ(view.data, data.data());
   EXPECT_EQ(view.rank, 2);
   EXPECT_EQ(view.strides[0], 3);
 }

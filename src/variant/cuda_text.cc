@@ -1,0 +1,321 @@
+#include "variant/cuda_text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <optional>
+#include <set>
+
+#include "variant/cuda_prelude.h"
+#include "variant/hoist.h"
+#include "variant/operations/operations.h"
+
+namespace tilewise::variant {
+namespace {
+
+const char* type_name(Type type) {
+  switch (type) {
+    case Type::boolean: return "bool";
+    case Type::int32: return "int";
+    case Type::real: return "float";
+  }
+  return "";
+}
+
+const char* storage_name(DType dtype) {
+  switch (dtype) {
+    case DType::float64: return "double";
+    case DType::float32: return "float";
+    case DType::float16: return "Float16";
+    case DType::bfloat16: return "BFloat16";
+    case DType::int64: return "long long";
+    case DType::int32: return "int";
+    case DType::int8: return "signed char";
+    case DType::uint8: return "unsigned char";
+    case DType::boolean: return "Bool";
+  }
+  return "";
+}
+
+/// What a hoisted class is called in the text: its struct, the variable that holds one, and the index arguments that
+/// its function takes. In the order of Hoist.
+struct ClassText {
+  Hoist hoist;
+  const char* structure;
+  const char* variable;
+  const char* indices;      // parameters of the function that makes it
+  const char* query_index;  // what stands for at.query_index within it
+  const char* key_index;
+};
+constexpr ClassText kClasses[] = {
+    {Hoist::uniform, "Uniform", "uniform", "", "0", "0"},
+    {Hoist::query, "Query", "query", ", int query_index", "query_index", "0"},
+    {Hoist::key, "Key", "key", ", int key_index", "0", "key_index"},
+    // Its values depend on the difference only, so the entry (difference, 0) stands for the whole diagonal.
+    {Hoist::diagonal, "Diagonal", "diagonal", ", int difference", "difference", "0"},
+    {Hoist::entry, "", "", ", int query_index, int key_index, float s", "query_index", "key_index"},
+};
+
+const ClassText& text_of(Hoist hoist) { return kClasses[static_cast<std::size_t>(hoist)]; }
+
+std::string constant_text(const Node& node) {
+  switch (node.type) {
+    case Type::boolean: return node.value != 0 ? "true" : "false";
+    case Type::int32:
+      return node.value == kIntMin ? "(-2147483647 - 1)" : fmt::format("{}", static_cast<std::int32_t>(node.value));
+    case Type::real: break;
+  }
+  const auto value = static_cast<float>(node.value);
+  if (std::isinf(value)) return value > 0 ? "__int_as_float(0x7f800000)" : "__int_as_float(0xff800000)";
+  return fmt::format("{:#}f", value);  // # keeps the point: 30.0f
+}
+
+std::string coordinate_text(Coordinate coordinate, const ClassText& within) {
+  using enum Coordinate;
+  switch (coordinate) {
+    case query: return fmt::format("{} + sequence.query_offset", within.query_index);
+    case key: return fmt::format("{} + sequence.key_offset", within.key_index);
+    case query_index: return within.query_index;
+    case key_index: return within.key_index;
+    case query_token: return fmt::format("{} + sequence.query_token", within.query_index);
+    case key_token: return fmt::format("{} + sequence.key_token", within.key_index);
+    case queries:
+    case keys:
+    case batch:
+    case head:
+    case kv_head: return fmt::format("sequence.{}", to_string(coordinate));
+  }
+  return "";
+}
+
+/// Leaves that every function can name at no cost, so that they are never hoisted into a struct.
+bool is_named_everywhere(const Node& node) {
+  return node.kind == Kind::constant || node.kind == Kind::literal || node.kind == Kind::parameter ||
+         (node.kind == Kind::coordinate && static_cast<Coordinate>(node.index) > Coordinate::key_token);
+}
+
+class Writer {
+ public:
+  explicit Writer(const Variant::Data& data)
+      : data_(data), graph_(data.graph), hoist_(hoisting_classes(data.graph)), crosses_(data.graph.size(), false) {
+    for (NodeId id = 0; id < graph_.size(); ++id) {
+      for (NodeId operand : graph_[id].inputs()) {
+        if (!is_local(operand, text_of(hoist_[id]))) crosses_[operand] = true;
+      }
+    }
+    for (const Stage& stage : data_.stages) crosses_[stage.root] = true;
+    if (data_.sink != kNoNode) crosses_[data_.sink] = true;
+  }
+
+  CudaText write() {
+    text_ = "namespace variant {\n";
+    text_ += kCudaPrelude;
+    write_operations();
+    write_arguments();
+    for (const ClassText& one : kClasses) {
+      if (one.hoist != Hoist::entry) write_class(one);
+    }
+    write_score("full_score", false);
+    write_score("partial_score", true);
+    if (data_.sink != kNoNode) write_sink();
+    text_ += "}  // namespace variant\n";
+    return {std::move(text_), std::move(layout_)};
+  }
+
+ private:
+  /// The definitions of the operations that occur, each once.
+  void write_operations() {
+    static constexpr auto kText = for_each_operation([]<class O>() { return O::cuda; });
+    std::set<std::int32_t> used;
+    for (const Node& node : graph_.nodes()) {
+      if (node.kind == Kind::operation) used.insert(node.index);
+    }
+    for (std::int32_t number : used) text_ += kText[static_cast<std::size_t>(number)];
+  }
+
+  void write_arguments() {
+    text_ += "\nstruct Arguments {\n";
+    std::int64_t offset = 0;
+    for (std::size_t i = 0; i < graph_.tables().size(); ++i) {
+      const Table& table = graph_.tables()[i];
+      text_ += fmt::format("  Table<{}, {}> table{};\n", storage_name(table.dtype()), table.rank(), i);
+      layout_.tables.push_back(offset);
+      offset += table_view_size(table.rank());
+    }
+    const auto scalar = [&](const char* what, std::size_t i, Type type, std::vector<std::int64_t>& places) {
+      text_ += fmt::format("  {} {}{};\n", type_name(type), what, i);
+      places.push_back(offset);
+      offset += 4;
+    };
+    for (const Node& node : graph_.nodes()) {
+      if (node.kind == Kind::literal) scalar("literal", layout_.literals.size(), node.type, layout_.literals);
+    }
+    for (const Parameter& parameter : graph_.parameters()) {
+      scalar("parameter", layout_.parameters.size(), parameter.type(), layout_.parameters);
+    }
+    layout_.size = (offset + 7) / 8 * 8;
+    if (offset == 0) {
+      text_ += "  long long none;\n";
+      layout_.size = 8;
+    } else if (offset % 8 != 0) {
+      text_ += "  int padding;\n";
+    }
+    text_ +=
+        fmt::format("}};\nstatic_assert(sizeof(Arguments) == {}, \"the host packs this layout\");\n\n", layout_.size);
+  }
+
+  /// Whether the function for class `within` computes the node itself. An entry is given all hoisted values. A hoisted
+  /// value is given the uniform ones; whatever else it is made of (the query and the key of a difference, the key of
+  /// key - key) stands for one entry of its class, at which it is computed anew.
+  bool is_local(NodeId id, const ClassText& within) const {
+    if (within.hoist == Hoist::entry) return hoist_[id] == Hoist::entry;
+    return within.hoist == Hoist::uniform || hoist_[id] != Hoist::uniform;
+  }
+
+  /// How a node's value is named inside the function that makes class `within`.
+  std::string name(NodeId id, const ClassText& within) const {
+    const Node& node = graph_[id];
+    switch (node.kind) {
+      case Kind::constant: return constant_text(node);
+      case Kind::literal: return fmt::format("arguments.literal{}", node.index);
+      case Kind::parameter: return fmt::format("arguments.parameter{}", node.index);
+      case Kind::score: return "s";
+      default: break;
+    }
+    if (is_named_everywhere(node)) return coordinate_text(static_cast<Coordinate>(node.index), within);
+    return is_local(id, within) ? fmt::format("t{}", id) : fmt::format("{}.t{}", text_of(hoist_[id]).variable, id);
+  }
+
+  std::string expression(const Node& node, const ClassText& within) const {
+    if (node.kind == Kind::coordinate) return coordinate_text(static_cast<Coordinate>(node.index), within);
+    std::vector<std::string> operands;
+    for (NodeId operand : node.inputs()) operands.push_back(name(operand, within));
+    const std::string list = fmt::format("{}", fmt::join(operands, ", "));
+    if (node.kind == Kind::read) return fmt::format("read(arguments.table{}, {})", node.index, list);
+    return fmt::format("{}({})", kInfo[static_cast<std::size_t>(node.index)].name, list);
+  }
+
+  /// Statements for the nodes of a class that `wanted` marks.
+  void write_values(const ClassText& within, const std::vector<bool>& wanted) {
+    for (NodeId id = 0; id < graph_.size(); ++id) {
+      const Node& node = graph_[id];
+      const bool is_value =
+          wanted[id] && is_local(id, within) && !is_named_everywhere(node) && node.kind != Kind::score;
+      if (is_value) text_ += fmt::format("  const {} t{} = {};\n", type_name(node.type), id, expression(node, within));
+    }
+  }
+
+  /// The nodes that the function for class `within` computes for some roots, themselves included.
+  std::vector<bool> needed_by(const std::vector<NodeId>& roots, const ClassText& within) const {
+    std::vector<bool> needed(graph_.size(), false);
+    for (NodeId root : roots) needed[root] = true;
+    for (auto id = static_cast<NodeId>(graph_.size()); id-- > 0;) {
+      if (!needed[id] || !is_local(id, within)) continue;
+      for (NodeId operand : graph_[id].inputs()) needed[operand] = true;
+    }
+    return needed;
+  }
+
+  std::string parameters(const ClassText& within) const {
+    std::string list = "const Arguments& arguments, const Sequence& sequence";
+    for (const ClassText& one : kClasses) {
+      // A class may use the uniform values; only an entry uses all of them.
+      const bool earlier = one.hoist == Hoist::uniform ? within.hoist != Hoist::uniform : within.hoist == Hoist::entry;
+      if (earlier && one.hoist != Hoist::entry) list += fmt::format(", const {}& {}", one.structure, one.variable);
+    }
+    return list + within.indices;
+  }
+
+  void write_class(const ClassText& one) {
+    std::vector<NodeId> fields;
+    for (NodeId id = 0; id < graph_.size(); ++id) {
+      if (hoist_[id] == one.hoist && crosses_[id] && !is_named_everywhere(graph_[id])) fields.push_back(id);
+    }
+    text_ += fmt::format("/// Hoisted: values of one {}.\nstruct {} {{\n", one.variable, one.structure);
+    for (NodeId id : fields) text_ += fmt::format("  {} t{};\n", type_name(graph_[id].type), id);
+    text_ += fmt::format("}};\n__device__ inline {} {}_values({}) {{\n", one.structure, one.variable, parameters(one));
+    write_values(one, needed_by(fields, one));
+    std::vector<std::string> names;
+    for (NodeId id : fields) names.push_back(fmt::format("t{}", id));
+    text_ += fmt::format("  return {{{}}};\n}}\n\n", fmt::join(names, ", "));
+  }
+
+  /// One function for the score of an entry: the stages in order, each leaving as soon as the entry is removed.
+  void write_score(const char* function, bool with_keeps) {
+    const ClassText& entry = text_of(Hoist::entry);
+    text_ += fmt::format("__device__ inline float {}({}) {{\n  const float removed = __int_as_float(0xff800000);\n",
+                         function, parameters(entry));
+    for (const Stage& stage : data_.stages) {
+      if (stage.kind == Stage::Kind::keep && !with_keeps) continue;
+      // A stage's nodes that read the score see this stage's s, so they are not shared with other stages.
+      text_ += "  {\n";
+      write_values(entry, needed_by({stage.root}, entry));
+      const std::string root = name(stage.root, entry);
+      if (stage.kind == Stage::Kind::keep) {
+        text_ += fmt::format("  if (!{}) return removed;\n  }}\n", root);
+      } else {
+        text_ += fmt::format(
+            "  s = {};\n  }}\n  if (s == removed) return removed;\n  s = s < -0x1p126f ? -0x1p126f : s;\n", root);
+      }
+    }
+    text_ += "  return s;\n}\n\n";
+  }
+
+  void write_sink() {
+    const ClassText& uniform = text_of(Hoist::uniform);
+    text_ += fmt::format("__device__ inline float sink_logit({}, const Uniform& uniform) {{\n", parameters(uniform));
+    text_ += fmt::format("  return {};\n}}\n\n", name(data_.sink, text_of(Hoist::entry)));
+  }
+
+  const Variant::Data& data_;
+  const Graph& graph_;
+  const std::vector<Hoist> hoist_;  // [nodes]
+  std::vector<bool> crosses_;       // [nodes]: some other class, or a stage, reads the value
+  std::string text_;
+  ArgumentLayout layout_;
+};
+
+template <class T>
+void put(std::vector<std::byte>& bytes, std::int64_t offset, T value) {
+  std::memcpy(bytes.data() + offset, &value, sizeof(value));
+}
+
+void put_number(std::vector<std::byte>& bytes, std::int64_t offset, Type type, double value) {
+  if (type == Type::real)
+    put(bytes, offset, static_cast<float>(value));
+  else
+    put(bytes, offset, static_cast<std::int32_t>(value));
+}
+
+}  // namespace
+
+std::int64_t table_view_size(int rank) { return 8 + 8 * rank + (4 * rank + 7) / 8 * 8; }
+
+CudaText cuda_text(const Variant& variant) { return Writer(variant.data()).write(); }
+
+std::vector<std::byte> pack_arguments(const Graph& graph, const Bound& bound, const ArgumentLayout& layout) {
+  std::vector<std::byte> bytes(static_cast<std::size_t>(layout.size));
+  for (std::size_t i = 0; i < bound.tables.size(); ++i) {
+    const BoundTable& table = bound.tables[i];
+    std::int64_t offset = layout.tables[i];
+    put(bytes, offset, table.data);
+    offset += 8;
+    for (std::size_t axis = 0; axis < static_cast<std::size_t>(table.rank); ++axis, offset += 8)
+      put(bytes, offset, table.strides[axis]);
+    for (std::size_t axis = 0; axis < static_cast<std::size_t>(table.rank); ++axis, offset += 4) {
+      put(bytes, offset, static_cast<std::int32_t>(table.extents[axis]));
+    }
+  }
+  std::size_t slot = 0;
+  for (const Node& node : graph.nodes()) {
+    if (node.kind == Kind::literal) put_number(bytes, layout.literals[slot], node.type, bound.literals[slot]), ++slot;
+  }
+  for (std::size_t i = 0; i < bound.parameters.size(); ++i) {
+    put_number(bytes, layout.parameters[i], graph.parameters()[i].type(), bound.parameters[i]);
+  }
+  return bytes;
+}
+
+}  // namespace tilewise::variant

@@ -1,0 +1,48 @@
+// The CUDA reading: a variant as CUDA C++ text for the run-time compiler.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "variant/bindings.h"
+#include "variant/graph.h"
+
+namespace tilewise::variant {
+
+/// Where a bound value lies in the text's `Arguments`, which a kernel takes by value.
+struct ArgumentLayout {
+  std::vector<std::int64_t> tables;      // [graph.tables()], byte offset of a table's view (see below)
+  std::vector<std::int64_t> literals;    // [slots], byte offset of a 4-byte float or int
+  std::vector<std::int64_t> parameters;  // [graph.parameters()], likewise
+  std::int64_t size = 0;                 // of all, in bytes; a multiple of 8
+};
+
+/// A table's view in Arguments: pointer (8 bytes), `rank` strides in elements (8 bytes each), `rank` extents (4 bytes
+/// each), padded to 8 bytes.
+std::int64_t table_view_size(int rank);
+
+/// A variant's text: namespace `variant` with
+///   struct Arguments       what the call binds, laid out as `layout` says;
+///   struct Sequence        lengths, offsets and heads: the caller fills it for each (sequence, head);
+///   struct Uniform, Query, Key, Diagonal
+///                          values hoisted by what they depend on, made by uniform_values(), query_values(),
+///                          key_values() and diagonal_values() (of query_index - key_index);
+///   full_score(...)        the score where every keep is proven true;
+///   partial_score(...)     the score with -inf for removed entries;
+///   sink_logit(...)        the sink's logit, where there is one.
+/// Arithmetic is as the scalar float32 reading states it: correctly rounded operations keep their bits (the text uses
+/// the _rn intrinsics, so that a kernel's own contraction cannot reach it).
+///
+/// The text depends on what the content key depends on, and on nothing else: equal keys, equal texts.
+struct CudaText {
+  std::string source;
+  ArgumentLayout layout;
+};
+CudaText cuda_text(const Variant& variant);
+
+/// The arguments' bytes for a launch: what `Bound` holds, in the layout's places. Table data must be device addresses.
+
+std::vector<std::byte> pack_arguments(const Graph& graph, const Bound& bound, const ArgumentLayout& layout);
+
+}  // namespace tilewise::variant
