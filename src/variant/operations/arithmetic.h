@@ -146,7 +146,8 @@ struct Division {
 };
 
 /// The integer below a quotient of two int32, from its rounding to double: a quotient that is no integer lies at least
-/// 2^-31 from the next one, so rounding cannot cross it. Neither a call, which std::floor is below SSE4.1, nor a branch.
+/// 2^-31 from the next one, so rounding cannot cross it. Neither a call, which std::floor is below SSE4.1, nor a
+/// branch.
 inline double quotient_floor(double quotient) {
   constexpr double kUnitsFromHere = 0x1.8p52;  // sums with it are rounded to integers
   const double nearest = (quotient + kUnitsFromHere) - kUnitsFromHere;
