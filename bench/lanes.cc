@@ -100,7 +100,7 @@ void one_variant(benchmark::State& state, const std::string& name, std::int64_t 
   const TileStrip from{in.data(), queries}, to[] = {{scores.data(), queries}};
   std::int64_t key = 0;
   measure(state, queries * keys, [&] {
-    runner.run({256, queries, key, keys}, from, {}, to);
+    runner.run({256, 256 + queries, key, key + keys}, from, {}, to);
     key = key == 0 ? keys : 0;  // a new key tile each time, as in a walk
   });
 }

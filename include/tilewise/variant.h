@@ -35,6 +35,8 @@ const char* to_string(Type type);
 
 /// A symbolic value: a handle to a node of the variant that is being recorded on this thread.
 ///
+/// It has no truth value yet, so it does not convert to bool: write `&&`, `||`, `!` and `select(...)` instead of `if` and
+/// `?:`. (Not even by a deleted conversion, which would make `expression && flag` ambiguous.)
 /// C++ numbers convert to literals. Using an Expr outside its recording throws Error. Operands of different numeric
 /// types promote int to real; a bool is never a number (write `select(b, 1, 0)`).
 class Expr {
@@ -42,9 +44,6 @@ class Expr {
   template <class T>
   requires std::integral<T> || std::floating_point<T> Expr(T value)
       : Expr(from_number(value)) {}  // NOLINT(google-explicit-constructor): literals read as numbers
-
-  /// A symbolic value has no truth value yet: write `&&`, `||`, `!` and `select(...)` instead of `if`, `?:`.
-  explicit operator bool() const = delete;
 
   Type type() const;
 

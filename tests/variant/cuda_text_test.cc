@@ -131,7 +131,7 @@ float expected(const Variant& variant, const Bound& bound, const Place& place, f
 
 std::vector<std::uint32_t> random_tape(std::mt19937& random) {
   std::vector<std::uint32_t> tape(512);
-  for (std::uint32_t& word : tape) word = random();
+  for (std::uint32_t& word : tape) word = static_cast<std::uint32_t>(random());
   return tape;
 }
 
@@ -258,7 +258,7 @@ TEST_P(CudaTextOn, CompilesForRandomVariants) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Architectures, CudaTextOn, testing::Values("sm_80", "sm_90a"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& instance) { return std::string(instance.param); });
 
 }  // namespace
 }  // namespace tilewise::variant

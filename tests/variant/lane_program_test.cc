@@ -94,9 +94,10 @@ Place random_origin(Random& random) {
   return origin;
 }
 
-TileBox random_box(Random& random, std::int64_t most) {
+Box random_box(Random& random, std::int64_t most) {
   const auto size = [&] { return random.between(1, static_cast<std::int32_t>(most)); };
-  return {random.between(0, 300), size(), random.between(0, 300), size()};
+  const std::int64_t query = random.between(0, 300), key = random.between(0, 300);
+  return {query, query + size(), key, key + size()};
 }
 
 LaneOptions random_options(Random& random, std::int64_t most) {
@@ -168,11 +169,11 @@ class RandomTables {
 
 /// A tile of random scores, and strips for the outputs.
 struct Tile {
-  Tile(Random& random, const TileBox& its_box, TileLayout its_layout, std::size_t outputs)
+  Tile(Random& random, const Box& its_box, TileLayout its_layout, std::size_t outputs)
       : box(its_box),
         layout(its_layout),
-        outer(layout == TileLayout::queries_inner ? box.keys : box.queries),
-        inner(layout == TileLayout::queries_inner ? box.queries : box.keys),
+        outer(layout == TileLayout::queries_inner ? box.key_end - box.key_begin : box.query_end - box.query_begin),
+        inner(box.entries() / outer),
         gap(static_cast<std::int64_t>(random.below(4))),
         score(outer, inner, gap),
         seed(outer, inner, gap),
@@ -190,13 +191,13 @@ struct Tile {
     return strips;
   }
   std::int64_t query(std::int64_t o, std::int64_t i) const {
-    return box.first_query + (layout == TileLayout::queries_inner ? i : o);
+    return box.query_begin + (layout == TileLayout::queries_inner ? i : o);
   }
   std::int64_t key(std::int64_t o, std::int64_t i) const {
-    return box.first_key + (layout == TileLayout::queries_inner ? o : i);
+    return box.key_begin + (layout == TileLayout::queries_inner ? o : i);
   }
 
-  TileBox box;
+  Box box;
   TileLayout layout;
   std::int64_t outer, inner, gap;
   GuardedStrip score, seed;
@@ -232,7 +233,7 @@ RC_GTEST_PROP(LaneProgramLaw, ExactGraphsHaveTheScalarReadingsBits, (std::uint64
   runner.enter(problem.bound, problem.origin);
   ScalarReading<float> scalar(problem.graph, problem.bound);
 
-  TileBox box = random_box(random, most);
+  Box box = random_box(random, most);
   for (int run = 0; run < 3; ++run) {
     Tile tile(random, box, program.options().layout, problem.roots.size());
     runner.run(tile.box, tile.score.strip(), tile.seed.strip(), tile.outputs());
@@ -249,14 +250,15 @@ RC_GTEST_PROP(LaneProgramLaw, ExactGraphsHaveTheScalarReadingsBits, (std::uint64
     }
     for (const auto& result : tile.results) RC_ASSERT(result.is_guarded());
     // The next tile shares the queries, the keys, or neither, as a kernel's walk does.
-    const TileBox next = random_box(random, most);
+    const Box next = random_box(random, most);
     if (random.once_in(3)) {
       box = next;
     } else if (random.once_in(2)) {
-      box.first_key = next.first_key;
-      box.keys = next.keys;
+      box.key_begin = next.key_begin;
+      box.key_end = next.key_end;
     } else {
-      box.first_query = next.first_query;
+      box.query_begin += 3;
+      box.query_end += 3;
     }
   }
 }
