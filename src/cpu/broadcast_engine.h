@@ -18,6 +18,7 @@ namespace tilewise::cpu {
 template <class Config>
 struct BroadcastEngine {
   using Lanes = typename Config::Lanes;
+  using Packing = typename Config::Packing;
   using Vec = typename Lanes::Vec;
   static constexpr int kDepth = Lanes::kDepth;
   static constexpr DType kOperand = Config::kOperand;

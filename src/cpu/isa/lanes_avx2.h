@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include "cpu/block.h"
+#include "cpu/isa/avx_rows.h"
 
 namespace tilewise::cpu {
 namespace {
@@ -13,6 +14,14 @@ struct Avx2Lanes {
   static constexpr int kWidth = 8;
 
   static TILEWISE_INLINE Vec load(const float* p) { return _mm256_loadu_ps(p); }
+  static TILEWISE_INLINE Vec load(const BFloat16* p) { return load8(p); }
+  static TILEWISE_INLINE Vec load(const Float16* p) { return load8(p); }
+  static TILEWISE_INLINE Vec load(const std::int8_t* p) { return load8(p); }
+  /// The first `count` lanes, zero above.
+  template <class Element>
+  static TILEWISE_INLINE Vec load_first(const Element* p, int count) {
+    return load_some(p, count);
+  }
   static TILEWISE_INLINE void store(float* p, Vec x) { _mm256_storeu_ps(p, x); }
   static TILEWISE_INLINE Vec broadcast(float x) { return _mm256_set1_ps(x); }
   static TILEWISE_INLINE Vec zero() { return _mm256_setzero_ps(); }
@@ -29,6 +38,19 @@ struct Avx2Lanes {
   static TILEWISE_INLINE Vec fms(Vec a, Vec b, Vec c) { return _mm256_fmsub_ps(a, b, c); }
   /// The larger; b where either is NaN.
   static TILEWISE_INLINE Vec max(Vec a, Vec b) { return _mm256_max_ps(a, b); }
+  static TILEWISE_INLINE float sum_of(Vec x) {
+    const __m128 half = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    const __m128 pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)));
+  }
+  static TILEWISE_INLINE float max_of(Vec x) {
+    const __m128 half = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    const __m128 pair = _mm_max_ps(half, _mm_movehl_ps(half, half));
+    return _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)));
+  }
+  // Keys of a decode block whose accumulators stay in registers, and vectors of its outputs.
+  static constexpr int kDecodeKeys = 2;
+  static constexpr int kDecodeVectors = 2;
   /// Whether a > b in any lane.
   static TILEWISE_INLINE bool any_greater(Vec a, Vec b) {
     return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) != 0;

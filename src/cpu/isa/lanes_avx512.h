@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include "cpu/block.h"
+#include "cpu/isa/avx_rows.h"
 
 namespace tilewise::cpu {
 namespace {
@@ -13,6 +14,23 @@ struct Avx512Lanes {
   static constexpr int kWidth = 16;
 
   static TILEWISE_INLINE Vec load(const float* p) { return _mm512_loadu_ps(p); }
+  static TILEWISE_INLINE Vec load(const BFloat16* p) {
+    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+  }
+  static TILEWISE_INLINE Vec load(const Float16* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static TILEWISE_INLINE Vec load(const std::int8_t* p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+  }
+  /// The first `count` lanes, zero above.
+  template <class Element>
+  static TILEWISE_INLINE Vec load_first(const Element* p, int count) {
+    alignas(64) float lanes[kWidth] = {};
+    for (int i = 0; i < count; ++i) lanes[i] = load1(p + i);
+    return _mm512_load_ps(lanes);
+  }
   static TILEWISE_INLINE void store(float* p, Vec x) { _mm512_storeu_ps(p, x); }
   static TILEWISE_INLINE Vec broadcast(float x) { return _mm512_set1_ps(x); }
   static TILEWISE_INLINE Vec zero() { return _mm512_setzero_ps(); }
@@ -29,6 +47,11 @@ struct Avx512Lanes {
   static TILEWISE_INLINE Vec fms(Vec a, Vec b, Vec c) { return _mm512_fmsub_ps(a, b, c); }
   /// The larger; b where either is NaN.
   static TILEWISE_INLINE Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
+  static TILEWISE_INLINE float sum_of(Vec x) { return _mm512_reduce_add_ps(x); }
+  static TILEWISE_INLINE float max_of(Vec x) { return _mm512_reduce_max_ps(x); }
+  // Keys of a decode block whose accumulators stay in registers, and vectors of its outputs.
+  static constexpr int kDecodeKeys = 4;
+  static constexpr int kDecodeVectors = 4;
   /// Whether a > b in any lane.
   static TILEWISE_INLINE bool any_greater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0; }
   /// x where x > -inf or NaN, else zero.
