@@ -29,7 +29,8 @@ class DecodeKernel {
   using Vec = typename Lanes::Vec;
   static constexpr int kWidth = Lanes::kWidth;
   static constexpr int kTileKeys = 64;  // k and v of a tile of 128 columns fill L2's fair share, not L1
-  static constexpr int kRows = 4;       // rows that a register block takes at once
+  static constexpr int kKeys = 4;       // keys of a register block of products
+  static constexpr int kRows = 4;       // rows of a register block of outputs
 
   static std::int64_t padded(int d) { return (d + kWidth - 1) / kWidth * kWidth; }
   static std::int64_t rounded(std::int64_t floats) { return (floats + 15) / 16 * 16; }
@@ -108,25 +109,25 @@ class DecodeKernel {
       kept |= span.begin < span.end;
     }
     if (!kept) return;
-    for (int row = 0; row < rows_; row += kRows) {
+    for (int row = 0; row < rows_; row += Lanes::kDecodeRows) {
       // The first rows to come along fetch the next tile for all.
       const TileRows<K>* ahead = row == 0 ? &next_k : nullptr;
-      with_count(rows_ - row, [&]<int R>() { products<R>(row, k, ahead); });
+      with_count<Lanes::kDecodeRows>(rows_ - row, [&]<int R>() { products<R>(row, k, ahead); });
     }
     for (int row = 0; row < rows_; ++row) softmax(row, key, k, v.scale);
     for (int row = 0; row < rows_; row += kRows) {
       const TileRows<V>* ahead = row == 0 ? &next_v : nullptr;
-      with_count(rows_ - row, [&]<int R>() { accumulate<R>(row, v, ahead); });
+      with_count<kRows>(rows_ - row, [&]<int R>() { accumulate<R>(row, v, ahead); });
     }
   }
 
-  /// Calls f with the number of rows, at most kRows, as a constant.
-  template <class Function>
+  /// Calls f with the number of rows, at most kMost, as a constant.
+  template <int kMost, class Function>
   static TILEWISE_INLINE void with_count(int rows, const Function& f) {
-    if (rows >= 4) return f.template operator()<4>();
-    if (rows == 3) return f.template operator()<3>();
-    if (rows == 2) return f.template operator()<2>();
-    f.template operator()<1>();
+    if constexpr (kMost > 1) {
+      if (rows < kMost) return with_count<kMost - 1>(rows, f);
+    }
+    f.template operator()<kMost>();
   }
 
   /// Asks for rows [first, first + count) of a tile.
@@ -140,22 +141,22 @@ class DecodeKernel {
     }
   }
 
-  /// scores of rows [row, row + R): scale times q k.
+  /// scores of rows [row, row + R): q k, unscaled.
   template <int R, class K>
   void products(int row, const TileRows<K>& k, const TileRows<K>* ahead) {
     int key = 0;
-    for (; key + Lanes::kDecodeKeys <= k.count; key += Lanes::kDecodeKeys) {
-      fetch(ahead, key, Lanes::kDecodeKeys, shape_.d_qk);
-      products<R, Lanes::kDecodeKeys>(row, key, k);
+    for (; key + kKeys <= k.count; key += kKeys) {
+      fetch(ahead, key, kKeys, shape_.d_qk);
+      products<R, kKeys>(row, key, k);
     }
     for (; key < k.count; ++key) products<R, 1>(row, key, k);
   }
 
   template <int R, int M, class K>
   TILEWISE_INLINE void products(int row, int key, const TileRows<K>& k) {
-    Vec sums[M][R];
-    for (auto& of_key : sums) {
-      for (Vec& sum : of_key) sum = Lanes::zero();
+    Vec sums[R][M];
+    for (auto& of_row : sums) {
+      for (Vec& sum : of_row) sum = Lanes::zero();
     }
     const float* q = q_ + row * padded(shape_.d_qk);
     const auto step = [&](std::int64_t column, const auto& load) {
@@ -164,7 +165,7 @@ class DecodeKernel {
         const Vec left = load(k.row[key + m] + column);
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
-          sums[m][r] = Lanes::fma(left, Lanes::load(q + r * padded(shape_.d_qk) + column), sums[m][r]);
+          sums[r][m] = Lanes::fma(left, Lanes::load(q + r * padded(shape_.d_qk) + column), sums[r][m]);
         }
       }
     };
@@ -174,9 +175,13 @@ class DecodeKernel {
     }
     const int left = shape_.d_qk - column;
     if (left > 0) step(column, [left](const K* p) { return Lanes::load_first(p, left); });
-    for (int m = 0; m < M; ++m) {
-      const float factor = task_.scale * k.scale[key + m];
-      for (int r = 0; r < R; ++r) scores_[(row + r) * kTileKeys + key + m] = factor * Lanes::sum_of(sums[m][r]);
+    for (int r = 0; r < R; ++r) {
+      float* scores = scores_ + (row + r) * kTileKeys + key;
+      if constexpr (M == kKeys) {
+        Lanes::store_sums(scores, sums[r]);
+      } else {
+        *scores = Lanes::sum_of(sums[r][0]);
+      }
     }
   }
 
@@ -190,6 +195,10 @@ class DecodeKernel {
       for (std::int64_t i = begin; i < end; ++i) scores[i] = -__builtin_inff();
     };
     if (span.begin >= span.end) return clear_weights(scores);
+    const Vec scale = Lanes::broadcast(task_.scale);
+    for (int i = 0; i < kTileKeys; i += kWidth) {
+      Lanes::store(scores + i, Lanes::mul(Lanes::mul(Lanes::load(k.scale + i), scale), Lanes::load(scores + i)));
+    }
     clear(0, span.begin - first);
     clear(span.end - first, kTileKeys);
     apply_score(it.score, span, [&](std::int64_t begin, std::int64_t end, bool partial) {
@@ -228,20 +237,23 @@ class DecodeKernel {
   /// o of rows [row, row + R) += weights v.
   template <int R, class V>
   void accumulate(int row, const TileRows<V>& v, const TileRows<V>* ahead) {
-    fetch(ahead, 0, kTileKeys, shape_.d_v);
     int column = 0;
     constexpr int kColumns = Lanes::kDecodeVectors * kWidth;
     const auto load = [](const V* p) { return Lanes::load(p); };
     for (; column + kColumns <= shape_.d_v; column += kColumns) {
-      accumulate<R, Lanes::kDecodeVectors>(row, column, v, load);
+      accumulate<R, Lanes::kDecodeVectors>(row, column, v, column == 0 ? ahead : nullptr, load);
     }
-    for (; column + kWidth <= shape_.d_v; column += kWidth) accumulate<R, 1>(row, column, v, load);
+    for (; column + kWidth <= shape_.d_v; column += kWidth)
+      accumulate<R, 1>(row, column, v, column == 0 ? ahead : nullptr, load);
     const int left = shape_.d_v - column;
-    if (left > 0) accumulate<R, 1>(row, column, v, [left](const V* p) { return Lanes::load_first(p, left); });
+    if (left == 0) return;
+    accumulate<R, 1>(row, column, v, column == 0 ? ahead : nullptr,
+                     [left](const V* p) { return Lanes::load_first(p, left); });
   }
 
   template <int R, int N, class V, class Load>
-  TILEWISE_INLINE void accumulate(int row, int column, const TileRows<V>& v, const Load& load) {
+  TILEWISE_INLINE void accumulate(int row, int column, const TileRows<V>& v, const TileRows<V>* ahead,
+                                  const Load& load) {
     const std::int64_t stride = padded(shape_.d_v);
     float* o = o_ + row * stride + column;
     Vec sums[R][N];
@@ -250,6 +262,7 @@ class DecodeKernel {
     }
     const float* weights = scores_ + std::int64_t{row} * kTileKeys;
     for (int key = 0; key < v.count; ++key) {
+      fetch(ahead, key, 1, shape_.d_v);
       Vec right[N];
 #pragma GCC unroll 4
       for (int n = 0; n < N; ++n) right[n] = load(v.row[key] + column + n * kWidth);

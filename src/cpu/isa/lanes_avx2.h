@@ -48,8 +48,15 @@ struct Avx2Lanes {
     const __m128 pair = _mm_max_ps(half, _mm_movehl_ps(half, half));
     return _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)));
   }
-  // Keys of a decode block whose accumulators stay in registers, and vectors of its outputs.
-  static constexpr int kDecodeKeys = 2;
+  /// p[i] = the sum of x[i]'s lanes.
+  static TILEWISE_INLINE void store_sums(float* p, const Vec (&x)[4]) {
+    const Vec low = add(_mm256_unpacklo_ps(x[0], x[1]), _mm256_unpackhi_ps(x[0], x[1]));
+    const Vec high = add(_mm256_unpacklo_ps(x[2], x[3]), _mm256_unpackhi_ps(x[2], x[3]));
+    const Vec all = add(_mm256_shuffle_ps(low, high, 0x44), _mm256_shuffle_ps(low, high, 0xee));
+    _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(all), _mm256_extractf128_ps(all, 1)));
+  }
+  // Rows of a decode block, against four keys, and vectors of its outputs: what registers hold.
+  static constexpr int kDecodeRows = 2;
   static constexpr int kDecodeVectors = 2;
   /// Whether a > b in any lane.
   static TILEWISE_INLINE bool any_greater(Vec a, Vec b) {

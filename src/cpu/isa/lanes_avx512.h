@@ -49,8 +49,16 @@ struct Avx512Lanes {
   static TILEWISE_INLINE Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
   static TILEWISE_INLINE float sum_of(Vec x) { return _mm512_reduce_add_ps(x); }
   static TILEWISE_INLINE float max_of(Vec x) { return _mm512_reduce_max_ps(x); }
-  // Keys of a decode block whose accumulators stay in registers, and vectors of its outputs.
-  static constexpr int kDecodeKeys = 4;
+  /// p[i] = the sum of x[i]'s lanes.
+  static TILEWISE_INLINE void store_sums(float* p, const Vec (&x)[4]) {
+    const Vec low = add(_mm512_unpacklo_ps(x[0], x[1]), _mm512_unpackhi_ps(x[0], x[1]));
+    const Vec high = add(_mm512_unpacklo_ps(x[2], x[3]), _mm512_unpackhi_ps(x[2], x[3]));
+    const Vec all = add(_mm512_shuffle_ps(low, high, 0x44), _mm512_shuffle_ps(low, high, 0xee));
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+    _mm_storeu_ps(p, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+  }
+  // Rows of a decode block, against four keys, and vectors of its outputs: what registers hold.
+  static constexpr int kDecodeRows = 4;
   static constexpr int kDecodeVectors = 4;
   /// Whether a > b in any lane.
   static TILEWISE_INLINE bool any_greater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0; }
