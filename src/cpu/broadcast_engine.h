@@ -68,6 +68,19 @@ struct BroadcastEngine {
     Config::Packing::pack_panels(v, begin, count, d_v, kBlock, kPanelStride, packed);
   }
 
+  /// pack_v for k as the right side of d_q, with zeros in place of NaN and infinity: a key that a row does not keep
+  /// must not reach it through 0 * NaN, and in a row that keeps it the scores carry the NaN.
+  static void pack_k_columns(const Rows& k, std::int64_t begin, int count, int d_qk, float* packed) {
+    pack_v(k, begin, count, d_qk, packed);
+    const int floats = lanes_of(count) * kBlock;
+    for (int column = 0; column < d_qk; column += kBlock, packed += kPanelStride) {
+      // Panels have room for whole vectors behind their last key.
+      for (int i = 0; i < floats; i += Lanes::kWidth) {
+        Lanes::store(packed + i, Lanes::finite_or_zero(Lanes::load(packed + i)));
+      }
+    }
+  }
+
   /// scores [keys][kStrip] = k q, k's rows from `first`; maximum [kVectors] is raised to each column's.
   static void qk_maximum(const float* packed_q, const Keys& k, int first, int keys, int d_qk, float* scores,
                          Vec* maximum, Ahead ahead) {

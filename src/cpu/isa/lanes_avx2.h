@@ -48,6 +48,10 @@ struct Avx2Lanes {
     const __m128 pair = _mm_max_ps(half, _mm_movehl_ps(half, half));
     return _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)));
   }
+  /// x, zero where it is NaN or infinite.
+  static TILEWISE_INLINE Vec finite_or_zero(Vec x) {
+    return _mm256_and_ps(x, _mm256_cmp_ps(_mm256_sub_ps(x, x), _mm256_setzero_ps(), _CMP_EQ_OQ));
+  }
   /// p[i] = the sum of x[i]'s lanes.
   static TILEWISE_INLINE void store_sums(float* p, const Vec (&x)[4]) {
     const Vec low = add(_mm256_unpacklo_ps(x[0], x[1]), _mm256_unpackhi_ps(x[0], x[1]));

@@ -49,6 +49,10 @@ struct Avx512Lanes {
   static TILEWISE_INLINE Vec max(Vec a, Vec b) { return _mm512_max_ps(a, b); }
   static TILEWISE_INLINE float sum_of(Vec x) { return _mm512_reduce_add_ps(x); }
   static TILEWISE_INLINE float max_of(Vec x) { return _mm512_reduce_max_ps(x); }
+  /// x, zero where it is NaN or infinite.
+  static TILEWISE_INLINE Vec finite_or_zero(Vec x) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(_mm512_sub_ps(x, x), _mm512_setzero_ps(), _CMP_EQ_OQ), x);
+  }
   /// p[i] = the sum of x[i]'s lanes.
   static TILEWISE_INLINE void store_sums(float* p, const Vec (&x)[4]) {
     const Vec low = add(_mm512_unpacklo_ps(x[0], x[1]), _mm512_unpackhi_ps(x[0], x[1]));
