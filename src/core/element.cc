@@ -1,6 +1,8 @@
 #include "core/element.h"
 
 #include <cstring>
+#include <limits>
+#include <type_traits>
 
 #include "core/fail.h"
 #include "core/half.h"
@@ -19,6 +21,15 @@ T load(const void* element) {
 template <class T>
 void store(void* element, T value) {
   std::memcpy(element, &value, sizeof(T));
+}
+
+template <class T>
+void store_in_range(void* element, DType dtype, std::int64_t value, std::int64_t largest) {
+  const std::int64_t smallest = std::is_signed_v<T> ? std::int64_t{std::numeric_limits<T>::min()} : 0;
+  if (value < smallest || value > largest)
+    fail_argument("{} does not fit an element of dtype {}; expected {} to {}", value, to_string(dtype), smallest,
+                  largest);
+  store(element, static_cast<T>(value));
 }
 
 }  // namespace
@@ -59,6 +70,18 @@ std::int64_t load_int(const void* element, DType dtype) {
     case DType::boolean: return load<std::uint8_t>(element) != 0 ? 1 : 0;
     default:
       fail_argument("an element of dtype {} was read as an integer; expected an integer dtype", to_string(dtype));
+  }
+}
+
+void store_int(void* element, DType dtype, std::int64_t value) {
+  switch (dtype) {
+    case DType::int64: return store(element, value);
+    case DType::int32: return store_in_range<std::int32_t>(element, dtype, value, 0x7FFFFFFF);
+    case DType::int8: return store_in_range<std::int8_t>(element, dtype, value, 0x7F);
+    case DType::uint8: return store_in_range<std::uint8_t>(element, dtype, value, 0xFF);
+    case DType::boolean: return store_in_range<std::uint8_t>(element, dtype, value, 1);
+    default:
+      fail_argument("an integer was stored into an element of dtype {}; expected an integer dtype", to_string(dtype));
   }
 }
 

@@ -33,4 +33,8 @@ void store_real(void* element, DType dtype, double value);
 /// Throws Error(invalid_argument) unless the dtype is an integer one or bool.
 std::int64_t load_int(const void* element, DType dtype);
 
+/// Stores `value`. Throws Error(invalid_argument) where the dtype does not hold it (a bool holds 0 and 1), or as
+/// load_int.
+void store_int(void* element, DType dtype, std::int64_t value);
+
 }  // namespace tilewise

@@ -10,8 +10,6 @@
 namespace tilewise::variant {
 namespace {
 
-bool shapes_the_code(double value) { return value == 0 || std::abs(value) == 1 || std::isinf(value); }
-
 /// How messages call an operation: "operator +", "exp()".
 std::string described(const Info& info) {
   return info.precedence == kCall ? fmt::format("{}()", info.symbol) : fmt::format("operator {}", info.symbol);
@@ -29,9 +27,7 @@ void expect(const Graph& graph, const Info& info, NodeId operand, std::size_t pl
 }
 
 NodeId promoted(Graph& graph, NodeId node) {
-  if (graph[node].type == Type::real) return node;
-  if (graph[node].kind == Kind::literal) return make_number(graph, Type::real, graph[node].value);
-  return make_operation(graph, number_of<ToReal>, {{node}});
+  return graph[node].type == Type::real ? node : make_operation(graph, number_of<ToReal>, {{node}});
 }
 
 /// Promotes numbers among `operands` to a common type: int if all are, else real.
@@ -75,15 +71,13 @@ Type apply_rule(Graph& graph, const Info& info, std::span<NodeId> operands) {
   return Type::real;
 }
 
-/// Divisors, moduli, shift amounts and exponents shape the code: a literal there is baked in.
-void bake_shaping_operand(Graph& graph, std::int32_t number, std::span<NodeId> operands) {
-  const bool divides = number == number_of<FloorDivision> || number == number_of<Modulo>;
-  const bool shapes =
-      divides || number == number_of<ShiftUp> || number == number_of<ShiftDown> || number == number_of<Power>;
-  if (!shapes) return;
+bool divides_ints(std::int32_t number) { return number == number_of<FloorDivision> || number == number_of<Modulo>; }
+
+void bake_second_operand(Graph& graph, std::int32_t number, std::span<NodeId> operands) {
+  if (!bakes_second_operand(number)) return;
   NodeId& operand = operands[1];
   if (graph[operand].kind == Kind::literal) operand = graph.add_constant(graph[operand].type, graph[operand].value);
-  if (divides && graph[operand].is_constant(0)) {
+  if (divides_ints(number) && graph[operand].is_constant(0)) {
     fail_argument("{}: the divisor is 0, expected any other int", described(kInfo[static_cast<std::size_t>(number)]));
   }
   if (number == number_of<Power> && !graph[operand].is_constant()) {
@@ -93,6 +87,13 @@ void bake_shaping_operand(Graph& graph, std::int32_t number, std::span<NodeId> o
 
 }  // namespace
 
+bool shapes_the_code(double value) { return value == 0 || std::abs(value) == 1 || std::isinf(value); }
+
+bool bakes_second_operand(std::int32_t number) {
+  return divides_ints(number) || number == number_of<ShiftUp> || number == number_of<ShiftDown> ||
+         number == number_of<Power>;
+}
+
 NodeId make_number(Graph& graph, Type type, double value) {
   if (std::isnan(value)) fail_argument("a NaN constant: expected a number; to remove an entry use -inf or keep(...)");
   if (type == Type::boolean || shapes_the_code(value)) return graph.add_constant(type, value);
@@ -101,10 +102,13 @@ NodeId make_number(Graph& graph, Type type, double value) {
 
 NodeId make_operation(Graph& graph, std::int32_t number, std::span<const NodeId> operands) {
   const Info& info = kInfo[static_cast<std::size_t>(number)];
+  // A real of a literal is a real literal, so that 5 means the same as 5.0 wherever a real is expected.
+  if (number == number_of<ToReal> && graph[operands[0]].kind == Kind::literal)
+    return make_number(graph, Type::real, graph[operands[0]].value);
   Node node{.kind = Kind::operation, .operand_count = static_cast<std::uint8_t>(operands.size()), .index = number};
   std::copy(operands.begin(), operands.end(), node.operands.begin());
   const std::span<NodeId> inputs(node.operands.data(), operands.size());
-  bake_shaping_operand(graph, number, inputs);
+  bake_second_operand(graph, number, inputs);
   node.type = apply_rule(graph, info, inputs);
   const NodeId folded = fold(graph, node);
   return folded != kNoNode ? folded : graph.add(node);

@@ -8,8 +8,14 @@
 
 namespace tilewise::variant {
 
-/// The node of a number written in a variant. Values that shape the code (0, +-1, +-inf) become constants, all others
-/// lifted literals. Throws on NaN.
+/// Whether a number written in a variant becomes a constant by its value: 0, +-1, +-inf.
+bool shapes_the_code(double value);
+
+/// Whether a number written as the operation's second operand becomes a constant: divisors, moduli, shifts, exponents.
+bool bakes_second_operand(std::int32_t number);
+
+/// The node of a number written in a variant. Values that shape the code become constants, all others lifted literals.
+/// Throws on NaN.
 NodeId make_number(Graph& graph, Type type, double value);
 
 /// The node of an operation: promotes ints to real where its rule asks for it, checks types, bakes in divisors, moduli,

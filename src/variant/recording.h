@@ -32,8 +32,17 @@ class Recording {
   std::uint32_t serial_;
 };
 
-/// A variant of one stage, a sink, or neither: the graph is reduced to what the roots need, in canonical order.
+/// Expressions that are deeper than this many operations are refused, so that readings may recurse. A chain that long
+/// is data in disguise, and belongs in a table.
+inline constexpr int kMaxDepth = 1000;
+
+/// A variant of the given stages: the graph is reduced to what the roots need, in canonical order. Throws where an
+/// expression is deeper than kMaxDepth.
 Variant make_variant(const Graph& graph, std::vector<Stage> stages, NodeId sink, std::optional<double> dropout);
+
+/// Copies a variant behind what is already in `whole`: `whole & part`, not yet reduced. Throws where both have a sink,
+/// or both dropout.
+void append(Variant::Data& whole, const Variant::Data& part);
 
 /// Checks that an expression depends on neither position nor score (a sink, an extent); throws naming `what`.
 void expect_independent_of_entry(const Graph& graph, NodeId root, std::string_view what);

@@ -11,19 +11,55 @@
 namespace tilewise {
 namespace variant {
 
+namespace {
+
+/// The nodes that `root` needs, in a loop: a recorded graph may be deeper than a stack is.
+std::vector<bool> needed_by(const Graph& graph, NodeId root) {
+  std::vector<bool> needed(graph.size());
+  needed[root] = true;
+  for (NodeId id = root + 1; id-- > 0;) {
+    if (!needed[id]) continue;
+    for (NodeId operand : graph[id].inputs()) needed[operand] = true;
+  }
+  return needed;
+}
+
+void expect_bounded_depth(const Graph& graph, std::span<const NodeId> roots) {
+  std::vector<std::size_t> depth(graph.size());
+  for (NodeId id = 0; id < graph.size(); ++id) {
+    for (NodeId operand : graph[id].inputs()) depth[id] = std::max(depth[id], depth[operand] + 1);
+  }
+  for (NodeId root : roots) {
+    if (depth[root] > kMaxDepth) {
+      fail_argument("an expression is {} operations deep, expected at most {}; keep long lists in a table", depth[root],
+                    kMaxDepth);
+    }
+  }
+}
+
+}  // namespace
+
 void expect_independent_of_entry(const Graph& graph, NodeId root, std::string_view what) {
-  const Node& node = graph[root];
-  if (node.kind == Kind::score || node.kind == Kind::seed) {
-    fail_argument("{} reads the score; expected batch, head, kv_head, queries, keys, parameters and tables only", what);
+  const std::vector<bool> needed = needed_by(graph, root);
+  for (NodeId id = 0; id <= root; ++id) {
+    const Node& node = graph[id];
+    if (!needed[id]) continue;
+    if (node.kind == Kind::score || node.kind == Kind::seed) {
+      fail_argument("{} reads the score; expected batch, head, kv_head, queries, keys, parameters and tables only",
+                    what);
+    }
+    if (node.kind == Kind::coordinate && static_cast<Coordinate>(node.index) <= Coordinate::key_token) {
+      fail_argument("{} reads {}; expected batch, head, kv_head, queries, keys, parameters and tables only", what,
+                    to_string(static_cast<Coordinate>(node.index)));
+    }
   }
-  if (node.kind == Kind::coordinate && static_cast<Coordinate>(node.index) <= Coordinate::key_token) {
-    fail_argument("{} reads {}; expected batch, head, kv_head, queries, keys, parameters and tables only", what,
-                  to_string(static_cast<Coordinate>(node.index)));
-  }
-  for (NodeId operand : node.inputs()) expect_independent_of_entry(graph, operand, what);
 }
 
 Variant make_variant(const Graph& graph, std::vector<Stage> stages, NodeId sink, std::optional<double> dropout) {
+  std::vector<NodeId> roots;
+  for (Stage stage : stages) roots.push_back(stage.root);
+  if (sink != kNoNode) roots.push_back(sink);
+  expect_bounded_depth(graph, roots);
   auto data = std::make_shared<Variant::Data>();
   std::vector<NodeId> renamed;
   for (Stage stage : stages) data->stages.push_back({stage.kind, data->graph.import(graph, stage.root, renamed)});
@@ -33,10 +69,10 @@ Variant make_variant(const Graph& graph, std::vector<Stage> stages, NodeId sink,
   return Variant(std::move(data));
 }
 
-namespace {
-
-/// Copies a part of a composition behind what is already in `whole`.
 void append(Variant::Data& whole, const Variant::Data& part) {
+  if (whole.sink != kNoNode && part.sink != kNoNode)
+    fail_argument("operator &: both sides have a sink, expected at most one; write one sink with the joined logit");
+  if (whole.has_dropout && part.has_dropout) fail_argument("operator &: both sides have dropout, expected at most one");
   std::vector<NodeId> renamed;
   for (Stage stage : part.stages)
     whole.stages.push_back({stage.kind, whole.graph.import(part.graph, stage.root, renamed)});
@@ -45,7 +81,6 @@ void append(Variant::Data& whole, const Variant::Data& part) {
   whole.dropout_probability += part.dropout_probability;  // the other's is 0
 }
 
-}  // namespace
 }  // namespace variant
 
 using namespace variant;  // NOLINT(google-build-using-namespace): this file defines the public values over it
@@ -98,10 +133,6 @@ Variant dropout(double probability) {
 }
 
 Variant operator&(const Variant& a, const Variant& b) {
-  if (a.has_sink() && b.has_sink()) {
-    fail_argument("operator &: both sides have a sink, expected at most one; write one sink with the joined logit");
-  }
-  if (a.has_dropout() && b.has_dropout()) fail_argument("operator &: both sides have dropout, expected at most one");
   Variant::Data whole;
   append(whole, a.data());
   append(whole, b.data());

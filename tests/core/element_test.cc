@@ -37,6 +37,25 @@ TEST(Element, IntegersReadInFull) {
   EXPECT_EQ(load_int(&largest8, DType::uint8), 255);
 }
 
+TEST(Element, IntegersAreStoredWhereTheyFit) {
+  const auto stored = [](DType dtype, std::int64_t value) {
+    std::array<char, 8> element{};
+    store_int(element.data(), dtype, value);
+    return load_int(element.data(), dtype);
+  };
+  EXPECT_EQ(stored(DType::int64, std::numeric_limits<std::int64_t>::min()), std::numeric_limits<std::int64_t>::min());
+  EXPECT_EQ(stored(DType::int32, -0x80000000LL), -0x80000000LL);
+  EXPECT_EQ(stored(DType::int8, -128), -128);
+  EXPECT_EQ(stored(DType::uint8, 255), 255);
+  EXPECT_EQ(stored(DType::boolean, 1), 1);
+  EXPECT_THROW(stored(DType::int32, 0x80000000LL), Error);
+  EXPECT_THROW(stored(DType::int8, 128), Error);
+  EXPECT_THROW(stored(DType::uint8, -1), Error);
+  EXPECT_THROW(stored(DType::uint8, 256), Error);
+  EXPECT_THROW(stored(DType::boolean, 2), Error);
+  EXPECT_THROW(stored(DType::float32, 1), Error);
+}
+
 TEST(Element, AnyNonzeroByteIsTrue) {
   for (int byte = 0; byte < 256; ++byte) {
     const auto stored = static_cast<std::uint8_t>(byte);

@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "variant/operations/definition.h"
+#include "variant/operations/lane_math.h"
 
 namespace tilewise::variant {
 
@@ -220,7 +221,10 @@ struct Minimum {
   }
   template <class T, class L, class V>
   static V lanes(L, V a, V b) {
-    return IfThenElse(Or(Lt(a, b), Ne(a, a)), a, b);
+    if constexpr (std::integral<T>)
+      return IfThenElse(Lt(a, b), a, b);
+    else
+      return IfThenElse(Or(Lt(a, b), lane_not_equal(a, a)), a, b);
   }
   static constexpr std::string_view cuda =
       "__device__ inline int min(int a, int b) { return a < b ? a : b; }\n"
@@ -239,7 +243,10 @@ struct Maximum {
   }
   template <class T, class L, class V>
   static V lanes(L, V a, V b) {
-    return IfThenElse(Or(Gt(a, b), Ne(a, a)), a, b);
+    if constexpr (std::integral<T>)
+      return IfThenElse(Gt(a, b), a, b);
+    else
+      return IfThenElse(Or(Gt(a, b), lane_not_equal(a, a)), a, b);
   }
   static constexpr std::string_view cuda =
       "__device__ inline int max(int a, int b) { return a > b ? a : b; }\n"

@@ -22,7 +22,7 @@ struct ArgumentInfo {
   std::string_view name;  // "size"
   ArgumentKind kind = ArgumentKind::integer;
   bool has_default = false;
-  double default_value = 0;
+  Argument default_value = 0.0;  // of that kind
 };
 
 /// A named variant. `make` takes exactly `arguments.size()` arguments of the right kinds (the parser fills in defaults

@@ -1,0 +1,28 @@
+#include "command.h"
+
+#include <cmath>
+#include <cstdio>
+#include <memory>
+
+#include "tilewise/error.h"
+
+namespace tilewise::cli {
+namespace {
+
+/// Writes an answer; a full disk or a closed pipe is an error, not a short answer.
+void print(const std::string& text) {
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  if (!written) throw Error(ErrorCode::io, "standard output: could not be written; the answer is incomplete");
+}
+
+}  // namespace
+
+Json json_number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+
+void add_answers(CLI::App& command, std::function<std::string()> answer_text, std::function<Json()> answer_json) {
+  const auto as_json = std::make_shared<bool>(false);
+  command.add_flag("--json", *as_json, "Answer in JSON, for scripts");
+  command.callback([=] { print(*as_json ? answer_json().dump(2) + "\n" : answer_text()); });
+}
+
+}  // namespace tilewise::cli

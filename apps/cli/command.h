@@ -1,0 +1,27 @@
+// What the subcommands share: how each joins the program, and how it answers.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace tilewise::cli {
+
+/// JSON with keys in the order in which they are written.
+using Json = nlohmann::ordered_json;
+
+/// A number for JSON, which has no infinity or NaN: those become null.
+Json json_number(double value);
+
+/// Adds `--json` to a command and arranges for `answer_text` or `answer_json` to run when the command is given.
+/// Both return what is printed on standard output.
+void add_answers(CLI::App& command, std::function<std::string()> answer_text, std::function<Json()> answer_json);
+
+// One for each subcommand, in a file of its name.
+void add_explain_softmax(CLI::App& explain);
+void add_explain_attention(CLI::App& explain);
+void add_variants(CLI::App& program);
+void add_device(CLI::App& program);
+
+}  // namespace tilewise::cli

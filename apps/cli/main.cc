@@ -1,0 +1,51 @@
+// tilewise: the command line.
+#include <cstdio>
+#include <exception>
+
+#include "command.h"
+#include "suggest.h"
+#include "tilewise/error.h"
+
+namespace {
+
+constexpr int kBadArguments = 2;  // the usual exit status for a command that was called wrongly
+constexpr int kFailed = 1;
+
+void add_commands(CLI::App& program) {
+  using namespace tilewise::cli;  // NOLINT(google-build-using-namespace): all of it is used
+  CLI::App& explain = *program.add_subcommand("explain", "Explain what is computed, and what it costs");
+  explain.require_subcommand(1);
+  add_explain_softmax(explain);
+  add_explain_attention(explain);
+  add_variants(program);
+  add_device(program);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App program("Exact attention, tile by tile.", "tilewise");
+  program.footer("Start here:\n"
+                 "  tilewise explain softmax\n"
+                 "  tilewise explain attention --variant 'window(1024) & softcap(30)' --queries 4096\n"
+                 "  tilewise variants\n"
+                 "Each command has --help with examples, and --json for scripts.");
+  program.require_subcommand(1);
+  add_commands(program);
+  try {
+    program.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int status = program.exit(error);  // prints the message, or the help that was asked for
+    if (status == 0) return 0;
+    std::fputs(tilewise::cli::suggestions(program, argc, argv).c_str(), stderr);
+    return kBadArguments;
+  } catch (const tilewise::Error& error) {
+    std::fprintf(stderr, "tilewise: %s\n", error.what());
+    const bool bad_call = error.code() == tilewise::ErrorCode::invalid_argument || error.code() == tilewise::ErrorCode::parse;
+    return bad_call ? kBadArguments : kFailed;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "tilewise: %s\n", error.what());
+    return kFailed;
+  }
+  return 0;
+}

@@ -1,0 +1,46 @@
+#include "suggest.h"
+
+#include <fmt/format.h>
+
+#include "tilewise/suggest.h"
+
+namespace tilewise::cli {
+namespace {
+
+std::vector<std::string> subcommand_names(CLI::App& command) {
+  std::vector<std::string> names;
+  for (const CLI::App* subcommand : command.get_subcommands({})) names.push_back(subcommand->get_name());
+  return names;
+}
+
+std::vector<std::string> option_names(CLI::App& command) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : command.get_options()) names.push_back("--" + option->get_single_name());
+  return names;
+}
+
+std::string suggestion(const std::string& typed, const std::vector<std::string>& known) {
+  const std::vector<std::string_view> words(known.begin(), known.end());
+  const auto word = closest_word(typed, words);
+  return word ? fmt::format("'{}' is not known here; did you mean '{}'?\n", typed, *word) : "";
+}
+
+}  // namespace
+
+std::string suggestions(CLI::App& program, int argc, const char* const* arguments) {
+  CLI::App* command = &program;
+  for (int i = 1; i < argc; ++i) {
+    const std::string typed = arguments[i];
+    const std::string name = typed.substr(0, typed.find('='));
+    if (name.starts_with("--")) {
+      if (command->get_option_no_throw(name) == nullptr) return suggestion(name, option_names(*command));
+    } else if (CLI::App* next = command->get_subcommand_no_throw(typed)) {
+      command = next;
+    } else if (!command->get_subcommands({}).empty()) {
+      return suggestion(typed, subcommand_names(*command));
+    }
+  }
+  return "";
+}
+
+}  // namespace tilewise::cli

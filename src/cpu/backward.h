@@ -1,0 +1,244 @@
+// Backward attention over tiles of keys, written once over an engine: weights are recomputed from lse, d_k and d_v of a
+// key tile stay in cache while its queries pass, d_q accumulates in memory.
+// Tri Dao et al., "FlashAttention" (2022), Algorithm 4, with the loops of Dao, "FlashAttention-2" (2023).
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/exp2.h"
+#include "cpu/kernels.h"
+#include "cpu/prepared.h"
+#include "cpu/units.h"
+
+namespace tilewise::cpu {
+
+template <class Engine>
+class BackwardKernel {
+ public:
+  /// Workspace of one task, in floats.
+  static std::int64_t workspace_floats(const Shape& shape) {
+    return std::int64_t{kKeys} * (3 * kStrip + 2 * kWeightsStride + Engine::rounded_to_panel(shape.d_qk) +
+                                  Engine::rounded_to_panel(shape.d_v)) +
+           Engine::packed_k_floats(shape.d_qk) + Engine::packed_k_floats(shape.d_v) +
+           Engine::packed_v_floats(shape.d_qk);
+  }
+
+  static void run(const BackwardTask& task) { BackwardKernel(task).run(); }
+
+ private:
+  using Lanes = typename Engine::Lanes;
+  using Vec = typename Lanes::Vec;
+  using Head = Prepared<Engine>;
+  using Block = typename Head::template Block<const float>;
+  static constexpr int kVectors = Engine::kVectors;
+  static constexpr int kStrip = Engine::kStrip;
+  static constexpr int kStrips = Head::kStrips;
+  static constexpr int kKeys = Engine::kBackwardKeys;
+  static constexpr int kQueries = Engine::kBackwardQueries;
+  static_assert(kKeys % Engine::kRows == 0 && kKeys <= Engine::kTileKeys);
+  // A cache line more than the queries: rows a multiple of four lines apart would share a quarter of the cache's sets.
+  static constexpr std::int64_t kWeightsStride = kQueries + 16;
+
+  /// A tile: kept keys of each strip of queries, relative to the tile's first key.
+  struct Tile {
+    std::int64_t query, key;  // indices of the first
+    int keys;                 // present
+    KeySpan spans[kStrips];   // absolute key indices
+  };
+
+  explicit BackwardKernel(const BackwardTask& task) : task_(task), shape_(task.shape) {
+    float* free = task.workspace;
+    const auto take = [&free](std::int64_t floats) {
+      float* taken = free;
+      free += floats;
+      return taken;
+    };
+    weights_ = take(kKeys * kWeightsStride);
+    d_scores_ = take(kKeys * kWeightsStride);
+    scores_ = take(kKeys * kStrip);
+    raw_scores_ = take(kKeys * kStrip);
+    d_weights_ = take(kKeys * kStrip);
+    d_k_ = take(std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_qk));
+    d_v_ = take(std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_v));
+    packed_k_ = take(Engine::packed_k_floats(shape_.d_qk));
+    packed_v_ = take(Engine::packed_k_floats(shape_.d_v));
+    k_columns_ = take(Engine::packed_v_floats(shape_.d_qk));
+  }
+
+  void run() {
+    clear(weights_, kKeys * kWeightsStride);
+    clear(d_scores_, kKeys * kWeightsStride);
+    for (std::int64_t key = task_.key_begin; key < task_.key_end; key += kKeys) {
+      const std::int64_t left = task_.key_end - key;
+      key_tile(key, static_cast<int>(left < kKeys ? left : kKeys));
+    }
+  }
+
+  void key_tile(std::int64_t key, int keys) {
+    k_ = Engine::pack_k(task_.k, key, keys, shape_.d_qk, packed_k_);
+    v_ = Engine::pack_k(task_.v, key, keys, shape_.d_v, packed_v_);
+    Engine::pack_v(task_.k, key, keys, shape_.d_qk, k_columns_);
+    clear(d_k_, std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_qk));
+    clear(d_v_, std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_v));
+    for (int head = 0; head < task_.head_count; ++head) {
+      units_ = score_units(task_.scale, task_.heads[head].score);
+      for (std::int64_t query = 0; query < shape_.s_q; query += kQueries) {
+        Tile tile{query, key, keys, {}};
+        if (classify(task_.heads[head], &tile)) query_block(task_.heads[head], tile);
+      }
+    }
+    Engine::unpack_rows(d_k_, Engine::rounded_to_panel(shape_.d_qk), task_.scale, key, keys, shape_.d_qk, task_.d_k);
+    Engine::unpack_rows(d_v_, Engine::rounded_to_panel(shape_.d_v), 1, key, keys, shape_.d_v, task_.d_v);
+  }
+
+  /// Fills tile->spans; false where nothing is kept.
+  bool classify(const BackwardHead& head, Tile* tile) const {
+    const std::int64_t key_end = tile->key + tile->keys;
+    const std::int64_t query_end = tile->query + kQueries < shape_.s_q ? tile->query + kQueries : shape_.s_q;
+    const KeySpan whole = head.walk(tile->query, query_end, tile->key, key_end);
+    if (whole.begin >= whole.end) return false;
+    const bool full = whole.full_begin == whole.begin && whole.full_end == whole.end;
+    for (int i = 0; i < kStrips; ++i) {
+      const std::int64_t begin = tile->query + i * kStrip;
+      const std::int64_t end = begin + kStrip < query_end ? begin + kStrip : query_end;
+      if (begin >= end) {
+        tile->spans[i] = {tile->key, tile->key, tile->key, tile->key};
+      } else {
+        tile->spans[i] = full ? whole : head.walk(begin, end, whole.begin, whole.end);
+      }
+    }
+    return true;
+  }
+
+  void query_block(const BackwardHead& head, const Tile& tile) {
+    const Block block = Head::block(head.prepared, shape_, tile.query);
+    for (int i = 0; i < kStrips; ++i) strip(head, tile, block, i);
+    for (int row = 0; row < tile.keys; row += Engine::kRows) {
+      int first = kStrips, last = -1;  // strips that keep any of these keys
+      for (int i = 0; i < kStrips; ++i) {
+        const std::int64_t key = tile.key + row;
+        if (tile.spans[i].begin >= key + Engine::kRows || tile.spans[i].end <= key) continue;
+        first = i < first ? i : first;
+        last = i;
+      }
+      if (last < 0) continue;
+      const int begin = first * kStrip, end = (last + 1) * kStrip;
+      Engine::accumulate_rows(weights_ + row * kWeightsStride, kWeightsStride, begin, end, kQueries, block.d_o_right,
+                              shape_.d_v, d_v_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_v));
+      Engine::accumulate_rows(d_scores_ + row * kWeightsStride, kWeightsStride, begin, end, kQueries, block.q_right,
+                              shape_.d_qk, d_k_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_qk));
+    }
+  }
+
+  /// Weights and gradients of scores of one strip, and its share of d_q.
+  void strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) {
+    const KeySpan& span = tile.spans[index];
+    float* weights = weights_ + index * kStrip;
+    float* d_scores = d_scores_ + index * kStrip;
+    const int first = static_cast<int>(span.begin - tile.key), end = static_cast<int>(span.end - tile.key);
+    clear_rows(weights, 0, first < end ? first : tile.keys);
+    clear_rows(d_scores, 0, first < end ? first : tile.keys);
+    if (first >= end) return;
+    clear_rows(weights, end, tile.keys);
+    clear_rows(d_scores, end, tile.keys);
+
+    const int keys = end - first;
+    const std::int64_t query = tile.query + index * kStrip;
+    const int queries = static_cast<int>(shape_.s_q - query < kStrip ? shape_.s_q - query : kStrip);
+    weights += first * kWeightsStride;
+    d_scores += first * kWeightsStride;
+    const float* q = block.q + index * Engine::packed_q_floats(shape_.d_qk);
+    const float* d_o = block.d_o + index * Engine::packed_q_floats(shape_.d_v);
+    const auto at = [&](float* values, std::int64_t stride, std::int64_t key, std::int64_t key_end, bool partial) {
+      return ScoreBlock{values + (key - span.begin) * stride, stride, query, key, queries,
+                        static_cast<int>(key_end - key),      partial};
+    };
+    const bool dropout = head.dropout.apply != nullptr;
+
+    Engine::qk(q, k_, first, keys, shape_.d_qk, units_.product_factor, scores_);
+    if (head.adjoint.apply != nullptr) copy(scores_, keys * kStrip, raw_scores_);
+    apply_score(head.score, span, [&](std::int64_t key, std::int64_t key_end, bool partial) {
+      return at(scores_, kStrip, key, key_end, partial);
+    });
+    Engine::qk(d_o, v_, first, keys, shape_.d_v, 1, d_weights_);
+    if (dropout) head.dropout.apply(head.dropout.context, at(d_weights_, kStrip, span.begin, span.end, false));
+    differentiate(block.reference + index * kStrip, block.delta + index * kStrip, keys, weights, d_scores);
+    if (queries < kStrip) clear_absent(queries, keys, weights, d_scores);
+    if (head.adjoint.apply != nullptr) {
+      // The adjoint works on a dense copy, and a weight of zero keeps a gradient of zero whatever it says.
+      gather(d_scores, keys, d_weights_);
+      head.adjoint.apply(head.adjoint.context, {at(raw_scores_, kStrip, span.begin, span.end, true), d_weights_});
+      scatter_kept(d_weights_, weights, keys, d_scores);
+    }
+    if (dropout) head.dropout.apply(head.dropout.context, at(weights, kWeightsStride, span.begin, span.end, false));
+    Engine::pv(k_columns_, first, d_scores, kWeightsStride, keys, shape_.d_qk,
+               head.d_q + query / kStrip * Head::d_q_strip(shape_));
+  }
+
+  /// weights = exp(score - lse), d_scores = weights (d_weights - delta), both with rows kWeightsStride apart.
+  void differentiate(const float* reference, const float* delta, int keys, float* weights, float* d_scores) {
+    const Exp2<Lanes> exp2(units_.log2);
+    Vec references[kVectors], deltas[kVectors];
+    for (int n = 0; n < kVectors; ++n) {
+      references[n] = Lanes::load(reference + n * Lanes::kWidth);
+      deltas[n] = Lanes::load(delta + n * Lanes::kWidth);
+    }
+    for (int key = 0; key < keys; ++key) {
+#pragma GCC unroll 8
+      for (int n = 0; n < kVectors; ++n) {
+        const std::int64_t dense = key * kStrip + n * Lanes::kWidth, at = key * kWeightsStride + n * Lanes::kWidth;
+        const Vec weight = exp2(Lanes::sub(Lanes::load(scores_ + dense), references[n]));
+        Lanes::store(weights + at, weight);
+        Lanes::store(d_scores + at, Lanes::mul(weight, Lanes::sub(Lanes::load(d_weights_ + dense), deltas[n])));
+      }
+    }
+  }
+
+  /// A program may leave anything in the lanes past the last query; sums over queries must not see it.
+  static void clear_absent(int queries, int keys, float* weights, float* d_scores) {
+    for (int key = 0; key < keys; ++key) {
+      clear(weights + key * kWeightsStride + queries, kStrip - queries);
+      clear(d_scores + key * kWeightsStride + queries, kStrip - queries);
+    }
+  }
+
+  static void gather(const float* rows, int keys, float* dense) {
+    for (int key = 0; key < keys; ++key) copy(rows + key * kWeightsStride, kStrip, dense + key * kStrip);
+  }
+
+  static void scatter_kept(const float* dense, const float* weights, int keys, float* rows) {
+    for (int key = 0; key < keys; ++key) {
+      for (int i = 0; i < kStrip; ++i) {
+        const std::int64_t at = key * kWeightsStride + i;
+        rows[at] = weights[at] == 0 ? 0.0f : dense[key * kStrip + i];
+      }
+    }
+  }
+
+  static void clear_rows(float* rows, int begin, int end) {
+    for (int row = begin; row < end; ++row) clear(rows + row * kWeightsStride, kStrip);
+  }
+  static TILEWISE_INLINE void clear(float* values, std::int64_t count) {
+    for (std::int64_t i = 0; i < count; ++i) values[i] = 0;
+  }
+  static TILEWISE_INLINE void copy(const float* from, std::int64_t count, float* to) {
+    for (std::int64_t i = 0; i < count; ++i) to[i] = from[i];
+  }
+
+  const BackwardTask& task_;
+  const Shape& shape_;
+  ScoreUnits units_{};
+  typename Engine::Keys k_{}, v_{};
+  float* weights_;     // [kKeys][kWeightsStride], one block of queries
+  float* d_scores_;    // [kKeys][kWeightsStride], the same of the gradients of raw scores, unscaled
+  float* scores_;      // [kKeys][kStrip]
+  float* raw_scores_;  // [kKeys][kStrip], before the program
+  float* d_weights_;   // [kKeys][kStrip]
+  float* d_k_;         // [kKeys][rounded d_qk], unscaled
+  float* d_v_;         // [kKeys][rounded d_v]
+  float* packed_k_;    // k and v where they cannot be read in place
+  float* packed_v_;
+  float* k_columns_;  // k packed as v is for the forward pass
+};
+
+}  // namespace tilewise::cpu

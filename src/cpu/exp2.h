@@ -1,0 +1,37 @@
+// 2^x for softmax: an in-register table for the leading fraction bits and a cubic for the rest.
+#pragma once
+
+#include "cpu/block.h"
+
+namespace tilewise::cpu {
+
+/// Evaluates 2^(unit x) for unit x < 127, unit >= 2^-100. With unit x = n / T + r, |r| <= 1 / (2 T), T = 2^kTableBits
+/// (8 or 16): 2^(unit x) = table[n mod T] 2^(n div T) (1 + r P(r)), P quadratic with relative error 2.6e-8 at T = 8,
+/// below float32's 6e-8. unit x <= -127 and -inf give exactly 0, results below 2^-126 are anything in [0, 2^-126], NaN
+/// gives NaN. The product by unit rides on the two operations that split x, so a unit other than 1 costs nothing.
+template <class Lanes>
+class Exp2 {
+ public:
+  using Vec = typename Lanes::Vec;
+
+  explicit TILEWISE_INLINE Exp2(float unit)
+      : table_(Lanes::power_table()),
+        magic_(Lanes::broadcast(1.5f * static_cast<float>(1 << (23 - Lanes::kTableBits)))),
+        lowest_(Lanes::broadcast(-127.0f / unit)),
+        unit_(Lanes::broadcast(unit)) {}
+
+  TILEWISE_INLINE Vec operator()(Vec x) const {
+    x = Lanes::max(lowest_, x);
+    const Vec index = Lanes::fma(x, unit_, magic_);  // low mantissa bits: round(T unit x)
+    const Vec r = Lanes::fms(x, unit_, Lanes::sub(index, magic_));
+    const Vec power = Lanes::scaled_lookup(table_, index);
+    Vec p = Lanes::fma(Lanes::broadcast(0.0554989f), r, Lanes::broadcast(0.24024245f));
+    p = Lanes::fma(p, r, Lanes::broadcast(0.69314720f));
+    return Lanes::fma(Lanes::mul(power, r), p, power);
+  }
+
+ private:
+  Vec table_, magic_, lowest_, unit_;
+};
+
+}  // namespace tilewise::cpu

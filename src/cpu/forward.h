@@ -1,0 +1,226 @@
+// Forward attention over one tile of queries: online softmax over key tiles, written once over an engine.
+// Tri Dao et al., "FlashAttention: Fast and Memory-Efficient Exact Attention with IO-Awareness" (2022), Algorithm 1,
+// with query tiles outermost and the rescaling deferred (see kRescaleGrowth).
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/exp2.h"
+#include "cpu/kernels.h"
+#include "cpu/units.h"
+
+namespace tilewise::cpu {
+
+/// A row's reference maximum is raised, and what it has accumulated rescaled, only when a score exceeds it by this much
+/// (in log2). Weights stay below 2^16 and sums below 2^16 s_kv, far from overflow, and the pass over o is almost never
+/// made.
+inline constexpr float kRescaleGrowth = 16;
+
+template <class Engine>
+class ForwardKernel {
+ public:
+  static constexpr int kStrip = Engine::kStrip;
+  static constexpr int kTileKeys = Engine::kTileKeys;
+  static constexpr std::int64_t kTileQueries = Engine::kTileQueries;
+  static constexpr int kStrips = static_cast<int>(kTileQueries / kStrip);
+
+  /// Workspace of one task, in floats.
+  static std::int64_t workspace_floats(const Shape& shape) {
+    return kStrips * (Engine::packed_q_floats(shape.d_qk) + o_floats(shape) + 2 * kStrip) +
+           Engine::packed_k_floats(shape.d_qk) + Engine::packed_v_floats(shape.d_v) + kTileKeys * kStrip;
+  }
+
+  static void run(const ForwardTask& task) { ForwardKernel(task).run(); }
+
+ private:
+  using Lanes = typename Engine::Lanes;
+  using Vec = typename Lanes::Vec;
+  static constexpr int kVectors = Engine::kVectors;
+
+  /// One strip of queries and what it has accumulated.
+  struct Strip {
+    std::int64_t begin;  // query_index of lane 0
+    int count;           // queries present, <= kStrip
+    float* q;            // packed by the engine
+    float* o;            // [rounded d_v][kStrip], unnormalised
+    float* maximum;      // [kStrip], the score that weights are relative to; -inf until an entry is kept
+    float* sum;          // [kStrip], of weights
+  };
+
+  explicit ForwardKernel(const ForwardTask& task)
+      : task_(task), shape_(task.shape), units_(score_units(task.scale, task.score)) {
+    float* free = task.workspace;
+    const auto take = [&free](std::int64_t floats) {
+      float* taken = free;
+      free += floats;
+      return taken;
+    };
+    for (std::int64_t begin = task.query_begin; begin < task.query_end; begin += kStrip) {
+      Strip& strip = strips_[strip_count_++];
+      strip.begin = begin;
+      strip.count = static_cast<int>(task.query_end - begin < kStrip ? task.query_end - begin : kStrip);
+      strip.q = take(Engine::packed_q_floats(shape_.d_qk));
+      strip.o = take(o_floats(shape_));
+      strip.maximum = take(kStrip);
+      strip.sum = take(kStrip);
+    }
+    scores_ = take(kTileKeys * kStrip);
+    packed_v_ = take(Engine::packed_v_floats(shape_.d_v));
+    packed_k_ = take(Engine::packed_k_floats(shape_.d_qk));
+  }
+
+  void run() {
+    for (int i = 0; i < strip_count_; ++i) start(strips_[i]);
+    for (std::int64_t key = 0; key < shape_.s_kv; key += kTileKeys) {
+      const std::int64_t end = shape_.s_kv - key < kTileKeys ? shape_.s_kv : key + kTileKeys;
+      key_tile(task_.walk(task_.query_begin, task_.query_end, key, end));
+    }
+    for (int i = 0; i < strip_count_; ++i) finish(strips_[i]);
+  }
+
+  void start(const Strip& strip) {
+    Engine::pack_q(task_.q, strip.begin, strip.count, shape_.d_qk, units_.q_factor, strip.q);
+    for (std::int64_t i = 0; i < o_floats(shape_); ++i) strip.o[i] = 0;
+    for (int i = 0; i < kStrip; ++i) {
+      strip.maximum[i] = -__builtin_inff();
+      strip.sum[i] = 0;
+    }
+  }
+
+  void key_tile(const KeySpan& tile) {
+    if (tile.begin >= tile.end) return;
+    const int keys = static_cast<int>(tile.end - tile.begin);
+    const auto k = Engine::pack_k(task_.k, tile.begin, keys, shape_.d_qk, packed_k_);
+    Engine::pack_v(task_.v, tile.begin, keys, shape_.d_v, packed_v_);
+    const bool full = tile.full_begin == tile.begin && tile.full_end == tile.end;
+    for (int i = 0; i < strip_count_; ++i) {
+      const Strip& strip = strips_[i];
+      const KeySpan span = full ? tile : task_.walk(strip.begin, strip.begin + strip.count, tile.begin, tile.end);
+      if (span.begin < span.end) block(strip, k, static_cast<int>(span.begin - tile.begin), span);
+    }
+  }
+
+  /// One strip against the keys of a span; `first` is the span's first row within the packed tile.
+  void block(const Strip& strip, const typename Engine::Keys& k, int first, const KeySpan& span) {
+    const int keys = static_cast<int>(span.end - span.begin);
+    Vec maximum[kVectors];
+    for (Vec& x : maximum) x = Lanes::broadcast(-__builtin_inff());
+    const bool full = span.full_begin == span.begin && span.full_end == span.end;
+    if (full && units_.raw) {
+      Engine::qk_maximum(strip.q, k, first, keys, shape_.d_qk, scores_, maximum);
+    } else {
+      Engine::qk(strip.q, k, first, keys, shape_.d_qk, units_.product_factor, scores_);
+      apply_score(task_.score, span, [&](std::int64_t begin, std::int64_t end, bool partial) {
+        return score_block(strip, span.begin, begin, end, partial);
+      });
+      raise_maximum(keys, maximum);
+    }
+    update_maximum(strip, maximum);
+    exponentiate(strip, keys);
+    if (task_.dropout.apply != nullptr) {
+      task_.dropout.apply(task_.dropout.context, score_block(strip, span.begin, span.begin, span.end, false));
+    }
+    Engine::pv(packed_v_, first, scores_, kStrip, keys, shape_.d_v, strip.o);
+  }
+
+  ScoreBlock score_block(const Strip& strip, std::int64_t origin, std::int64_t begin, std::int64_t end, bool partial) {
+    return {scores_ + (begin - origin) * kStrip, kStrip, strip.begin, begin, strip.count,
+            static_cast<int>(end - begin),       partial};
+  }
+
+  void raise_maximum(int keys, Vec* maximum) {
+    for (int key = 0; key < keys; ++key) {
+      for (int n = 0; n < kVectors; ++n) {
+        maximum[n] = Lanes::max(Lanes::load(scores_ + key * kStrip + n * Lanes::kWidth), maximum[n]);
+      }
+    }
+  }
+
+  /// Raises the strip's reference to `maximum` where that grew by more than kRescaleGrowth, and rescales.
+  void update_maximum(const Strip& strip, const Vec* maximum) {
+    bool grown = false;
+    for (int n = 0; n < kVectors; ++n) {
+      const Vec old = Lanes::load(strip.maximum + n * Lanes::kWidth);
+      grown |= Lanes::any_greater(maximum[n], Lanes::add(old, Lanes::broadcast(kRescaleGrowth / units_.log2)));
+    }
+    if (!grown) return;
+    const Exp2<Lanes> exp2(units_.log2);
+    Vec factor[kVectors];
+    for (int n = 0; n < kVectors; ++n) {
+      const Vec old = Lanes::load(strip.maximum + n * Lanes::kWidth);
+      const Vec raised = Lanes::max(maximum[n], old);
+      // Where nothing was kept yet the sums are zero; the reference -inf counts as 0 to keep NaN out.
+      const Vec growth = Lanes::sub(old, Lanes::zero_if_minus_infinity(raised));
+      factor[n] = exp2(growth);
+      Lanes::store(strip.maximum + n * Lanes::kWidth, raised);
+      float* sum = strip.sum + n * Lanes::kWidth;
+      Lanes::store(sum, Lanes::mul(Lanes::load(sum), factor[n]));
+    }
+    for (int row = 0; row < shape_.d_v; ++row) {
+      for (int n = 0; n < kVectors; ++n) {
+        float* o = strip.o + row * kStrip + n * Lanes::kWidth;
+        Lanes::store(o, Lanes::mul(Lanes::load(o), factor[n]));
+      }
+    }
+  }
+
+  /// scores become weights exp(score - maximum); their sums are added to the strip's.
+  void exponentiate(const Strip& strip, int keys) {
+    const Exp2<Lanes> exp2(units_.log2);
+    Vec maximum[kVectors], sum[kVectors];
+    for (int n = 0; n < kVectors; ++n) {
+      maximum[n] = Lanes::zero_if_minus_infinity(Lanes::load(strip.maximum + n * Lanes::kWidth));
+      sum[n] = Lanes::zero();
+    }
+    for (int key = 0; key < keys; ++key) {
+#pragma GCC unroll 8
+      for (int n = 0; n < kVectors; ++n) {
+        float* at = scores_ + key * kStrip + n * Lanes::kWidth;
+        const Vec weight = exp2(Lanes::sub(Lanes::load(at), maximum[n]));
+        Lanes::store(at, weight);
+        sum[n] = Lanes::add(sum[n], weight);
+      }
+    }
+    // Tiles are summed apart: one running sum over thousands of like weights would gather rounding errors of one sign.
+    for (int n = 0; n < kVectors; ++n) {
+      float* total = strip.sum + n * Lanes::kWidth;
+      Lanes::store(total, Lanes::add(Lanes::load(total), sum[n]));
+    }
+  }
+
+  /// Divides by the sums, with the sink, and writes o and lse.
+  void finish(const Strip& strip) {
+    const bool has_sink = task_.sink != nullptr && *task_.sink != -__builtin_inff();
+    float factor[kStrip];
+    for (int i = 0; i < kStrip; ++i) {
+      const double maximum = strip.maximum[i] == -__builtin_inff() ? 0.0 : double{strip.maximum[i]} * units_.natural;
+      double reference = maximum;
+      float sum = strip.sum[i], shrink = 1;
+      if (has_sink) {
+        const double sink = *task_.sink;
+        if (sink > reference || sum == 0) reference = sink;
+        shrink = sum == 0 ? 0.0f : __builtin_expf(static_cast<float>(maximum - reference));
+        sum = sum * shrink + __builtin_expf(static_cast<float>(sink - reference));
+      }
+      factor[i] = sum == 0 ? 0.0f : shrink / sum;
+      if (task_.lse != nullptr && i < strip.count) {
+        const float lse = static_cast<float>(reference + static_cast<double>(__builtin_logf(sum)));
+        task_.lse[strip.begin + i] = sum == 0 ? -__builtin_inff() : lse;
+      }
+    }
+    Engine::unpack_o(strip.o, factor, strip.begin, strip.count, shape_.d_v, task_.o);
+  }
+
+  static std::int64_t o_floats(const Shape& shape) { return std::int64_t{Engine::rounded_d_v(shape.d_v)} * kStrip; }
+
+  const ForwardTask& task_;
+  const Shape& shape_;
+  ScoreUnits units_;
+  Strip strips_[kStrips];
+  int strip_count_ = 0;
+  float* scores_;    // [kTileKeys][kStrip], scores, then weights
+  float* packed_v_;  // a tile of v, packed by the engine
+  float* packed_k_;  // a tile of k where it cannot be read in place
+};
+
+}  // namespace tilewise::cpu

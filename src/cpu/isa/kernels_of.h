@@ -1,0 +1,30 @@
+// The table of kernels of an engine.
+#pragma once
+
+#include "cpu/backward.h"
+#include "cpu/forward.h"
+#include "cpu/kernels.h"
+#include "cpu/prepared.h"
+
+namespace tilewise::cpu {
+
+template <class Engine>
+constexpr Kernels kernels_of(const char* name) {
+  using Forward = ForwardKernel<Engine>;
+  using Backward = BackwardKernel<Engine>;
+  return {.name = name,
+          .tile_queries = Forward::kTileQueries,
+          .strip_queries = Engine::kStrip,
+          .forward_floats = Forward::workspace_floats,
+          .forward = Forward::run,
+          .backward_keys = Engine::kBackwardKeys,
+          .backward_queries = Engine::kBackwardQueries,
+          .prepared_floats = Prepared<Engine>::floats,
+          .d_q_floats = Prepared<Engine>::d_q_floats,
+          .backward_floats = Backward::workspace_floats,
+          .prepare = Prepared<Engine>::prepare,
+          .backward = Backward::run,
+          .finish = Prepared<Engine>::finish};
+}
+
+}  // namespace tilewise::cpu

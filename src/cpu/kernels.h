@@ -1,0 +1,176 @@
+// The seam between the planning side and the kernels: plain data and function pointers, nothing of an instruction set.
+#pragma once
+
+#include <cstdint>
+
+#include "tilewise/tensor.h"
+
+namespace tilewise::cpu {
+
+/// A block of scores (or weights) of one query head, transposed: vector lanes run along queries.
+struct ScoreBlock {
+  float* values;             // [keys, stride], entry (key, query) at values[key * stride + query]
+  std::int64_t stride;       // floats between neighbouring keys; >= queries, the floats between are padding
+  std::int64_t query_begin;  // query_index of column 0
+  std::int64_t key_begin;    // key_index of row 0
+  int queries, keys;         // extents
+  bool partial;              // true: some entry may be removed; false: the walk proved that all are kept
+};
+
+/// Replaces the values of a block (scale already applied) by the variant's scores, -inf where an entry is removed.
+/// `context` is the caller's; null `apply` means that scores are used as they are and everything is kept.
+struct ScoreProgram {
+  void (*apply)(const void* context, const ScoreBlock& block) = nullptr;
+  const void* context = nullptr;
+  bool only_masks = false;  // kept scores are unchanged: applied to partial blocks only
+};
+
+/// Multiplies the weights of a block by 0 or 1 / p_keep; null `apply` means no dropout.
+struct DropoutHook {
+  void (*apply)(const void* context, const ScoreBlock& block) = nullptr;
+  const void* context = nullptr;
+};
+
+/// What a backward pass hands to the adjoint of the score program.
+struct AdjointBlock {
+  ScoreBlock scores;  // before the program
+  float* d_scores;    // [keys, scores.stride]: in, the gradient of the program's result; out, of `scores`
+};
+
+/// The adjoint of a score program; null `apply` means that the derivative of every kept score is one.
+struct AdjointHook {
+  void (*apply)(const void* context, const AdjointBlock& block) = nullptr;
+  const void* context = nullptr;
+};
+
+/// Where the kept entries of a tile lie. Keys outside [begin, end) keep nothing, keys in [full_begin, full_end) keep
+/// every query of the tile, and only the rest needs its mask evaluated. begin == end: the tile is empty.
+struct KeySpan {
+  std::int64_t begin, full_begin, full_end, end;
+};
+
+/// Classifies tiles: (query indices [query_begin, query_end)) x (key indices [key_begin, key_end)).
+/// Null `classify` means that everything is kept.
+struct TileWalk {
+  KeySpan (*classify)(const void* context, std::int64_t query_begin, std::int64_t query_end, std::int64_t key_begin,
+                      std::int64_t key_end) = nullptr;
+  const void* context = nullptr;
+
+  // Always inlined: a copy compiled for one instruction set must not serve the others.
+  __attribute__((always_inline)) KeySpan operator()(std::int64_t query_begin, std::int64_t query_end,
+                                                    std::int64_t key_begin, std::int64_t key_end) const {
+    if (classify == nullptr) return {key_begin, key_begin, key_end, key_end};
+    return classify(context, query_begin, query_end, key_begin, key_end);
+  }
+};
+
+/// Rows of one head of a sequence: row i starts at data + i * stride elements, its elements are contiguous.
+struct Rows {
+  const void* data = nullptr;
+  std::int64_t stride = 0;
+  DType dtype = DType::float32;
+};
+
+/// As Rows, written to.
+struct MutableRows {
+  void* data = nullptr;
+  std::int64_t stride = 0;
+  DType dtype = DType::float32;
+};
+
+/// Sizes that a kernel's tiles and workspace depend on.
+struct Shape {
+  std::int64_t s_q = 0, s_kv = 0;
+  int d_qk = 0, d_v = 0;
+};
+
+/// Attention of one query head over queries [query_begin, query_end): one task of a forward pass.
+struct ForwardTask {
+  Shape shape;
+  std::int64_t query_begin = 0, query_end = 0;  // query_end - query_begin <= Kernels::tile_queries
+  Rows q;                                       // [s_q, d_qk]
+  Rows k;                                       // [s_kv, d_qk]
+  Rows v;                                       // [s_kv, d_v]
+  MutableRows o;                                // [s_q, d_v]
+  float* lse = nullptr;                         // [s_q], natural log; may be null
+  float scale = 1;
+  const float* sink = nullptr;  // one logit that joins the denominator only; may be null
+  TileWalk walk;
+  ScoreProgram score;
+  DropoutHook dropout;
+  float* workspace = nullptr;  // Kernels::forward_floats(shape) floats, 64-byte aligned
+};
+
+/// What a backward pass needs of one query head, packed once and read by every key tile.
+struct PrepareTask {
+  Shape shape;
+  std::int64_t query_begin = 0, query_end = 0;  // begins at a multiple of Kernels::backward_queries
+  Rows q;                                       // [s_q, d_qk]
+  Rows o;                                       // [s_q, d_v]
+  Rows d_o;                                     // [s_q, d_v]
+  const float* lse = nullptr;                   // [s_q], as the forward pass returned it
+  const float* d_lse = nullptr;                 // [s_q]; null: zero
+  float scale = 1;
+  ScoreProgram score;         // as in the forward pass
+  float* delta = nullptr;     // [s_q], out: rowsum(d_o * o) - d_lse
+  float* prepared = nullptr;  // out, Kernels::prepared_floats(shape) floats for the head, 64-byte aligned
+};
+
+/// One query head's share in a backward task.
+struct BackwardHead {
+  const float* prepared = nullptr;  // of the whole head
+  float* d_q = nullptr;             // [d_q_floats], accumulated: the sum over this task's keys, packed and unscaled
+  TileWalk walk;
+  ScoreProgram score;
+  AdjointHook adjoint;
+  DropoutHook dropout;
+};
+
+/// Keys [key_begin, key_end) against all queries of the query heads that share them: their d_k and d_v are finished
+/// here, d_q is a partial sum.
+struct BackwardTask {
+  Shape shape;
+  std::int64_t key_begin = 0, key_end = 0;
+  Rows k;           // [s_kv, d_qk]
+  Rows v;           // [s_kv, d_v]
+  MutableRows d_k;  // [s_kv, d_qk]
+  MutableRows d_v;  // [s_kv, d_v]
+  float scale = 1;
+  const BackwardHead* heads = nullptr;  // [head_count]
+  int head_count = 0;
+  float* workspace = nullptr;  // Kernels::backward_floats(shape) floats, 64-byte aligned
+};
+
+/// Adds the partial sums of d_q of one head in their order, scales and writes them.
+struct FinishTask {
+  Shape shape;
+  std::int64_t query_begin = 0, query_end = 0;  // begins at a multiple of Kernels::backward_queries
+  const float* const* partials = nullptr;       // [partial_count], each d_q_floats long
+  int partial_count = 0;
+  float scale = 1;
+  MutableRows d_q;  // [s_q, d_qk]
+};
+
+/// The kernels of one instruction set. Thread-safe: all that they write is in the task.
+struct Kernels {
+  const char* name;                                    // "avx2"
+  std::int64_t tile_queries;                           // most queries of a forward task; a multiple of strip_queries
+  int strip_queries;                                   // the walk is asked again for each strip of a partial tile
+  std::int64_t (*forward_floats)(const Shape& shape);  // workspace of one forward task
+  void (*forward)(const ForwardTask& task);
+
+  std::int64_t backward_keys, backward_queries;         // a backward tile; tasks are best a multiple of its keys
+  std::int64_t (*prepared_floats)(const Shape& shape);  // of one query head
+  std::int64_t (*d_q_floats)(const Shape& shape);       // of one partial sum of one query head; to be zeroed before
+  std::int64_t (*backward_floats)(const Shape& shape);  // workspace of one backward task
+  void (*prepare)(const PrepareTask& task);
+  void (*backward)(const BackwardTask& task);
+  void (*finish)(const FinishTask& task);
+};
+
+/// To be called only where the processor has AVX2, FMA and F16C.
+const Kernels& avx2_kernels();
+/// To be called only where the processor has AVX-512 F, BW, DQ and VL as well.
+const Kernels& avx512_kernels();
+
+}  // namespace tilewise::cpu

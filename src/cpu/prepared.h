@@ -1,0 +1,109 @@
+// What the backward pass makes of a query head before its key tiles, and of d_q after them.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/kernels.h"
+#include "cpu/units.h"
+
+namespace tilewise::cpu {
+
+/// The packed form of a query head. Queries come in blocks of kQueries, each block in strips of kStrip; a block holds q
+/// and d_o twice, once with lanes along queries (as the right side of scores) and once with lanes along columns (as the
+/// right side of d_k and d_v), and two numbers a query.
+template <class Engine>
+struct Prepared {
+  static constexpr int kStrip = Engine::kStrip;
+  static constexpr int kQueries = Engine::kBackwardQueries;
+  static constexpr int kStrips = kQueries / kStrip;
+  static_assert(kQueries % kStrip == 0);
+
+  /// Pointers into one block.
+  template <class Float>
+  struct Block {
+    Float* q;          // [kStrips] strips as the engine packs q
+    Float* d_o;        // [kStrips] likewise
+    Float* q_right;    // as the engine's pack_right leaves it
+    Float* d_o_right;  // likewise
+    Float* reference;  // [kQueries], lse in the units of the score buffer; +inf where no weight may come from
+    Float* delta;      // [kQueries]
+  };
+
+  static std::int64_t block_floats(const Shape& shape) {
+    return kStrips * (Engine::packed_q_floats(shape.d_qk) + Engine::packed_q_floats(shape.d_v)) +
+           std::int64_t{kQueries} * (Engine::rounded_to_panel(shape.d_qk) + Engine::rounded_to_panel(shape.d_v) + 2);
+  }
+  static std::int64_t blocks(const Shape& shape) { return (shape.s_q + kQueries - 1) / kQueries; }
+  static std::int64_t floats(const Shape& shape) { return blocks(shape) * block_floats(shape); }
+
+  /// Floats of one strip of d_q: [rounded d_qk][kStrip].
+  static std::int64_t d_q_strip(const Shape& shape) { return std::int64_t{Engine::rounded_d_v(shape.d_qk)} * kStrip; }
+  static std::int64_t d_q_floats(const Shape& shape) { return blocks(shape) * kStrips * d_q_strip(shape); }
+
+  /// The block whose first query is `query`, a multiple of kQueries.
+  template <class Float>
+  static Block<Float> block(Float* prepared, const Shape& shape, std::int64_t query) {
+    Block<Float> found;
+    found.q = prepared + query / kQueries * block_floats(shape);
+    found.d_o = found.q + kStrips * Engine::packed_q_floats(shape.d_qk);
+    found.q_right = found.d_o + kStrips * Engine::packed_q_floats(shape.d_v);
+    found.d_o_right = found.q_right + std::int64_t{kQueries} * Engine::rounded_to_panel(shape.d_qk);
+    found.reference = found.d_o_right + std::int64_t{kQueries} * Engine::rounded_to_panel(shape.d_v);
+    found.delta = found.reference + kQueries;
+    return found;
+  }
+
+  static void prepare(const PrepareTask& task) {
+    for (std::int64_t query = task.query_begin; query < task.query_end; query += kQueries) {
+      prepare_block(task, query, block(task.prepared, task.shape, query));
+    }
+  }
+
+  static void finish(const FinishTask& task) {
+    float factors[kStrip];
+    for (float& factor : factors) factor = task.scale;
+    const std::int64_t strip_floats = d_q_strip(task.shape);
+    float* sum = const_cast<float*>(task.partials[0]);  // its owner is done with it
+    for (std::int64_t query = task.query_begin; query < task.query_end; query += kStrip) {
+      float* strip = sum + query / kStrip * strip_floats;
+      for (int i = 1; i < task.partial_count; ++i) {
+        const float* partial = task.partials[i] + query / kStrip * strip_floats;
+        for (std::int64_t j = 0; j < strip_floats; ++j) strip[j] += partial[j];
+      }
+      const std::int64_t left = task.query_end - query;
+      Engine::unpack_o(strip, factors, query, static_cast<int>(left < kStrip ? left : kStrip), task.shape.d_qk,
+                       task.d_q);
+    }
+  }
+
+ private:
+  static void prepare_block(const PrepareTask& task, std::int64_t query, const Block<float>& block) {
+    const ScoreUnits units = score_units(task.scale, task.score);
+    const Shape& shape = task.shape;
+    const std::int64_t left = shape.s_q - query;
+    const int count = static_cast<int>(left < kQueries ? left : kQueries);
+    for (int strip = 0; strip < kStrips; ++strip) {
+      const int first = strip * kStrip;
+      const int present = count <= first ? 0 : count - first < kStrip ? count - first : kStrip;
+      Engine::pack_q(task.q, query + first, present, shape.d_qk, units.q_factor,
+                     block.q + strip * Engine::packed_q_floats(shape.d_qk));
+      Engine::pack_q(task.d_o, query + first, present, shape.d_v, 1,
+                     block.d_o + strip * Engine::packed_q_floats(shape.d_v));
+      // Summed as v d_o is summed in the key tiles: where one key has all the weight the two then cancel exactly.
+      float* o = block.d_o_right;  // not yet in use
+      Engine::pack_q(task.o, query + first, present, shape.d_v, 1, o);
+      Engine::column_dots(o, block.d_o + strip * Engine::packed_q_floats(shape.d_v), shape.d_v, block.delta + first);
+    }
+    Engine::pack_right(task.q, query, count, kQueries, shape.d_qk, block.q_right);
+    Engine::pack_right(task.d_o, query, count, kQueries, shape.d_v, block.d_o_right);
+    for (int i = 0; i < kQueries; ++i) block.reference[i] = __builtin_inff();
+    for (int i = 0; i < count; ++i) {
+      const float lse = task.lse[query + i];
+      if (lse != -__builtin_inff()) block.reference[i] = static_cast<float>(double{lse} / units.natural);
+      if (task.d_lse != nullptr) block.delta[i] -= task.d_lse[query + i];
+      task.delta[query + i] = block.delta[i];
+    }
+  }
+};
+
+}  // namespace tilewise::cpu

@@ -1,0 +1,44 @@
+// The score buffer: in which units it is held, and where the score program touches it.
+#pragma once
+
+#include "cpu/block.h"
+#include "cpu/kernels.h"
+
+namespace tilewise::cpu {
+
+inline constexpr float kLog2E = 1.44269504f;
+
+/// What a score in the score buffer stands for. Scaling q would round each of its elements, so the scale is left to the
+/// exponential (no cost), or applied to whole products where a program wants to see scores as the variant defines them.
+struct ScoreUnits {
+  bool raw;              // no program changes kept scores
+  float q_factor;        // q is packed times this, exactly: +-1
+  float product_factor;  // products with packed q times this are what the buffer holds
+  float log2;            // log2 of a weight for one unit in the buffer; positive
+  double natural;        // the same in natural log
+};
+
+TILEWISE_INLINE ScoreUnits score_units(float scale, const ScoreProgram& score) {
+  const bool raw = score.apply == nullptr || score.only_masks;
+  const float magnitude = scale < 0 ? -scale : scale;
+  if (!raw) return {false, 1, scale, kLog2E, 1};
+  // Below this the exponential's own range would not hold; that includes a scale of zero.
+  if (magnitude < 0x1p-99f) return {true, scale, 1, kLog2E, 1};
+  return {true, scale < 0 ? -1.0f : 1.0f, 1, magnitude * kLog2E, magnitude};
+}
+
+/// Runs the program over the pieces of a span: before, inside and behind its full part. at(begin, end, partial) is the
+/// block of those keys.
+template <class At>
+TILEWISE_INLINE void apply_score(const ScoreProgram& score, const KeySpan& span, const At& at) {
+  if (score.apply == nullptr) return;
+  const auto apply = [&](std::int64_t begin, std::int64_t end, bool partial) {
+    if (begin < end && (partial || !score.only_masks)) score.apply(score.context, at(begin, end, partial));
+  };
+  if (span.full_begin >= span.full_end) return apply(span.begin, span.end, true);
+  apply(span.begin, span.full_begin, true);
+  apply(span.full_begin, span.full_end, false);
+  apply(span.full_end, span.end, true);
+}
+
+}  // namespace tilewise::cpu

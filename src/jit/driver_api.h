@@ -1,0 +1,112 @@
+// The part of the CUDA driver's C interface that Tilewise calls, declared here so that building needs no CUDA headers.
+// Names, types and values are the driver's; the newest entry point, cuLaunchKernelEx, came with CUDA 11.8.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "jit/library.h"
+
+namespace tilewise::jit {
+
+/// CUresult: 0 is success; driver_error.cc names the others that matter.
+using DriverResult = int;
+
+using DeviceHandle = int;             // CUdevice
+using DevicePointer = std::uint64_t;  // CUdeviceptr
+using ContextHandle = struct CUctx_st*;
+using ModuleHandle = struct CUmod_st*;
+using FunctionHandle = struct CUfunc_st*;
+using StreamHandle = struct CUstream_st*;  // null: the context's default stream
+
+/// CUdevice_attribute: those that are asked for.
+enum class DeviceAttribute : int {
+  clock_khz = 13,
+  multiprocessors = 16,
+  pci_bus = 33,
+  pci_device = 34,
+  memory_clock_khz = 36,
+  memory_bus_bits = 37,
+  l2_bytes = 38,
+  pci_domain = 50,
+  compute_capability_major = 75,
+  compute_capability_minor = 76,
+  shared_bytes_per_multiprocessor = 81,
+  registers_per_multiprocessor = 82,
+  shared_bytes_per_block_opt_in = 97,
+};
+
+/// CUfunction_attribute: those that are asked for or set.
+enum class FunctionAttribute : int {
+  max_threads_per_block = 0,
+  static_shared_bytes = 1,
+  local_bytes = 3,  // for each thread: stack and spills
+  registers = 4,    // for each thread
+  max_dynamic_shared_bytes = 8,
+};
+
+/// CUlaunchAttribute with the one value that is used here: 4 = the cluster's extents in blocks.
+struct LaunchAttribute {
+  static constexpr int kClusterDimension = 4;
+  int id = 0;
+  std::array<char, 4> pad{};
+  union {
+    std::array<char, 64> bytes;
+    std::array<unsigned, 3> cluster;  // x, y, z
+  } value = {};
+};
+static_assert(sizeof(LaunchAttribute) == 72);
+
+/// CUlaunchConfig.
+struct LaunchConfig {
+  std::array<unsigned, 3> grid;   // x, y, z: blocks
+  std::array<unsigned, 3> block;  // x, y, z: threads
+  unsigned dynamic_shared_bytes;
+  StreamHandle stream;
+  LaunchAttribute* attributes;  // [attribute_count]
+  unsigned attribute_count;
+};
+static_assert(sizeof(LaunchConfig) == 56 && offsetof(LaunchConfig, stream) == 32);
+
+/// The entry points.
+struct DriverApi {
+  DriverResult (*init)(unsigned flags);
+  DriverResult (*driver_get_version)(int* version);  // 1000 * major + 10 * minor of the CUDA release
+  DriverResult (*get_error_name)(DriverResult result, const char** name);
+  DriverResult (*get_error_string)(DriverResult result, const char** text);
+
+  DriverResult (*device_get_count)(int* count);
+  DriverResult (*device_get)(DeviceHandle* device, int ordinal);
+  DriverResult (*device_get_name)(char* name, int size, DeviceHandle device);  // name [size]
+  DriverResult (*device_get_attribute)(int* value, DeviceAttribute attribute, DeviceHandle device);
+  DriverResult (*device_total_memory)(std::size_t* bytes, DeviceHandle device);
+
+  DriverResult (*primary_context_retain)(ContextHandle* context, DeviceHandle device);
+  DriverResult (*primary_context_release)(DeviceHandle device);
+  DriverResult (*context_push)(ContextHandle context);
+  DriverResult (*context_pop)(ContextHandle* context);
+  DriverResult (*context_get_current)(ContextHandle* context);
+
+  DriverResult (*module_load_data)(ModuleHandle* module, const void* image);
+  DriverResult (*module_unload)(ModuleHandle module);
+  DriverResult (*module_get_function)(FunctionHandle* function, ModuleHandle module, const char* symbol);
+  DriverResult (*function_get_attribute)(int* value, FunctionAttribute attribute, FunctionHandle function);
+  DriverResult (*function_set_attribute)(FunctionHandle function, FunctionAttribute attribute, int value);
+  DriverResult (*launch_kernel)(const LaunchConfig* config, FunctionHandle function, void** arguments, void** extra);
+
+  DriverResult (*stream_synchronize)(StreamHandle stream);
+  DriverResult (*memory_allocate)(DevicePointer* pointer, std::size_t bytes);
+  DriverResult (*memory_free)(DevicePointer pointer);
+  DriverResult (*copy_to_device)(DevicePointer to, const void* from, std::size_t bytes);
+  DriverResult (*copy_to_host)(void* to, DevicePointer from, std::size_t bytes);
+};
+
+/// The symbols behind the entry points of a driver that is new enough.
+std::vector<const char*> driver_symbols();
+
+/// The entry points of an opened driver; those it lacks are null.
+DriverApi bind_driver(const SharedLibrary& library);
+
+}  // namespace tilewise::jit

@@ -1,0 +1,281 @@
+// The backward kernels of every instruction set that this machine has, against gradients of standard attention in
+// float64.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cpu/select.h"
+#include "tests/cpu/problem.h"
+#include "tests/cpu/standard.h"
+
+namespace tilewise::cpu::testing {
+namespace {
+
+constexpr double kFactor = 3;  // gradients may err three times as much as standard attention's
+constexpr double kEpsilon = std::numeric_limits<float>::epsilon();
+
+struct Sizes {
+  std::int64_t s_q, s_kv, d_qk, d_v;
+};
+
+/// Query heads that share k and v, with what a backward pass is given.
+struct Problem {
+  Sizes sizes;
+  TestVariant variant;
+  double scale;
+  const float* sink = nullptr;
+  std::function<double(std::int64_t, std::int64_t)> dropout;
+  DropoutHook dropout_hook;
+  bool with_d_lse = false;
+  std::vector<Matrix> q, o, d_o;  // [heads]
+  std::vector<std::vector<float>> lse, d_lse, delta;
+  Matrix k, v;
+
+  Problem(const Sizes& shape, const TestVariant& chosen, int heads, std::uint64_t seed, float deviation = 1)
+      : sizes(shape),
+        variant(chosen),
+        scale(1 / std::sqrt(static_cast<double>(shape.d_qk))),
+        k(shape.s_kv, shape.d_qk, 7),
+        v(shape.s_kv, shape.d_v, 2) {
+    std::mt19937_64 random(seed);
+    std::normal_distribution<float> normal;
+    k.fill_normal(random, deviation);
+    v.fill_normal(random);
+    for (int i = 0; i < heads; ++i) {
+      q.emplace_back(shape.s_q, shape.d_qk).fill_normal(random, deviation);
+      o.emplace_back(shape.s_q, shape.d_v, 9);
+      d_o.emplace_back(shape.s_q, shape.d_v, 4).fill_normal(random);
+      auto& gradient = d_lse.emplace_back();
+      for (std::int64_t row = 0; row < shape.s_q; ++row) gradient.push_back(normal(random));
+    }
+  }
+
+  Head head(std::size_t i) const { return {&q[i], &k, &v, variant, scale, sink, dropout}; }
+
+  void forward(const Kernels& kernels) {
+    for (std::size_t i = 0; i < q.size(); ++i) {
+      auto& found = lse.emplace_back(static_cast<std::size_t>(sizes.s_q), kNaN);
+      delta.push_back(found);
+      run_forward(kernels, head(i), dropout_hook, o[i], found);
+    }
+  }
+};
+
+class BackwardTest : public ::testing::TestWithParam<const Kernels*> {
+ protected:
+  struct Result {
+    std::vector<Matrix> q;  // [heads]
+    Matrix k, v;
+  };
+
+  /// Keys in `splits` tasks, each with partial sums of d_q of its own.
+  Result run(Problem& problem, int splits) const {
+    const Kernels& kernels = *GetParam();
+    const Sizes& sizes = problem.sizes;
+    const Shape shape{sizes.s_q, sizes.s_kv, static_cast<int>(sizes.d_qk), static_cast<int>(sizes.d_v)};
+    const Hooks hooks(problem.variant);
+    const std::size_t heads = problem.q.size();
+    Result result{{}, Matrix(sizes.s_kv, sizes.d_qk, 1), Matrix(sizes.s_kv, sizes.d_v, 6)};
+
+    std::vector<Workspace> prepared;
+    std::vector<std::vector<Workspace>> partials(heads);
+    for (std::size_t i = 0; i < heads; ++i) {
+      PrepareTask task;
+      task.shape = shape;
+      task.q = problem.q[i].view();
+      task.o = problem.o[i].view();
+      task.d_o = problem.d_o[i].view();
+      task.lse = problem.lse[i].data();
+      task.d_lse = problem.with_d_lse ? problem.d_lse[i].data() : nullptr;
+      task.scale = static_cast<float>(problem.scale);
+      task.score = hooks.score();
+      task.delta = problem.delta[i].data();
+      task.prepared = prepared.emplace_back(kernels.prepared_floats(shape)).data();
+      for (std::int64_t begin = 0; begin < sizes.s_q; begin += kernels.backward_queries) {
+        task.query_begin = begin;
+        task.query_end = std::min(sizes.s_q, begin + kernels.backward_queries);
+        kernels.prepare(task);
+      }
+      for (int split = 0; split < splits; ++split) partials[i].emplace_back(kernels.d_q_floats(shape), 0.0f);
+    }
+
+    const std::int64_t tiles = (sizes.s_kv + kernels.backward_keys - 1) / kernels.backward_keys;
+    for (int split = 0; split < splits; ++split) {
+      std::vector<BackwardHead> shared(heads);
+      for (std::size_t i = 0; i < heads; ++i) {
+        shared[i] = {prepared[i].data(), partials[i][static_cast<std::size_t>(split)].data(),
+                     hooks.walk(),       hooks.score(),
+                     hooks.adjoint(),    problem.dropout_hook};
+      }
+      Workspace workspace(kernels.backward_floats(shape));
+      BackwardTask task;
+      task.shape = shape;
+      task.key_begin = std::min(sizes.s_kv, tiles * split / splits * kernels.backward_keys);
+      task.key_end = std::min(sizes.s_kv, tiles * (split + 1) / splits * kernels.backward_keys);
+      task.k = problem.k.view();
+      task.v = problem.v.view();
+      task.d_k = result.k.mutable_view();
+      task.d_v = result.v.mutable_view();
+      task.scale = static_cast<float>(problem.scale);
+      task.heads = shared.data();
+      task.head_count = static_cast<int>(heads);
+      task.workspace = workspace.data();
+      kernels.backward(task);
+      EXPECT_TRUE(workspace.guard_untouched());
+    }
+
+    for (std::size_t i = 0; i < heads; ++i) {
+      EXPECT_TRUE(prepared[i].guard_untouched());
+      std::vector<float*> sums;
+      for (Workspace& partial : partials[i]) {
+        EXPECT_TRUE(partial.guard_untouched());
+        sums.push_back(partial.data());
+      }
+      FinishTask task;
+      task.shape = shape;
+      task.query_end = sizes.s_q;
+      task.partials = sums.data();
+      task.partial_count = splits;
+      task.scale = static_cast<float>(problem.scale);
+      task.d_q = result.q.emplace_back(sizes.s_q, sizes.d_qk, 3).mutable_view();
+      kernels.finish(task);
+    }
+    return result;
+  }
+
+  struct Comparisons {
+    Comparison q, k, v;
+    void expect_close() const {
+      q.expect_close("d_q", kFactor, kEpsilon);
+      k.expect_close("d_k", kFactor, kEpsilon);
+      v.expect_close("d_v", kFactor, kEpsilon);
+    }
+  };
+
+  void check(Problem& problem, int splits = 1) const {
+    Comparisons found;
+    compare(problem, splits, &found);
+    found.expect_close();
+  }
+
+  void compare(Problem& problem, int splits, Comparisons* found) const {
+    problem.forward(*GetParam());
+    const Result result = run(problem, splits);
+    Gradients exact, standard;
+    const auto add = [](const std::vector<double>& expected, const std::vector<double>& usual, const Matrix& actual,
+                        Comparison* comparison) {
+      EXPECT_TRUE(actual.surroundings_untouched());
+      comparison->add(expected, usual,
+                      [&](std::int64_t i) { return actual.at(i / actual.columns(), i % actual.columns()); });
+    };
+    for (std::size_t i = 0; i < problem.q.size(); ++i) {
+      const std::vector<float> d_lse = problem.with_d_lse ? problem.d_lse[i] : std::vector<float>{};
+      standard_backward<double>(problem.head(i), problem.d_o[i], d_lse, &exact);
+      standard_backward<float>(problem.head(i), problem.d_o[i], d_lse, &standard);
+      add(exact.q, standard.q, result.q[i], &found->q);
+    }
+    add(exact.k, standard.k, result.k, &found->k);
+    add(exact.v, standard.v, result.v, &found->v);
+  }
+};
+
+TEST_P(BackwardTest, AgreesWithStandardAttentionOverAwkwardShapes) {
+  const std::vector<Sizes> shapes = {
+      {1, 1, 1, 1},    {1, 1, 64, 64},   {2, 3, 5, 7},      {7, 13, 8, 8},      {24, 96, 64, 64},    {23, 95, 64, 32},
+      {25, 97, 17, 9}, {31, 31, 40, 24}, {33, 193, 64, 64}, {97, 4, 128, 128},  {1, 300, 64, 64},    {300, 1, 16, 80},
+      {131, 5, 3, 1},  {95, 96, 1, 33},  {193, 130, 24, 8}, {191, 255, 72, 16}, {385, 100, 32, 200},
+  };
+  for (const Sizes& sizes : shapes) {
+    const std::int64_t offset = sizes.s_kv - sizes.s_q;
+    for (const TestVariant& variant : {full(), causal(0), causal(offset), loosely(causal(offset)), window(40, 3),
+                                       scattered(), softcapped(full()), softcapped(window(100, 0))}) {
+      SCOPED_TRACE(::testing::Message() << variant.name << (variant.loose ? " loose" : "") << " softcap "
+                                        << variant.softcap << " s_q " << sizes.s_q << " s_kv " << sizes.s_kv << " d_qk "
+                                        << sizes.d_qk << " d_v " << sizes.d_v);
+      Comparisons found;
+      for (std::uint64_t seed = 0; seed < seeds(sizes.s_q * sizes.s_kv); ++seed) {
+        Problem problem(sizes, variant, 1, seed);
+        compare(problem, 1, &found);
+      }
+      found.expect_close();
+    }
+  }
+}
+
+TEST_P(BackwardTest, SumsTheHeadsThatShareKeys) {
+  for (const int heads : {2, 5}) {
+    Problem problem({70, 211, 32, 48}, causal(141), heads, 12);
+    check(problem);
+  }
+}
+
+TEST_P(BackwardTest, SplitsOfTheKeysAddUp) {
+  for (const int splits : {2, 3, 7}) {
+    Problem problem({130, 400, 24, 32}, window(150, 20), 2, 13);
+    check(problem, splits);
+  }
+}
+
+TEST_P(BackwardTest, TakesTheGradientOfLse) {
+  Problem problem({90, 120, 32, 32}, causal(30), 2, 14);
+  problem.with_d_lse = true;
+  check(problem);
+}
+
+TEST_P(BackwardTest, SinksTakeTheirShare) {
+  const float sink = 2.5f;
+  Problem problem({90, 120, 32, 32}, scattered(), 1, 15);
+  problem.sink = &sink;
+  check(problem);
+}
+
+TEST_P(BackwardTest, NegativeAndZeroScales) {
+  for (const double scale : {-0.3, 0.0}) {
+    Problem problem({40, 200, 32, 32}, causal(160), 1, 16);
+    problem.scale = scale;
+    check(problem);
+  }
+}
+
+TEST_P(BackwardTest, LargeScores) {
+  for (const float deviation : {3.0f, 8.0f}) {
+    Problem problem({70, 300, 64, 64}, causal(230), 1, 17, deviation);
+    check(problem);
+  }
+}
+
+TEST_P(BackwardTest, DropoutMultipliesWeightsAndTheirGradients) {
+  static const auto factor = [](std::int64_t query, std::int64_t key) {
+    return (static_cast<std::uint64_t>(query * 31 + key) * 0x9e3779b97f4a7c15u >> 62) == 0 ? 0.0 : 1 / 0.75;
+  };
+  Problem problem({61, 333, 32, 48}, softcapped(causal(272)), 2, 18);
+  problem.dropout = factor;
+  problem.dropout_hook.apply = [](const void*, const ScoreBlock& block) {
+    for (int key = 0; key < block.keys; ++key) {
+      for (int query = 0; query < block.queries; ++query) {
+        block.values[key * block.stride + query] *=
+            static_cast<float>(factor(block.query_begin + query, block.key_begin + key));
+      }
+    }
+  };
+  check(problem);
+}
+
+TEST_P(BackwardTest, NothingToDo) {
+  Problem no_keys({20, 0, 16, 16}, full(), 1, 19);
+  check(no_keys);
+  Problem no_queries({0, 20, 16, 16}, full(), 1, 20);
+  check(no_queries);
+}
+
+std::string name_of(const ::testing::TestParamInfo<const Kernels*>& info) { return info.param->name; }
+
+INSTANTIATE_TEST_SUITE_P(Isa, BackwardTest, ::testing::ValuesIn(available_kernels()), name_of);
+GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(BackwardTest);
+
+}  // namespace
+}  // namespace tilewise::cpu::testing

@@ -1,0 +1,120 @@
+#include "tests/jit/fake_driver.h"
+
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+
+#include "jit/driver_api.h"
+
+using tilewise::jit::FakeDriver;
+using tilewise::jit::LaunchConfig;
+
+namespace {
+
+FakeDriver driver;
+
+// The result that the test has set for a call, or success.
+int result_of(const char* symbol) {
+  const auto found = driver.results.find(symbol);
+  return found == driver.results.end() ? 0 : found->second;
+}
+
+// Contexts are handed out as pointers to these.
+std::array<int, 8> ordinals = {0, 1, 2, 3, 4, 5, 6, 7};
+
+int attribute_value(int attribute) {
+  switch (attribute) {
+    case 13: return 1980000;
+    case 16: return 132;
+    case 33: return 0x17;
+    case 36: return 3201000;
+    case 37: return 6144;
+    case 38: return 60 << 20;
+    case 75: return driver.compute_capability / 10;
+    case 76: return driver.compute_capability % 10;
+    case 81: return 233472;
+    case 82: return 65536;
+    case 97: return 232448;
+    default: return 0;
+  }
+}
+
+}  // namespace
+
+// The driver's own names.
+// NOLINTBEGIN(readability-identifier-naming)
+extern "C" {
+
+FakeDriver* fake_driver() { return &driver; }
+
+int cuInit(unsigned) { return result_of("cuInit"); }
+int cuDriverGetVersion(int* version) { return *version = driver.version, result_of("cuDriverGetVersion"); }
+int cuGetErrorName(int, const char** name) { return *name = "CUDA_ERROR_OF_SOME_NAME", 0; }
+int cuGetErrorString(int, const char** text) { return *text = "some text", 0; }
+
+int cuDeviceGetCount(int* count) { return *count = driver.device_count, result_of("cuDeviceGetCount"); }
+int cuDeviceGet(int* device, int ordinal) {
+  return *device = ordinal, ordinal < 0 || ordinal >= driver.device_count ? 101 : 0;
+}
+int cuDeviceGetName(char* name, int size, int device) {
+  return std::snprintf(name, static_cast<std::size_t>(size), "Fake GPU %d", device), 0;
+}
+int cuDeviceGetAttribute(int* value, int attribute, int) {
+  if (!driver.knows_clocks && (attribute == 13 || attribute == 36)) return 1;
+  return *value = attribute_value(attribute), 0;
+}
+int cuDeviceTotalMem_v2(std::size_t* bytes, int) { return *bytes = std::size_t{141} << 30, 0; }
+
+int cuDevicePrimaryCtxRetain(void** context, int device) {
+  if (const int result = result_of("cuDevicePrimaryCtxRetain")) return result;
+  return *context = &ordinals[device], ++driver.contexts, 0;
+}
+int cuDevicePrimaryCtxRelease_v2(int) { return --driver.contexts, 0; }
+int cuCtxPushCurrent_v2(void* context) { return driver.stack.push_back(*static_cast<int*>(context)), 0; }
+int cuCtxPopCurrent_v2(void** context) { return *context = &ordinals[driver.stack.back()], driver.stack.pop_back(), 0; }
+int cuCtxGetCurrent(void** context) {
+  return *context = driver.stack.empty() ? nullptr : &ordinals[driver.stack.back()], 0;
+}
+
+int cuModuleLoadData(void** module, const void* image) {
+  if (const int result = result_of("cuModuleLoadData")) return result;
+  const std::string& refused = driver.refused_code;
+  if (!refused.empty() && std::strncmp(static_cast<const char*>(image), refused.c_str(), refused.size()) == 0)
+    return 209;
+  return *module = &driver, ++driver.modules, 0;
+}
+int cuModuleUnload(void*) { return --driver.modules, 0; }
+int cuModuleGetFunction(void** function, void*, const char* symbol) {
+  driver.last_function = symbol;
+  return *function = &driver, result_of("cuModuleGetFunction");
+}
+int cuFuncGetAttribute(int* value, int attribute, void*) { return *value = attribute == 1 ? 4096 : attribute, 0; }
+int cuFuncSetAttribute(void*, int attribute, int value) {
+  if (attribute == 8) driver.max_dynamic_shared_bytes = value;
+  return 0;
+}
+int cuLaunchKernelEx(const LaunchConfig* config, void*, void** arguments, void**) {
+  if (const int result = result_of("cuLaunchKernelEx")) return result;
+  driver.grid = config->grid;
+  driver.block = config->block;
+  driver.cluster = {};
+  driver.attribute_count = config->attribute_count;
+  for (unsigned index = 0; index < config->attribute_count; ++index) {
+    if (config->attributes[index].id != 4) return 1;
+    driver.cluster = config->attributes[index].value.cluster;
+  }
+  driver.dynamic_shared_bytes = config->dynamic_shared_bytes;
+  driver.stream = config->stream;
+  driver.first_argument = *static_cast<int*>(arguments[0]);
+  driver.launch_context = driver.stack.empty() ? -1 : driver.stack.back();
+  return 0;
+}
+
+int cuStreamSynchronize(void*) { return result_of("cuStreamSynchronize"); }
+int cuMemAlloc_v2(std::uint64_t*, std::size_t) { return result_of("cuMemAlloc_v2"); }
+int cuMemFree_v2(std::uint64_t) { return 0; }
+int cuMemcpyHtoD_v2(std::uint64_t, const void*, std::size_t) { return 0; }
+int cuMemcpyDtoH_v2(void*, std::uint64_t, std::size_t) { return 0; }
+
+}  // extern "C"
+// NOLINTEND(readability-identifier-naming)

@@ -1,0 +1,38 @@
+// A CUDA driver without a GPU, for tests: fake_driver.cc builds as a library with the driver's symbols. Tests set what
+// it answers, and read what it was asked.
+#pragma once
+
+#include <array>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace tilewise::jit {
+
+struct FakeDriver {
+  // What it answers.
+  int version = 12040;
+  int device_count = 2;
+  int compute_capability = 90;
+  bool knows_clocks = true;
+  std::map<std::string, int> results;  // of calls, by symbol: other than success
+  std::string refused_code;            // module images that begin so are refused as no binary for this GPU (209)
+
+  // What it was asked.
+  int contexts = 0;        // retained and not released
+  int modules = 0;         // loaded and not unloaded
+  std::vector<int> stack;  // current contexts, the last on top, as ordinals
+  std::string last_function;
+  std::array<unsigned, 3> grid{}, block{}, cluster{};
+  unsigned dynamic_shared_bytes = 0;
+  unsigned attribute_count = 0;
+  const void* stream = nullptr;
+  int first_argument = 0;
+  int launch_context = -1;  // ordinal
+  int max_dynamic_shared_bytes = 0;
+};
+
+}  // namespace tilewise::jit
+
+/// The library's one driver.
+extern "C" tilewise::jit::FakeDriver* fake_driver();

@@ -1,0 +1,61 @@
+// The zoo's test rows: each named variant a second time, as a plain function of one entry written from its source.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "tilewise/tensor.h"
+
+namespace tilewise {
+
+/// Where an entry lies. The names are At's; the numbers are plain, so that definitions read as in their sources.
+struct Point {
+  int query, key;
+  int query_index, key_index;
+  int query_token, key_token;
+  int queries, keys;
+  int batch;
+  int head, kv_head;
+};
+
+/// A problem to walk through entry by entry. The query offset is the default of a call unless it is given.
+struct Problem {
+  int b = 1, h_q = 1, h_kv = 1;
+  int s_q = 0, s_kv = 0;
+  int query_offset = kByLengths, key_offset = 0;
+  static constexpr int kByLengths = 1 << 30;
+};
+
+/// Problems that every row meets unless it names its own: as many keys as queries, more, fewer, one query, offsets,
+/// cross-attention; odd lengths; several sequences and heads.
+std::vector<Problem> usual_problems();
+
+/// Data for a table that the call declares.
+struct TableData {
+  std::string name;
+  DType dtype;
+  std::vector<std::int64_t> extents;
+};
+
+/// What a bound table holds at an index: a number in [-1, 1] that looks random and is exact in float32; for a bool
+/// table whether it is above 0.
+double noise(std::initializer_list<int> index);
+
+struct Row {
+  std::string call;  // in the textual form
+  std::function<bool(const Point&)> keeps = [](const Point&) { return true; };
+  std::function<double(double, const Point&)> score = [](double s, const Point&) { return s; };
+  std::function<double(const Point&)> sink = nullptr;
+  std::function<std::vector<TableData>(const Problem&)> tables = [](const Problem&) {
+    return std::vector<TableData>{};
+  };
+  std::vector<Problem> problems = usual_problems();
+};
+
+std::vector<Row> mask_rows();     // by position: zoo_rows_masks.cc
+std::vector<Row> pattern_rows();  // by lists, grids and tables: zoo_rows_patterns.cc
+std::vector<Row> score_rows();    // scores and sinks: zoo_rows_scores.cc
+
+}  // namespace tilewise
