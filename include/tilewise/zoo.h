@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tilewise/variant.h"
+#include "tilewise/zoo_entry.h"
 
 namespace tilewise::zoo {
 

@@ -72,10 +72,11 @@ BoundData random_table(Choices& choices, const Options& options, const std::stri
   BoundData bound{Table(name, dtype, rank), {}, std::make_shared<std::vector<std::byte>>()};
   const Tensor view = random_view(choices, dtype, rank, *bound.memory);
   bound.data = view;
+  Choices contents = full_tape(choices.word());  // its own tape: hundreds of values must not use up this one
   const variant::BoundTable table = variant::view_of(bound.table, bound.data);
   variant::for_each_index(table, [&](std::span<const std::int64_t> index) {
     std::byte* element = bound.memory->data() + (table.address(index) - bound.memory->data());
-    store_random(choices, options, element, dtype);
+    store_random(contents, options, element, dtype);
   });
   if (choices.once_in(4)) bound.table = Table::frozen(name, bound.data);
   const variant::ValueSummary values = variant::summarise(table);

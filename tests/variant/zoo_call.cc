@@ -4,7 +4,7 @@
 #include <sstream>
 #include <stdexcept>
 
-#include "variant/zoo/entry.h"
+#include "tilewise/zoo_entry.h"
 
 namespace tilewise {
 namespace {

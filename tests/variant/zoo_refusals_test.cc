@@ -6,7 +6,7 @@
 #include "tests/variant/zoo_call.h"
 #include "tilewise/error.h"
 #include "tilewise/zoo.h"
-#include "variant/zoo/entry.h"
+#include "tilewise/zoo_entry.h"
 
 namespace tilewise {
 namespace {

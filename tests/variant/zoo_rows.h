@@ -20,17 +20,17 @@ struct Point {
   int head, kv_head;
 };
 
-/// A problem to walk through entry by entry. The query offset is the default of a call unless it is given.
-struct Problem {
+/// A shape to walk through entry by entry. The query offset is the default of a call unless it is given.
+struct Shape {
   int b = 1, h_q = 1, h_kv = 1;
   int s_q = 0, s_kv = 0;
   int query_offset = kByLengths, key_offset = 0;
   static constexpr int kByLengths = 1 << 30;
 };
 
-/// Problems that every row meets unless it names its own: as many keys as queries, more, fewer, one query, offsets,
+/// Shapes that every row meets unless it names its own: as many keys as queries, more, fewer, one query, offsets,
 /// cross-attention; odd lengths; several sequences and heads.
-std::vector<Problem> usual_problems();
+std::vector<Shape> usual_shapes();
 
 /// Data for a table that the call declares.
 struct TableData {
@@ -48,10 +48,8 @@ struct Row {
   std::function<bool(const Point&)> keeps = [](const Point&) { return true; };
   std::function<double(double, const Point&)> score = [](double s, const Point&) { return s; };
   std::function<double(const Point&)> sink = nullptr;
-  std::function<std::vector<TableData>(const Problem&)> tables = [](const Problem&) {
-    return std::vector<TableData>{};
-  };
-  std::vector<Problem> problems = usual_problems();
+  std::function<std::vector<TableData>(const Shape&)> tables = [](const Shape&) { return std::vector<TableData>{}; };
+  std::vector<Shape> shapes = usual_shapes();
 };
 
 std::vector<Row> mask_rows();     // by position: zoo_rows_masks.cc

@@ -84,7 +84,7 @@ std::vector<Row> mask_rows() {
                         const bool block_causal = query_is_clean && key_is_clean && query_block >= key_block;
                         return block_diagonal || offset_block_causal || block_causal;
                       },
-                  .problems = {{.s_q = 12, .s_kv = 12}, {.s_q = 5, .s_kv = 12}, {.s_q = 14, .s_kv = 14}}});
+                  .shapes = {{.s_q = 12, .s_kv = 12}, {.s_q = 5, .s_kv = 12}, {.s_q = 14, .s_kv = 14}}});
   return rows;
 }
 

@@ -37,9 +37,9 @@ Row tree_row(const std::string& call, Ints parents, int prefix) {
                 if (p.key < prefix) return p.key <= p.query;
                 return p.query >= prefix && is_ancestor_or_self(parents, p.key - prefix, p.query - prefix);
               },
-          .problems = {{.s_q = static_cast<int>(parents.size()), .s_kv = tokens},
-                       {.s_q = tokens, .s_kv = tokens},
-                       {.b = 2, .h_q = 2, .h_kv = 1, .s_q = tokens + 3, .s_kv = tokens + 3}}};
+          .shapes = {{.s_q = static_cast<int>(parents.size()), .s_kv = tokens},
+                     {.s_q = tokens, .s_kv = tokens},
+                     {.b = 2, .h_q = 2, .h_kv = 1, .s_q = tokens + 3, .s_kv = tokens + 3}}};
 }
 
 /// One axis of NATTEN: the places of the query's dilation group in order, the leader's window in that list shifted
@@ -60,22 +60,21 @@ bool is_neighbour(int query, int key, int length, int window, int stride, int di
 
 Row neighbourhood_row(const std::string& call, Ints extents, Ints window, Ints stride, Ints dilation) {
   const int count = std::accumulate(extents.begin(), extents.end(), 1, std::multiplies<>());
-  return {
-      .call = call,
-      .keeps =
-          [=](P p) {
-            if (p.query >= count || p.key >= count) return false;
-            int query = p.query, key = p.key;
-            for (std::size_t axis = extents.size(); axis-- > 0;) {
-              const int length = extents[axis];
-              if (!is_neighbour(query % length, key % length, length, window[axis], stride[axis], dilation[axis]))
-                return false;
-              query /= length;
-              key /= length;
-            }
-            return true;
-          },
-      .problems = {{.s_q = count, .s_kv = count}, {.s_q = count + 2, .s_kv = count + 2}, {.s_q = 3, .s_kv = count}}};
+  return {.call = call,
+          .keeps =
+              [=](P p) {
+                if (p.query >= count || p.key >= count) return false;
+                int query = p.query, key = p.key;
+                for (std::size_t axis = extents.size(); axis-- > 0;) {
+                  const int length = extents[axis];
+                  if (!is_neighbour(query % length, key % length, length, window[axis], stride[axis], dilation[axis]))
+                    return false;
+                  query /= length;
+                  key /= length;
+                }
+                return true;
+              },
+          .shapes = {{.s_q = count, .s_kv = count}, {.s_q = count + 2, .s_kv = count + 2}, {.s_q = 3, .s_kv = count}}};
 }
 
 /// Which tile each stored position lies in, by walking tiles and then places in storage order.
@@ -110,7 +109,7 @@ Row tiled_window_row(const std::string& call, Ints extents, Ints tile, Ints wind
                 }
                 return true;
               },
-          .problems = {{.s_q = image + text, .s_kv = image + text}, {.s_q = image + 3, .s_kv = image + text + 3}}};
+          .shapes = {{.s_q = image + text, .s_kv = image + text}, {.s_q = image + 3, .s_kv = image + text + 3}}};
 }
 
 struct Bigbird {
@@ -146,12 +145,12 @@ Row bigbird_row(Bigbird b) {
                            std::to_string(b.length) + ", " + std::to_string(static_cast<int>(b.seed)) + ")";
   return {.call = call,
           .keeps = [b](P p) { return b.keeps(p); },
-          .problems = {{.s_q = b.length, .s_kv = b.length}, {.s_q = 3, .s_kv = b.length + 5}}};
+          .shapes = {{.s_q = b.length, .s_kv = b.length}, {.s_q = 3, .s_kv = b.length + 5}}};
 }
 
 std::vector<Row> list_rows() {
   std::vector<Row> rows;
-  const std::vector<Problem> packed = {
+  const std::vector<Shape> packed = {
       {.s_q = 12, .s_kv = 12}, {.s_q = 15, .s_kv = 15}, {.b = 2, .h_q = 2, .h_kv = 1, .s_q = 7, .s_kv = 7}};
   rows.push_back({.call = "documents([3, 0, 5, 4])",
                   .keeps =
@@ -159,7 +158,7 @@ std::vector<Row> list_rows() {
                         const int part = part_of({3, 0, 5, 4}, p.query_token);
                         return part >= 0 && part == part_of({3, 0, 5, 4}, p.key_token);
                       },
-                  .problems = packed});
+                  .shapes = packed});
   for (int prefix : {4, 0}) {
     rows.push_back({.call = "shared_prefix(" + std::to_string(prefix) + ", [3, 5])",
                     .keeps =
@@ -168,7 +167,7 @@ std::vector<Row> list_rows() {
                           if (part < 0 || p.key_token > p.query_token) return false;
                           return p.key_token < prefix || part_of({prefix, 3, 5}, p.key_token) == part;
                         },
-                    .problems = packed});
+                    .shapes = packed});
   }
   rows.push_back(tree_row("tree([-1, 0, 0, 1, 1, 2], 5)", {-1, 0, 0, 1, 1, 2}, 5));
   rows.push_back(tree_row("tree([-1, -1, 0, 1, 0, 2, 4, 3, -1, 2], 0)", {-1, -1, 0, 1, 0, 2, 4, 3, -1, 2}, 0));
@@ -182,15 +181,15 @@ std::vector<Row> list_rows() {
                         for (int position : {2, 3, 9}) media_so_far += position <= p.query ? 1 : 0;
                         return p.key / 4 + 1 == media_so_far;
                       },
-                  .problems = {{.s_q = 13, .s_kv = 12, .query_offset = 0},
-                               {.s_q = 1, .s_kv = 12, .query_offset = 11},
-                               {.s_q = 13, .s_kv = 17, .query_offset = 0}}});
+                  .shapes = {{.s_q = 13, .s_kv = 12, .query_offset = 0},
+                             {.s_q = 1, .s_kv = 12, .query_offset = 11},
+                             {.s_q = 13, .s_kv = 17, .query_offset = 0}}});
   rows.push_back({.call = "padding([3, 0, 11])",
                   .keeps =
                       [](P p) {
                         return p.key_index < std::array{3, 0, 11}[static_cast<std::size_t>(p.batch)];
                       },
-                  .problems = {{.b = 3, .h_q = 2, .h_kv = 2, .s_q = 4, .s_kv = 12}, {.b = 2, .s_q = 9, .s_kv = 5}}});
+                  .shapes = {{.b = 3, .h_q = 2, .h_kv = 2, .s_q = 4, .s_kv = 12}, {.b = 2, .s_q = 9, .s_kv = 5}}});
   rows.push_back({.call = "transfusion([2, 5, 9], [3, 1, 4])",
                   .keeps =
                       [](P p) {
@@ -202,7 +201,7 @@ std::vector<Row> list_rows() {
                         };
                         return p.key <= p.query || (span(p.key) >= 0 && span(p.key) == span(p.query));
                       },
-                  .problems = {{.s_q = 17, .s_kv = 17}, {.s_q = 3, .s_kv = 12}}});
+                  .shapes = {{.s_q = 17, .s_kv = 17}, {.s_q = 3, .s_kv = 12}}});
   return rows;
 }
 
@@ -215,7 +214,7 @@ std::vector<Row> grid_rows() {
                           if (p.query >= 15 || p.key >= 15) return false;
                           return axis == 0 ? (p.query - p.key) % 5 == 0 : p.query / 5 == p.key / 5;
                         },
-                    .problems = {{.s_q = 15, .s_kv = 15}, {.s_q = 4, .s_kv = 17}}});
+                    .shapes = {{.s_q = 15, .s_kv = 15}, {.s_q = 4, .s_kv = 17}}});
   }
   rows.push_back(neighbourhood_row("neighbourhood_1d(13, 5)", {13}, {5}, {1}, {1}));
   rows.push_back(neighbourhood_row("neighbourhood_1d(13, 4, 3)", {13}, {4}, {3}, {1}));
@@ -258,7 +257,7 @@ std::vector<Row> table_rows() {
         {.call = "dense_mask(" + std::to_string(rank) + ")",
          .keeps = [=](P p) { return by_entry(rank, p) > 0; },
          .tables =
-             [=](const Problem& of) {
+             [=](const Shape& of) {
                return std::vector<TableData>{{"mask", DType::boolean, last({of.b, of.h_q, of.s_q, of.s_kv}, rank)}};
              }});
     rows.push_back({.call = "block_sparse(3, " + std::to_string(rank) + ")",
@@ -270,7 +269,7 @@ std::vector<Row> table_rows() {
                           return by_entry(rank, block) > 0;
                         },
                     .tables =
-                        [=](const Problem& of) {
+                        [=](const Shape& of) {
                           return std::vector<TableData>{
                               {"blocks", DType::boolean, last({of.b, of.h_q, of.s_q / 3 + 1, of.s_kv / 3 + 1}, rank)}};
                         }});

@@ -25,9 +25,11 @@ std::vector<double> alibi_slopes(int heads) {
   return slopes;
 }
 
+__extension__ using Wide = unsigned __int128;
+
 /// base^exponent, exactly where it fits 128 bits, as the rows below see to.
-unsigned __int128 power(int base, int exponent) {
-  unsigned __int128 product = 1;
+Wide power(int base, int exponent) {
+  Wide product = 1;
   for (int i = 0; i < exponent; ++i) product *= static_cast<unsigned>(base);
   return product;
 }
@@ -59,12 +61,12 @@ Row t5_row(int buckets, int max_distance, bool bidirectional, int length) {
                 return s + noise({t5_bucket(p.key - p.query, buckets, max_distance, bidirectional), p.head});
               },
           .tables =
-              [=](const Problem& of) {
+              [=](const Shape& of) {
                 return std::vector<TableData>{{"bucket_bias", DType::float32, {buckets, of.h_q}}};
               },
-          .problems = {{.h_q = 2, .h_kv = 1, .s_q = 1, .s_kv = length},
-                       {.s_q = length, .s_kv = 1, .query_offset = 0},
-                       {.s_q = 9, .s_kv = 9}}};
+          .shapes = {{.h_q = 2, .h_kv = 1, .s_q = 1, .s_kv = length},
+                     {.s_q = length, .s_kv = 1, .query_offset = 0},
+                     {.s_q = 9, .s_kv = 9}}};
 }
 
 /// Chi et al. 2023: the inner product of the sinusoidal embeddings of both positions, divided by the head's ratio.
@@ -89,8 +91,8 @@ std::vector<Row> analytic_rows() {
                           const auto slope = static_cast<float>(slopes[static_cast<std::size_t>(p.head)]);
                           return s + double{slope} * -std::abs(p.query - p.key);
                         },
-                    .problems = {{.h_q = heads, .h_kv = 1, .s_q = 5, .s_kv = 9},
-                                 {.h_q = heads, .h_kv = heads, .s_q = 6, .s_kv = 3}}});
+                    .shapes = {{.h_q = heads, .h_kv = 1, .s_q = 5, .s_kv = 9},
+                               {.h_q = heads, .h_kv = heads, .s_q = 6, .s_kv = 3}}});
   }
   for (const char* call : {"sandwich(4, 16)", "sandwich(4)"}) {
     const int dimension = std::string(call) == "sandwich(4)" ? 128 : 16;
@@ -110,7 +112,7 @@ std::vector<Row> analytic_rows() {
 std::vector<Row> bound_rows() {
   std::vector<Row> rows;
   const auto table = [](std::string name, auto extents) {
-    return [=](const Problem& of) { return std::vector<TableData>{{name, DType::float32, extents(of)}}; };
+    return [=](const Shape& of) { return std::vector<TableData>{{name, DType::float32, extents(of)}}; };
   };
   using Extents = std::vector<std::int64_t>;
 
@@ -124,7 +126,7 @@ std::vector<Row> bound_rows() {
                       [](double s, P p) {
                         return s + noise({p.head, std::clamp(p.key - p.query, -3, 3) + 3});
                       },
-                  .tables = table("distance_bias", [](const Problem& of) {
+                  .tables = table("distance_bias", [](const Shape& of) {
                     return Extents{of.h_q, 7};
                   })});
   rows.push_back({.call = "relative_position(0)",
@@ -132,7 +134,7 @@ std::vector<Row> bound_rows() {
                       [](double s, P p) {
                         return s + noise({p.head, 0});
                       },
-                  .tables = table("distance_bias", [](const Problem& of) {
+                  .tables = table("distance_bias", [](const Shape& of) {
                     return Extents{of.h_q, 1};
                   })});
   rows.push_back({.call = "learned_bias()",
@@ -141,12 +143,12 @@ std::vector<Row> bound_rows() {
                         return s + noise({p.head, p.query, p.key});
                       },
                   .tables = table("bias",
-                                  [](const Problem& of) {
+                                  [](const Shape& of) {
                                     return Extents{of.h_q, 40, 40};
                                   }),
-                  .problems = {{.h_q = 2, .h_kv = 1, .s_q = 7, .s_kv = 7},
-                               {.s_q = 3, .s_kv = 11},
-                               {.s_q = 5, .s_kv = 4, .query_offset = 20, .key_offset = 30}}});
+                  .shapes = {{.h_q = 2, .h_kv = 1, .s_q = 7, .s_kv = 7},
+                             {.s_q = 3, .s_kv = 11},
+                             {.s_q = 5, .s_kv = 4, .query_offset = 20, .key_offset = 30}}});
   for (int rank : {3, 4}) {
     rows.push_back({.call = "pair_bias(" + std::to_string(rank) + ")",
                     .score =
@@ -154,7 +156,7 @@ std::vector<Row> bound_rows() {
                           return s + (rank == 3 ? noise({p.head, p.query_index, p.key_index})
                                                 : noise({p.batch, p.head, p.query_index, p.key_index}));
                         },
-                    .tables = table("pair", [=](const Problem& of) {
+                    .tables = table("pair", [=](const Shape& of) {
                       return rank == 3 ? Extents{of.h_q, of.s_q, of.s_kv} : Extents{of.b, of.h_q, of.s_q, of.s_kv};
                     })});
   }
@@ -163,7 +165,7 @@ std::vector<Row> bound_rows() {
                       [](double s, P p) {
                         return s + noise({p.query_index, p.key_index});
                       },
-                  .tables = table("addend", [](const Problem& of) {
+                  .tables = table("addend", [](const Shape& of) {
                     return Extents{of.s_q, of.s_kv};
                   })});
   rows.push_back({.call = "dense_bias(4)",
@@ -171,12 +173,12 @@ std::vector<Row> bound_rows() {
                       [](double s, P p) {
                         return s + noise({p.batch, p.head, p.query_index, p.key_index});
                       },
-                  .tables = table("addend", [](const Problem& of) {
+                  .tables = table("addend", [](const Shape& of) {
                     return Extents{of.b, of.h_q, of.s_q, of.s_kv};
                   })});
   rows.push_back({.call = "attention_sink()",
                   .sink = [](P p) { return noise({p.head}); },
-                  .tables = table("sink_logit", [](const Problem& of) { return Extents{of.h_q}; })});
+                  .tables = table("sink_logit", [](const Shape& of) { return Extents{of.h_q}; })});
   return rows;
 }
 

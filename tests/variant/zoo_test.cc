@@ -8,11 +8,11 @@
 #include "tests/variant/zoo_call.h"
 #include "tests/variant/zoo_rows.h"
 #include "variant/scalar.h"
-#include "variant/zoo/entry.h"
+#include "tilewise/zoo_entry.h"
 
 namespace tilewise {
 
-std::vector<Problem> usual_problems() {
+std::vector<Shape> usual_shapes() {
   return {{.s_q = 7, .s_kv = 7},
           {.b = 2, .h_q = 4, .h_kv = 2, .s_q = 5, .s_kv = 11},
           {.s_q = 11, .s_kv = 5, .query_offset = 0},
@@ -77,24 +77,24 @@ Filled fill(const Variant& variant, const std::vector<TableData>& tables) {
 }
 
 template <class Visit>
-void for_each_point(const Problem& problem, Visit visit) {
-  const int query_offset = problem.query_offset == Problem::kByLengths ? problem.key_offset + problem.s_kv - problem.s_q
-                                                                       : problem.query_offset;
-  for (int batch = 0; batch < problem.b; ++batch) {
-    for (int head = 0; head < problem.h_q; ++head) {
-      for (int query = 0; query < problem.s_q; ++query) {
-        for (int key = 0; key < problem.s_kv; ++key) {
+void for_each_point(const Shape& shape, Visit visit) {
+  const int query_offset =
+      shape.query_offset == Shape::kByLengths ? shape.key_offset + shape.s_kv - shape.s_q : shape.query_offset;
+  for (int batch = 0; batch < shape.b; ++batch) {
+    for (int head = 0; head < shape.h_q; ++head) {
+      for (int query = 0; query < shape.s_q; ++query) {
+        for (int key = 0; key < shape.s_kv; ++key) {
           const Point point{.query = query_offset + query,
-                            .key = problem.key_offset + key,
+                            .key = shape.key_offset + key,
                             .query_index = query,
                             .key_index = key,
-                            .query_token = batch * problem.s_q + query,
-                            .key_token = batch * problem.s_kv + key,
-                            .queries = problem.s_q,
-                            .keys = problem.s_kv,
+                            .query_token = batch * shape.s_q + query,
+                            .key_token = batch * shape.s_kv + key,
+                            .queries = shape.s_q,
+                            .keys = shape.s_kv,
                             .batch = batch,
                             .head = head,
-                            .kv_head = head / (problem.h_q / problem.h_kv)};
+                            .kv_head = head / (shape.h_q / shape.h_kv)};
           if (point.query >= 0) visit(point);  // the sources know no position before the first
         }
       }
@@ -145,10 +145,10 @@ TEST_P(ZooRow, MeansWhatItsSourceSays) {
   // Definitions and graph round the same few operations in another order: some ulp of sums of up to 64 terms.
   constexpr double kRounding = 1e-13;
   int kept = 0, removed = 0, changed = 0;
-  for (const Problem& problem : row.problems) {
-    const Filled filled = fill(variant, row.tables(problem));
+  for (const Shape& shape : row.shapes) {
+    const Filled filled = fill(variant, row.tables(shape));
     Meaning meaning(variant, filled.bindings);
-    for_each_point(problem, [&](const Point& point) {
+    for_each_point(shape, [&](const Point& point) {
       const std::string where = row.call + " at query " + std::to_string(point.query) + ", key " +
                                 std::to_string(point.key) + ", head " + std::to_string(point.head) + ", batch " +
                                 std::to_string(point.batch);
@@ -169,7 +169,7 @@ TEST_P(ZooRow, MeansWhatItsSourceSays) {
       }
     });
   }
-  // A row whose problems never meet what the variant does could not fail.
+  // A row whose shapes never meet what the variant does could not fail.
   EXPECT_GT(kept, 0);
   EXPECT_TRUE(removed > 0 || changed > 0);
 }
@@ -227,7 +227,8 @@ TEST(Zoo, DefaultsStandAtTheEnd) {
       EXPECT_FALSE(any_default && !argument.has_default) << entry.name << ": " << argument.name;
       any_default = argument.has_default;
       const bool is_list = std::holds_alternative<std::vector<std::int32_t>>(argument.default_value);
-      if (argument.has_default) EXPECT_EQ(is_list, argument.kind == zoo::ArgumentKind::integers) << entry.name;
+      EXPECT_EQ(argument.has_default && is_list, argument.has_default && argument.kind == zoo::ArgumentKind::integers)
+          << entry.name;
     }
   }
 }

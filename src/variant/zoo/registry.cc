@@ -1,6 +1,7 @@
 // Every named variant. Written by tools/generate_zoo from the headers of this folder; do not edit.
 #include <algorithm>
 
+#include "tilewise/zoo_entry.h"
 #include "variant/zoo/alibi.h"
 #include "variant/zoo/attention_sink.h"
 #include "variant/zoo/axial.h"
@@ -17,7 +18,6 @@
 #include "variant/zoo/dense_mask.h"
 #include "variant/zoo/dilated_window.h"
 #include "variant/zoo/documents.h"
-#include "variant/zoo/entry.h"
 #include "variant/zoo/fixed.h"
 #include "variant/zoo/inverse_causal.h"
 #include "variant/zoo/learned_bias.h"
