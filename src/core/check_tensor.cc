@@ -1,8 +1,8 @@
 #include "core/check_tensor.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdlib>
+#include <vector>
 
 #include "core/element.h"
 #include "core/fail.h"
@@ -57,24 +57,22 @@ void check_extents(std::string_view name, const ConstTensor& tensor, std::span<c
 }
 
 void check_distinct_elements(std::string_view name, const ConstTensor& tensor) {
+  if (tensor.elements() == 0) return;
   struct Axis {
     std::int64_t stride, steps;
   };
-  std::array<Axis, kMaxRank> axes{};
-  const auto end = std::transform(tensor.strides.begin(), tensor.strides.begin() + tensor.rank, tensor.extents.begin(),
-                                  axes.begin(), [](std::int64_t stride, std::int64_t extent) {
-                                    return Axis{std::abs(stride), extent - 1};
-                                  });
-  std::sort(axes.begin(), end, [](const Axis& a, const Axis& b) { return a.stride < b.stride; });
-  if (tensor.elements() == 0) return;
+  std::vector<Axis> axes;
+  for (std::size_t axis = 0; axis < static_cast<std::size_t>(tensor.rank); ++axis) {
+    if (tensor.extents[axis] > 1) axes.push_back({std::abs(tensor.strides[axis]), tensor.extents[axis] - 1});
+  }
+  std::ranges::sort(axes, {}, &Axis::stride);
   std::int64_t reach = 0;  // of the axes so far: their largest offset
-  for (auto axis = axes.begin(); axis != end; ++axis) {
-    if (axis->steps == 0) continue;
-    if (axis->stride <= reach) {
+  for (const Axis& axis : axes) {
+    if (axis.stride <= reach) {
       fail_argument("{} has extents {} and strides {}; expected an output whose elements share no memory", name,
                     extents_text(tensor), strides_text(tensor));
     }
-    reach += axis->steps * axis->stride;
+    reach += axis.steps * axis.stride;
   }
 }
 
