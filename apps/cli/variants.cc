@@ -21,7 +21,8 @@ std::vector<const zoo::Entry*> chosen(const std::string& name) {
   }
   if (found.empty()) {
     throw Error(ErrorCode::invalid_argument,
-                fmt::format("variants: there is none called '{}'{}; `tilewise variants` lists all", name, did_you_mean(name, names)));
+                fmt::format("variants: there is none called '{}'{}; `tilewise variants` lists all", name,
+                            did_you_mean(name, names)));
   }
   return found;
 }
@@ -34,8 +35,8 @@ std::string answer_text(const std::string& name) {
     if (found.size() > 1) {
       text += fmt::format("{:<20} {}\n{:<20} e.g. {}\n", entry->name, entry->summary, "", entry->example);
     } else {
-      text += fmt::format("{}\n\n  {}\n\nSource:  {}\nExample: tilewise explain attention --variant '{}'\n\n{}\n", entry->summary,
-                          entry->mathematics, entry->source, entry->example,
+      text += fmt::format("{}\n\n  {}\n\nSource:  {}\nExample: tilewise explain attention --variant '{}'\n\n{}\n",
+                          entry->summary, entry->mathematics, entry->source, entry->example,
                           to_string(parse_variant(std::string(entry->example))));
     }
   }
@@ -57,11 +58,16 @@ Json answer_json(const std::string& name) {
     Json arguments = Json::array();
     for (const zoo::ArgumentInfo& argument : entry->arguments) {
       Json described{{"name", argument.name}, {"kind", kind_name(argument.kind)}};
-      if (argument.has_default) described["default"] = argument.default_value;
+      if (argument.has_default)
+        described["default"] = std::visit([](const auto& value) { return Json(value); }, argument.default_value);
       arguments.push_back(described);
     }
-    list.push_back({{"name", entry->name}, {"summary", entry->summary}, {"source", entry->source}, {"mathematics", entry->mathematics},
-                    {"arguments", arguments}, {"example", entry->example}});
+    list.push_back({{"name", entry->name},
+                    {"summary", entry->summary},
+                    {"source", entry->source},
+                    {"mathematics", entry->mathematics},
+                    {"arguments", arguments},
+                    {"example", entry->example}});
   }
   return list;
 }
@@ -72,13 +78,15 @@ void add_variants(CLI::App& program) {
   CLI::App& command = *program.add_subcommand("variants", "The named variants: what each does, with an example");
   const auto name = std::make_shared<std::string>();
   command.add_option("name", *name, "Show this one whole: its mathematics, source and recorded form");
-  command.footer("Examples:\n"
-                 "  tilewise variants\n"
-                 "  tilewise variants bigbird\n"
-                 "  tilewise variants --json\n"
-                 "Compose them with each other and with your own by '&':\n"
-                 "  tilewise explain attention --variant 'causal() & alibi(8) & keep(query - key < 512)'");
-  add_answers(command, [=] { return answer_text(*name); }, [=] { return answer_json(*name); });
+  command.footer(
+      "Examples:\n"
+      "  tilewise variants\n"
+      "  tilewise variants bigbird\n"
+      "  tilewise variants --json\n"
+      "Compose them with each other and with your own by '&':\n"
+      "  tilewise explain attention --variant 'causal() & alibi(8) & keep(query - key < 512)'");
+  add_answers(
+      command, [=] { return answer_text(*name); }, [=] { return answer_json(*name); });
 }
 
 }  // namespace tilewise::cli

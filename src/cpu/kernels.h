@@ -153,7 +153,8 @@ struct FinishTask {
 
 /// The kernels of one instruction set. Thread-safe: all that they write is in the task.
 struct Kernels {
-  const char* name;                                    // "avx2"
+  const char* name;  // "avx2"
+  DType operand;     // what products take; bfloat16: other inputs would be rounded to it, so plans give it no others
   std::int64_t tile_queries;                           // most queries of a forward task; a multiple of strip_queries
   int strip_queries;                                   // the walk is asked again for each strip of a partial tile
   std::int64_t (*forward_floats)(const Shape& shape);  // workspace of one forward task
@@ -172,5 +173,7 @@ struct Kernels {
 const Kernels& avx2_kernels();
 /// To be called only where the processor has AVX-512 F, BW, DQ and VL as well.
 const Kernels& avx512_kernels();
+/// And AVX512-BF16.
+const Kernels& avx512_bf16_kernels();
 
 }  // namespace tilewise::cpu

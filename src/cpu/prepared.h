@@ -31,7 +31,8 @@ struct Prepared {
 
   static std::int64_t block_floats(const Shape& shape) {
     return kStrips * (Engine::packed_q_floats(shape.d_qk) + Engine::packed_q_floats(shape.d_v)) +
-           std::int64_t{kQueries} * (Engine::rounded_to_panel(shape.d_qk) + Engine::rounded_to_panel(shape.d_v) + 2);
+           Engine::packed_right_floats(kQueries, shape.d_qk) + Engine::packed_right_floats(kQueries, shape.d_v) +
+           2 * kQueries;
   }
   static std::int64_t blocks(const Shape& shape) { return (shape.s_q + kQueries - 1) / kQueries; }
   static std::int64_t floats(const Shape& shape) { return blocks(shape) * block_floats(shape); }
@@ -47,8 +48,8 @@ struct Prepared {
     found.q = prepared + query / kQueries * block_floats(shape);
     found.d_o = found.q + kStrips * Engine::packed_q_floats(shape.d_qk);
     found.q_right = found.d_o + kStrips * Engine::packed_q_floats(shape.d_v);
-    found.d_o_right = found.q_right + std::int64_t{kQueries} * Engine::rounded_to_panel(shape.d_qk);
-    found.reference = found.d_o_right + std::int64_t{kQueries} * Engine::rounded_to_panel(shape.d_v);
+    found.d_o_right = found.q_right + Engine::packed_right_floats(kQueries, shape.d_qk);
+    found.reference = found.d_o_right + Engine::packed_right_floats(kQueries, shape.d_v);
     found.delta = found.reference + kQueries;
     return found;
   }

@@ -1,16 +1,18 @@
 // The CUDA reading without a GPU: its text compiles for GPUs, and, given stand-ins for the intrinsics that it uses, for
 // this processor, where it must give the bits of the scalar reading.
 #include <dlfcn.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
-#include <rapidcheck/gtest.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <random>
 
 #include "jit/nvrtc.h"
 #include "tests/laws/random_variant.h"
 #include "tests/laws/reading.h"
+#include "tilewise/error.h"
 #include "tilewise/zoo_entry.h"
 #include "variant/cuda_text.h"
 
@@ -24,35 +26,41 @@ constexpr const char* kStandIns = R"cpp(
 #include <cmath>
 #include <cstring>
 #define __device__
-static float __fadd_rn(float a, float b) { return a + b; }
-static float __fsub_rn(float a, float b) { return a - b; }
-static float __fmul_rn(float a, float b) { return a * b; }
-static float __fdiv_rn(float a, float b) { return a / b; }
-static float __fsqrt_rn(float a) { return std::sqrt(a); }
-static float rsqrtf(float a) { return 1.0f / std::sqrt(a); }
-static float __int2float_rn(int a) { return float(a); }
-static float __double2float_rn(double a) { return float(a); }
-static int __float2int_rz(float a) {
-  return a != a ? 0 : a >= 0x1p31f ? 2147483647 : a <= -0x1p31f ? -2147483647 - 1 : int(a);
-}
-static float __uint_as_float(unsigned a) { float x; std::memcpy(&x, &a, 4); return x; }
-static float __int_as_float(int a) { return __uint_as_float(unsigned(a)); }
-static float half_value(unsigned short bits) {
-  const int exponent = bits >> 10 & 31, fraction = bits & 1023;
-  const float magnitude = exponent == 31  ? (fraction ? NAN : INFINITY)
-                          : exponent == 0 ? std::ldexp(float(fraction), -24)
-                                          : std::ldexp(float(fraction + 1024), exponent - 25);
-  return bits >> 15 ? -magnitude : magnitude;
-}
+  static float __fadd_rn(float a, float b) { return a + b; }
+  static float __fsub_rn(float a, float b) { return a - b; }
+  static float __fmul_rn(float a, float b) { return a * b; }
+  static float __fdiv_rn(float a, float b) { return a / b; }
+  static float __fsqrt_rn(float a) { return std::sqrt(a); }
+  static float rsqrtf(float a) { return 1.0f / std::sqrt(a); }
+  static float __int2float_rn(int a) { return float(a); }
+  static float __double2float_rn(double a) { return float(a); }
+  static int __float2int_rz(float a) {
+    return a != a ? 0 : a >= 0x1p31f ? 2147483647 : a <= -0x1p31f ? -2147483647 - 1 : int(a);
+  }
+  static float __uint_as_float(unsigned a) {
+    float x;
+    std::memcpy(&x, &a, 4);
+    return x;
+  }
+  static float __int_as_float(int a) { return __uint_as_float(unsigned(a)); }
+  static float half_value(unsigned short bits) {
+    const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    const float magnitude = exponent == 31  ? (fraction ? NAN : INFINITY)
+                            : exponent == 0 ? std::ldexp(float(fraction), -24)
+                                            : std::ldexp(float(fraction + 1024), exponent - 25);
+    return bits >> 15 ? -magnitude : magnitude;
+  }
 )cpp";
 
 std::string replaced(std::string text, const std::string& from, const std::string& to) {
-  for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size()) text.replace(at, from.size(), to);
+  for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+    text.replace(at, from.size(), to);
   return text;
 }
 
 std::string host_text(const std::string& source) {
-  return replaced(source, "asm(\"cvt.f32.f16 %0, %1;\" : \"=f\"(value) : \"h\"(x.bits));", "value = half_value(x.bits);");
+  return replaced(source, "asm(\"cvt.f32.f16 %0, %1;\" : \"=f\"(value) : \"h\"(x.bits));",
+                  "value = half_value(x.bits);");
 }
 
 /// Numbered entry points `<prefix>_<i>` that evaluate one entry through every function of a variant's text.
@@ -61,7 +69,8 @@ std::string entry_point(const std::string& declaration, std::size_t i, const cha
       "{}(const v{}::variant::Arguments& a, const v{}::variant::Sequence& c, int q, int k, float s) {{\n"
       "  using namespace v{}::variant;\n"
       "  const Uniform u = uniform_values(a, c);\n"
-      "  return {}(a, c, u, query_values(a, c, u, q), key_values(a, c, u, k), diagonal_values(a, c, u, q - k), q, k, s);\n"
+      "  return {}(a, c, u, query_values(a, c, u, q), key_values(a, c, u, k), diagonal_values(a, c, u, q - k), q, k, "
+      "s);\n"
       "}}\n",
       declaration, i, i, i, function);
 }
@@ -80,8 +89,9 @@ class HostLibrary {
       source << entry_point(fmt::format("extern \"C\" float partial_{}", i), i, "partial_score");
     }
     source.close();
-    const std::string command = fmt::format("{} -std=c++17 -O0 -ffp-contract=off -w -shared -fPIC -o {}/variants.so {}/variants.cc",
-                                            TILEWISE_CXX_COMPILER, folder_.string(), folder_.string());
+    const std::string command =
+        fmt::format("{} -std=c++17 -O0 -ffp-contract=off -w -shared -fPIC -o {}/variants.so {}/variants.cc",
+                    TILEWISE_CXX_COMPILER, folder_.string(), folder_.string());
     if (std::system(command.c_str()) != 0) throw std::runtime_error("the text does not compile: " + command);
     library_ = dlopen((folder_ / "variants.so").c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library_ == nullptr) throw std::runtime_error(dlerror());
@@ -94,7 +104,8 @@ class HostLibrary {
   HostLibrary(const HostLibrary&) = delete;
   HostLibrary& operator=(const HostLibrary&) = delete;
 
-  using Function = float (*)(const std::byte* arguments, const std::int32_t* sequence, int query_index, int key_index, float s);
+  using Function = float (*)(const std::byte* arguments, const std::int32_t* sequence, int query_index, int key_index,
+                             float s);
   Function partial(std::size_t i) const {
     return reinterpret_cast<Function>(dlsym(library_, fmt::format("partial_{}", i).c_str()));
   }
@@ -120,7 +131,7 @@ float expected(const Variant& variant, const Bound& bound, const Place& place, f
 
 std::vector<std::uint32_t> random_tape(std::mt19937& random) {
   std::vector<std::uint32_t> tape(512);
-  for (std::uint32_t& word : tape) word = random();
+  for (std::uint32_t& word : tape) word = static_cast<std::uint32_t>(random());
   return tape;
 }
 
@@ -158,7 +169,8 @@ TEST(CudaText, GivesTheScalarReadingsBitsOnTheHost) {
       const float given = function(arguments.data(), sequence_fields(first).data(), static_cast<int>(entry.query_index),
                                    static_cast<int>(entry.key_index), s);
       const float wanted = expected(variant, bound, place, s);
-      ASSERT_TRUE(laws::same(given, wanted)) << given << " is not " << wanted << "\n" << laws::listing(variant) << texts[i].source;
+      ASSERT_TRUE(laws::same(given, wanted)) << given << " is not " << wanted << "\n"
+                                             << laws::listing(variant) << texts[i].source;
     }
   }
 }
@@ -174,7 +186,8 @@ TEST(CudaText, DoesNotDependOnWhatTheKeyIgnores) {
 }
 
 TEST(CudaText, ComputesHoistedValuesOutsideOfTheEntry) {
-  const Variant variant = score([](Expr s, const At& at) { return s - exp2(-to_real(at.head)) * to_real(at.query - at.key); });
+  const Variant variant =
+      score([](Expr s, const At& at) { return s - exp2(-to_real(at.head)) * to_real(at.query - at.key); });
   const std::string source = cuda_text(variant).source;
   const std::string entry = source.substr(source.find("full_score("));
   EXPECT_EQ(entry.find("exp2("), std::string::npos) << entry;
@@ -185,15 +198,18 @@ TEST(CudaText, ComputesHoistedValuesOutsideOfTheEntry) {
 std::string kernel_for(std::size_t i) {
   return entry_point(fmt::format("__device__ float partial_{}", i), i, "partial_score") +
          entry_point(fmt::format("__device__ float full_{}", i), i, "full_score") +
-         fmt::format("extern \"C\" __global__ void kernel_{}(v{}::variant::Arguments a, v{}::variant::Sequence c, float* s) {{\n"
-                     "  const int q = blockIdx.x, k = threadIdx.x;\n"
-                     "  s[k] = partial_{}(a, c, q, k, s[k]) + full_{}(a, c, q, k, s[k]);\n"
-                     "}}\n",
-                     i, i, i, i, i);
+         fmt::format(
+             "extern \"C\" __global__ void kernel_{}(v{}::variant::Arguments a, v{}::variant::Sequence c, float* s) "
+             "{{\n"
+             "  const int q = blockIdx.x, k = threadIdx.x;\n"
+             "  s[k] = partial_{}(a, c, q, k, s[k]) + full_{}(a, c, q, k, s[k]);\n"
+             "}}\n",
+             i, i, i, i, i);
 }
 
 /// Compiles texts for an architecture and checks that each kernel came out without spilling registers.
-void expect_compiles(const std::vector<std::string>& names, const std::vector<std::string>& texts, const char* architecture) {
+void expect_compiles(const std::vector<std::string>& names, const std::vector<std::string>& texts,
+                     const char* architecture) {
   std::unique_ptr<jit::Nvrtc> nvrtc;
   try {
     nvrtc = std::make_unique<jit::Nvrtc>(jit::Nvrtc::instance());
@@ -241,7 +257,8 @@ TEST_P(CudaTextOn, CompilesForRandomVariants) {
   expect_compiles(names, texts, GetParam());
 }
 
-INSTANTIATE_TEST_SUITE_P(Architectures, CudaTextOn, testing::Values("sm_80", "sm_90a"), [](const auto& info) { return std::string(info.param); });
+INSTANTIATE_TEST_SUITE_P(Architectures, CudaTextOn, testing::Values("sm_80", "sm_90a"),
+                         [](const auto& instance) { return std::string(instance.param); });
 
 }  // namespace
 }  // namespace tilewise::variant

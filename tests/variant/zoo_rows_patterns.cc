@@ -159,6 +159,11 @@ std::vector<Row> list_rows() {
                         return part >= 0 && part == part_of({3, 0, 5, 4}, p.key_token);
                       },
                   .shapes = packed});
+  rows.back().refuses = {{"documents([])", "lengths sum to 0"},
+                         {"documents([0, 0])", "lengths sum to 0"},
+                         {"documents([3, -1])", "lengths is -1"},
+                         {"documents([2147483647, 1])", "lengths sum to 2147483648"},
+                         {"documents(3)", "lengths is the number 3, expected a list"}};
   for (int prefix : {4, 0}) {
     rows.push_back({.call = "shared_prefix(" + std::to_string(prefix) + ", [3, 5])",
                     .keeps =
@@ -169,9 +174,17 @@ std::vector<Row> list_rows() {
                         },
                     .shapes = packed});
   }
+  rows.back().refuses = {{"shared_prefix(-1, [3])", "prefix is -1"},
+                         {"shared_prefix(4, [])", "suffixes sum to 0"},
+                         {"shared_prefix(2147483647, [1])", "sum to 2147483648"}};
   rows.push_back(tree_row("tree([-1, 0, 0, 1, 1, 2], 5)", {-1, 0, 0, 1, 1, 2}, 5));
   rows.push_back(tree_row("tree([-1, -1, 0, 1, 0, 2, 4, 3, -1, 2], 0)", {-1, -1, 0, 1, 0, 2, 4, 3, -1, 2}, 0));
   rows.push_back(tree_row("tree([-1])", {-1}, 0));
+  rows.back().refuses = {{"tree([], 0)", "the number of parents is 0"},
+                         {"tree([0], 0)", "the parent of node 0 is 0"},
+                         {"tree([-1, 2, 0], 0)", "the parent of node 1 is 2"},
+                         {"tree([-1, -2], 0)", "the parent of node 1 is -2"},
+                         {"tree([-1], -1)", "prefix is -1"}};
 
   // Flamingo: media are counted up to and including the query; a text token sees the medium of that number.
   rows.push_back({.call = "cross_to_media([2, 3, 9], 4)",
@@ -184,12 +197,17 @@ std::vector<Row> list_rows() {
                   .shapes = {{.s_q = 13, .s_kv = 12, .query_offset = 0},
                              {.s_q = 1, .s_kv = 12, .query_offset = 11},
                              {.s_q = 13, .s_kv = 17, .query_offset = 0}}});
+  rows.back().refuses = {{"cross_to_media([], 4)", "the number of positions is 0"},
+                         {"cross_to_media([-1, 3], 4)", "the first of positions is -1"},
+                         {"cross_to_media([3, 3], 4)", "positions are [3, 3], expected ascending ones"},
+                         {"cross_to_media([3], 0)", "media_tokens is 0"}};
   rows.push_back({.call = "padding([3, 0, 11])",
                   .keeps =
                       [](P p) {
                         return p.key_index < std::array{3, 0, 11}[static_cast<std::size_t>(p.batch)];
                       },
                   .shapes = {{.b = 3, .h_q = 2, .h_kv = 2, .s_q = 4, .s_kv = 12}, {.b = 2, .s_q = 9, .s_kv = 5}}});
+  rows.back().refuses = {{"padding([])", "lengths sum to 0"}, {"padding([4, -1])", "lengths is -1"}};
   rows.push_back({.call = "transfusion([2, 5, 9], [3, 1, 4])",
                   .keeps =
                       [](P p) {
@@ -202,6 +220,11 @@ std::vector<Row> list_rows() {
                         return p.key <= p.query || (span(p.key) >= 0 && span(p.key) == span(p.query));
                       },
                   .shapes = {{.s_q = 17, .s_kv = 17}, {.s_q = 3, .s_kv = 12}}});
+  rows.back().refuses = {{"transfusion([], [])", "0 starts and 0 lengths"},
+                         {"transfusion([4], [])", "1 starts and 0 lengths"},
+                         {"transfusion([4, 6], [3, 1])", "a start is 6, expected at least 7"},
+                         {"transfusion([4], [0])", "a length is 0"},
+                         {"transfusion([-1], [2])", "a start is -1"}};
   return rows;
 }
 
@@ -216,26 +239,54 @@ std::vector<Row> grid_rows() {
                         },
                     .shapes = {{.s_q = 15, .s_kv = 15}, {.s_q = 4, .s_kv = 17}}});
   }
+  rows.back().refuses = {{"axial(0, 4, 0)", "height is 0"},
+                         {"axial(4, 0, 0)", "width is 0"},
+                         {"axial(4, 4, 2)", "axis is 2, expected 0 to 1"},
+                         {"axial(65536, 65536, 0)", "height * width is the product of"}};
   rows.push_back(neighbourhood_row("neighbourhood_1d(13, 5)", {13}, {5}, {1}, {1}));
   rows.push_back(neighbourhood_row("neighbourhood_1d(13, 4, 3)", {13}, {4}, {3}, {1}));
   rows.push_back(neighbourhood_row("neighbourhood_1d(17, 4, 2, 3)", {17}, {4}, {2}, {3}));
   rows.push_back(neighbourhood_row("neighbourhood_1d(12, 6, 6, 2)", {12}, {6}, {6}, {2}));
+  rows.back().refuses = {{"neighbourhood_1d(0, 1)", "length is 0"},
+                         {"neighbourhood_1d(8, 0)", "window is 0"},
+                         {"neighbourhood_1d(8, 9)", "spans 9 places, expected at most the axis's 8"},
+                         {"neighbourhood_1d(8, 3, 0)", "stride is 0"},
+                         {"neighbourhood_1d(8, 3, 4)", "stride is 4, expected at most the window's 3"},
+                         {"neighbourhood_1d(8, 3, 1, 0)", "dilation is 0"},
+                         {"neighbourhood_1d(8, 3, 1, 3)", "spans 9 places"}};
   rows.push_back(neighbourhood_row("neighbourhood_2d([5, 7], [3, 4])", {5, 7}, {3, 4}, {1, 1}, {1, 1}));
   rows.push_back(neighbourhood_row("neighbourhood_2d([7, 6], [3, 2], [2, 1], [2, 3])", {7, 6}, {3, 2}, {2, 1}, {2, 3}));
+  rows.back().refuses = {{"neighbourhood_2d([8], [3, 3])", "extents is [8], expected 2 numbers"},
+                         {"neighbourhood_2d([8, 8], [3])", "window is [3], expected 2 numbers"},
+                         {"neighbourhood_2d([8, 8], [3, 3], [1], [1, 1])", "stride is [1]"}};
   rows.push_back(
       neighbourhood_row("neighbourhood_3d([2, 4, 5], [1, 3, 3])", {2, 4, 5}, {1, 3, 3}, {1, 1, 1}, {1, 1, 1}));
   rows.push_back(neighbourhood_row("neighbourhood_3d([3, 4, 5], [2, 2, 3], [2, 1, 3], [1, 2, 1])", {3, 4, 5}, {2, 2, 3},
                                    {2, 1, 3}, {1, 2, 1}));
+  rows.back().refuses = {{"neighbourhood_3d([8, 8], [3, 3, 3])", "extents is [8, 8], expected 3 numbers"},
+                         {"neighbourhood_3d([2048, 2048, 2048], [3, 3, 3])", "the number of places is the product of"}};
   rows.push_back(tiled_window_row("tiled_window_2d([6, 8], [2, 2], [1, 3])", {6, 8}, {2, 2}, {1, 3}, 0));
   rows.push_back(tiled_window_row("tiled_window_2d([9, 2], [3, 1], [3, 1], 4)", {9, 2}, {3, 1}, {3, 1}, 4));
+  rows.back().refuses = {{"tiled_window_2d([8, 8], [3, 4], [1, 1])", "an axis of 8 in tiles of 3"},
+                         {"tiled_window_2d([8, 8], [2, 2], [2, 1])", "window is 2, expected an odd number"},
+                         {"tiled_window_2d([8, 8], [2, 2], [5, 1])", "window is 5, expected 1 to 4"},
+                         {"tiled_window_2d([8, 8], [2, 2], [1, 1], -1)", "text is -1"}};
   rows.push_back(
       tiled_window_row("tiled_window_3d([2, 4, 6], [1, 2, 2], [1, 1, 3])", {2, 4, 6}, {1, 2, 2}, {1, 1, 3}, 0));
   rows.push_back(
       tiled_window_row("tiled_window_3d([3, 4, 2], [1, 2, 1], [3, 1, 1], 2)", {3, 4, 2}, {1, 2, 1}, {3, 1, 1}, 2));
+  rows.back().refuses = {{"tiled_window_3d([8, 8], [2, 2], [1, 1])", "expected 3 numbers"}};
   rows.push_back(bigbird_row({3, 3, 1, 2, 40, 0}));
   rows.push_back(bigbird_row({4, 1, 0, 1, 37, 7}));
   rows.push_back(bigbird_row({2, 5, 2, 9, 20, 0xfffffffe}));  // seed -2; more random blocks than are left
   rows.push_back(bigbird_row({8, 3, 4, 3, 11, 1}));           // all blocks global
+  rows.back().refuses = {{"bigbird(0, 3, 1, 1, 64, 0)", "block is 0"},
+                         {"bigbird(8, 2, 1, 1, 64, 0)", "window_blocks is 2, expected an odd number"},
+                         {"bigbird(8, -1, 1, 1, 64, 0)", "window_blocks is -1"},
+                         {"bigbird(8, 3, -1, 1, 64, 0)", "global_blocks is -1"},
+                         {"bigbird(8, 3, 1, -1, 64, 0)", "random_blocks is -1"},
+                         {"bigbird(8, 3, 1, 1, 0, 0)", "length is 0"},
+                         {"bigbird(1, 3, 1, 1, 100000, 0)", "length / block is 100000"}};
   return rows;
 }
 
@@ -260,6 +311,9 @@ std::vector<Row> table_rows() {
              [=](const Shape& of) {
                return std::vector<TableData>{{"mask", DType::boolean, last({of.b, of.h_q, of.s_q, of.s_kv}, rank)}};
              }});
+  }
+  rows.back().refuses = {{"dense_mask(1)", "rank is 1, expected 2 to 4"}, {"dense_mask(5)", "rank is 5"}};
+  for (int rank : {2, 3, 4}) {
     rows.push_back({.call = "block_sparse(3, " + std::to_string(rank) + ")",
                     .keeps =
                         [=](P p) {
@@ -274,6 +328,7 @@ std::vector<Row> table_rows() {
                               {"blocks", DType::boolean, last({of.b, of.h_q, of.s_q / 3 + 1, of.s_kv / 3 + 1}, rank)}};
                         }});
   }
+  rows.back().refuses = {{"block_sparse(0)", "block is 0"}, {"block_sparse(4, 5)", "rank is 5"}};
   return rows;
 }
 

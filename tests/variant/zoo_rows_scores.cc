@@ -94,18 +94,28 @@ std::vector<Row> analytic_rows() {
                     .shapes = {{.h_q = heads, .h_kv = 1, .s_q = 5, .s_kv = 9},
                                {.h_q = heads, .h_kv = heads, .s_q = 6, .s_kv = 3}}});
   }
+  rows.back().refuses = {{"alibi(0)", "heads is 0"}};
   for (const char* call : {"sandwich(4, 16)", "sandwich(4)"}) {
     const int dimension = std::string(call) == "sandwich(4)" ? 128 : 16;
     rows.push_back({.call = call, .score = [=](double s, P p) { return s + sandwich(4, dimension, p); }});
   }
+  rows.back().refuses = {{"sandwich(0)", "heads is 0"},
+                         {"sandwich(4, 15)", "dimension is 15, expected an even number"}};
   rows.push_back({.call = "softcap(30)", .score = [](double s, P) { return 30 * std::tanh(s / 30); }});
   rows.push_back({.call = "softcap(0.5)", .score = [](double s, P) { return 0.5 * std::tanh(2 * s); }});
+  rows.back().refuses = {{"softcap(0)", "cap is 0"}, {"softcap(-30)", "cap is -30"}};
   rows.push_back({.call = "temperature(0.7)", .score = [](double s, P) { return s / 0.7; }});
+  rows.back().refuses = {{"temperature(0)", "temperature is 0"}};
   // Su 2021, Qwen 2023: log_n(m) for the m-th position beyond the n trained ones, else 1.
   rows.push_back({.call = "log_n_scaling(4)", .score = [](double s, P p) {
                     const int number = p.query + 1;
                     return number > 4 ? s * std::log(number) / std::log(4) : s;
                   }});
+  rows.back().refuses = {{"log_n_scaling(1)", "trained_length is 1"}};
+  // Llama 4: log(floor((position + 1) / floor_scale) + 1) * attn_scale + 1, times the query.
+  rows.push_back({.call = "llama4_temperature(3, 0.25)",
+                  .score = [](double s, P p) { return (std::log(std::floor((p.query + 1.0) / 3) + 1) * 0.25 + 1) * s; },
+                  .refuses = {{"llama4_temperature(0)", "span is 0"}, {"llama4_temperature(8, 0)", "gain is 0"}}});
   return rows;
 }
 
@@ -121,6 +131,10 @@ std::vector<Row> bound_rows() {
   rows.push_back(t5_row(8, 20, true, 30));
   rows.push_back(t5_row(4, 3, true, 9));
   rows.push_back(t5_row(2, 64, false, 70));
+  rows.back().refuses = {{"t5_buckets(0)", "buckets is 0"},
+                         {"t5_buckets(6, 128, 1)", "buckets is 6, expected a multiple of 4"},
+                         {"t5_buckets(32, 8, 1)", "max_distance is 8, expected 9 to"},
+                         {"t5_buckets(32, 128, 2)", "bidirectional is 2, expected 0 or 1"}};
   rows.push_back({.call = "relative_position(3)",
                   .score =
                       [](double s, P p) {
@@ -137,6 +151,7 @@ std::vector<Row> bound_rows() {
                   .tables = table("distance_bias", [](const Shape& of) {
                     return Extents{of.h_q, 1};
                   })});
+  rows.back().refuses = {{"relative_position(-1)", "max_distance is -1"}};
   rows.push_back({.call = "learned_bias()",
                   .score =
                       [](double s, P p) {
@@ -160,6 +175,7 @@ std::vector<Row> bound_rows() {
                       return rank == 3 ? Extents{of.h_q, of.s_q, of.s_kv} : Extents{of.b, of.h_q, of.s_q, of.s_kv};
                     })});
   }
+  rows.back().refuses = {{"pair_bias(2)", "rank is 2, expected 3 to 4"}};
   rows.push_back({.call = "dense_bias()",
                   .score =
                       [](double s, P p) {
@@ -176,6 +192,7 @@ std::vector<Row> bound_rows() {
                   .tables = table("addend", [](const Shape& of) {
                     return Extents{of.b, of.h_q, of.s_q, of.s_kv};
                   })});
+  rows.back().refuses = {{"dense_bias(1)", "rank is 1"}};
   rows.push_back({.call = "attention_sink()",
                   .sink = [](P p) { return noise({p.head}); },
                   .tables = table("sink_logit", [](const Shape& of) { return Extents{of.h_q}; })});

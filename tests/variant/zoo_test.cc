@@ -7,100 +7,12 @@
 
 #include "tests/variant/zoo_call.h"
 #include "tests/variant/zoo_rows.h"
+#include "tilewise/error.h"
 #include "variant/scalar.h"
 #include "tilewise/zoo_entry.h"
 
 namespace tilewise {
-
-std::vector<Shape> usual_shapes() {
-  return {{.s_q = 7, .s_kv = 7},
-          {.b = 2, .h_q = 4, .h_kv = 2, .s_q = 5, .s_kv = 11},
-          {.s_q = 11, .s_kv = 5, .query_offset = 0},
-          {.h_q = 3, .h_kv = 3, .s_q = 1, .s_kv = 13},
-          {.s_q = 9, .s_kv = 8, .query_offset = 20, .key_offset = 17}};
-}
-
-double noise(std::initializer_list<int> index) {
-  std::uint32_t hash = 2166136261;  // FNV-1a, by ints
-  for (int number : index) hash = (hash ^ static_cast<std::uint32_t>(number)) * 16777619u;
-  hash ^= hash >> 15;
-  return static_cast<double>(hash % 129) / 64.0 - 1.0;
-}
-
 namespace {
-
-std::vector<Row> all_rows() {
-  std::vector<Row> rows;
-  for (const auto& part : {mask_rows(), pattern_rows(), score_rows()})
-    rows.insert(rows.end(), part.begin(), part.end());
-  return rows;
-}
-
-/// Bindings with the memory that they point to.
-struct Filled {
-  std::vector<std::vector<float>> reals;
-  std::vector<std::vector<std::uint8_t>> bools;
-  Bindings bindings;
-};
-
-void fill(Filled& filled, const Table& table, const TableData& data) {
-  const ConstTensor shape(nullptr, data.dtype, std::span<const std::int64_t>(data.extents));
-  auto& reals = filled.reals.emplace_back();
-  auto& bools = filled.bools.emplace_back();
-  variant::BoundTable view{nullptr, data.dtype, shape.rank, shape.extents, shape.strides};
-  variant::for_each_index(view, [&](std::span<const std::int64_t> at) {
-    std::array<int, kMaxRank> index{};
-    std::copy(at.begin(), at.end(), index.begin());
-    double value = 0;
-    switch (at.size()) {
-      case 1: value = noise({index[0]}); break;
-      case 2: value = noise({index[0], index[1]}); break;
-      case 3: value = noise({index[0], index[1], index[2]}); break;
-      default: value = noise({index[0], index[1], index[2], index[3]});
-    }
-    reals.push_back(static_cast<float>(value));
-    bools.push_back(value > 0 ? 1 : 0);
-  });
-  const void* memory = data.dtype == DType::boolean ? static_cast<const void*>(bools.data()) : reals.data();
-  filled.bindings.tables.push_back(
-      {table, ConstTensor(memory, data.dtype, std::span<const std::int64_t>(data.extents))});
-}
-
-Filled fill(const Variant& variant, const std::vector<TableData>& tables) {
-  Filled filled;
-  for (const TableData& data : tables) {
-    for (const Table& table : variant.tables()) {
-      if (table.name() == data.name) fill(filled, table, data);
-    }
-  }
-  return filled;
-}
-
-template <class Visit>
-void for_each_point(const Shape& shape, Visit visit) {
-  const int query_offset =
-      shape.query_offset == Shape::kByLengths ? shape.key_offset + shape.s_kv - shape.s_q : shape.query_offset;
-  for (int batch = 0; batch < shape.b; ++batch) {
-    for (int head = 0; head < shape.h_q; ++head) {
-      for (int query = 0; query < shape.s_q; ++query) {
-        for (int key = 0; key < shape.s_kv; ++key) {
-          const Point point{.query = query_offset + query,
-                            .key = shape.key_offset + key,
-                            .query_index = query,
-                            .key_index = key,
-                            .query_token = batch * shape.s_q + query,
-                            .key_token = batch * shape.s_kv + key,
-                            .queries = shape.s_q,
-                            .keys = shape.s_kv,
-                            .batch = batch,
-                            .head = head,
-                            .kv_head = head / (shape.h_q / shape.h_kv)};
-          if (point.query >= 0) visit(point);  // the sources know no position before the first
-        }
-      }
-    }
-  }
-}
 
 variant::Place place_of(const Point& p) {
   return {p.query,   p.key,  p.query_index, p.key_index, p.query_token, p.key_token,
@@ -174,25 +86,37 @@ TEST_P(ZooRow, MeansWhatItsSourceSays) {
   EXPECT_TRUE(removed > 0 || changed > 0);
 }
 
-std::string test_name(const testing::TestParamInfo<Row>& info) {
-  std::string name;
-  for (char c : info.param.call) {
-    if (std::isalnum(static_cast<unsigned char>(c)) != 0) {
-      name += c;
-    } else if (!name.empty() && name.back() != '_') {
-      name += '_';
+TEST_P(ZooRow, RefusesBadArguments) {
+  for (const Refusal& refusal : GetParam().refuses) {
+    try {
+      variant_of_call(refusal.call);
+      ADD_FAILURE() << refusal.call << " was taken";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::invalid_argument) << refusal.call;
+      const std::string message = error.what();
+      EXPECT_EQ(message.rfind(name_of_call(refusal.call) + "(): ", 0), 0u) << message;
+      EXPECT_NE(message.find(refusal.message), std::string::npos) << message << "\nexpected: " << refusal.message;
     }
   }
-  return name + std::to_string(info.index);
 }
 
-INSTANTIATE_TEST_SUITE_P(Zoo, ZooRow, testing::ValuesIn(all_rows()), test_name);
+INSTANTIATE_TEST_SUITE_P(Zoo, ZooRow, testing::ValuesIn(all_rows()), row_name);
 
 TEST(Zoo, EveryEntryHasARow) {
   std::set<std::string> rows;
   for (const Row& row : all_rows()) rows.insert(name_of_call(row.call));
   for (const zoo::Entry& entry : zoo::entries()) {
     EXPECT_TRUE(rows.count(std::string(entry.name)) == 1) << entry.name << " has no test row";
+  }
+}
+
+TEST(Zoo, EveryEntryWithArgumentsRefusesSome) {
+  std::set<std::string> refused;
+  for (const Row& row : all_rows()) {
+    for (const Refusal& refusal : row.refuses) refused.insert(name_of_call(refusal.call));
+  }
+  for (const zoo::Entry& entry : zoo::entries()) {
+    EXPECT_EQ(refused.count(std::string(entry.name)), entry.arguments.empty() ? 0u : 1u) << entry.name;
   }
 }
 

@@ -17,7 +17,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int kRepetitions = 10;
-constexpr std::int64_t kRounds = 1 << 20;             // about 5 ms of multiply-adds
+constexpr std::int64_t kRounds = 1 << 20;                 // about 5 ms of multiply-adds
 constexpr std::int64_t kFloats = std::int64_t{64} << 20;  // 256 MiB: far beyond any cache
 
 struct Widest {
@@ -40,7 +40,9 @@ double best_seconds(int threads, Work work) {
   double best = 1e30;
   Clock::time_point start;
   std::barrier ready(threads, [&start]() noexcept { start = Clock::now(); });
-  std::barrier done(threads, [&start, &best]() noexcept { best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count()); });
+  std::barrier done(threads, [&start, &best]() noexcept {
+    best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
+  });
   const auto run = [&](int thread) {
     for (int repetition = 0; repetition < kRepetitions; ++repetition) {
       ready.arrive_and_wait();
@@ -67,7 +69,9 @@ double multiply_add_gflops(const cpu::RateLoops& loops, int threads) {
 double read_gbs(const cpu::RateLoops& loops, const std::vector<float>& data, int threads) {
   const std::int64_t share = kFloats / threads / 256 * 256;
   std::vector<float> sums(static_cast<std::size_t>(threads) * 64);  // 256 bytes apart: no line is shared
-  const double seconds = best_seconds(threads, [&](int thread) { loops.read(data.data() + thread * share, share, &sums[static_cast<std::size_t>(thread) * 64]); });
+  const double seconds = best_seconds(threads, [&](int thread) {
+    loops.read(data.data() + thread * share, share, &sums[static_cast<std::size_t>(thread) * 64]);
+  });
   return static_cast<double>(share * threads * 4) / seconds * 1e-9;
 }
 

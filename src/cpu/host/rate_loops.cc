@@ -17,7 +17,10 @@ double multiply_add(std::int64_t rounds, float* sink) {
   // Factors just below 1 keep the sums finite however long it runs; they come from memory to stay unknown.
   const auto factor = hn::Set(tag, *sink + 0.999f);
   const auto term = hn::Set(tag, *sink + 0.001f);
-  auto a = term, b = term, c = term, d = term, e = term, f = term, g = term, h = term, i = term, j = term, k = term, l = term;
+  // Each starts elsewhere: equal sums would be computed once.
+  const auto start = [&](float number) { return hn::Set(tag, *sink + number); };
+  auto a = start(1), b = start(2), c = start(3), d = start(4), e = start(5), f = start(6);
+  auto g = start(7), h = start(8), i = start(9), j = start(10), k = start(11), l = start(12);
   for (std::int64_t round = 0; round < rounds; ++round) {
     a = hn::MulAdd(a, factor, term), b = hn::MulAdd(b, factor, term), c = hn::MulAdd(c, factor, term);
     d = hn::MulAdd(d, factor, term), e = hn::MulAdd(e, factor, term), f = hn::MulAdd(f, factor, term);

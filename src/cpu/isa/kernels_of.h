@@ -13,6 +13,7 @@ constexpr Kernels kernels_of(const char* name) {
   using Forward = ForwardKernel<Engine>;
   using Backward = BackwardKernel<Engine>;
   return {.name = name,
+          .operand = Engine::kOperand,
           .tile_queries = Forward::kTileQueries,
           .strip_queries = Engine::kStrip,
           .forward_floats = Forward::workspace_floats,

@@ -21,6 +21,10 @@ struct Avx2Lanes {
   static TILEWISE_INLINE Vec mul(Vec a, Vec b) { return _mm256_mul_ps(a, b); }
   /// a b + c, rounded once.
   static TILEWISE_INLINE Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
+  /// The product that blocks are made of: kDepth neighbours a lane.
+  static constexpr int kDepth = 1;
+  static TILEWISE_INLINE Vec broadcast_from(const float* p) { return broadcast(*p); }
+  static TILEWISE_INLINE Vec dot(Vec a, Vec b, Vec sum) { return fma(a, b, sum); }
   /// a b - c, rounded once.
   static TILEWISE_INLINE Vec fms(Vec a, Vec b, Vec c) { return _mm256_fmsub_ps(a, b, c); }
   /// The larger; b where either is NaN.

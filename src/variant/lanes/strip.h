@@ -32,6 +32,8 @@ inline constexpr int kOperations = static_cast<int>(Operations::size);
 struct StripOperations {
   /// By number and by whether the last operand is real (1) or an int or bool (0); null where no such operands exist.
   StripFunction operation[kOperations][2];
+  /// The same on reals, settled in the same pass where the result is real; null elsewhere.
+  StripFunction settled[kOperations];
   /// (score) -> score: clamps a stage's result from below at -2^126; -inf and NaN stay.
   StripFunction settle;
   /// (keep, score) -> score: settles where `keep`, else -inf.

@@ -82,15 +82,25 @@ struct Source {
   }
 };
 
-/// A repeated word becomes a vector of `copies`, which every step reads again: a load that always hits costs less code
-/// than a loop for each combination of operands.
+/// An operand, row after row. A repeated word becomes a vector of `copies`, which every step reads again: a load that
+/// always hits costs less code than a loop for each combination of operands.
 template <class T>
-HWY_INLINE Source<T> row_of(const Strip& strip, std::int64_t row, T* copies) {
-  const T* first = static_cast<const T*>(strip.data) + row * strip.outer;
-  if (strip.inner != 0) return {first, kLanes};
-  hn::StoreU(hn::Set(tag_of(T{}), *first), tag_of(T{}), copies);
-  return {copies, 0};
-}
+struct Operand {
+  const T* from;
+  std::int64_t outer, inner;
+  T* copies;  // [kLanes]
+
+  HWY_INLINE Operand(const Strip& strip, T* its_copies)
+      : from(static_cast<const T*>(strip.data)), outer(strip.outer), inner(strip.inner), copies(its_copies) {}
+
+  HWY_INLINE Source<T> next_row() {
+    const T* row = from;
+    from += outer;
+    if (inner != 0) return {row, kLanes};
+    hn::StoreU(hn::Set(tag_of(T{}), *row), tag_of(T{}), copies);
+    return {copies, 0};
+  }
+};
 
 /// Everything by value: a store to `result` could otherwise change what is read in the loop, for all that the compiler
 /// knows.
@@ -98,6 +108,11 @@ template <class Compute, class... T>
 HWY_INLINE void run_row(std::int32_t* result, std::int64_t count, Source<T>... sources) {
   for (; count >= kLanes; count -= kLanes, result += kLanes) store(Compute::lanes(sources.next()...), result);
   if (count > 0) store_some(Compute::lanes(sources.rest(count)...), result, count);
+}
+template <class Compute, class... T>
+HWY_INLINE void run_rows(std::int64_t outer, std::int64_t inner, std::int32_t* result, std::int64_t result_outer,
+                         Operand<T>... operands) {
+  for (; outer > 0; --outer, result += result_outer) run_row<Compute, T...>(result, inner, operands.next_row()...);
 }
 
 template <class T>
@@ -107,15 +122,13 @@ struct Copies {
 
 /// Runs `Compute::lanes` of operands of types T... over all rows.
 template <class Compute, class... T, std::size_t... I>
-HWY_INLINE void run_rows(const StripCall& call, std::index_sequence<I...>, Copies<T>... copies) {
-  for (std::int64_t row = 0; row < call.outer; ++row) {
-    auto* result = static_cast<std::int32_t*>(call.result.data) + row * call.result.outer;
-    run_row<Compute, T...>(result, call.inner, row_of<T>(call.operands[I], row, copies.words)...);
-  }
+HWY_INLINE void run_with(const StripCall& call, std::index_sequence<I...>, Copies<T>... copies) {
+  run_rows<Compute, T...>(call.outer, call.inner, static_cast<std::int32_t*>(call.result.data), call.result.outer,
+                          Operand<T>(call.operands[I], copies.words)...);
 }
 template <class Compute, class... T>
 HWY_INLINE void run(const StripCall& call) {
-  run_rows<Compute, T...>(call, std::index_sequence_for<T...>(), Copies<T>()...);
+  run_with<Compute, T...>(call, std::index_sequence_for<T...>(), Copies<T>()...);
 }
 
 /// An operation of the list whose last operand is of type T.
@@ -127,21 +140,6 @@ struct Listed {
   }
 };
 
-template <class O, class T>
-void run_operation(const StripCall& call) {
-  static_assert(O::info.operands <= 2 || O::info.rule == Rule::select);
-  if constexpr (O::info.rule == Rule::select) {
-    run<Listed<O, T>, std::int32_t, T, T>(call);
-  } else if constexpr (O::info.operands == 1) {
-    run<Listed<O, T>, T>(call);
-  } else {
-    run<Listed<O, T>, T, T>(call);
-  }
-}
-
-constexpr bool takes_reals(Rule rule) { return rule != Rule::integer && rule != Rule::logic && rule != Rule::to_real; }
-constexpr bool takes_words(Rule rule) { return rule != Rule::real && rule != Rule::to_int; }
-
 struct Settle {
   template <class V>
   static HWY_INLINE V lanes(V score) {
@@ -150,6 +148,32 @@ struct Settle {
     return hn::IfThenElse(too_low, floor, score);
   }
 };
+
+template <class O, class T>
+struct ListedAndSettled {
+  template <class... V>
+  static HWY_INLINE auto lanes(V... operands) {
+    return Settle::lanes(O::template lanes<T>(kTags, operands...));
+  }
+};
+
+template <class O, class T, template <class, class> class Compute>
+void run_operation(const StripCall& call) {
+  static_assert(O::info.operands <= 2 || O::info.rule == Rule::select);
+  if constexpr (O::info.rule == Rule::select) {
+    run<Compute<O, T>, std::int32_t, T, T>(call);
+  } else if constexpr (O::info.operands == 1) {
+    run<Compute<O, T>, T>(call);
+  } else {
+    run<Compute<O, T>, T, T>(call);
+  }
+}
+
+constexpr bool takes_reals(Rule rule) { return rule != Rule::integer && rule != Rule::logic && rule != Rule::to_real; }
+constexpr bool takes_words(Rule rule) { return rule != Rule::real && rule != Rule::to_int; }
+constexpr bool gives_reals(Rule rule) {
+  return rule == Rule::arithmetic || rule == Rule::real || rule == Rule::select;  // of real operands
+}
 
 struct SettleKept {
   template <class I, class V>
@@ -172,11 +196,14 @@ void run_copy(const StripCall& call) { run<Copy, std::int32_t>(call); }
 
 template <class... O>
 constexpr StripOperations all_operations(OperationList<O...>) {
-  StripOperations all{{}, run_settle, run_settle_kept, run_copy};
+  StripOperations all{{}, {}, run_settle, run_settle_kept, run_copy};
   int number = 0;
   const auto add = [&]<class Operation>() {
-    if constexpr (takes_words(Operation::info.rule)) all.operation[number][0] = run_operation<Operation, std::int32_t>;
-    if constexpr (takes_reals(Operation::info.rule)) all.operation[number][1] = run_operation<Operation, float>;
+    constexpr Rule rule = Operation::info.rule;
+    if constexpr (takes_words(rule)) all.operation[number][0] = run_operation<Operation, std::int32_t, Listed>;
+    if constexpr (takes_reals(rule)) all.operation[number][1] = run_operation<Operation, float, Listed>;
+    if constexpr (takes_reals(rule) && gives_reals(rule))
+      all.settled[number] = run_operation<Operation, float, ListedAndSettled>;
     ++number;
   };
   (add.template operator()<O>(), ...);

@@ -57,26 +57,27 @@ V lane_polynomial(L, D d, V x, const T (&c)[N]) {
   return sum;
 }
 
-/// y 2^n for an integral n in [-252, 254], by two factors so that neither leaves the normal numbers.
-template <class L, class V, class I>
-V lane_scale(L l, V y, I n) {
-  const auto power = [l](I exponent) { return BitCast(l.f, ShiftLeft<23>(Add(exponent, Set(l.i, 127)))); };
-  const I first = ShiftRight<1>(n);
-  return Mul(Mul(y, power(first)), power(Sub(n, first)));
-}
+/// x + this has n + 254 in its low bits, n being x rounded to an integer, for |n| < 2^21.
+inline constexpr float kRounding = 0x1.8p23f + 254;
 
-inline constexpr float kRoundingShift = 0x1.8p23f;  // x + this has round(x) in its low bits, for |x| < 2^22
-inline constexpr std::int32_t kRoundingShiftBits = 0x4B400000;
+/// y 2^n for `shifted` = n + kRounding and n in [-252, 254], by two factors so that neither leaves the normal numbers.
+template <class L, class V>
+V lane_scale(L l, V y, V shifted) {
+  const auto both = BitCast(l.i, shifted);  // their biased exponents' sum, n + 2 * 127; higher bits are shifted out
+  const auto first = ShiftRight<1>(both);
+  const auto power = [l](auto exponent) { return BitCast(l.f, ShiftLeft<23>(exponent)); };
+  return Mul(Mul(y, power(first)), power(Sub(both, first)));
+}
 
 template <class L, class V>
 V lane_exp2(L l, V x) {
   static constexpr float kPowers[] = {0x1.62e430p-1f, 0x1.ebfbdcp-3f,  0x1.c6aee8p-5f,
                                       0x1.3b2d4cp-7f, 0x1.5f3e54p-10f, 0x1.41fbbap-13f};  // 2e-9 on +-1/2
   x = lane_clamp(l, -151.0f, x, 129.0f);  // beyond, the result is 0 or inf
-  const V shifted = Add(x, Set(l.f, kRoundingShift));
-  const V r = Sub(x, Sub(shifted, Set(l.f, kRoundingShift)));
+  const V shifted = Add(x, Set(l.f, kRounding));
+  const V r = Sub(x, Sub(shifted, Set(l.f, kRounding)));
   const V y = MulAdd(r, lane_polynomial(l, l.f, r, kPowers), Set(l.f, 1.0f));
-  return lane_scale(l, y, Sub(BitCast(l.i, shifted), Set(l.i, kRoundingShiftBits)));
+  return lane_scale(l, y, shifted);
 }
 
 template <class L, class V>
@@ -86,11 +87,11 @@ V lane_exp(L l, V x) {
   constexpr float kLn2High = 0x1.63p-1f;                 // 9 bits: times |n| < 256 it is exact
   constexpr float kLn2Low = -0x1.bd0106p-13f;
   x = lane_clamp(l, -104.0f, x, 89.0f);  // beyond, the result is 0 or inf
-  const V shifted = MulAdd(x, Set(l.f, 0x1.715476p0f), Set(l.f, kRoundingShift));
-  const V n = Sub(shifted, Set(l.f, kRoundingShift));
+  const V shifted = MulAdd(x, Set(l.f, 0x1.715476p0f), Set(l.f, kRounding));
+  const V n = Sub(shifted, Set(l.f, kRounding));
   const V r = NegMulAdd(n, Set(l.f, kLn2Low), NegMulAdd(n, Set(l.f, kLn2High), x));
   const V y = Add(MulAdd(Mul(r, r), lane_polynomial(l, l.f, r, kPowers), r), Set(l.f, 1.0f));
-  return lane_scale(l, y, Sub(BitCast(l.i, shifted), Set(l.i, kRoundingShiftBits)));
+  return lane_scale(l, y, shifted);
 }
 
 /// x = m 2^e with m in [sqrt(1/2), sqrt(2)), and f = m - 1; subnormals too.
