@@ -76,7 +76,7 @@ void RangeIndex::add_levels(Axis& axis, bool wide) {
   axis.block_shift = wide && axis.extent >= 2 * kBlock ? kBlockShift : 0;
   std::int64_t count = (axis.extent + axis.block() - 1) >> axis.block_shift;
   for (;;) {
-    axis.levels.push_back({axis.cells, count});
+    axis.levels[static_cast<std::size_t>(axis.level_count++)] = {axis.cells, count};
     axis.cells += count;
     if (!wide || count == 1) return;
     count = (count + 1) / 2;
@@ -109,7 +109,7 @@ void RangeIndex::fill_levels() {
   for (const Axis& axis : axes_) {
     const std::int64_t line = axis.stride * axis.cells;  // lines of cells repeat over all earlier axes
     for (std::int64_t first = 0; first < static_cast<std::int64_t>(cells_.size()); first += line) {
-      for (std::size_t level = 1; level < axis.levels.size(); ++level) {
+      for (std::size_t level = 1; level < static_cast<std::size_t>(axis.level_count); ++level) {
         const Level parents = axis.levels[level], children = axis.levels[level - 1];
         for (std::int64_t i = 0; i < parents.count; ++i) {
           Interval* parent = &cells_[static_cast<std::size_t>(first + (parents.offset + i) * axis.stride)];
@@ -212,14 +212,14 @@ void RangeIndex::tile(const Axis& axis, std::int64_t begin, std::int64_t end, in
   std::int64_t first = begin >> axis.block_shift;
   std::int64_t limit = (end + axis.block() - 1) >> axis.block_shift;
   pieces.count = 0;
-  if (axis.levels.size() == 1) {
+  if (axis.level_count == 1) {
     pieces.set_run(first * axis.stride, axis.stride, limit - first);
     return;
   }
   const auto take = [&](const Level& level, std::int64_t cell) {
     pieces.offsets[static_cast<std::size_t>(pieces.count++)] = (level.offset + cell) * axis.stride;
   };
-  auto level = std::min(static_cast<std::size_t>(skipped), axis.levels.size() - 1);
+  auto level = static_cast<std::size_t>(std::min(skipped, axis.level_count - 1));
   const auto go_up = [&](std::size_t levels) {
     level += levels;
     first >>= levels;
@@ -240,24 +240,6 @@ void RangeIndex::tile(const Axis& axis, std::int64_t begin, std::int64_t end, in
   }
 }
 
-/// The cell that is exactly the box along the last kRank axes, or null.
-template <std::size_t kRank>
-const Interval* RangeIndex::as_one_cell(const std::int64_t* begin, const std::int64_t* end) const {
-  const Interval* cell = cells_.data();
-  for (std::size_t i = 0; i < kRank; ++i) {
-    const Axis& axis = axes_[kMaxRank - kRank + i];
-    const auto bits = static_cast<int>(std::bit_width(static_cast<std::uint64_t>(end[i] - begin[i] - 1)));
-    const int shift = std::max(bits, axis.block_shift);
-    const auto level = static_cast<std::size_t>(shift - axis.block_shift);
-    const std::int64_t side = std::int64_t{1} << shift;
-    const bool is_cell = (begin[i] & (side - 1)) == 0 && (end[i] == begin[i] + side || end[i] == axis.extent) &&
-                         level < axis.levels.size();
-    if (!is_cell) return nullptr;
-    cell += (axis.levels[level].offset + (begin[i] >> shift)) * axis.stride;
-  }
-  return cell;
-}
-
 Interval RangeIndex::over_cells(const Extent& box) const {
   std::array<Pieces, kMaxRank> pieces;
   for (std::size_t axis = 0; axis < first_axis_; ++axis) pieces[axis].set_run(0, 0, 1);
@@ -267,7 +249,7 @@ Interval RangeIndex::over_cells(const Extent& box) const {
     for (std::size_t axis = first_axis_; axis < kMaxRank; ++axis) {
       tile(axes_[axis], box.begin[axis], box.end[axis], skipped, pieces[axis]);
       total *= pieces[axis].count;
-      coarsest &= static_cast<std::size_t>(skipped) + 1 >= axes_[axis].levels.size();
+      coarsest &= skipped + 1 >= axes_[axis].level_count;
     }
     if (total <= kMaxCells || coarsest) break;
   }
@@ -281,7 +263,12 @@ Interval RangeIndex::over_cells(const Extent& box) const {
   return bounds;
 }
 
-Interval RangeIndex::over_parts(const Extent& box, std::int64_t size) const {
+/// Bounds over a box that is no cell and too large to be scanned.
+template <std::size_t kRank>
+Interval RangeIndex::over_many(const std::int64_t* begin, const std::int64_t* end, std::int64_t size) const {
+  Extent box{{0, 0, 0, 0}, {1, 1, 1, 1}};
+  std::copy_n(begin, kRank, box.begin.data() + (kMaxRank - kRank));
+  std::copy_n(end, kRank, box.end.data() + (kMaxRank - kRank));
   const Extent inside = aligned_inside(box);
   const std::int64_t edges = size - elements(inside);
   if (edges > kMaxScanned) return over_cells(aligned_around(box));
@@ -289,36 +276,13 @@ Interval RangeIndex::over_parts(const Extent& box, std::int64_t size) const {
   return edges > 0 ? hull(bounds, scan_edges(box, inside)) : bounds;
 }
 
-// Single elements and cells are most of what is asked for. For them nothing is copied or looped over but the rank.
-template <std::size_t kRank>
-Interval RangeIndex::over(const std::array<std::int64_t, kRank>& first,
-                          const std::array<std::int64_t, kRank>& last) const {
-  if (cells_.empty()) return single(0);
-  std::int64_t end[kRank], size = 1;
-  for (std::size_t axis = 0; axis < kRank; ++axis) {
-    end[axis] = last[axis] + 1;
-    size *= end[axis] - first[axis];
-  }
-  Interval bounds;
-  const Interval* cell = size <= kAlwaysScanned ? nullptr : as_one_cell<kRank>(first.data(), end);
-  if (cell != nullptr) {
-    bounds = *cell;
-  } else if (size <= kMaxScanned) {
-    bounds = scan<kRank>(first.data(), end);
-  } else {
-    Extent box{{0, 0, 0, 0}, {1, 1, 1, 1}};
-    std::copy_n(first.data(), kRank, box.begin.data() + (kMaxRank - kRank));
-    std::copy_n(end, kRank, box.end.data() + (kMaxRank - kRank));
-    bounds = over_parts(box, size);
-  }
-  if (bounds.low > bounds.high) return kAnyReal;
-  if (dtype_ != DType::float64) return bounds;  // float32 and int32 readings hold all others exactly
-  return {round_down(bounds.low), round_up(bounds.high), bounds.may_be_nan};
-}
-
-template Interval RangeIndex::over(const std::array<std::int64_t, 1>&, const std::array<std::int64_t, 1>&) const;
-template Interval RangeIndex::over(const std::array<std::int64_t, 2>&, const std::array<std::int64_t, 2>&) const;
-template Interval RangeIndex::over(const std::array<std::int64_t, 3>&, const std::array<std::int64_t, 3>&) const;
-template Interval RangeIndex::over(const std::array<std::int64_t, 4>&, const std::array<std::int64_t, 4>&) const;
+template Interval RangeIndex::scan<1>(const std::int64_t*, const std::int64_t*) const;
+template Interval RangeIndex::scan<2>(const std::int64_t*, const std::int64_t*) const;
+template Interval RangeIndex::scan<3>(const std::int64_t*, const std::int64_t*) const;
+template Interval RangeIndex::scan<4>(const std::int64_t*, const std::int64_t*) const;
+template Interval RangeIndex::over_many<1>(const std::int64_t*, const std::int64_t*, std::int64_t) const;
+template Interval RangeIndex::over_many<2>(const std::int64_t*, const std::int64_t*, std::int64_t) const;
+template Interval RangeIndex::over_many<3>(const std::int64_t*, const std::int64_t*, std::int64_t) const;
+template Interval RangeIndex::over_many<4>(const std::int64_t*, const std::int64_t*, std::int64_t) const;
 
 }  // namespace tilewise::variant

@@ -82,8 +82,8 @@ class ExplainAttention(unittest.TestCase):
         told = answer("explain", "attention", "--queries", "256", "--keys", "512", "--heads", "2", "--dim", "64",
                       "--dtype", "float32")
         scores = 256 * 512
-        self.assertEqual(told["traffic"]["standard"]["bytes_read"], 2 * 4 * (256 * 64 + 2 * 512 * 64 + 2 * scores))
-        self.assertEqual(told["traffic"]["tiled"]["bytes_read"], 2 * 4 * (256 * 64 + 2 * 2 * 512 * 64))
+        self.assertEqual(told["traffic"]["forward"]["standard"]["read"], 2 * 4 * (256 * 64 + 2 * 512 * 64 + 2 * scores))
+        self.assertEqual(told["traffic"]["forward"]["tiled"]["read"], 2 * 4 * (256 * 64 + 2 * 2 * 512 * 64))
 
     def test_every_named_variant(self):
         for entry in answer("variants"):
@@ -162,7 +162,7 @@ class Refusals(unittest.TestCase):
                 self.assertEqual(result.stdout, "")
 
     def test_wrong_sizes(self):
-        for option, value in (("--queries", "-1"), ("--heads", "0"), ("--kv-heads", "3"), ("--tile-keys", "0"),
+        for option, value in (("--queries", "-1"), ("--batch", "0"), ("--heads", "0"), ("--kv-heads", "3"), ("--tile-keys", "0"),
                               ("--head", "8"), ("--dim", "0"), ("--dtype", "float31"), ("--queries", "many")):
             with self.subTest(option):
                 result = run("explain", "attention", option, value)

@@ -158,11 +158,6 @@ RC_GTEST_PROP(RangeIndexLaw, BoundsHoldAndAreExactWherePromised, ()) {
   }
 }
 
-TEST(RangeIndex, EmptyTableReadsAsZero) {
-  const OwnedTable table = make_table(DType::float32, {3, 0}, 0, 0);
-  EXPECT_EQ(RangeIndex(table.view, {true, true}).over<2>({0, 0}, {0, 0}), single(0));
-}
-
 TEST(RangeIndex, AllNanIsAnyReal) {
   OwnedTable table = make_table(DType::float32, {100}, 0, 0);
   for_each_index(table.view, [&](auto index) { store(table.view.address(index), std::nanf("")); });

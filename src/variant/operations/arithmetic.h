@@ -146,10 +146,12 @@ struct Division {
 };
 
 /// The integer below a quotient of two int32, from its rounding to double: a quotient that is no integer lies at least
-/// 2^-31 from the next one, so rounding cannot cross it. Without a call, which std::floor is below SSE4.1.
+/// 2^-31 from the next one, so rounding cannot cross it. Neither a call, which std::floor is below SSE4.1, nor a
+/// branch.
 inline double quotient_floor(double quotient) {
-  const auto truncated = static_cast<double>(static_cast<std::int64_t>(quotient));
-  return truncated - static_cast<double>(truncated > quotient);  // no branch
+  constexpr double kUnitsFromHere = 0x1.8p52;  // sums with it are rounded to integers
+  const double nearest = (quotient + kUnitsFromHere) - kUnitsFromHere;
+  return nearest - (nearest > quotient ? 1.0 : 0.0);
 }
 
 /// Python's floor division on ints. x // 0 is 0, so that with x % 0 = x the law x == (x // y) * y + x % y always holds.
