@@ -32,3 +32,17 @@ function(tilewise_add_test name)
   gtest_discover_tests(${target} TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
                        ${properties})
 endfunction()
+
+# tilewise_add_isa_objects_test(<layer> EXPORTED <regular expression> OBJECTS <object>...)
+#
+# Test <layer>.isa_objects_are_closed: what is compiled for one instruction set is never emitted where the linker could
+# pick it for others.
+function(tilewise_add_isa_objects_test layer)
+  cmake_parse_arguments(PARSE_ARGV 1 TEST "" "EXPORTED" "OBJECTS")
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+  add_test(NAME ${layer}.isa_objects_are_closed
+           COMMAND Python3::Interpreter "${PROJECT_SOURCE_DIR}/tests/tools/isa_objects.py" "${CMAKE_NM}"
+                   "${TEST_EXPORTED}" ${TEST_OBJECTS}
+           COMMAND_EXPAND_LISTS)
+  set_tests_properties(${layer}.isa_objects_are_closed PROPERTIES ENVIRONMENT PYTHONDONTWRITEBYTECODE=1)
+endfunction()

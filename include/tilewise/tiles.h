@@ -64,13 +64,19 @@ struct EntryCount {
 EntryCount count_entries(const Variant& variant, const Bindings& bindings, const Problem& problem,
                          std::int64_t sequence = 0, std::int64_t head = 0, std::int64_t max_boxes = 1 << 24);
 
-/// Throws Error(invalid_argument) unless every table read that is not declared clamped is inside its table for every
-/// kept entry of the problem, naming the table, the index, the extent and an entry; throws Error(unsupported) where
-/// that could be neither proven nor refuted. Tables count by their shapes and declared ranges (frozen ones by their
-/// data), parameters by their declared ranges: so it holds for every binding of these shapes. A read inside a select()
-/// counts whichever side is taken.
+/// Proves that every table read which is not declared clamped is inside its table for every kept entry of the problem;
+/// a sink's for every row. Otherwise throws, naming the table, the index, its extent and an entry:
+/// Error(invalid_argument) where the index is outside for an entry that is not proven to be removed, and
+/// Error(unsupported) where it only may be, or the search is given up.
+/// Tables count by their shapes and declared ranges (frozen ones by their data), parameters by their declared ranges:
+/// what is proven holds for every binding of these shapes. A read inside a select() counts whichever side is taken.
 ///   table_extents [variant.tables()]: each table's extents; a frozen table's are not looked at.
 void expect_reads_inside(const Variant& variant, std::span<const std::vector<std::int64_t>> table_extents,
                          const Problem& problem);
+
+/// Extents with which no unclamped read leaves its table above, whatever is kept: one more than each index's upper bound
+/// over all entries, at least 1; a frozen table's own extents. [variant.tables()]
+/// Indices that follow from a table's data are bounded by what it declares. Throws Error on an invalid problem.
+std::vector<std::vector<std::int64_t>> fitting_extents(const Variant& variant, const Problem& problem);
 
 }  // namespace tilewise

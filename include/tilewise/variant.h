@@ -272,12 +272,13 @@ Variant dropout(double probability);
 /// First a, then b. At most one of them may have a sink, and at most one dropout.
 Variant operator&(const Variant& a, const Variant& b);
 
-/// The variant's mathematics in the textual form, which `parse_variant` reads back to the same key and literals.
+/// The variant's mathematics in the textual form, which `parse_variant` reads back to the same key and literals. Frozen
+/// tables of more than 64 elements are written without their values, as tables to be bound.
 std::string to_string(const Variant& variant);
 
 /// Reads the textual form: `keep(query >= key and query - key < 1024) & score(30 * tanh(s / 30)) & alibi(8)`, where
-/// names of the zoo stand for their variants. Throws Error(parse) with a caret under the place.
-/// Tables and parameters that the text declares are new handles, found by name in the result.
+/// names of the zoo stand for their variants. docs/textual_form.md has the grammar. Throws Error(parse) with a caret
+/// under the place. Tables and parameters that the text declares are new handles, found by name in the result.
 Variant parse_variant(const std::string& text);
 
 }  // namespace tilewise

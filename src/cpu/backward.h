@@ -82,7 +82,7 @@ class BackwardKernel {
   void key_tile(std::int64_t key, int keys) {
     k_ = Engine::pack_k(task_.k, key, keys, shape_.d_qk, packed_k_);
     v_ = Engine::pack_k(task_.v, key, keys, shape_.d_v, packed_v_);
-    Engine::pack_v(task_.k, key, keys, shape_.d_qk, k_columns_);
+    Engine::pack_k_columns(task_.k, key, keys, shape_.d_qk, k_columns_);
     if (key == task_.key_begin || keys < kKeys) {
       // Rows past the last key belong to register blocks and lanes that reach over it.
       clear(weights_, kKeys * kWeightsStride);

@@ -1,7 +1,6 @@
 // The faces of the zoo in C++: the same variants as in text, and tables given as handles.
 #include <gtest/gtest.h>
 
-#include "tests/variant/zoo_call.h"
 #include "tilewise/error.h"
 #include "tilewise/zoo.h"
 #include "tilewise/zoo_entry.h"
@@ -48,8 +47,8 @@ TEST(ZooFaces, FunctionsAndTextGiveTheSameVariant) {
       {zoo::attention_sink(vector), "attention_sink()"},
   };
   for (const auto& [variant, call] : pairs) {
-    EXPECT_EQ(variant.key(), variant_of_call(call).key()) << call;
-    EXPECT_EQ(variant.literals(), variant_of_call(call).literals()) << call;
+    EXPECT_EQ(variant.key(), parse_variant(call).key()) << call;
+    EXPECT_EQ(variant.literals(), parse_variant(call).literals()) << call;
   }
 }
 

@@ -30,6 +30,8 @@ std::vector<Row> all_rows() {
   return rows;
 }
 
+std::string name_of_call(const std::string& call) { return call.substr(0, call.find('(')); }
+
 std::string row_name(const testing::TestParamInfo<Row>& info) {
   std::string name;
   for (char c : info.param.call) {

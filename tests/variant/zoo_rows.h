@@ -68,6 +68,9 @@ std::vector<Row> score_rows();    // scores and sinks: zoo_rows_scores.cc
 /// All of them.
 std::vector<Row> all_rows();
 
+/// "window" of "window(3)".
+std::string name_of_call(const std::string& call);
+
 /// A test's name for a row.
 std::string row_name(const testing::TestParamInfo<Row>& info);
 

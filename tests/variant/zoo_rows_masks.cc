@@ -25,11 +25,7 @@ std::vector<Row> mask_rows() {
     add("window(" + std::to_string(size) + ")",
         [=](P p) { return std::max(p.query - size + 1, 0) <= p.key && p.key <= p.query; });
   }
-  rows.back().refuses = {{"window(0)", "window(): size is 0, expected at least 1"},
-                         {"window(-3)", "size is -3"},
-                         {"window(2.5)", "size is 2.5, expected an int"},
-                         {"window(3000000000)", "expected an int"},
-                         {"window([4])", "size is a list, expected a number"}};
+  rows.back().refuses = {{"window(0)", "window(): size is 0, expected at least 1"}, {"window(-3)", "size is -3"}};
   add("window_two_sided(2, 3)", [](P p) { return p.query - 2 <= p.key && p.key <= p.query + 3; });
   add("window_two_sided(0, 0)", [](P p) { return p.query == p.key; });
   rows.back().refuses = {{"window_two_sided(-1, 0)", "left is -1"}, {"window_two_sided(0, -1)", "right is -1"}};

@@ -1,7 +1,6 @@
 // Every named variant's tile classes against its definition in the rows.
 #include <gtest/gtest.h>
 
-#include "tests/variant/zoo_call.h"
 #include "tests/variant/zoo_rows.h"
 #include "tilewise/tiles.h"
 
@@ -46,7 +45,7 @@ class ZooTiles : public testing::TestWithParam<Row> {};
 
 TEST_P(ZooTiles, AreClassifiedAsTheyAre) {
   const Row& row = GetParam();
-  const Variant variant = variant_of_call(row.call);
+  const Variant variant = parse_variant(row.call);
   for (const Shape& shape : row.shapes) {
     if (shape.query_offset == Shape::kByLengths && shape.key_offset + shape.s_kv < shape.s_q)
       continue;  // positions < 0

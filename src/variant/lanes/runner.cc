@@ -47,15 +47,16 @@ void LaneRunner::enter(const Bound& bound, const Place& origin) {
   run_on_strip(Hoist::uniform, kUniformWords);
 }
 
-void LaneRunner::run(const TileBox& box, TileStrip score, TileStrip seed, std::span<const TileStrip> outputs) {
+void LaneRunner::run(const Box& box, TileStrip score, TileStrip seed, std::span<const TileStrip> outputs) {
   const LaneOptions& options = program_.options();
-  if (box.queries > options.most_queries || box.keys > options.most_keys) {
-    fail_argument("tile: {} queries x {} keys, expected at most the program's {} x {}", box.queries, box.keys,
+  if (box.is_empty()) return;
+  const std::int64_t queries = box.query_end - box.query_begin, keys = box.key_end - box.key_begin;
+  if (queries > options.most_queries || keys > options.most_keys) {
+    fail_argument("tile: {} queries x {} keys, expected at most the program's {} x {}", queries, keys,
                   options.most_queries, options.most_keys);
   }
-  if (box.queries <= 0 || box.keys <= 0) return;
   const bool queries_inner = options.layout == TileLayout::queries_inner;
-  tile_ = queries_inner ? Shape{box.keys, box.queries} : Shape{box.queries, box.keys};
+  tile_ = queries_inner ? Shape{keys, queries} : Shape{queries, keys};
   score_ = score;
   seed_ = seed;
   outputs_ = outputs;
@@ -70,13 +71,13 @@ void LaneRunner::run(const TileBox& box, TileStrip score, TileStrip seed, std::s
 }
 
 /// Computes the strips of the tile's queries, keys and diagonals, as far as they are not those of the last tile.
-void LaneRunner::enter_strips(const TileBox& box) {
-  const bool same_queries = queries_known_ && box.first_query == box_.first_query && box.queries == box_.queries;
-  const bool same_keys = keys_known_ && box.first_key == box_.first_key && box.keys == box_.keys;
+void LaneRunner::enter_strips(const Box& box) {
+  const bool same_queries = queries_known_ && box.query_begin == box_.query_begin && box.query_end == box_.query_end;
+  const bool same_keys = keys_known_ && box.key_begin == box_.key_begin && box.key_end == box_.key_end;
   box_ = box;
-  if (!same_queries) run_on_strip(Hoist::query, box.queries);
-  if (!same_keys) run_on_strip(Hoist::key, box.keys);
-  if (!same_queries || !same_keys) run_on_strip(Hoist::diagonal, box.queries + box.keys - 1);
+  if (!same_queries) run_on_strip(Hoist::query, box.query_end - box.query_begin);
+  if (!same_keys) run_on_strip(Hoist::key, box.key_end - box.key_begin);
+  if (!same_queries || !same_keys) run_on_strip(Hoist::diagonal, tile_.outer + tile_.inner - 1);
   queries_known_ = keys_known_ = true;
 }
 
@@ -148,11 +149,11 @@ void LaneRunner::ramp(const Instruction& instruction, Hoist hoist, Shape shape, 
   const std::int32_t base = origin_[static_cast<std::size_t>(instruction.leaf.index)];
   const bool queries_inner = program_.options().layout == TileLayout::queries_inner;
   const bool of_query = is_query(instruction.leaf);
-  std::int64_t first = of_query ? box_.first_query : box_.first_key;
+  std::int64_t first = of_query ? box_.query_begin : box_.key_begin;
   std::int64_t row_step = 0, column_step = 1;
   if (hoist == Hoist::diagonal) {
     column_step = queries_inner ? 1 : -1;
-    first += -box_.first_key + (queries_inner ? -(tile_.outer - 1) : tile_.outer - 1);
+    first += -box_.key_begin + (queries_inner ? -(tile_.outer - 1) : tile_.outer - 1);
   } else if (hoist == Hoist::entry) {
     column_step = of_query == queries_inner ? 1 : 0;
     row_step = 1 - column_step;

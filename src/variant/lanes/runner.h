@@ -6,17 +6,12 @@
 #include <cstdint>
 #include <span>
 
+#include "tilewise/problem.h"
 #include "variant/bindings.h"
 #include "variant/lanes/program.h"
-#include "variant/scalar.h"
+#include "variant/place.h"
 
 namespace tilewise::variant {
-
-/// The entries of a tile: `queries` from query index `first_query` on, `keys` from key index `first_key` on.
-struct TileBox {
-  std::int64_t first_query = 0, queries = 0;
-  std::int64_t first_key = 0, keys = 0;
-};
 
 /// A strip of the caller's in the program's layout, whose rows are `stride` words apart. Words are float32 for reals,
 /// int32 for ints, and 0 or -1 for bools.
@@ -32,21 +27,21 @@ class LaneRunner {
   /// runner's alone. Nothing is allocated, here or later.
   LaneRunner(const LaneProgram& program, std::span<std::byte> workspace);
 
-  /// Moves to a sequence and head. `origin` is the place of its query index 0 and key index 0 (not necessarily an
-  /// entry): offsets in query and key, first rows in query_token and key_token. Keeps a reference to `bound`.
+  /// Moves to a sequence and head. `origin` is the place of its query index 0 and key index 0 (see place_of), whether
+  /// or not an entry is there. Keeps a reference to `bound`.
   void enter(const Bound& bound, const Place& origin);
 
   /// Computes the outputs over a tile: `outputs` has one strip for each root. `score` and `seed` are only read, where
   /// the program reads them. An output may lie where `score` or `seed` does if the program has no other output.
   /// Throws Error where the tile is larger than the program's options say.
-  void run(const TileBox& box, TileStrip score, TileStrip seed, std::span<const TileStrip> outputs);
+  void run(const Box& box, TileStrip score, TileStrip seed, std::span<const TileStrip> outputs);
 
  private:
   struct Shape {
     std::int64_t outer, inner;
   };
 
-  void enter_strips(const TileBox& box);
+  void enter_strips(const Box& box);
   void run_on_strip(Hoist hoist, std::int64_t count);
   void execute(const Instruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row);
   Strip strip_of(Slot slot, Hoist hoist, std::int64_t first_row) const;
@@ -58,7 +53,7 @@ class LaneRunner {
   const Bound* bound_ = nullptr;
   Place origin_{};
   bool queries_known_ = false, keys_known_ = false;  // whether their registers hold the strips of box_
-  TileBox box_;
+  Box box_;
   // Of the run in progress:
   Shape tile_{};
   TileStrip score_, seed_;

@@ -6,6 +6,7 @@
 // from the result y, its adjoint d and the operands, what to add to each operand's adjoint.
 #pragma once
 
+#include <bit>
 #include <cmath>
 
 #include "variant/operations/definition.h"
@@ -144,6 +145,13 @@ struct Division {
   static Gradients<2> adjoint(Expr y, Expr d, Expr, Expr b) { return {d / b, -(d * y / b)}; }
 };
 
+/// The integer below a quotient of two int32, from its rounding to double: a quotient that is no integer lies at least
+/// 2^-31 from the next one, so rounding cannot cross it. Without a call, which std::floor is below SSE4.1.
+inline double quotient_floor(double quotient) {
+  const auto truncated = static_cast<double>(static_cast<std::int64_t>(quotient));
+  return truncated - static_cast<double>(truncated > quotient);  // no branch
+}
+
 /// Python's floor division on ints. x // 0 is 0, so that with x % 0 = x the law x == (x // y) * y + x % y always holds.
 struct FloorDivision {
   static constexpr Info info{
@@ -159,8 +167,15 @@ struct FloorDivision {
       const double largest = std::max(std::abs(a.low), std::abs(a.high));
       return int_bounds(-largest, largest);
     }
-    const double corners[] = {std::floor(a.low / b.low), std::floor(a.low / b.high), std::floor(a.high / b.low),
-                              std::floor(a.high / b.high)};
+    if (b.is_single()) {  // the usual case, and with a power of two the hottest operation of block masks
+      const double inverse = 1 / b.low;
+      const bool is_exact = std::bit_cast<std::uint64_t>(inverse) << 12 == 0;  // no mantissa: a power of two
+      const double low = quotient_floor(is_exact ? a.low * inverse : a.low / b.low);
+      const double high = quotient_floor(is_exact ? a.high * inverse : a.high / b.low);
+      return int_bounds(std::min(low, high), std::max(low, high));
+    }
+    const double corners[] = {quotient_floor(a.low / b.low), quotient_floor(a.low / b.high),
+                              quotient_floor(a.high / b.low), quotient_floor(a.high / b.high)};
     const auto [low, high] = std::minmax_element(std::begin(corners), std::end(corners));
     return int_bounds(*low, *high);
   }
@@ -188,8 +203,9 @@ struct Modulo {
   }
   static Interval interval(Type, Interval a, Interval b) {
     if (b.is_single() && b.low != 0) {  // inside one period the remainder just shifts
-      const double quotient = std::floor(a.low / b.low);
-      if (std::floor(a.high / b.low) == quotient) return {a.low - quotient * b.low, a.high - quotient * b.low, false};
+      const double quotient = quotient_floor(a.low / b.low);
+      if (quotient_floor(a.high / b.low) == quotient)
+        return {a.low - quotient * b.low, a.high - quotient * b.low, false};
     }
     if (a.low >= 0 && a.high < b.low) return a;
     const Interval remainder{std::min(b.low + 1, 0.0), std::max(b.high - 1, 0.0), false};

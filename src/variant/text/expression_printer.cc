@@ -102,7 +102,7 @@ void ExpressionPrinter::write_operation(const Node& node, int binding) {
     write_operand(node, 1, right_binding(node.index));
   } else {
     out_ += info.symbol;
-    if (info.symbol == "not") out_ += ' ';
+    if (info.symbol == "not") out_ += ' ';  // the one prefix that is a word
     // A sign belongs to the number after it, so what negates a number stands apart from it.
     const Node& operand = graph_[node.operands[0]];
     const bool apart = node.index == number_of<Negation> && is_number(operand) && is_plain(operand);
@@ -122,13 +122,12 @@ void ExpressionPrinter::write_list(const Node& node) {
 
 void ExpressionPrinter::write_operand(const Node& node, std::size_t place, int binding) {
   const NodeId operand = node.operands[place];
-  const bool promoted = node.kind == Kind::operation && is_promoted(node, place);
-  if (node.kind == Kind::operation && is_baked(graph_, node, place))
-    write_number(graph_[operand], binding,
-                 promoted && static_cast<double>(static_cast<float>(graph_[operand].value)) == graph_[operand].value,
-                 true);
-  else
-    write(operand, binding, promoted);
+  if (node.kind != Kind::operation) return write(operand, binding, false);
+  const bool promoted = is_promoted(node, place);
+  if (!is_baked(graph_, node, place)) return write(operand, binding, promoted);
+  // A baked int becomes a real by folding, which asks that float32 holds it.
+  const double value = graph_[operand].value;
+  write_number(graph_[operand], binding, promoted && static_cast<double>(static_cast<float>(value)) == value, true);
 }
 
 /// Whether a real has a text that reads as an int, and as itself again where it is promoted.
