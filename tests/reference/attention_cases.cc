@@ -7,7 +7,7 @@
 namespace tilewise::reference {
 namespace {
 
-constexpr std::int64_t kReach = 12;  // clipped distances run from -kReach to kReach
+constexpr std::int64_t kReach = 3;  // clipped distances run from -kReach to kReach; unclipped ones go further
 
 using Score = std::optional<long double>;
 
