@@ -145,7 +145,8 @@ class BackwardKernel {
   void strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) {
     const int first = static_cast<int>(tile.spans[index].begin - tile.key);
     const int end = static_cast<int>(tile.spans[index].end - tile.key);
-    for (float* rows : {weights_ + index * kStrip, d_scores_ + index * kStrip}) {
+    float* const both[] = {weights_ + index * kStrip, d_scores_ + index * kStrip};
+    for (float* rows : both) {
       clear_rows(rows, 0, first < end ? first : tile.keys);
       clear_rows(rows, first < end ? end : tile.keys, tile.keys);
     }
