@@ -16,7 +16,7 @@ void add_commands(CLI::App& program) {
   CLI::App& explain = *program.add_subcommand("explain", "Explain what is computed, and what it costs");
   explain.require_subcommand(1);
   add_explain_softmax(explain);
-  // add_explain_attention(explain);
+  add_explain_attention(explain);
   add_variants(program);
   add_device(program);
 }

@@ -74,6 +74,11 @@ EntryCount count_entries(const Variant& variant, const Bindings& bindings, const
 void expect_reads_inside(const Variant& variant, std::span<const std::vector<std::int64_t>> table_extents,
                          const Problem& problem);
 
+/// Extents with which no unclamped read leaves its table above, whatever is kept: one more than each index's upper
+/// bound over all entries, at least 1; a frozen table's own extents. [variant.tables()] Indices that follow from a
+/// table's data are bounded by what it declares. Throws Error on an invalid problem.
+std::vector<std::vector<std::int64_t>> fitting_extents(const Variant& variant, const Problem& problem);
+
 /// One sequence and one query head of attention, as its memory traffic sees it. Multiply by b * h_q for all of them;
 /// reuse of keys and values between the query heads of a group, or by caches, is not counted on.
 struct TrafficShape {

@@ -2,8 +2,7 @@
 //
 //   Table bias("bias", DType::float32, 2);
 //   Variant mine = keep([](const At& at) { return at.query >= at.key && at.query - at.key < 1024; })
-//                & score([&](Expr s, const At& at) { return 30.0f * tanh(s / 30.0f) + bias(at.head, at.query - at.key);
-//                });
+//                & score([&](Expr s, const At& at) { return 30 * tanh(s / 30) + bias(at.head, at.query - at.key); });
 //
 // The functions run once, when they are recorded, on symbolic arguments. Everything else in Tilewise reads the graph.
 #pragma once
@@ -35,8 +34,8 @@ const char* to_string(Type type);
 
 /// A symbolic value: a handle to a node of the variant that is being recorded on this thread.
 ///
-/// It has no truth value yet, so it does not convert to bool: write `&&`, `||`, `!` and `select(...)` instead of `if` and
-/// `?:`. (Not even by a deleted conversion, which would make `expression && flag` ambiguous.)
+/// It has no truth value yet, so it does not convert to bool: write `&&`, `||`, `!` and `select(...)` instead of `if`
+/// and `?:`. (Not even by a deleted conversion, which would make `expression && flag` ambiguous.)
 /// C++ numbers convert to literals. Using an Expr outside its recording throws Error. Operands of different numeric
 /// types promote int to real; a bool is never a number (write `select(b, 1, 0)`).
 class Expr {

@@ -18,6 +18,7 @@ namespace tilewise::cpu {
 template <class Config>
 struct BroadcastEngine {
   using Lanes = typename Config::Lanes;
+  using Packing = typename Config::Packing;
   using Vec = typename Lanes::Vec;
   static constexpr int kDepth = Lanes::kDepth;
   static constexpr DType kOperand = Config::kOperand;
@@ -65,6 +66,19 @@ struct BroadcastEngine {
   /// rows [count, d_v] -> panels [ceil(d_v / kBlock)][lanes_of(count)][kBlock], columns past d_v zero.
   static void pack_v(const Rows& v, std::int64_t begin, int count, int d_v, float* packed) {
     Config::Packing::pack_panels(v, begin, count, d_v, kBlock, kPanelStride, packed);
+  }
+
+  /// pack_v for k as the right side of d_q, with zeros in place of NaN and infinity: a key that a row does not keep
+  /// must not reach it through 0 * NaN, and in a row that keeps it the scores carry the NaN.
+  static void pack_k_columns(const Rows& k, std::int64_t begin, int count, int d_qk, float* packed) {
+    pack_v(k, begin, count, d_qk, packed);
+    const int floats = lanes_of(count) * kBlock;
+    for (int column = 0; column < d_qk; column += kBlock, packed += kPanelStride) {
+      // Panels have room for whole vectors behind their last key.
+      for (int i = 0; i < floats; i += Lanes::kWidth) {
+        Lanes::store(packed + i, Lanes::finite_or_zero(Lanes::load(packed + i)));
+      }
+    }
   }
 
   /// scores [keys][kStrip] = k q, k's rows from `first`; maximum [kVectors] is raised to each column's.

@@ -303,6 +303,26 @@ TEST_P(BackwardTest, TakesSixteenBitInputs) {
   }
 }
 
+TEST_P(BackwardTest, NonFiniteKeysReachOnlyRowsThatKeepThem) {
+  for (const float poison : {kNaN, kInfinity}) {
+    Problem problem(operand(), {100, 200, 16, 16}, causal(80), 1, 22);
+    for (std::int64_t i = 0; i < 16; ++i) problem.k.at(150, i) = poison;
+    problem.forward(*GetParam());
+    const Result result = run(problem, 1);
+    for (std::int64_t row = 0; row < 100; ++row) {
+      const bool keeps = row + 80 >= 150;
+      for (std::int64_t i = 0; i < 16; ++i) {
+        const float d_q = result.q[0].at(row, i);
+        if (!keeps) {
+          EXPECT_TRUE(std::isfinite(d_q)) << row;
+        } else if (std::isnan(poison)) {
+          EXPECT_TRUE(std::isnan(d_q)) << row;
+        }
+      }
+    }
+  }
+}
+
 TEST_P(BackwardTest, NothingToDo) {
   Problem no_keys(operand(), {20, 0, 16, 16}, full(), 1, 19);
   check(no_keys);

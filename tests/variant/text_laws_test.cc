@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "tests/laws/random_variant.h"
 #include "tests/variant/random_variant.h"
 #include "tests/variant/round_trip.h"
 #include "tilewise/error.h"
@@ -27,6 +28,13 @@ void expect_read_or_refused(const std::string& text) {
 RC_GTEST_PROP(TextLaw, AnyVariantReadsBack, (std::uint64_t seed)) {
   Random random(seed);
   expect_round_trip(variant::random_variant(random));
+  RC_ASSERT(!testing::Test::HasFailure());
+}
+
+RC_GTEST_PROP(TextLaw, AnyRecordedVariantReadsBack, (laws::Choices choices)) {
+  const Variant variant = laws::random_variant(choices).variant;
+  RC_LOG() << laws::listing(variant);
+  expect_round_trip(variant);
   RC_ASSERT(!testing::Test::HasFailure());
 }
 

@@ -11,13 +11,19 @@ struct Avx512Bf16Lanes : Avx512Lanes {
 
   /// The pair at p in every lane.
   static TILEWISE_INLINE Vec broadcast_from(const float* p) {
-    int pair;
+    int pair = 0;
     __builtin_memcpy(&pair, p, sizeof pair);
     return _mm512_castsi512_ps(_mm512_set1_epi32(pair));
   }
   /// sum + a.low b.low + a.high b.high, a and b pairs of bfloat16.
   static TILEWISE_INLINE Vec dot(Vec a, Vec b, Vec sum) {
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+  }
+  /// The pairs of x with zero in place of NaN and infinity.
+  static TILEWISE_INLINE Vec finite_or_zero(Vec x) {
+    const __m512i exponent = _mm512_set1_epi16(0x7f80), halves = _mm512_castps_si512(x);
+    const __mmask32 finite = _mm512_cmpneq_epi16_mask(_mm512_and_si512(halves, exponent), exponent);
+    return _mm512_castsi512_ps(_mm512_maskz_mov_epi16(finite, halves));
   }
   /// Lane i: (low[i], high[i]) rounded to bfloat16.
   static TILEWISE_INLINE Vec pair(Vec low, Vec high) {

@@ -1,6 +1,7 @@
 #include "variant/text/lexer.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <limits>
@@ -18,8 +19,9 @@ bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
 bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
 /// What people write who think in another language, and what it is called here.
-constexpr std::pair<std::string_view, std::string_view> kForeign[] = {{"&&", "and"}, {"||", "or"}, {"<>", "!="},
-                                                                      {"!", "not"},  {"{", "("},   {"}", ")"}};
+using Translation = std::pair<std::string_view, std::string_view>;
+constexpr auto kForeign =
+    std::to_array<Translation>({{"&&", "and"}, {"||", "or"}, {"<>", "!="}, {"!", "not"}, {"{", "("}, {"}", ")"}});
 
 }  // namespace
 

@@ -39,6 +39,7 @@ class NameGiver {
   template <class Handle>
   std::vector<std::string> names(const std::vector<Handle>& handles) {
     std::vector<std::string> names;
+    names.reserve(handles.size());
     for (const Handle& handle : handles) names.push_back(name(handle.name()));
     return names;
   }
@@ -83,6 +84,7 @@ std::string table_text(const Table& table, const std::string& name) {
   const auto frozen = table.frozen_data();
   const bool shows_values = frozen && frozen->elements() <= kMostValues;
   std::vector<std::string> extents;
+  extents.reserve(kMaxRank);
   for (int axis = 0; axis < table.rank(); ++axis)
     extents.push_back(shows_values ? fmt::format("{}", frozen->extents[static_cast<std::size_t>(axis)]) : "?");
   std::string text = fmt::format("table {}: {}[{}]", name, to_string(table.dtype()), fmt::join(extents, ", "));

@@ -10,10 +10,10 @@
 namespace tilewise::variant {
 namespace {
 
-constexpr std::string_view kPunctuation[] = {"(", ")", "[", "]", ",", ";", ":", "=", "?", "."};
-constexpr std::string_view kStages[] = {"keep", "score", "sink", "dropout", "plain"};
-constexpr std::string_view kKeywords[] = {"s",        "inf", "nan",   "true",  "false",
-                                          "constant", "let", "table", "param", "in"};
+constexpr auto kPunctuation = std::to_array<std::string_view>({"(", ")", "[", "]", ",", ";", ":", "=", "?", "."});
+constexpr auto kStages = std::to_array<std::string_view>({"keep", "score", "sink", "dropout", "plain"});
+constexpr auto kKeywords =
+    std::to_array<std::string_view>({"s", "inf", "nan", "true", "false", "constant", "let", "table", "param", "in"});
 
 bool is_word(std::string_view symbol) { return std::isalpha(static_cast<unsigned char>(symbol[0])) != 0; }
 

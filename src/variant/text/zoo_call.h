@@ -3,8 +3,8 @@
 
 #include <span>
 
-#include "variant/text/lexer.h"
 #include "tilewise/zoo_entry.h"
+#include "variant/text/lexer.h"
 
 namespace tilewise::variant {
 
