@@ -285,7 +285,12 @@ RC_GTEST_PROP(IntervalLaw, TapesSayNoLessInsideTheirBox, ()) {
   Box box{0, 64, 0, 64};
   while (box.entries() > 1) {
     shortened.evaluate(std::span(&box, 1));
-    shortened.use(shortened.tape_inside(0));
+    const Tape tape = shortened.tape_inside(0);
+    // A descent looks elsewhere meanwhile.
+    const Box elsewhere{random.between(0, 30), random.between(31, 64), random.between(0, 30), random.between(31, 64)};
+    shortened.use(0);
+    shortened.evaluate(std::span(&elsewhere, 1));
+    shortened.use(tape);
     // Some box inside, in either half along both axes.
     const std::int64_t rows = (box.query_end - box.query_begin + 1) / 2,
                        columns = (box.key_end - box.key_begin + 1) / 2;
