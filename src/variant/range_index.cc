@@ -4,6 +4,8 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <type_traits>
 #include <utility>
 
 #include "core/half.h"
@@ -15,41 +17,58 @@ constexpr int kBlockShift = std::countr_zero(static_cast<std::uint64_t>(RangeInd
 constexpr std::int64_t kAlwaysScanned = 4;                    // so few elements are read faster than a cell is found
 constexpr Interval kNothing{kUnbounded, -kUnbounded, false};  // the hull of no values
 
-/// Loads an element as a double. Types, not functions, so that the loops over them are compiled for each.
-template <class Stored>
+/// Loads an element as a number that compares fast. Types, not functions, so that loops are compiled for each.
+template <class Stored, class Number>
 struct Load {
-  double operator()(const std::byte* element) const {
+  Number operator()(const std::byte* element) const {
     Stored value;
     std::memcpy(&value, element, sizeof value);
-    return static_cast<double>(value);
+    return static_cast<Number>(value);
   }
 };
 
 struct LoadBool {
-  double operator()(const std::byte* element) const { return static_cast<int>(*element != std::byte{0}); }
+  std::int64_t operator()(const std::byte* element) const { return *element != std::byte{0}; }
 };
 
 /// Calls `use` with the loader of a dtype.
 template <class Use>
 void with_loader(DType dtype, Use use) {
   switch (dtype) {
-    case DType::float64: return use(Load<double>{});
-    case DType::float32: return use(Load<float>{});
-    case DType::float16: return use(Load<Float16>{});
-    case DType::bfloat16: return use(Load<Bfloat16>{});
-    case DType::int64: return use(Load<std::int64_t>{});
-    case DType::int32: return use(Load<std::int32_t>{});
-    case DType::int8: return use(Load<std::int8_t>{});
-    case DType::uint8: return use(Load<std::uint8_t>{});
+    case DType::float64: return use(Load<double, double>{});
+    case DType::float32: return use(Load<float, double>{});
+    case DType::float16: return use(Load<Float16, double>{});
+    case DType::bfloat16: return use(Load<Bfloat16, double>{});
+    case DType::int64: return use(Load<std::int64_t, std::int64_t>{});
+    case DType::int32: return use(Load<std::int32_t, std::int64_t>{});
+    case DType::int8: return use(Load<std::int8_t, std::int64_t>{});
+    case DType::uint8: return use(Load<std::uint8_t, std::int64_t>{});
     case DType::boolean: return use(LoadBool{});
   }
 }
 
-void include(Interval& bounds, double value) {
-  bounds.low = value < bounds.low ? value : bounds.low;
-  bounds.high = value > bounds.high ? value : bounds.high;
-  bounds.may_be_nan |= std::isnan(value);
-}
+/// Bounds under construction, of ints or reals.
+template <class Number>
+struct Bounds {
+  static constexpr bool kIsReal = std::is_floating_point_v<Number>;
+  Number low = kIsReal ? static_cast<Number>(kUnbounded) : std::numeric_limits<Number>::max();
+  Number high = kIsReal ? static_cast<Number>(-kUnbounded) : std::numeric_limits<Number>::min();
+  bool may_be_nan = false;
+
+  void include(Number value) {
+    low = value < low ? value : low;
+    high = value > high ? value : high;
+    if constexpr (kIsReal) may_be_nan |= std::isnan(value);
+  }
+  void store(Interval& bounds) const {
+    bounds.low = low > high ? kUnbounded : static_cast<double>(low);
+    bounds.high = low > high ? -kUnbounded : static_cast<double>(high);
+    bounds.may_be_nan = may_be_nan;
+  }
+};
+
+template <class Load>
+using BoundsOf = Bounds<std::invoke_result_t<Load, const std::byte*>>;
 
 }  // namespace
 
@@ -93,10 +112,12 @@ void RangeIndex::fill_blocks(Load load) {
         Interval* cell = cells_.data() + (i >> a.block_shift) * a.stride + (j >> b.block_shift) * b.stride +
                          (k >> c.block_shift) * c.stride;
         for (std::int64_t first = 0; first < d.extent; first += d.block(), ++cell) {
-          Interval bounds = *cell;
+          BoundsOf<Load> bounds;
           for (std::int64_t l = first; l < std::min(first + d.block(), d.extent); ++l, element += d.step)
-            include(bounds, load(element));
-          *cell = bounds;
+            bounds.include(load(element));
+          Interval block;
+          bounds.store(block);
+          *cell = hull(*cell, block);
         }
       }
     }
@@ -151,14 +172,14 @@ RangeIndex::Extent RangeIndex::aligned_around(const Extent& box) const {
 
 /// Bounds of the elements of a box along the last kRank axes; along the others it has the index 0.
 template <std::size_t kRank>
-Interval RangeIndex::scan(const std::int64_t* begin, const std::int64_t* end) const {
-  Interval bounds = kNothing;
+void RangeIndex::scan(const std::int64_t* begin, const std::int64_t* end, Interval& result) const {
   const Axis* const axes = axes_.data() + (kMaxRank - kRank);
   with_loader(dtype_, [&, this](auto load) {
+    BoundsOf<decltype(load)> bounds;
     const auto scan_axis = [&]<std::size_t kAxis>(const auto& self, const std::byte* element,
                                                   std::integral_constant<std::size_t, kAxis>) {
       if constexpr (kAxis == kRank) {
-        include(bounds, load(element));
+        bounds.include(load(element));
       } else {
         const std::int64_t step = axes[kAxis].step;
         element += begin[kAxis] * step;
@@ -167,8 +188,8 @@ Interval RangeIndex::scan(const std::int64_t* begin, const std::int64_t* end) co
       }
     };
     scan_axis(scan_axis, data_, std::integral_constant<std::size_t, 0>{});
+    bounds.store(result);
   });
-  return bounds;
 }
 
 /// Scans what of the box is not inside: axis by axis the parts before and behind, as far as earlier axes left them.
@@ -179,8 +200,11 @@ Interval RangeIndex::scan_edges(const Extent& box, const Extent& inside) const {
     Extent before = rest, behind = rest;
     before.end[axis] = inside.begin[axis];
     behind.begin[axis] = inside.end[axis];
-    bounds = hull(bounds, hull(scan<kMaxRank>(before.begin.data(), before.end.data()),
-                               scan<kMaxRank>(behind.begin.data(), behind.end.data())));
+    for (const Extent& part : {before, behind}) {
+      Interval scanned;
+      scan<kMaxRank>(part.begin.data(), part.end.data(), scanned);
+      bounds = hull(bounds, scanned);
+    }
     rest.begin[axis] = inside.begin[axis];
     rest.end[axis] = inside.end[axis];
   }
@@ -276,10 +300,10 @@ Interval RangeIndex::over_many(const std::int64_t* begin, const std::int64_t* en
   return edges > 0 ? hull(bounds, scan_edges(box, inside)) : bounds;
 }
 
-template Interval RangeIndex::scan<1>(const std::int64_t*, const std::int64_t*) const;
-template Interval RangeIndex::scan<2>(const std::int64_t*, const std::int64_t*) const;
-template Interval RangeIndex::scan<3>(const std::int64_t*, const std::int64_t*) const;
-template Interval RangeIndex::scan<4>(const std::int64_t*, const std::int64_t*) const;
+template void RangeIndex::scan<1>(const std::int64_t*, const std::int64_t*, Interval&) const;
+template void RangeIndex::scan<2>(const std::int64_t*, const std::int64_t*, Interval&) const;
+template void RangeIndex::scan<3>(const std::int64_t*, const std::int64_t*, Interval&) const;
+template void RangeIndex::scan<4>(const std::int64_t*, const std::int64_t*, Interval&) const;
 template Interval RangeIndex::over_many<1>(const std::int64_t*, const std::int64_t*, std::int64_t) const;
 template Interval RangeIndex::over_many<2>(const std::int64_t*, const std::int64_t*, std::int64_t) const;
 template Interval RangeIndex::over_many<3>(const std::int64_t*, const std::int64_t*, std::int64_t) const;

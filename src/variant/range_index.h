@@ -41,7 +41,8 @@ class RangeIndex {
   /// Bounds of the elements from `first` to `last`, both inclusive and inside the extents, as float32 and float64
   /// readings see them. Where all of them are NaN: any real. kRank is the table's rank, and the table is not empty.
   template <std::size_t kRank>
-  Interval over(const std::array<std::int64_t, kRank>& first, const std::array<std::int64_t, kRank>& last) const;
+  void over(const std::array<std::int64_t, kRank>& first, const std::array<std::int64_t, kRank>& last,
+            Interval& bounds) const;
 
  private:
   // Inside, a table has kMaxRank axes, so that loops are always nested as deep: those before first_axis_ have extent 1
@@ -73,8 +74,8 @@ class RangeIndex {
   Extent aligned_inside(const Extent& box) const;
   Extent aligned_around(const Extent& box) const;
   template <std::size_t kRank>
-  Interval scan(const std::int64_t* begin, const std::int64_t* end) const;
-  Interval as_read(const Interval& bounds) const;
+  void scan(const std::int64_t* begin, const std::int64_t* end, Interval& bounds) const;
+  void as_read(Interval& bounds) const;
   Interval scan_edges(const Extent& box, const Extent& inside) const;
   static void tile(const Axis& axis, std::int64_t begin, std::int64_t end, int skipped, Pieces& pieces);
   template <std::size_t kRank>
@@ -110,8 +111,8 @@ inline const Interval* RangeIndex::as_one_cell(const std::int64_t* begin, const 
 
 // Single elements and cells are most of what is asked for. For them nothing is copied or looped over but the rank.
 template <std::size_t kRank>
-inline Interval RangeIndex::over(const std::array<std::int64_t, kRank>& first,
-                                 const std::array<std::int64_t, kRank>& last) const {
+inline void RangeIndex::over(const std::array<std::int64_t, kRank>& first, const std::array<std::int64_t, kRank>& last,
+                             Interval& bounds) const {
   std::int64_t end[kRank], size = 1;
   for (std::size_t axis = 0; axis < kRank; ++axis) {
     end[axis] = last[axis] + 1;
@@ -119,17 +120,25 @@ inline Interval RangeIndex::over(const std::array<std::int64_t, kRank>& first,
   }
   if (size > kAlwaysScanned) {
     const Interval* cell = as_one_cell<kRank>(first.data(), end);
-    if (cell != nullptr) return as_read(*cell);
-    if (size > kMaxScanned) return as_read(over_many<kRank>(first.data(), end, size));
+    if (cell != nullptr) {
+      bounds = *cell;
+      return as_read(bounds);
+    }
+    if (size > kMaxScanned) {
+      bounds = over_many<kRank>(first.data(), end, size);
+      return as_read(bounds);
+    }
   }
-  return as_read(scan<kRank>(first.data(), end));
+  scan<kRank>(first.data(), end, bounds);
+  as_read(bounds);
 }
 
-/// Bounds as readings see them, from bounds of what is stored.
-inline Interval RangeIndex::as_read(const Interval& bounds) const {
-  if (bounds.low > bounds.high) return kAnyReal;
-  if (dtype_ != DType::float64) return bounds;  // float32 and int32 readings hold all others exactly
-  return {round_down(bounds.low), round_up(bounds.high), bounds.may_be_nan};
+/// Makes bounds of what is stored bounds of what readings see.
+inline void RangeIndex::as_read(Interval& bounds) const {
+  if (bounds.low > bounds.high) bounds = kAnyReal;
+  if (dtype_ != DType::float64) return;  // float32 and int32 readings hold all others exactly
+  bounds.low = round_down(bounds.low);
+  bounds.high = round_up(bounds.high);
 }
 
 }  // namespace tilewise::variant

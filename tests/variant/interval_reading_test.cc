@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "variant/operations/operations.h"
 #include "variant/recording.h"
 
 namespace tilewise::variant {
@@ -151,6 +152,23 @@ TEST(IntervalReading, ScoresMayDifferBetweenRoots) {
   reading.evaluate(std::span(&box, 1));
   EXPECT_EQ(reading.value(one), (Interval{8, 12, false}));
   EXPECT_EQ(reading.value(two), (Interval{20, 22, false}));
+}
+
+TEST(Power, OfAWholeExponentIsBoundedOnBothSidesOfZero) {
+  const auto power = [](double low, double high, double exponent) {
+    return Power::interval(Type::real, {low, high, false}, single(exponent));
+  };
+  // Widened by at most 8 units in the last place, and rounded outward.
+  const auto expect_close = [](const Interval& given, double low, double high) {
+    EXPECT_TRUE(given.low <= low && given.low >= low - 1e-3) << given.low;
+    EXPECT_TRUE(given.high >= high && given.high <= high + 1e-3) << given.high;
+    EXPECT_FALSE(given.may_be_nan);
+  };
+  expect_close(power(-3, 5, 2), 0, 25);
+  expect_close(power(-5, -3, 2), 9, 25);
+  expect_close(power(-3, 5, 3), -27, 125);
+  EXPECT_EQ(power(-3, 5, 0.5), kAnyReal);
+  EXPECT_EQ(power(-3, 5, -2), kAnyReal);
 }
 
 }  // namespace

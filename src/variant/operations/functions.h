@@ -305,10 +305,14 @@ struct Power {
     return std::pow(x, exponent);
   }
   static Interval interval(Type, Interval x, Interval exponent) {
-    const double power = exponent.low;
-    if (!exponent.is_single() || x.low <= 0) return kAnyReal;
-    const double a = std::pow(x.low, power), b = std::pow(x.high, power);
-    return widened(std::min(a, b), std::max(a, b), x.may_be_nan, info.error.largest(), 0);
+    if (!exponent.is_single()) return kAnyReal;
+    const double power = exponent.low, a = std::pow(x.low, power), b = std::pow(x.high, power);
+    if (x.low > 0) return widened(std::min(a, b), std::max(a, b), x.may_be_nan, info.error.largest(), 0);
+    // Beyond 2^24 a float32 exponent may be another number, of other parity.
+    const bool is_natural = power >= 1 && power <= 0x1p24 && power == std::floor(power);
+    if (!is_natural) return kAnyReal;
+    if (std::fmod(power, 2) == 1) return widened(a, b, x.may_be_nan, info.error.largest());
+    return widened(x.contains(0) ? 0 : std::min(a, b), std::max(a, b), x.may_be_nan, info.error.largest(), 0);
   }
   template <class T, class L, class V>
   static V lanes(L l, V x, V exponent) {
