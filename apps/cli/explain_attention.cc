@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "command.h"
 #include "picture.h"
@@ -21,11 +22,11 @@ struct Options {
   std::string variant = "plain";
   std::int64_t batch = 1;
   std::int64_t heads = 8;
-  std::int64_t kv_heads = 0;  // 0: as many as heads
+  std::optional<std::int64_t> kv_heads;  // as many as heads
   std::int64_t queries = 1024;
-  std::int64_t keys = -1;  // -1: as many as queries
+  std::optional<std::int64_t> keys;  // as many as queries
   std::int64_t dim = 128;
-  std::int64_t dim_v = 0;  // 0: as dim
+  std::optional<std::int64_t> dim_v;  // as dim
   std::string dtype = "bfloat16";
   std::int64_t tile_queries = 128;
   std::int64_t tile_keys = 128;
@@ -60,9 +61,8 @@ struct Explanation {
 Problem problem_of(const Options& options) {
   if (options.batch < 1)
     throw Error(ErrorCode::invalid_argument, fmt::format("--batch is {}, expected at least 1", options.batch));
-  const std::int64_t keys = options.keys < 0 ? options.queries : options.keys;
-  Problem problem = Problem::uniform(options.batch, options.heads,
-                                     options.kv_heads == 0 ? options.heads : options.kv_heads, options.queries, keys);
+  Problem problem = Problem::uniform(options.batch, options.heads, options.kv_heads.value_or(options.heads),
+                                     options.queries, options.keys.value_or(options.queries));
   for (Sequence& sequence : problem.sequences) sequence.query_offset = options.query_offset;
   problem.validate();
   return problem;
@@ -74,7 +74,7 @@ TrafficShape shape_of(const Options& options, const Problem& problem) {
   return {.s_q = sequence.s_q,
           .s_kv = sequence.s_kv,
           .d_qk = options.dim,
-          .d_v = options.dim_v == 0 ? options.dim : options.dim_v,
+          .d_v = options.dim_v.value_or(options.dim),
           .bytes_q = element,
           .bytes_kv = element,
           .bytes_o = element,

@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <set>
+
 #include "table.h"
 #include "tilewise/error.h"
 #include "tilewise/tiles.h"
@@ -21,12 +24,34 @@ double number_of(const std::string& assignment, const std::string& text) {
   throw Error(ErrorCode::invalid_argument, fmt::format("--parameter {}: '{}' is not a number", assignment, text));
 }
 
+/// The NAME of NAME=VALUE.
+std::string name_in(const std::string& assignment) {
+  const std::size_t equals = assignment.find('=');
+  if (equals != std::string::npos) return assignment.substr(0, equals);
+  throw Error(ErrorCode::invalid_argument, fmt::format("--parameter {}: expected NAME=VALUE", assignment));
+}
+
+/// Each assignment belongs to a parameter, and no two to the same one.
+void check_names(const std::vector<Parameter>& parameters, const std::vector<std::string>& given) {
+  std::set<std::string> seen;
+  for (const std::string& assignment : given) {
+    const std::string name = name_in(assignment);
+    const auto is_it = [&](const Parameter& parameter) { return parameter.name() == name; };
+    if (std::none_of(parameters.begin(), parameters.end(), is_it)) {
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("--parameter {}: the variant has no parameter '{}'", assignment, name));
+    }
+    if (!seen.insert(name).second) {
+      throw Error(ErrorCode::invalid_argument,
+                  fmt::format("--parameter {}: parameter '{}' has a value already; give it once", assignment, name));
+    }
+  }
+}
+
 double value_of(const Parameter& parameter, const std::vector<std::string>& given) {
   for (const std::string& assignment : given) {
-    const std::size_t equals = assignment.find('=');
-    if (equals != std::string::npos && assignment.substr(0, equals) == parameter.name()) {
-      return number_of(assignment, assignment.substr(equals + 1));
-    }
+    const std::string name = name_in(assignment);
+    if (name == parameter.name()) return number_of(assignment, assignment.substr(name.size() + 1));
   }
   throw Error(ErrorCode::invalid_argument, fmt::format("parameter '{}' has no value; give it as --parameter {}=NUMBER",
                                                        parameter.name(), parameter.name()));
@@ -35,7 +60,9 @@ double value_of(const Parameter& parameter, const std::vector<std::string>& give
 }  // namespace
 
 StandIns::StandIns(const Variant& variant, const Problem& problem, const std::vector<std::string>& parameters) {
+  check_names(variant.parameters(), parameters);
   const auto extents = fitting_extents(variant, problem);
+  expect_reads_inside(variant, extents, problem);
   for (std::size_t i = 0; i < variant.tables().size(); ++i) {
     if (!variant.tables()[i].frozen_data()) add(variant.tables()[i], extents[i]);
   }

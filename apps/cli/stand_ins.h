@@ -12,7 +12,8 @@
 namespace tilewise::cli {
 
 /// Zeros for tables of numbers, true for masks; parameters as `parameters` gives them, each as NAME=VALUE. Throws Error
-/// on a parameter that has no value, and where the tables would take too much memory.
+/// on a parameter that has no value, or two, and on a value for none; where a kept entry may read outside of a table
+/// (as planning does); and where the tables would take too much memory.
 class StandIns {
  public:
   StandIns(const Variant& variant, const Problem& problem, const std::vector<std::string>& parameters);
