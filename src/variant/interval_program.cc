@@ -86,6 +86,29 @@ Interval declared_range(const Table& table) {
   return real_bounds(table.low(), table.high(), table.info().may_hold_nan);
 }
 
+void IntervalProgram::keep_only(std::span<const Register> wanted) {
+  std::vector<bool> is_live(rates.size(), false);
+  for (const Register number : wanted) is_live[number] = true;
+  std::vector<const IntervalRead*> live_reads;
+  for (std::vector<Instruction>* instructions : {&of_box, &of_head}) {  // users before what they use
+    std::vector<Instruction> live;
+    for (auto instruction = instructions->rbegin(); instruction != instructions->rend(); ++instruction) {
+      if (!is_live[instruction->result / kLanes]) continue;
+      for (std::uint32_t i = 0; i < instruction->operand_count; ++i) is_live[instruction->operands[i] / kLanes] = true;
+      if (instruction->read != nullptr) live_reads.push_back(instruction->read);
+      live.push_back(*instruction);
+    }
+    instructions->assign(live.rbegin(), live.rend());
+  }
+  std::erase_if(coordinates, [&](const CoordinateRegister& coordinate) { return !is_live[coordinate.number]; });
+  std::erase_if(reads, [&](const auto& read) {
+    return std::find(live_reads.begin(), live_reads.end(), read.get()) == live_reads.end();
+  });
+  std::erase_if(indexes, [&](const auto& index) {
+    return std::none_of(reads.begin(), reads.end(), [&](const auto& read) { return read->index == index.get(); });
+  });
+}
+
 IntervalProgramBuilder::IntervalProgramBuilder(const Graph& graph, const SlotBounds& slots)
     : graph_(graph), slots_(slots), reads_score_(nodes_that_read_the_score(graph)), wide_(graph.tables().size()) {}
 
@@ -103,6 +126,7 @@ Register IntervalProgramBuilder::add_instruction(Instruction instruction, std::s
     instruction.operands[i] = operands[i] * kLanes;
     rate = std::max(rate, program_.rates[operands[i]]);
   }
+  instruction.operand_count = static_cast<std::uint32_t>(operands.size());
   const Register number = make_register(rate, kAnyReal);
   instruction.result = number * kLanes;
   auto& instructions = rate == Rate::once ? once_ : rate == Rate::head ? program_.of_head : program_.of_box;
@@ -116,7 +140,7 @@ Register IntervalProgramBuilder::add_operation(std::int32_t number, Type operand
 }
 
 Register IntervalProgramBuilder::add_function(Instruction::Function function, std::span<const Register> operands) {
-  return add_instruction({.function = function, .result = 0, .operands = {}}, operands);
+  return add_instruction({.function = function}, operands);
 }
 
 Register IntervalProgramBuilder::add_coordinate(Coordinate coordinate) {
@@ -133,8 +157,7 @@ Register IntervalProgramBuilder::add_read(const Node& node, std::span<const Regi
   if (is_empty) return add_known(single(0));  // as every reading has it
   program_.reads.push_back(
       std::make_unique<IntervalRead>(IntervalRead{nullptr, node.operand_count, table.extents, table.range}));
-  Instruction read{
-      .function = evaluate_unindexed_read, .result = 0, .operands = {}, .read = program_.reads.back().get()};
+  Instruction read{.function = evaluate_unindexed_read, .read = program_.reads.back().get()};
   if (table.data) {
     read.function = evaluate_read;
     unindexed_.emplace_back(program_.reads.size() - 1, node.index);

@@ -54,10 +54,11 @@ struct IntervalRead {
 struct Instruction {
   /// Computes registers[result + lane] from registers[operand + lane], for each of kLanes lanes.
   using Function = void (*)(const Instruction& instruction, Interval* registers);
-  Function function;
-  std::uint32_t result;                              // in units of lanes: register * kLanes
-  std::array<std::uint32_t, kMaxOperands> operands;  // likewise
-  const IntervalRead* read = nullptr;                // of a read
+  Function function = nullptr;
+  std::uint32_t result = 0;                            // in units of lanes: register * kLanes
+  std::array<std::uint32_t, kMaxOperands> operands{};  // likewise
+  std::uint32_t operand_count = 0;
+  const IntervalRead* read = nullptr;  // of a read
 };
 
 /// How often a value must be computed anew.
@@ -79,6 +80,9 @@ struct IntervalProgram {
   std::vector<Rate> rates;                           // [registers]
   std::vector<std::unique_ptr<IntervalRead>> reads;  // instructions point to them
   std::vector<std::unique_ptr<RangeIndex>> indexes;  // only of tables that the program reaches
+
+  /// Leaves out what these registers do not need. The numbers of registers stay.
+  void keep_only(std::span<const Register> wanted);
 };
 
 /// Compiles chosen values of a graph.
