@@ -166,11 +166,13 @@ class Writer {
         fmt::format("}};\nstatic_assert(sizeof(Arguments) == {}, \"the host packs this layout\");\n\n", layout_.size);
   }
 
-  /// Whether the function that makes class `within` computes the node itself. A diagonal has no query or key of its
-  /// own, so it computes what its differences are made of.
+  /// Whether the function that makes class `within` computes the node itself: all but what a struct at hand holds.
+  /// Uniform values, and those of one query, key or diagonal, may come of wider ones that cancel out (a query's
+  /// position less its index is uniform): such a function computes these at index 0, or a diagonal's at (difference,
+  /// 0).
   bool is_local(NodeId id, const ClassText& within) const {
-    const bool part_of_difference = hoist_[id] == Hoist::query || hoist_[id] == Hoist::key;
-    return hoist_[id] == within.hoist || (within.hoist == Hoist::diagonal && part_of_difference);
+    if (within.hoist == Hoist::entry) return hoist_[id] == Hoist::entry;
+    return within.hoist == Hoist::uniform || hoist_[id] != Hoist::uniform;
   }
 
   /// How a node's value is named inside the function that makes class `within`.
@@ -206,12 +208,12 @@ class Writer {
     }
   }
 
-  /// The nodes that some roots need, themselves included.
-  std::vector<bool> needed_by(const std::vector<NodeId>& roots) const {
+  /// The nodes that the function of a class needs to compute some roots, themselves included.
+  std::vector<bool> needed_by(const std::vector<NodeId>& roots, const ClassText& within) const {
     std::vector<bool> needed(graph_.size(), false);
     for (NodeId root : roots) needed[root] = true;
     for (NodeId id = static_cast<NodeId>(graph_.size()); id-- > 0;) {
-      if (!needed[id]) continue;
+      if (!needed[id] || !is_local(id, within)) continue;
       for (NodeId operand : graph_[id].inputs()) needed[operand] = true;
     }
     return needed;
@@ -235,7 +237,7 @@ class Writer {
     text_ += fmt::format("/// Hoisted: values of one {}.\nstruct {} {{\n", one.variable, one.structure);
     for (NodeId id : fields) text_ += fmt::format("  {} t{};\n", type_name(graph_[id].type), id);
     text_ += fmt::format("}};\n__device__ inline {} {}_values({}) {{\n", one.structure, one.variable, parameters(one));
-    write_values(one, needed_by(fields));
+    write_values(one, needed_by(fields, one));
     std::vector<std::string> names;
     for (NodeId id : fields) names.push_back(fmt::format("t{}", id));
     text_ += fmt::format("  return {{{}}};\n}}\n\n", fmt::join(names, ", "));
@@ -250,7 +252,7 @@ class Writer {
       if (stage.kind == Stage::Kind::keep && !with_keeps) continue;
       // A stage's nodes that read the score see this stage's s, so they are not shared with other stages.
       text_ += "  {\n";
-      write_values(entry, needed_by({stage.root}));
+      write_values(entry, needed_by({stage.root}, entry));
       const std::string root = name(stage.root, entry);
       if (stage.kind == Stage::Kind::keep) {
         text_ += fmt::format("  if (!{}) return removed;\n  }}\n", root);
