@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <random>
 #include <string>
@@ -23,36 +24,29 @@ using namespace tilewise::cpu;
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-/// GFLOP/s of twelve independent chains of 256-bit fused multiply-adds: two a cycle with four cycles of latency need
-/// eight. On processors with one or two 512-bit pipes the wider form is tried as well and the better of both counts.
-template <int kWidth>
-double peak_once() {
-  constexpr long kRounds = 60000;
-  long rounds = kRounds;
-  const double begin = seconds();
-  if constexpr (kWidth == 8) {
-    asm volatile(
-        "1:\n"
-        ".irp i,1,2,3,4,5,6,7,8,9,10,11,12\n vfmadd231ps %%ymm0, %%ymm0, %%ymm\\i\n .endr\n"
-        "dec %0\n jnz 1b\n"
-        : "+r"(rounds)
-        :
-        : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12");
-  } else {
-    asm volatile(
-        "1:\n"
-        ".irp i,1,2,3,4,5,6,7,8,9,10,11,12\n vfmadd231ps %%zmm0, %%zmm0, %%zmm\\i\n .endr\n"
-        "dec %0\n jnz 1b\n"
-        : "+r"(rounds)
-        :
-        : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12");
-  }
-  return 2.0 * 12 * kWidth * kRounds / (seconds() - begin) * 1e-9;
-}
+// Twelve independent chains: two products a cycle with four cycles of latency need eight, one with six needs six.
+// clang-format off
+#define TILEWISE_CHAINS(instruction, registers)                                                                       \
+  asm volatile("1:\n.irp i,1,2,3,4,5,6,7,8,9,10,11,12\n" instruction " %%" registers "0, %%" registers "0, %%"         \
+               registers "\\i\n.endr\ndec %0\njnz 1b\n"                                                              \
+               : "+r"(rounds) : : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9",     \
+                 "xmm10", "xmm11", "xmm12")
+// clang-format on
 
+/// Rate in GFLOP/s of the products that the kernels are made of, the best of the widths that the processor has.
 double peak_once(const Kernels& kernels) {
-  const bool wide = std::string(kernels.name).starts_with("avx512");
-  return std::max(peak_once<8>(), wide ? peak_once<16>() : 0.0);
+  constexpr long kRounds = 60000;
+  const auto rate = [](int flops, auto chains) {
+    const double begin = seconds();
+    chains(kRounds);
+    return 12.0 * flops * kRounds / (seconds() - begin) * 1e-9;
+  };
+  if (kernels.operand == DType::bfloat16) {
+    return rate(64, [](long rounds) { TILEWISE_CHAINS("vdpbf16ps", "zmm"); });
+  }
+  const double narrow = rate(16, [](long rounds) { TILEWISE_CHAINS("vfmadd231ps", "ymm"); });
+  if (!std::string(kernels.name).starts_with("avx512")) return narrow;
+  return std::max(narrow, rate(32, [](long rounds) { TILEWISE_CHAINS("vfmadd231ps", "zmm"); }));
 }
 
 KeySpan causal_span(const void*, std::int64_t query_begin, std::int64_t query_end, std::int64_t key_begin,
@@ -86,8 +80,29 @@ Buffer normal_floats(std::int64_t count, unsigned seed) {
   return buffer;
 }
 
+/// [s, d] of a storage type; bfloat16 by truncation, which is near enough to a normal distribution.
+class Rows2D {
+ public:
+  Rows2D(std::int64_t s, int d, DType dtype, unsigned seed)
+      : floats_(normal_floats(s * d, seed)), d_(d), dtype_(dtype) {
+    if (dtype == DType::float32) return;
+    for (std::int64_t i = 0; i < s * d; ++i) {
+      std::memcpy(bytes() + i * 2, bytes() + i * 4 + 2, 2);  // the upper half, little endian
+    }
+  }
+  Rows view() const { return {floats_.get(), d_, dtype_}; }
+  MutableRows mutable_view() { return {floats_.get(), d_, dtype_}; }
+
+ private:
+  char* bytes() { return reinterpret_cast<char*>(floats_.get()); }
+  Buffer floats_;
+  int d_;
+  DType dtype_;
+};
+
 struct Case {
   const Kernels* kernels;
+  DType dtype;
   std::int64_t s;
   int d;
   bool causal;
@@ -117,15 +132,16 @@ void measure(benchmark::State& state, const Case& c, double flops, const Work& w
 void forward(benchmark::State& state, const Case& c) {
   const Kernels& kernels = *c.kernels;
   const Shape shape{c.s, c.s, c.d, c.d};
-  const Buffer q = normal_floats(c.s * c.d, 1), k = normal_floats(c.s * c.d, 2), v = normal_floats(c.s * c.d, 3);
-  const Buffer o = aligned_floats(c.s * c.d), lse = aligned_floats(c.s);
+  const Rows2D q(c.s, c.d, c.dtype, 1), k(c.s, c.d, c.dtype, 2), v(c.s, c.d, c.dtype, 3);
+  Rows2D o(c.s, c.d, c.dtype, 4);
+  const Buffer lse = aligned_floats(c.s);
   const Buffer workspace = aligned_floats(kernels.forward_floats(shape));
   ForwardTask task;
   task.shape = shape;
-  task.q = {q.get(), c.d};
-  task.k = {k.get(), c.d};
-  task.v = {v.get(), c.d};
-  task.o = {o.get(), c.d};
+  task.q = q.view();
+  task.k = k.view();
+  task.v = v.view();
+  task.o = o.mutable_view();
   task.lse = lse.get();
   task.scale = 1 / std::sqrt(static_cast<float>(c.d));
   if (c.causal) {
@@ -146,11 +162,11 @@ void forward(benchmark::State& state, const Case& c) {
 void backward(benchmark::State& state, const Case& c) {
   const Kernels& kernels = *c.kernels;
   const Shape shape{c.s, c.s, c.d, c.d};
-  const std::int64_t n = c.s * c.d;
-  const Buffer q = normal_floats(n, 1), k = normal_floats(n, 2), v = normal_floats(n, 3), d_o = normal_floats(n, 4);
-  const Buffer o = normal_floats(n, 5), lse = aligned_floats(c.s), delta = aligned_floats(c.s);
+  const Rows2D q(c.s, c.d, c.dtype, 1), k(c.s, c.d, c.dtype, 2), v(c.s, c.d, c.dtype, 3);
+  const Rows2D o(c.s, c.d, c.dtype, 4), d_o(c.s, c.d, c.dtype, 5);
+  Rows2D d_q(c.s, c.d, c.dtype, 6), d_k(c.s, c.d, c.dtype, 7), d_v(c.s, c.d, c.dtype, 8);
+  const Buffer lse = aligned_floats(c.s), delta = aligned_floats(c.s);
   for (std::int64_t i = 0; i < c.s; ++i) lse.get()[i] = 8;  // the time does not depend on it
-  const Buffer d_q = aligned_floats(n), d_k = aligned_floats(n), d_v = aligned_floats(n);
   const Buffer prepared = aligned_floats(kernels.prepared_floats(shape));
   const Buffer partial = aligned_floats(kernels.d_q_floats(shape));
   const Buffer workspace = aligned_floats(kernels.backward_floats(shape));
@@ -162,9 +178,9 @@ void backward(benchmark::State& state, const Case& c) {
   FinishTask finish;
   prepare.shape = task.shape = finish.shape = shape;
   prepare.scale = task.scale = finish.scale = scale;
-  prepare.q = {q.get(), c.d};
-  prepare.o = {o.get(), c.d};
-  prepare.d_o = {d_o.get(), c.d};
+  prepare.q = q.view();
+  prepare.o = o.view();
+  prepare.d_o = d_o.view();
   prepare.lse = lse.get();
   prepare.delta = delta.get();
   prepare.prepared = prepared.get();
@@ -177,17 +193,17 @@ void backward(benchmark::State& state, const Case& c) {
   }
   prepare.score = head.score;
   task.key_end = c.s;
-  task.k = {k.get(), c.d};
-  task.v = {v.get(), c.d};
-  task.d_k = {d_k.get(), c.d};
-  task.d_v = {d_v.get(), c.d};
+  task.k = k.view();
+  task.v = v.view();
+  task.d_k = d_k.mutable_view();
+  task.d_v = d_v.mutable_view();
   task.heads = &head;
   task.head_count = 1;
   task.workspace = workspace.get();
-  const float* partials[] = {partial.get()};
+  float* partials[] = {partial.get()};
   finish.partials = partials;
   finish.partial_count = 1;
-  finish.d_q = {d_q.get(), c.d};
+  finish.d_q = d_q.mutable_view();
   const double entries = static_cast<double>(c.s * c.s) * (c.causal ? 0.5 : 1.0);
   measure(state, c, 10.0 * c.d * entries, [&] {
     std::fill_n(partial.get(), kernels.d_q_floats(shape), 0.0f);
@@ -198,14 +214,18 @@ void backward(benchmark::State& state, const Case& c) {
 }
 
 [[maybe_unused]] const bool registered = [] {
+  const auto add = [](const Case& c) {
+    const std::string name = std::string(c.kernels->name) + (c.dtype == DType::float32 ? "/float32" : "/bfloat16") +
+                             "/d" + std::to_string(c.d) + "/s" + std::to_string(c.s) + (c.causal ? "/causal" : "/full");
+    benchmark::RegisterBenchmark(("forward/" + name).c_str(), forward, c)->UseManualTime()->MinTime(1.0);
+    benchmark::RegisterBenchmark(("backward/" + name).c_str(), backward, c)->UseManualTime()->MinTime(1.0);
+  };
   for (const Kernels* kernels : available_kernels()) {
     for (const auto& [s, d] : {std::pair<std::int64_t, int>{2048, 64}, {4096, 128}}) {
       for (const bool causal : {false, true}) {
-        const std::string name = std::string(kernels->name) + "/d" + std::to_string(d) + "/s" + std::to_string(s) +
-                                 (causal ? "/causal" : "/full");
-        const Case c{kernels, s, d, causal};
-        benchmark::RegisterBenchmark(("forward/" + name).c_str(), forward, c)->UseManualTime()->MinTime(1.0);
-        benchmark::RegisterBenchmark(("backward/" + name).c_str(), backward, c)->UseManualTime()->MinTime(1.0);
+        for (const DType dtype : {DType::float32, DType::bfloat16}) {
+          if (kernels->operand == DType::float32 || kernels->operand == dtype) add({kernels, dtype, s, d, causal});
+        }
       }
     }
   }

@@ -32,3 +32,40 @@ function(tilewise_add_test name)
   gtest_discover_tests(${target} TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
                        ${properties})
 endfunction()
+
+# tilewise_add_isa_objects_test(<layer> EXPORTED <regular expression> OBJECTS <object>...)
+#
+# Test <layer>.isa_objects_are_closed: what is compiled for one instruction set is never emitted where the linker could
+# pick it for others.
+function(tilewise_add_isa_objects_test layer)
+  cmake_parse_arguments(PARSE_ARGV 1 TEST "" "EXPORTED" "OBJECTS")
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+  add_test(NAME ${layer}.isa_objects_are_closed
+           COMMAND Python3::Interpreter "${PROJECT_SOURCE_DIR}/tests/tools/isa_objects.py" "${CMAKE_NM}"
+                   "${TEST_EXPORTED}" ${TEST_OBJECTS}
+           COMMAND_EXPAND_LISTS)
+  set_tests_properties(${layer}.isa_objects_are_closed PROPERTIES ENVIRONMENT PYTHONDONTWRITEBYTECODE=1)
+endfunction()
+
+# tilewise_add_baseline_objects_test()
+#
+# Test baseline_objects: on x86-64, the library holds no instruction beyond the architecture's baseline but in what is
+# compiled for an instruction set by name.
+function(tilewise_add_baseline_objects_test)
+  if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    return()
+  endif()
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+  get_property(baseline GLOBAL PROPERTY TILEWISE_LAYERS)
+  get_property(newer GLOBAL PROPERTY TILEWISE_NEWER_TARGETS)
+  list(REMOVE_ITEM baseline ${newer})
+  list(TRANSFORM baseline REPLACE "(.+)" "$<TARGET_OBJECTS:\\1>")
+  list(TRANSFORM newer REPLACE "(.+)" "$<TARGET_OBJECTS:\\1>")
+  set(by_file "/isa/(avx|amx)")
+  add_test(NAME baseline_objects
+           COMMAND Python3::Interpreter "${PROJECT_SOURCE_DIR}/tests/tools/baseline_objects.py" "${CMAKE_OBJDUMP}"
+                   "$<FILTER:${baseline},EXCLUDE,${by_file}>" --caught ${newer}
+                   "$<FILTER:${baseline},INCLUDE,${by_file}>"
+           COMMAND_EXPAND_LISTS)
+  set_tests_properties(baseline_objects PROPERTIES ENVIRONMENT PYTHONDONTWRITEBYTECODE=1)
+endfunction()

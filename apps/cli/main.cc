@@ -25,11 +25,12 @@ void add_commands(CLI::App& program) {
 
 int main(int argc, char** argv) {
   CLI::App program("Exact attention, tile by tile.", "tilewise");
-  program.footer("Start here:\n"
-                 "  tilewise explain softmax\n"
-                 "  tilewise explain attention --variant 'window(1024) & softcap(30)' --queries 4096\n"
-                 "  tilewise variants\n"
-                 "Each command has --help with examples, and --json for scripts.");
+  program.footer(
+      "Start here:\n"
+      "  tilewise explain softmax\n"
+      "  tilewise explain attention --variant 'window(1024) & softcap(30)' --queries 4096\n"
+      "  tilewise variants\n"
+      "Each command has --help with examples, and --json for scripts.");
   program.require_subcommand(1);
   add_commands(program);
   try {
@@ -41,7 +42,8 @@ int main(int argc, char** argv) {
     return kBadArguments;
   } catch (const tilewise::Error& error) {
     std::fprintf(stderr, "tilewise: %s\n", error.what());
-    const bool bad_call = error.code() == tilewise::ErrorCode::invalid_argument || error.code() == tilewise::ErrorCode::parse;
+    const bool bad_call =
+        error.code() == tilewise::ErrorCode::invalid_argument || error.code() == tilewise::ErrorCode::parse;
     return bad_call ? kBadArguments : kFailed;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "tilewise: %s\n", error.what());

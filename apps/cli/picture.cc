@@ -9,6 +9,7 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <utility>
 
 #include "tilewise/error.h"
 
@@ -23,7 +24,8 @@ std::int64_t cell_side(const Grid& grid) {
 /// What is written to disk appears under its name only when it is whole.
 class NewFile {
  public:
-  explicit NewFile(std::string path) : path_(std::move(path)), temporary_(path_ + ".part"), file_(std::fopen(temporary_.c_str(), "wb")) {
+  explicit NewFile(std::string path)
+      : path_(std::move(path)), temporary_(path_ + ".part"), file_(std::fopen(temporary_.c_str(), "wb")) {
     if (file_ == nullptr) fail("could not be opened");
   }
   ~NewFile() {
@@ -59,7 +61,9 @@ class NewFile {
 void write_png(const Grid& grid, NewFile& output) {
   const std::int64_t side = cell_side(grid);
   // libpng reports errors by a jump over our frames unless a function throws in its place.
-  const auto fail = [](png_structp, png_const_charp message) { throw Error(ErrorCode::io, fmt::format("PNG: {}", message)); };
+  const auto fail = [](png_structp, png_const_charp message) {
+    throw Error(ErrorCode::io, fmt::format("PNG: {}", message));
+  };
   png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, nullptr, fail, nullptr);
   png_infop info = png_create_info_struct(png);
   const auto free_png = [&info](png_structp p) { png_destroy_write_struct(&p, &info); };
@@ -67,14 +71,17 @@ void write_png(const Grid& grid, NewFile& output) {
 
   png_init_io(png, output.file());
   const auto width = static_cast<png_uint_32>(grid.columns * side), height = static_cast<png_uint_32>(grid.rows * side);
-  png_set_IHDR(png, info, width, height, 8, PNG_COLOR_TYPE_PALETTE, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+  png_set_IHDR(png, info, width, height, 8, PNG_COLOR_TYPE_PALETTE, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
+               PNG_FILTER_TYPE_DEFAULT);
   std::vector<png_color> palette;
-  for (const CellStyle& style : grid.styles) palette.push_back({style.colour.red, style.colour.green, style.colour.blue});
+  for (const CellStyle& style : grid.styles)
+    palette.push_back({style.colour.red, style.colour.green, style.colour.blue});
   png_set_PLTE(png, info, palette.data(), static_cast<int>(palette.size()));
   png_write_info(png, info);
   std::vector<png_byte> row(width);
   for (std::int64_t y = 0; y < grid.rows * side; ++y) {
-    for (std::int64_t x = 0; x < grid.columns * side; ++x) row[static_cast<std::size_t>(x)] = grid.at(y / side, x / side);
+    for (std::int64_t x = 0; x < grid.columns * side; ++x)
+      row[static_cast<std::size_t>(x)] = grid.at(y / side, x / side);
     png_write_row(png, row.data());
   }
   png_write_end(png, info);
@@ -86,10 +93,14 @@ std::string hex(Colour colour) { return fmt::format("#{:02x}{:02x}{:02x}", colou
 std::string escaped(const std::string& text) {
   std::string result;
   for (char c : text) {
-    if (c == '&') result += "&amp;";
-    else if (c == '<') result += "&lt;";
-    else if (c == '>') result += "&gt;";
-    else result += c;
+    if (c == '&')
+      result += "&amp;";
+    else if (c == '<')
+      result += "&lt;";
+    else if (c == '>')
+      result += "&gt;";
+    else
+      result += c;
   }
   return result;
 }
@@ -97,23 +108,28 @@ std::string escaped(const std::string& text) {
 void write_svg(const Grid& grid, NewFile& output) {
   const std::int64_t side = cell_side(grid), top = 28, left = 24, legend = 28;
   const std::int64_t width = grid.columns * side, height = grid.rows * side;
-  std::string svg = fmt::format("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" font-family=\"sans-serif\" font-size=\"12\">\n",
-                                std::max<std::int64_t>(width, 480) + left, height + top + legend);
+  std::string svg = fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" font-family=\"sans-serif\" "
+      "font-size=\"12\">\n",
+      std::max<std::int64_t>(width, 480) + left, height + top + legend);
   svg += fmt::format("<text x=\"{}\" y=\"16\">{}</text>\n", left, escaped(grid.title));
-  svg += fmt::format("<text x=\"12\" y=\"{}\" transform=\"rotate(-90 12 {})\">{}</text>\n", top + height, top + height, escaped(grid.row_axis));
+  svg += fmt::format("<text x=\"12\" y=\"{}\" transform=\"rotate(-90 12 {})\">{}</text>\n", top + height, top + height,
+                     escaped(grid.row_axis));
   for (std::int64_t row = 0; row < grid.rows; ++row) {
     for (std::int64_t column = 0; column < grid.columns;) {  // a run of equal cells is one rectangle
       std::int64_t end = column + 1;
       while (end < grid.columns && grid.at(row, end) == grid.at(row, column)) ++end;
-      svg += fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\"/>\n", left + column * side, top + row * side,
-                         (end - column) * side, side, hex(grid.styles[grid.at(row, column)].colour));
+      svg += fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\"/>\n", left + column * side,
+                         top + row * side, (end - column) * side, side, hex(grid.styles[grid.at(row, column)].colour));
       column = end;
     }
   }
   std::int64_t x = left;
   for (const CellStyle& style : grid.styles) {
-    svg += fmt::format("<rect x=\"{}\" y=\"{}\" width=\"12\" height=\"12\" fill=\"{}\" stroke=\"#888\"/><text x=\"{}\" y=\"{}\">{}</text>\n", x,
-                       top + height + 9, hex(style.colour), x + 18, top + height + 19, escaped(style.name));
+    svg += fmt::format(
+        "<rect x=\"{}\" y=\"{}\" width=\"12\" height=\"12\" fill=\"{}\" stroke=\"#888\"/><text x=\"{}\" "
+        "y=\"{}\">{}</text>\n",
+        x, top + height + 9, hex(style.colour), x + 18, top + height + 19, escaped(style.name));
     x += 110;
   }
   svg += fmt::format("<text x=\"{}\" y=\"{}\">{}</text>\n</svg>\n", x, top + height + 19, escaped(grid.column_axis));
@@ -137,14 +153,18 @@ std::string terminal_picture(const Grid& grid) {
 void write_picture(const Grid& grid, const std::string& path) {
   const std::string extension = std::filesystem::path(path).extension().string();
   if (extension != ".png" && extension != ".svg") {
-    throw Error(ErrorCode::invalid_argument, fmt::format("--plot {}: the name ends in '{}', expected .png or .svg", path, extension));
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("--plot {}: the name ends in '{}', expected .png or .svg", path, extension));
   }
   if (grid.rows == 0 || grid.columns == 0) {
-    throw Error(ErrorCode::invalid_argument, fmt::format("--plot {}: there is nothing to draw, expected at least one query and one key", path));
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("--plot {}: there is nothing to draw, expected at least one query and one key", path));
   }
   NewFile output(path);
-  if (extension == ".png") write_png(grid, output);
-  else write_svg(grid, output);
+  if (extension == ".png")
+    write_png(grid, output);
+  else
+    write_svg(grid, output);
   output.publish();
 }
 

@@ -27,8 +27,12 @@ struct Grid {
   std::string title;
   std::string row_axis, column_axis;  // "queries", "keys"
 
-  std::uint8_t& at(std::int64_t row, std::int64_t column) { return cells[static_cast<std::size_t>(row * columns + column)]; }
-  std::uint8_t at(std::int64_t row, std::int64_t column) const { return cells[static_cast<std::size_t>(row * columns + column)]; }
+  std::uint8_t& at(std::int64_t row, std::int64_t column) {
+    return cells[static_cast<std::size_t>(row * columns + column)];
+  }
+  std::uint8_t at(std::int64_t row, std::int64_t column) const {
+    return cells[static_cast<std::size_t>(row * columns + column)];
+  }
 };
 
 /// Lines of glyphs with a legend.

@@ -7,6 +7,13 @@
 namespace tilewise::cli {
 namespace {
 
+CLI::App* subcommand_of(CLI::App& command, const std::string& name) {
+  for (CLI::App* subcommand : command.get_subcommands({})) {
+    if (subcommand->get_name() == name) return subcommand;
+  }
+  return nullptr;
+}
+
 std::vector<std::string> subcommand_names(CLI::App& command) {
   std::vector<std::string> names;
   for (const CLI::App* subcommand : command.get_subcommands({})) names.push_back(subcommand->get_name());
@@ -34,7 +41,7 @@ std::string suggestions(CLI::App& program, int argc, const char* const* argument
     const std::string name = typed.substr(0, typed.find('='));
     if (name.starts_with("--")) {
       if (command->get_option_no_throw(name) == nullptr) return suggestion(name, option_names(*command));
-    } else if (CLI::App* next = command->get_subcommand_no_throw(typed)) {
+    } else if (CLI::App* next = subcommand_of(*command, typed)) {
       command = next;
     } else if (!command->get_subcommands({}).empty()) {
       return suggestion(typed, subcommand_names(*command));

@@ -15,11 +15,11 @@ namespace tilewise {
 struct Sequence {
   std::int64_t s_q = 0;
   std::int64_t s_kv = 0;
-  std::optional<std::int64_t> query_offset;  ///< Position of query index 0; by default key_offset + s_kv - s_q.
-  std::int64_t key_offset = 0;               ///< Position of key index 0.
-  std::int64_t key_start = 0;                ///< First valid key index, in [0, s_kv]: what is before is left padding.
-  std::int64_t first_query_token = 0;        ///< Row of query index 0 in the storage of the whole batch.
-  std::int64_t first_key_token = 0;          ///< Row of key index 0 in the storage of the whole batch.
+  std::optional<std::int64_t> query_offset{};  ///< Position of query index 0; by default key_offset + s_kv - s_q.
+  std::int64_t key_offset = 0;                 ///< Position of key index 0.
+  std::int64_t key_start = 0;                  ///< First valid key index, in [0, s_kv]: what is before is left padding.
+  std::int64_t first_query_token = 0;          ///< Row of query index 0 in the storage of the whole batch.
+  std::int64_t first_key_token = 0;            ///< Row of key index 0 in the storage of the whole batch.
 
   /// The given query_offset, or the default, with which the last query and the last key share a position.
   std::int64_t first_query_position() const { return query_offset.value_or(key_offset + s_kv - s_q); }
@@ -28,8 +28,8 @@ struct Sequence {
 /// Heads and sequences of one call.
 struct Problem {
   std::int64_t h_q = 1;
-  std::int64_t h_kv = 1;            ///< Divides h_q: query head i is served by key/value head i / (h_q / h_kv).
-  std::vector<Sequence> sequences;  // [b]
+  std::int64_t h_kv = 1;              ///< Divides h_q: query head i is served by key/value head i / (h_q / h_kv).
+  std::vector<Sequence> sequences{};  // [b]
 
   /// `b` sequences of equal lengths: tensors q [b, h_q, s_q, d_qk] and k [b, h_kv, s_kv, d_qk].
   /// Throws Error(invalid_argument) on negative sizes and ones above int32.

@@ -2,8 +2,7 @@
 //
 //   Table bias("bias", DType::float32, 2);
 //   Variant mine = keep([](const At& at) { return at.query >= at.key && at.query - at.key < 1024; })
-//                & score([&](Expr s, const At& at) { return 30.0f * tanh(s / 30.0f) + bias(at.head, at.query - at.key);
-//                });
+//                & score([&](Expr s, const At& at) { return 30 * tanh(s / 30) + bias(at.head, at.query - at.key); });
 //
 // The functions run once, when they are recorded, on symbolic arguments. Everything else in Tilewise reads the graph.
 #pragma once
@@ -35,6 +34,8 @@ const char* to_string(Type type);
 
 /// A symbolic value: a handle to a node of the variant that is being recorded on this thread.
 ///
+/// It has no truth value yet, so it does not convert to bool: write `&&`, `||`, `!` and `select(...)` instead of `if`
+/// and `?:`. (Not even by a deleted conversion, which would make `expression && flag` ambiguous.)
 /// C++ numbers convert to literals. Using an Expr outside its recording throws Error. Operands of different numeric
 /// types promote int to real; a bool is never a number (write `select(b, 1, 0)`).
 class Expr {
@@ -42,9 +43,6 @@ class Expr {
   template <class T>
   requires std::integral<T> || std::floating_point<T> Expr(T value)
       : Expr(from_number(value)) {}  // NOLINT(google-explicit-constructor): literals read as numbers
-
-  /// A symbolic value has no truth value yet: write `&&`, `||`, `!` and `select(...)` instead of `if`, `?:`.
-  explicit operator bool() const = delete;
 
   Type type() const;
 
@@ -273,12 +271,13 @@ Variant dropout(double probability);
 /// First a, then b. At most one of them may have a sink, and at most one dropout.
 Variant operator&(const Variant& a, const Variant& b);
 
-/// The variant's mathematics in the textual form, which `parse_variant` reads back to the same key and literals.
+/// The variant's mathematics in the textual form, which `parse_variant` reads back to the same key and literals. Frozen
+/// tables of more than 64 elements are written without their values, as tables to be bound.
 std::string to_string(const Variant& variant);
 
 /// Reads the textual form: `keep(query >= key and query - key < 1024) & score(30 * tanh(s / 30)) & alibi(8)`, where
-/// names of the zoo stand for their variants. Throws Error(parse) with a caret under the place.
-/// Tables and parameters that the text declares are new handles, found by name in the result.
+/// names of the zoo stand for their variants. docs/textual_form.md has the grammar. Throws Error(parse) with a caret
+/// under the place. Tables and parameters that the text declares are new handles, found by name in the result.
 Variant parse_variant(const std::string& text);
 
 }  // namespace tilewise

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "tilewise/variant.h"
+#include "tilewise/zoo_entry.h"
 
 namespace tilewise::zoo {
 
@@ -262,6 +263,16 @@ Variant learned_bias(const Table& bias);
 /// Source: LeViT's attention biases (Graham et al. 2021)
 /// Example: learned_bias()
 Variant learned_bias();
+
+/// Sharpens attention step by step with the query's position, for layers without position embeddings.
+///
+///     s * (1 + gain * log(1 + (query + 1) // span))
+///
+/// `span`: positions of a step, at least 1; it is part of the code. `gain`: finite and above 0.
+///
+/// Source: Llama 4's temperature tuning (Meta 2025), after Scalable-Softmax (Nakanishi 2025)
+/// Example: llama4_temperature(8192, 0.1)
+Variant llama4_temperature(std::int32_t span = 8192, double gain = 0.1);
 
 /// Causal within chunks of fixed size: no query sees beyond the start of its own chunk.
 ///

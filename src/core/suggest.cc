@@ -1,4 +1,4 @@
-#include "core/suggest.h"
+#include "tilewise/suggest.h"
 
 #include <algorithm>
 #include <vector>

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "cpu/ahead.h"
 #include "cpu/exp2.h"
 #include "cpu/kernels.h"
 #include "cpu/prepared.h"
@@ -17,8 +18,8 @@ class BackwardKernel {
  public:
   /// Workspace of one task, in floats.
   static std::int64_t workspace_floats(const Shape& shape) {
-    return std::int64_t{kKeys} * (3 * kStrip + 2 * kWeightsStride + Engine::rounded_to_panel(shape.d_qk) +
-                                  Engine::rounded_to_panel(shape.d_v)) +
+    return std::int64_t{kKeys} * (3 * kStrip + 2 * kWeightsStride + (kPacks ? 2 * kRowStride : 0) +
+                                  Engine::rounded_to_panel(shape.d_qk) + Engine::rounded_to_panel(shape.d_v)) +
            Engine::packed_k_floats(shape.d_qk) + Engine::packed_k_floats(shape.d_v) +
            Engine::packed_v_floats(shape.d_qk);
   }
@@ -39,6 +40,10 @@ class BackwardKernel {
   // A cache line more than the queries: rows a multiple of four lines apart would share a quarter of the cache's sets.
   static constexpr std::int64_t kWeightsStride = kQueries + 16;
 
+  // Where operands hold several neighbours a lane, weights and gradients are packed once more for d_k and d_v.
+  static constexpr bool kPacks = Engine::kDepth > 1;
+  static constexpr std::int64_t kRowStride = kQueries / Engine::kDepth + 16;
+
   /// A tile: kept keys of each strip of queries, relative to the tile's first key.
   struct Tile {
     std::int64_t query, key;  // indices of the first
@@ -55,6 +60,8 @@ class BackwardKernel {
     };
     weights_ = take(kKeys * kWeightsStride);
     d_scores_ = take(kKeys * kWeightsStride);
+    weight_rows_ = kPacks ? take(kKeys * kRowStride) : weights_;
+    d_score_rows_ = kPacks ? take(kKeys * kRowStride) : d_scores_;
     scores_ = take(kKeys * kStrip);
     raw_scores_ = take(kKeys * kStrip);
     d_weights_ = take(kKeys * kStrip);
@@ -66,8 +73,6 @@ class BackwardKernel {
   }
 
   void run() {
-    clear(weights_, kKeys * kWeightsStride);
-    clear(d_scores_, kKeys * kWeightsStride);
     for (std::int64_t key = task_.key_begin; key < task_.key_end; key += kKeys) {
       const std::int64_t left = task_.key_end - key;
       key_tile(key, static_cast<int>(left < kKeys ? left : kKeys));
@@ -77,7 +82,12 @@ class BackwardKernel {
   void key_tile(std::int64_t key, int keys) {
     k_ = Engine::pack_k(task_.k, key, keys, shape_.d_qk, packed_k_);
     v_ = Engine::pack_k(task_.v, key, keys, shape_.d_v, packed_v_);
-    Engine::pack_v(task_.k, key, keys, shape_.d_qk, k_columns_);
+    Engine::pack_k_columns(task_.k, key, keys, shape_.d_qk, k_columns_);
+    if (key == task_.key_begin || keys < kKeys) {
+      // Rows past the last key belong to register blocks and lanes that reach over it.
+      clear(weights_, kKeys * kWeightsStride);
+      clear(d_scores_, kKeys * kWeightsStride);
+    }
     clear(d_k_, std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_qk));
     clear(d_v_, std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_v));
     for (int head = 0; head < task_.head_count; ++head) {
@@ -104,7 +114,8 @@ class BackwardKernel {
       if (begin >= end) {
         tile->spans[i] = {tile->key, tile->key, tile->key, tile->key};
       } else {
-        tile->spans[i] = full ? whole : head.walk(begin, end, whole.begin, whole.end);
+        tile->spans[i] =
+            aligned(full ? whole : head.walk(begin, end, whole.begin, whole.end), tile->key, Engine::kDepth);
       }
     }
     return true;
@@ -123,56 +134,93 @@ class BackwardKernel {
       }
       if (last < 0) continue;
       const int begin = first * kStrip, end = (last + 1) * kStrip;
-      Engine::accumulate_rows(weights_ + row * kWeightsStride, kWeightsStride, begin, end, kQueries, block.d_o_right,
+      Engine::accumulate_rows(weight_rows_ + row * kRowStride, kRowStride, begin, end, kQueries, block.d_o_right,
                               shape_.d_v, d_v_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_v));
-      Engine::accumulate_rows(d_scores_ + row * kWeightsStride, kWeightsStride, begin, end, kQueries, block.q_right,
+      Engine::accumulate_rows(d_score_rows_ + row * kRowStride, kRowStride, begin, end, kQueries, block.q_right,
                               shape_.d_qk, d_k_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_qk));
     }
   }
 
-  /// Weights and gradients of scores of one strip, and its share of d_q.
+  /// Weights and gradients of scores of one strip, zero where nothing is kept, and its share of d_q.
   void strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) {
-    const KeySpan& span = tile.spans[index];
-    float* weights = weights_ + index * kStrip;
-    float* d_scores = d_scores_ + index * kStrip;
-    const int first = static_cast<int>(span.begin - tile.key), end = static_cast<int>(span.end - tile.key);
-    clear_rows(weights, 0, first < end ? first : tile.keys);
-    clear_rows(d_scores, 0, first < end ? first : tile.keys);
-    if (first >= end) return;
-    clear_rows(weights, end, tile.keys);
-    clear_rows(d_scores, end, tile.keys);
+    const int first = static_cast<int>(tile.spans[index].begin - tile.key);
+    const int end = static_cast<int>(tile.spans[index].end - tile.key);
+    float* const both[] = {weights_ + index * kStrip, d_scores_ + index * kStrip};
+    for (float* rows : both) {
+      clear_rows(rows, 0, first < end ? first : tile.keys);
+      clear_rows(rows, first < end ? end : tile.keys, tile.keys);
+    }
+    if (first < end) kept_strip(head, tile, block, index);
+    pack_rows(tile.keys, index);
+    if (first < end) accumulate_d_q(head, tile, index);
+  }
 
-    const int keys = end - first;
+  void kept_strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) {
+    const KeySpan& span = tile.spans[index];
+    const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
     const std::int64_t query = tile.query + index * kStrip;
     const int queries = static_cast<int>(shape_.s_q - query < kStrip ? shape_.s_q - query : kStrip);
-    weights += first * kWeightsStride;
-    d_scores += first * kWeightsStride;
-    const float* q = block.q + index * Engine::packed_q_floats(shape_.d_qk);
-    const float* d_o = block.d_o + index * Engine::packed_q_floats(shape_.d_v);
-    const auto at = [&](float* values, std::int64_t stride, std::int64_t key, std::int64_t key_end, bool partial) {
-      return ScoreBlock{values + (key - span.begin) * stride, stride, query, key, queries,
-                        static_cast<int>(key_end - key),      partial};
+    float* weights = weights_ + index * kStrip + first * kWeightsStride;
+    float* d_scores = d_scores_ + index * kStrip + first * kWeightsStride;
+    const NextStrip ahead = next_strip(block, keys, index);
+    const auto piece = [&](float* values, std::int64_t stride, std::int64_t begin, std::int64_t end, bool partial) {
+      return ScoreBlock{values + (begin - span.begin) * stride, stride, query, begin, queries,
+                        static_cast<int>(end - begin),          partial};
     };
-    const bool dropout = head.dropout.apply != nullptr;
+    const auto drop_out = [&](float* values, std::int64_t stride) {
+      if (head.dropout.apply == nullptr) return;
+      head.dropout.apply(head.dropout.context, piece(values, stride, span.begin, span.end, false));
+    };
 
-    Engine::qk(q, k_, first, keys, shape_.d_qk, units_.product_factor, scores_);
+    Engine::qk(block.q + index * Engine::packed_q_floats(shape_.d_qk), k_, first, keys, shape_.d_qk,
+               units_.product_factor, scores_, ahead.q);
     if (head.adjoint.apply != nullptr) copy(scores_, keys * kStrip, raw_scores_);
-    apply_score(head.score, span, [&](std::int64_t key, std::int64_t key_end, bool partial) {
-      return at(scores_, kStrip, key, key_end, partial);
+    apply_score(head.score, span, [&](std::int64_t begin, std::int64_t end, bool partial) {
+      return piece(scores_, kStrip, begin, end, partial);
     });
-    Engine::qk(d_o, v_, first, keys, shape_.d_v, 1, d_weights_);
-    if (dropout) head.dropout.apply(head.dropout.context, at(d_weights_, kStrip, span.begin, span.end, false));
+    Engine::qk(block.d_o + index * Engine::packed_q_floats(shape_.d_v), v_, first, keys, shape_.d_v, 1, d_weights_,
+               ahead.d_o);
+    drop_out(d_weights_, kStrip);
     differentiate(block.reference + index * kStrip, block.delta + index * kStrip, keys, weights, d_scores);
     if (queries < kStrip) clear_absent(queries, keys, weights, d_scores);
     if (head.adjoint.apply != nullptr) {
       // The adjoint works on a dense copy, and a weight of zero keeps a gradient of zero whatever it says.
       gather(d_scores, keys, d_weights_);
-      head.adjoint.apply(head.adjoint.context, {at(raw_scores_, kStrip, span.begin, span.end, true), d_weights_});
+      head.adjoint.apply(head.adjoint.context, {piece(raw_scores_, kStrip, span.begin, span.end, true), d_weights_});
       scatter_kept(d_weights_, weights, keys, d_scores);
     }
-    if (dropout) head.dropout.apply(head.dropout.context, at(weights, kWeightsStride, span.begin, span.end, false));
-    Engine::pv(k_columns_, first, d_scores, kWeightsStride, keys, shape_.d_qk,
-               head.d_q + query / kStrip * Head::d_q_strip(shape_));
+    drop_out(weights, kWeightsStride);
+  }
+
+  /// d_q of one strip += k^T d_scores.
+  void accumulate_d_q(const BackwardHead& head, const Tile& tile, int index) {
+    const KeySpan& span = tile.spans[index];
+    const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
+    const float* right = d_scores_ + index * kStrip + first * kWeightsStride;
+    if constexpr (kPacks) {
+      gather(right, keys, d_weights_);
+      Engine::pack_p(d_weights_, keys);
+      right = d_weights_;
+    }
+    const std::int64_t floats = Head::d_q_strip(shape_);
+    float* d_q = head.d_q + (tile.query / kStrip + index) * floats;
+    const Ahead ahead = index + 1 == kStrips ? Ahead() : Ahead(d_q + floats, floats, shape_.d_qk / Engine::kBlock + 1);
+    Engine::pv(k_columns_, first, right, kPacks ? kStrip : kWeightsStride, keys, shape_.d_qk, d_q, ahead);
+  }
+
+  /// What the strip after this one reads, to be fetched meanwhile: over 4096 queries it is long gone from L2.
+  struct NextStrip {
+    Ahead q, d_o;
+  };
+
+  NextStrip next_strip(const Block& block, int keys, int index) const {
+    const std::int64_t touches = keys / Engine::kBlock + 1;
+    const std::int64_t q = Engine::packed_q_floats(shape_.d_qk), d_o = Engine::packed_q_floats(shape_.d_v);
+    if (index + 1 == kStrips) {
+      // Next come the products with the right sides; the first of them is fetched only in part.
+      return {Ahead(block.d_o_right, kQueries * std::int64_t{Engine::kPanel}, touches), {}};
+    }
+    return {Ahead(block.q + (index + 1) * q, q, touches), Ahead(block.d_o + (index + 1) * d_o, d_o, touches)};
   }
 
   /// weights = exp(score - lse), d_scores = weights (d_weights - delta), both with rows kWeightsStride apart.
@@ -199,6 +247,17 @@ class BackwardKernel {
     for (int key = 0; key < keys; ++key) {
       clear(weights + key * kWeightsStride + queries, kStrip - queries);
       clear(d_scores + key * kWeightsStride + queries, kStrip - queries);
+    }
+  }
+
+  /// One strip's columns of weights_ and d_scores_ to weight_rows_ and d_score_rows_.
+  void pack_rows(int keys, int index) {
+    if constexpr (kPacks) {
+      const std::int64_t from = index * kStrip, to = index * kStrip / Engine::kDepth;
+      for (int key = 0; key < (keys + Engine::kRows - 1) / Engine::kRows * Engine::kRows; ++key) {
+        Engine::pack_row(weights_ + key * kWeightsStride + from, weight_rows_ + key * kRowStride + to);
+        Engine::pack_row(d_scores_ + key * kWeightsStride + from, d_score_rows_ + key * kRowStride + to);
+      }
     }
   }
 
@@ -229,14 +288,16 @@ class BackwardKernel {
   const Shape& shape_;
   ScoreUnits units_{};
   typename Engine::Keys k_{}, v_{};
-  float* weights_;     // [kKeys][kWeightsStride], one block of queries
-  float* d_scores_;    // [kKeys][kWeightsStride], the same of the gradients of raw scores, unscaled
-  float* scores_;      // [kKeys][kStrip]
-  float* raw_scores_;  // [kKeys][kStrip], before the program
-  float* d_weights_;   // [kKeys][kStrip]
-  float* d_k_;         // [kKeys][rounded d_qk], unscaled
-  float* d_v_;         // [kKeys][rounded d_v]
-  float* packed_k_;    // k and v where they cannot be read in place
+  float* weights_;       // [kKeys][kWeightsStride], one block of queries
+  float* d_scores_;      // [kKeys][kWeightsStride], the same of the gradients of raw scores, unscaled
+  float* weight_rows_;   // [kKeys][kRowStride], weights_ as the left side of d_v
+  float* d_score_rows_;  // [kKeys][kRowStride], d_scores_ as the left side of d_k
+  float* scores_;        // [kKeys][kStrip]
+  float* raw_scores_;    // [kKeys][kStrip], before the program
+  float* d_weights_;     // [kKeys][kStrip]
+  float* d_k_;           // [kKeys][rounded d_qk], unscaled
+  float* d_v_;           // [kKeys][rounded d_v]
+  float* packed_k_;      // k and v where they cannot be read in place
   float* packed_v_;
   float* k_columns_;  // k packed as v is for the forward pass
 };

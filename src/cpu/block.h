@@ -48,8 +48,8 @@ struct Accumulators {
     }
   }
 
-  /// at += a b with a: [M, depth], element (m, k) at a[m * a_row + k * a_step]; b: [depth, kColumns], rows b_step
-  /// apart.
+  /// at += a b by Lanes::dot, whose operands may hold several neighbours a lane. a: [M, depth], element (m, k) at a[m *
+  /// a_row + k * a_step]; b: [depth, kColumns], rows b_step apart.
   TILEWISE_INLINE void multiply(const float* a, std::int64_t a_row, std::int64_t a_step, const float* b,
                                 std::int64_t b_step, std::int64_t depth) {
     for (std::int64_t k = 0; k < depth; ++k, a += a_step, b += b_step) {
@@ -58,9 +58,9 @@ struct Accumulators {
       for (int n = 0; n < N; ++n) right[n] = Lanes::load(b + n * Lanes::kWidth);
 #pragma GCC unroll 16
       for (int m = 0; m < M; ++m) {
-        const Vec left = Lanes::broadcast(a[m * a_row]);
+        const Vec left = Lanes::broadcast_from(a + m * a_row);
 #pragma GCC unroll 8
-        for (int n = 0; n < N; ++n) at[m][n] = Lanes::fma(left, right[n], at[m][n]);
+        for (int n = 0; n < N; ++n) at[m][n] = Lanes::dot(left, right[n], at[m][n]);
       }
     }
   }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "cpu/ahead.h"
 #include "cpu/exp2.h"
 #include "cpu/kernels.h"
 #include "cpu/units.h"
@@ -95,21 +96,26 @@ class ForwardKernel {
     const bool full = tile.full_begin == tile.begin && tile.full_end == tile.end;
     for (int i = 0; i < strip_count_; ++i) {
       const Strip& strip = strips_[i];
-      const KeySpan span = full ? tile : task_.walk(strip.begin, strip.begin + strip.count, tile.begin, tile.end);
-      if (span.begin < span.end) block(strip, k, static_cast<int>(span.begin - tile.begin), span);
+      const KeySpan span = full ? tile
+                                : aligned(task_.walk(strip.begin, strip.begin + strip.count, tile.begin, tile.end),
+                                          tile.begin, Engine::kDepth);
+      if (span.begin < span.end) block(strip, k, static_cast<int>(span.begin - tile.begin), span, tile.end);
     }
   }
 
-  /// One strip against the keys of a span; `first` is the span's first row within the packed tile.
-  void block(const Strip& strip, const typename Engine::Keys& k, int first, const KeySpan& span) {
+  /// One strip against the keys of a span; `first` is the span's first row within the packed tile, which ends at
+  /// `tile_end`.
+  void block(const Strip& strip, const typename Engine::Keys& k, int first, const KeySpan& span,
+             std::int64_t tile_end) {
     const int keys = static_cast<int>(span.end - span.begin);
+    const Ahead k_ahead = next_rows(task_.k, shape_.d_qk, tile_end, strip, keys / Engine::kBlock + 1);
     Vec maximum[kVectors];
     for (Vec& x : maximum) x = Lanes::broadcast(-__builtin_inff());
     const bool full = span.full_begin == span.begin && span.full_end == span.end;
     if (full && units_.raw) {
-      Engine::qk_maximum(strip.q, k, first, keys, shape_.d_qk, scores_, maximum);
+      Engine::qk_maximum(strip.q, k, first, keys, shape_.d_qk, scores_, maximum, k_ahead);
     } else {
-      Engine::qk(strip.q, k, first, keys, shape_.d_qk, units_.product_factor, scores_);
+      Engine::qk(strip.q, k, first, keys, shape_.d_qk, units_.product_factor, scores_, k_ahead);
       apply_score(task_.score, span, [&](std::int64_t begin, std::int64_t end, bool partial) {
         return score_block(strip, span.begin, begin, end, partial);
       });
@@ -120,7 +126,9 @@ class ForwardKernel {
     if (task_.dropout.apply != nullptr) {
       task_.dropout.apply(task_.dropout.context, score_block(strip, span.begin, span.begin, span.end, false));
     }
-    Engine::pv(packed_v_, first, scores_, kStrip, keys, shape_.d_v, strip.o);
+    Engine::pack_p(scores_, keys);
+    Engine::pv(packed_v_, first, scores_, kStrip, keys, shape_.d_v, strip.o,
+               next_rows(task_.v, shape_.d_v, tile_end, strip, shape_.d_v / Engine::kBlock + 1));
   }
 
   ScoreBlock score_block(const Strip& strip, std::int64_t origin, std::int64_t begin, std::int64_t end, bool partial) {
@@ -128,10 +136,20 @@ class ForwardKernel {
             static_cast<int>(end - begin),       partial};
   }
 
+  /// This strip's share of the rows that the next key tile reads.
+  Ahead next_rows(const Rows& rows, int width, std::int64_t tile_end, const Strip& strip, std::int64_t touches) const {
+    const std::int64_t share = (kTileKeys + strip_count_ - 1) / strip_count_;
+    const std::int64_t first = tile_end + (&strip - strips_) * share;
+    if (first + share > shape_.s_kv) return {};
+    const std::int64_t bytes = rows.dtype == DType::float32 ? 4 : 2;
+    return {static_cast<const char*>(rows.data) + first * rows.stride * bytes, share, width * bytes,
+            rows.stride * bytes, touches};
+  }
+
   void raise_maximum(int keys, Vec* maximum) {
     for (int key = 0; key < keys; ++key) {
       for (int n = 0; n < kVectors; ++n) {
-        maximum[n] = Lanes::max(Lanes::load(scores_ + key * kStrip + n * Lanes::kWidth), maximum[n]);
+        maximum[n] = Lanes::max(Lanes::load(scores_ + std::int64_t{key} * kStrip + n * Lanes::kWidth), maximum[n]);
       }
     }
   }
@@ -158,7 +176,7 @@ class ForwardKernel {
     }
     for (int row = 0; row < shape_.d_v; ++row) {
       for (int n = 0; n < kVectors; ++n) {
-        float* o = strip.o + row * kStrip + n * Lanes::kWidth;
+        float* o = strip.o + std::int64_t{row} * kStrip + n * Lanes::kWidth;
         Lanes::store(o, Lanes::mul(Lanes::load(o), factor[n]));
       }
     }
@@ -175,7 +193,7 @@ class ForwardKernel {
     for (int key = 0; key < keys; ++key) {
 #pragma GCC unroll 8
       for (int n = 0; n < kVectors; ++n) {
-        float* at = scores_ + key * kStrip + n * Lanes::kWidth;
+        float* at = scores_ + std::int64_t{key} * kStrip + n * Lanes::kWidth;
         const Vec weight = exp2(Lanes::sub(Lanes::load(at), maximum[n]));
         Lanes::store(at, weight);
         sum[n] = Lanes::add(sum[n], weight);

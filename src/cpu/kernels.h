@@ -145,15 +145,50 @@ struct BackwardTask {
 struct FinishTask {
   Shape shape;
   std::int64_t query_begin = 0, query_end = 0;  // begins at a multiple of Kernels::backward_queries
-  const float* const* partials = nullptr;       // [partial_count], each d_q_floats long
+  float* const* partials = nullptr;             // [partial_count], each d_q_floats long; the first receives the sum
   int partial_count = 0;
   float scale = 1;
   MutableRows d_q;  // [s_q, d_qk]
 };
 
+/// Keys or values of one sequence and head: rows of one tensor, or of pages.
+struct RowSource {
+  Rows rows;                                  // strided: row i as in Rows; paged: row i % page_tokens of a page
+  const std::int32_t* block_table = nullptr;  // [pages of the sequence], indices of pages; null: strided
+  std::int64_t page_tokens = 0;
+  std::int64_t page_stride = 0;   // elements between neighbouring pages
+  const float* scales = nullptr;  // int8: an element's value is itself times its row's scale;
+                                  // strided: [s_kv], paged: [pages, page_tokens]
+};
+
+/// One query of one of the heads that share keys.
+struct DecodeRow {
+  const void* q = nullptr;  // [d_qk]
+  std::int64_t query = 0;   // its index
+  TileWalk walk;
+  ScoreProgram score;  // is given blocks of one query: [keys, 1]
+};
+
+/// A few rows against keys [key_begin, key_end), a split of a long cache. The result is partial: the splits of a row
+/// are merged (tiles/merge.h), and a sink is added at the end.
+struct DecodeTask {
+  Shape shape;  // s_q is not read
+  std::int64_t key_begin = 0, key_end = 0;
+  DType q_dtype = DType::float32;
+  const DecodeRow* rows = nullptr;  // [row_count]
+  int row_count = 0;
+  RowSource k;  // [s_kv, d_qk]
+  RowSource v;  // [s_kv, d_v]
+  float scale = 1;
+  float* o = nullptr;          // [row_count, d_v], normalised over the split's own keys
+  float* lse = nullptr;        // [row_count]
+  float* workspace = nullptr;  // Kernels::decode_floats(shape, row_count) floats, 64-byte aligned
+};
+
 /// The kernels of one instruction set. Thread-safe: all that they write is in the task.
 struct Kernels {
-  const char* name;                                    // "avx2"
+  const char* name;  // "avx2"
+  DType operand;     // what products take; bfloat16: other inputs would be rounded to it, so plans give it no others
   std::int64_t tile_queries;                           // most queries of a forward task; a multiple of strip_queries
   int strip_queries;                                   // the walk is asked again for each strip of a partial tile
   std::int64_t (*forward_floats)(const Shape& shape);  // workspace of one forward task
@@ -166,11 +201,16 @@ struct Kernels {
   void (*prepare)(const PrepareTask& task);
   void (*backward)(const BackwardTask& task);
   void (*finish)(const FinishTask& task);
+
+  std::int64_t (*decode_floats)(const Shape& shape, int row_count);  // workspace of one decode task
+  void (*decode)(const DecodeTask& task);
 };
 
 /// To be called only where the processor has AVX2, FMA and F16C.
 const Kernels& avx2_kernels();
 /// To be called only where the processor has AVX-512 F, BW, DQ and VL as well.
 const Kernels& avx512_kernels();
+/// And AVX512-BF16.
+const Kernels& avx512_bf16_kernels();
 
 }  // namespace tilewise::cpu

@@ -31,7 +31,8 @@ struct Prepared {
 
   static std::int64_t block_floats(const Shape& shape) {
     return kStrips * (Engine::packed_q_floats(shape.d_qk) + Engine::packed_q_floats(shape.d_v)) +
-           std::int64_t{kQueries} * (Engine::rounded_to_panel(shape.d_qk) + Engine::rounded_to_panel(shape.d_v) + 2);
+           Engine::packed_right_floats(kQueries, shape.d_qk) + Engine::packed_right_floats(kQueries, shape.d_v) +
+           2 * kQueries;
   }
   static std::int64_t blocks(const Shape& shape) { return (shape.s_q + kQueries - 1) / kQueries; }
   static std::int64_t floats(const Shape& shape) { return blocks(shape) * block_floats(shape); }
@@ -43,12 +44,12 @@ struct Prepared {
   /// The block whose first query is `query`, a multiple of kQueries.
   template <class Float>
   static Block<Float> block(Float* prepared, const Shape& shape, std::int64_t query) {
-    Block<Float> found;
+    Block<Float> found{};
     found.q = prepared + query / kQueries * block_floats(shape);
     found.d_o = found.q + kStrips * Engine::packed_q_floats(shape.d_qk);
     found.q_right = found.d_o + kStrips * Engine::packed_q_floats(shape.d_v);
-    found.d_o_right = found.q_right + std::int64_t{kQueries} * Engine::rounded_to_panel(shape.d_qk);
-    found.reference = found.d_o_right + std::int64_t{kQueries} * Engine::rounded_to_panel(shape.d_v);
+    found.d_o_right = found.q_right + Engine::packed_right_floats(kQueries, shape.d_qk);
+    found.reference = found.d_o_right + Engine::packed_right_floats(kQueries, shape.d_v);
     found.delta = found.reference + kQueries;
     return found;
   }
@@ -63,7 +64,7 @@ struct Prepared {
     float factors[kStrip];
     for (float& factor : factors) factor = task.scale;
     const std::int64_t strip_floats = d_q_strip(task.shape);
-    float* sum = const_cast<float*>(task.partials[0]);  // its owner is done with it
+    float* sum = task.partials[0];
     for (std::int64_t query = task.query_begin; query < task.query_end; query += kStrip) {
       float* strip = sum + query / kStrip * strip_floats;
       for (int i = 1; i < task.partial_count; ++i) {

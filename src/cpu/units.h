@@ -27,6 +27,13 @@ TILEWISE_INLINE ScoreUnits score_units(float scale, const ScoreProgram& score) {
   return {true, scale < 0 ? -1.0f : 1.0f, 1, magnitude * kLog2E, magnitude};
 }
 
+/// The span with its beginning moved down to a multiple of `step` keys from `origin`: whole lanes of packed operands.
+/// The keys taken in keep nothing, so they are masked like the rest of a partial piece.
+TILEWISE_INLINE KeySpan aligned(KeySpan span, std::int64_t origin, std::int64_t step) {
+  if (span.begin < span.end) span.begin -= (span.begin - origin) % step;
+  return span;
+}
+
 /// Runs the program over the pieces of a span: before, inside and behind its full part. at(begin, end, partial) is the
 /// block of those keys.
 template <class At>

@@ -49,7 +49,7 @@ Classifier::Classifier(const Variant& variant, const Bindings& bindings, const P
     : shared_(std::make_shared<const Shared>(variant, bindings, problem)), reading_(shared_->mask.program) {}
 
 void Classifier::enter(std::int64_t sequence, std::int64_t head) {
-  if (sequence == sequence_ && head == head_) return;
+  if (sequence == sequence_ && head == head_) return reading_.use(0);
   const Problem& problem = shared_->problem;
   if (sequence < 0 || sequence >= problem.b())
     fail_argument("sequence is {}, expected 0 to {}", sequence, problem.b() - 1);
@@ -75,7 +75,7 @@ TileClass Classifier::bisect(const Box& box, bool none_removed) {
   const auto corners = corners_of(box);
   reading_.evaluate(corners);
   for (std::size_t lane = 0; lane < kLanes; ++lane) {
-    if (is_partial_by(kept(lane), true)) return TileClass::partial;
+    if (is_partial_by(kept(reading_, lane), true)) return TileClass::partial;
   }
   open_boxes_.assign(1, box);
   for (int groups = 0; !open_boxes_.empty(); ++groups) {
@@ -84,7 +84,7 @@ TileClass Classifier::bisect(const Box& box, bool none_removed) {
     open_boxes_.pop_back();
     reading_.evaluate(parts);
     for (std::size_t lane = 0; lane < parts.count; ++lane) {
-      const Interval verdict = kept(lane);
+      const Interval verdict = kept(reading_, lane);
       if (is_partial_by(verdict, is_one_entry(parts.parts[lane]))) return TileClass::partial;
       if (verdict == kUnknown) open_boxes_.push_back(parts.parts[lane]);
     }
@@ -102,16 +102,10 @@ TileClass Classifier::classify(std::int64_t sequence, std::int64_t head, const B
   const Box existing = clipped(box, entries_);
   if (existing.is_empty()) return TileClass::empty;
   reading_.evaluate(std::span(&existing, 1));
-  const Interval verdict = kept(0);
+  const Interval verdict = kept(reading_, 0);
   if (verdict.is_false()) return TileClass::empty;
   if (verdict.is_true()) return existing == box ? TileClass::full : TileClass::partial;
   return is_one_entry(existing) ? TileClass::partial : bisect(existing, existing == box);
-}
-
-Box Classifier::box_of(const TileRectangle& tiles, TileSizes tile) const {
-  return clipped({tiles.row_begin * tile.queries, tiles.row_end * tile.queries, tiles.column_begin * tile.keys,
-                  tiles.column_end * tile.keys},
-                 lengths_);
 }
 
 TileRectangle Classifier::tiles_of(std::int64_t sequence, std::int64_t head, TileSizes tile) {
@@ -122,49 +116,60 @@ TileRectangle Classifier::tiles_of(std::int64_t sequence, std::int64_t head, Til
   return {0, tiles_along(lengths_.query_end, tile.queries), 0, tiles_along(lengths_.key_end, tile.keys)};
 }
 
+/// Evaluates up to kLanes rectangles. Visits those that are decided or single tiles; the others stay open.
+void Classifier::visit_or_open(std::span<const TileRectangle> rectangles, TileSizes tile, const TileVisitor& visit) {
+  group_.count = 0;
+  for (const TileRectangle& tiles : rectangles) {
+    // Field by field: a whole Box that is copied right after its fields were stored stalls for as long as half of an
+    // evaluation takes.
+    Box& box = group_.boxes[group_.count];
+    const std::int64_t first_key = tiles.column_begin * tile.keys;
+    box.query_begin = tiles.row_begin * tile.queries;
+    box.query_end = std::min(tiles.row_end * tile.queries, entries_.query_end);
+    box.key_begin = std::max(first_key, entries_.key_begin);
+    box.key_end = std::min(tiles.column_end * tile.keys, entries_.key_end);
+    if (box.key_begin >= box.key_end) {
+      visit(tiles, TileClass::empty);
+      continue;
+    }
+    group_.tiles[group_.count] = &tiles;
+    group_.is_whole[group_.count++] = box.key_begin == first_key;
+  }
+  if (group_.count == 0) return;
+  reading_.evaluate(std::span(group_.boxes.data(), group_.count));
+  std::array<std::size_t, kLanes> unknown;  // single tiles: looked into last, since that evaluates again
+  std::size_t unknown_count = 0;
+  for (std::size_t lane = 0; lane < group_.count; ++lane) {
+    const TileRectangle& tiles = *group_.tiles[lane];
+    const Interval verdict = kept(reading_, lane);
+    if (verdict.is_false()) {
+      visit(tiles, TileClass::empty);
+    } else if (verdict.is_true() && group_.is_whole[lane]) {
+      visit(tiles, TileClass::full);
+    } else if (tiles.tiles() > 1) {
+      const Tape tape = reading_.tape_inside(lane);
+      open_tiles_.push_back({tiles, tape, reading_.tapes()});
+    } else if (verdict.is_true() || is_one_entry(group_.boxes[lane])) {
+      visit(tiles, TileClass::partial);
+    } else {
+      unknown[unknown_count++] = lane;
+    }
+  }
+  for (std::size_t i = 0; i < unknown_count; ++i)
+    visit(*group_.tiles[unknown[i]], bisect(group_.boxes[unknown[i]], group_.is_whole[unknown[i]]));
+}
+
 void Classifier::walk(std::int64_t sequence, std::int64_t head, TileSizes tile, const TileVisitor& visit) {
   const TileRectangle all = tiles_of(sequence, head, tile);
-  if (all.tiles() == 0) return;
-
-  std::vector<TileRectangle> open;
-  const auto decide = [&](const TileRectangle* rectangles, std::size_t count) {
-    std::array<Box, kLanes> boxes;
-    std::array<bool, kLanes> is_whole;
-    std::array<const TileRectangle*, kLanes> existing;
-    std::size_t found = 0;
-    for (const TileRectangle* tiles = rectangles; tiles != rectangles + count; ++tiles) {
-      const Box box = box_of(*tiles, tile);
-      boxes[found] = clipped(box, entries_);
-      if (boxes[found].is_empty()) {
-        visit(*tiles, TileClass::empty);
-        continue;
-      }
-      is_whole[found] = boxes[found] == box;
-      existing[found++] = tiles;
-    }
-    if (found == 0) return;
-    reading_.evaluate(std::span(boxes.data(), found));
-    std::array<Interval, kLanes> verdicts;
-    for (std::size_t lane = 0; lane < found; ++lane) verdicts[lane] = kept(lane);
-    for (std::size_t lane = 0; lane < found; ++lane) {
-      const TileRectangle& tiles = *existing[lane];
-      const bool is_tile = tiles.tiles() == 1;
-      if (verdicts[lane].is_false()) {
-        visit(tiles, TileClass::empty);
-      } else if (verdicts[lane].is_true() && (is_whole[lane] || is_tile)) {
-        visit(tiles, is_whole[lane] ? TileClass::full : TileClass::partial);
-      } else if (!is_tile) {
-        open.push_back(tiles);
-      } else {
-        visit(tiles, is_one_entry(boxes[lane]) ? TileClass::partial : bisect(boxes[lane], is_whole[lane]));
-      }
-    }
-  };
-  decide(&all, 1);
-  while (!open.empty()) {
-    const auto parts = split(open.back());
-    open.pop_back();
-    decide(parts.begin(), parts.count);
+  open_tiles_.clear();
+  if (all.tiles() > 0) visit_or_open(std::span(&all, 1), tile, visit);
+  while (!open_tiles_.empty()) {
+    const OpenTiles open = open_tiles_.back();
+    open_tiles_.pop_back();
+    reading_.drop_tapes(open.tape_count);
+    reading_.use(open.tape);
+    const auto parts = split(open.tiles);
+    visit_or_open(std::span(parts.parts.data(), parts.count), tile, visit);
   }
 }
 
@@ -185,13 +190,14 @@ EntryCount Classifier::count_entries(std::int64_t sequence, std::int64_t head, s
   };
   open_boxes_.clear();
   reading_.evaluate(std::span(&entries_, 1));
-  include(entries_, kept(0), max_boxes <= 1);
+  include(entries_, kept(reading_, 0), max_boxes <= 1);
   for (std::int64_t boxes = 1; !open_boxes_.empty();) {
     const auto parts = split(open_boxes_.back());
     open_boxes_.pop_back();
     boxes += static_cast<std::int64_t>(parts.count);
     reading_.evaluate(parts);
-    for (std::size_t lane = 0; lane < parts.count; ++lane) include(parts.parts[lane], kept(lane), boxes >= max_boxes);
+    for (std::size_t lane = 0; lane < parts.count; ++lane)
+      include(parts.parts[lane], kept(reading_, lane), boxes >= max_boxes);
   }
   return count;
 }

@@ -1,8 +1,10 @@
 // Classifies boxes of entries, and walks all tiles from large boxes down to the tiles themselves.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "tiles/mask.h"
@@ -57,16 +59,31 @@ class Classifier {
   };
 
   void enter(std::int64_t sequence, std::int64_t head);
-  variant::Interval kept(std::size_t lane) const { return shared_->mask.keeps(reading_, lane); }
   TileClass bisect(const Box& box, bool none_removed);
-  Box box_of(const TileRectangle& tiles, TileSizes tile) const;
+  void visit_or_open(std::span<const TileRectangle> rectangles, TileSizes tile, const TileVisitor& visit);
 
   std::shared_ptr<const Shared> shared_;
   variant::IntervalReading reading_;
   std::int64_t sequence_ = -1, head_ = -1;  // that the reading is in
   Box lengths_;                             // all entries of that sequence, and
   Box entries_;                             // those that exist
-  std::vector<Box> open_boxes_;             // scratch of bisect and count_entries
+
+  /// A group of rectangles of tiles under evaluation. Held here because clearing it each time would show.
+  struct Group {
+    std::array<Box, variant::kLanes> boxes;  // existing entries
+    std::array<const TileRectangle*, variant::kLanes> tiles;
+    std::array<bool, variant::kLanes> is_whole;  // all entries of the tiles exist
+    std::size_t count = 0;
+  };
+  /// Tiles that are to be split.
+  struct OpenTiles {
+    TileRectangle tiles;
+    variant::Tape tape;      // for boxes inside them
+    std::size_t tape_count;  // tapes that are in use until they are split
+  };
+  Group group_;
+  std::vector<OpenTiles> open_tiles_;  // of walk
+  std::vector<Box> open_boxes_;        // of bisect and count_entries
 };
 
 }  // namespace tilewise::tiles

@@ -26,7 +26,8 @@ TileMap classify_tiles(const Variant& variant, const Bindings& bindings, const P
 }
 
 TileMap tiles::map_of(Classifier& classifier, TileSizes tile, std::int64_t sequence, std::int64_t head) {
-  TileMap map{.tile = tile};
+  TileMap map;
+  map.tile = tile;
   const TileRectangle all = classifier.tiles_of(sequence, head, tile);
   map.rows = all.rows();
   map.columns = all.columns();

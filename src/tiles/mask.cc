@@ -60,13 +60,12 @@ Mask make_mask(const Variant::Data& variant, const SlotBounds& slots, const Inte
     every = clamped_from_below(builder, results[1]);
   }
 
-  Mask mask{.program = builder.finish(), .conditions = {}};
+  Mask mask;
+  mask.program = builder.finish();
   IntervalReading reading(mask.program);
   reading.evaluate(universe);
-  for (const Register condition : conditions) {
-    if (!reading.value(condition).is_true()) mask.conditions.push_back(condition);
-  }
-  mask.program.keep_only(mask.conditions);
+  std::erase_if(conditions, [&](Register condition) { return reading.value(condition).is_true(); });
+  mask.program.keep_only(conditions);
   mask.follows_head = follows_head(mask.program);
   return mask;
 }

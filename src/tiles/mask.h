@@ -1,29 +1,26 @@
 // A variant's mask: what of it decides which entries are removed.
 #pragma once
 
-#include <vector>
-
 #include "variant/interval_reading.h"
 
 namespace tilewise::tiles {
 
-/// Bounds of whether entries of a box are kept, by the product of conditions. See docs/decisions/masks.md.
+/// A program whose wanted values are bools: an entry is kept where all of them are true. See docs/decisions/masks.md.
 struct Mask {
   variant::IntervalProgram program;
-  std::vector<variant::Register> conditions;  // bools: an entry is kept where all are true
-  bool follows_head = false;                  // whether heads differ
-
-  /// Whether the box of a lane of a reading of `program` is kept: three-valued.
-  variant::Interval keeps(const variant::IntervalReading& reading, std::size_t lane) const {
-    variant::Interval result = variant::single(1);
-    for (const variant::Register condition : conditions) {
-      const variant::Interval& value = reading.value(condition, lane);
-      result.low = value.low < result.low ? value.low : result.low;
-      result.high = value.high < result.high ? value.high : result.high;
-    }
-    return result;
-  }
+  bool follows_head = false;  // whether heads differ
 };
+
+/// Whether the entries of a lane's box are kept, by a reading of a mask's program: three-valued.
+inline variant::Interval kept(const variant::IntervalReading& reading, std::size_t lane) {
+  variant::Interval result = variant::single(1);
+  for (const variant::Register condition : reading.wanted()) {
+    const variant::Interval& value = reading.value(condition, lane);
+    result.low = value.low < result.low ? value.low : result.low;
+    result.high = value.high < result.high ? value.high : result.high;
+  }
+  return result;
+}
 
 /// The mask of a variant: its keeps, and its score stages that can reach -inf for a score of at most 2^64 in magnitude,
 /// somewhere in `universe`. Conditions that hold all over the universe are left out, with everything that only they

@@ -21,6 +21,10 @@ struct BoundTable {
 
   bool is_empty() const;
 
+  /// Whether the elements lie row by row without gaps.
+  bool is_contiguous() const;
+  std::int64_t elements() const;
+
   /// Where the element at an index inside the extents lies.
   const std::byte* address(std::span<const std::int64_t> index) const;
 

@@ -76,12 +76,17 @@ bool divides_ints(std::int32_t number) { return number == number_of<FloorDivisio
 void bake_second_operand(Graph& graph, std::int32_t number, std::span<NodeId> operands) {
   if (!bakes_second_operand(number)) return;
   NodeId& operand = operands[1];
+  if (number == number_of<Power>) {
+    if (graph[operand].kind != Kind::literal && !graph[operand].is_constant()) {
+      fail_argument(
+          "operator **: the exponent is not a constant, expected a number; write exp2(y * log2(x)) for others");
+    }
+    if (graph[operand].type != Type::boolean) operand = graph.add_constant(Type::real, graph[operand].value);
+    return;
+  }
   if (graph[operand].kind == Kind::literal) operand = graph.add_constant(graph[operand].type, graph[operand].value);
   if (divides_ints(number) && graph[operand].is_constant(0)) {
     fail_argument("{}: the divisor is 0, expected any other int", described(kInfo[static_cast<std::size_t>(number)]));
-  }
-  if (number == number_of<Power> && !graph[operand].is_constant()) {
-    fail_argument("operator **: the exponent is not a constant, expected a number; write exp2(y * log2(x)) for others");
   }
 }
 
@@ -102,9 +107,12 @@ NodeId make_number(Graph& graph, Type type, double value) {
 
 NodeId make_operation(Graph& graph, std::int32_t number, std::span<const NodeId> operands) {
   const Info& info = kInfo[static_cast<std::size_t>(number)];
-  // A real of a literal is a real literal, so that 5 means the same as 5.0 wherever a real is expected.
-  if (number == number_of<ToReal> && graph[operands[0]].kind == Kind::literal)
-    return make_number(graph, Type::real, graph[operands[0]].value);
+  if (number == number_of<ToReal>) {
+    const Node operand = graph[operands[0]];
+    if (operand.type == Type::real) return operands[0];
+    // A real of a literal is a real literal, so that 5 means the same as 5.0 wherever a real is expected.
+    if (operand.kind == Kind::literal) return make_number(graph, Type::real, operand.value);
+  }
   Node node{.kind = Kind::operation, .operand_count = static_cast<std::uint8_t>(operands.size()), .index = number};
   std::copy(operands.begin(), operands.end(), node.operands.begin());
   const std::span<NodeId> inputs(node.operands.data(), operands.size());

@@ -166,10 +166,9 @@ class Writer {
         fmt::format("}};\nstatic_assert(sizeof(Arguments) == {}, \"the host packs this layout\");\n\n", layout_.size);
   }
 
-  /// Whether the function that makes class `within` computes the node itself: all but what a struct at hand holds.
-  /// Uniform values, and those of one query, key or diagonal, may come of wider ones that cancel out (a query's
-  /// position less its index is uniform): such a function computes these at index 0, or a diagonal's at (difference,
-  /// 0).
+  /// Whether the function for class `within` computes the node itself. An entry is given all hoisted values. A hoisted
+  /// value is given the uniform ones; whatever else it is made of (the query and the key of a difference, the key of
+  /// key - key) stands for one entry of its class, at which it is computed anew.
   bool is_local(NodeId id, const ClassText& within) const {
     if (within.hoist == Hoist::entry) return hoist_[id] == Hoist::entry;
     return within.hoist == Hoist::uniform || hoist_[id] != Hoist::uniform;
@@ -208,11 +207,11 @@ class Writer {
     }
   }
 
-  /// The nodes that the function of a class needs to compute some roots, themselves included.
+  /// The nodes that the function for class `within` computes for some roots, themselves included.
   std::vector<bool> needed_by(const std::vector<NodeId>& roots, const ClassText& within) const {
     std::vector<bool> needed(graph_.size(), false);
     for (NodeId root : roots) needed[root] = true;
-    for (NodeId id = static_cast<NodeId>(graph_.size()); id-- > 0;) {
+    for (auto id = static_cast<NodeId>(graph_.size()); id-- > 0;) {
       if (!needed[id] || !is_local(id, within)) continue;
       for (NodeId operand : graph_[id].inputs()) needed[operand] = true;
     }

@@ -36,11 +36,10 @@ NodeId fold_constants(Graph& graph, const Node& node) {
   if (!std::all_of(inputs.begin(), inputs.end(), [&](NodeId id) { return graph[id].is_constant(); })) return kNoNode;
   const double wide = evaluated<double>(graph, node);
   const double narrow = evaluated<float>(graph, node);
-  const bool agree = std::bit_cast<std::uint64_t>(static_cast<double>(static_cast<float>(wide))) ==
-                     std::bit_cast<std::uint64_t>(narrow);
-  // An inexact transcendental constant would make float32 readings differ in the last place from what they compute.
-  const bool exact = node.type != Type::real || wide == narrow;
-  return agree && exact && !std::isnan(wide) ? graph.add_constant(node.type, wide) : kNoNode;
+  // One constant stands for both readings, so it must be exact in both: an inexact one would change float32's last
+  // place. Compared as bits, because 0 and -0 are two values.
+  const bool agree = std::bit_cast<std::uint64_t>(wide) == std::bit_cast<std::uint64_t>(narrow);
+  return agree && !std::isnan(wide) ? graph.add_constant(node.type, wide) : kNoNode;
 }
 
 /// x op c = x, for the constants c on the right of which this is exact.

@@ -70,21 +70,32 @@ NodeId Graph::add_read(const Table& table, std::span<const NodeId> indices, bool
   return add(node);
 }
 
+NodeId Graph::add_copy(const Graph& source, Node node, const std::vector<NodeId>& renamed) {
+  for (std::size_t i = 0; i < node.operand_count; ++i) node.operands[i] = renamed[node.operands[i]];
+  const auto index = static_cast<std::size_t>(node.index);
+  switch (node.kind) {
+    case Kind::literal: return add_literal(node.type, node.value);
+    case Kind::parameter: return add_parameter(source.parameters_[index]);
+    case Kind::read: return add_read(source.tables_[index], node.inputs(), node.clamped);
+    default: return add(node);
+  }
+}
+
 NodeId Graph::import(const Graph& source, NodeId root, std::vector<NodeId>& renamed) {
   renamed.resize(source.size(), kNoNode);
-  if (renamed[root] != kNoNode) return renamed[root];
-  Node node = source[root];
-  for (std::size_t i = 0; i < node.operand_count; ++i) node.operands[i] = import(source, node.operands[i], renamed);
-  NodeId copy;
-  switch (node.kind) {
-    case Kind::literal: copy = add_literal(node.type, node.value); break;
-    case Kind::parameter: copy = add_parameter(source.parameters_[static_cast<std::size_t>(node.index)]); break;
-    case Kind::read:
-      copy = add_read(source.tables_[static_cast<std::size_t>(node.index)], node.inputs(), node.clamped);
-      break;
-    default: copy = add(node);
+  std::vector<NodeId> path{root};  // instead of recursion: a long sum is deeper than a thread's stack
+  while (!path.empty()) {
+    const Node& node = source[path.back()];
+    const auto inputs = node.inputs();
+    const auto is_missing = [&renamed](NodeId operand) { return renamed[operand] == kNoNode; };
+    if (const auto missing = std::find_if(inputs.begin(), inputs.end(), is_missing); missing != inputs.end()) {
+      path.push_back(*missing);
+      continue;
+    }
+    if (is_missing(path.back())) renamed[path.back()] = add_copy(source, node, renamed);
+    path.pop_back();
   }
-  return renamed[root] = copy;
+  return renamed[root];
 }
 
 std::vector<double> Graph::literals() const {

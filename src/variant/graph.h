@@ -106,6 +106,8 @@ class Graph {
   struct Hash {
     std::size_t operator()(const Node& node) const;
   };
+  NodeId add_copy(const Graph& source, Node node, const std::vector<NodeId>& renamed);
+
   std::vector<Node> nodes_;
   std::unordered_map<Node, NodeId, Hash> known_;
   std::vector<Table> tables_;

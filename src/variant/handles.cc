@@ -28,9 +28,13 @@ void expect_range(std::string_view what, const std::string& name, double low, do
     fail_argument("{} '{}': the range is [{}, {}], expected low <= high, neither NaN", what, name, low, high);
 }
 
-/// Copies a strided view into contiguous rows.
+/// Copies a view into contiguous rows.
 std::shared_ptr<const std::vector<std::byte>> contiguous_copy(const BoundTable& table) {
   const auto size = static_cast<std::size_t>(size_of(table.dtype));
+  if (table.is_contiguous()) {
+    return std::make_shared<const std::vector<std::byte>>(table.data,
+                                                          table.data + table.elements() * size_of(table.dtype));
+  }
   auto bytes = std::make_shared<std::vector<std::byte>>();
   for_each_index(table, [&](std::span<const std::int64_t> index) {
     const std::byte* element = table.address(index);

@@ -1,6 +1,7 @@
 #include "variant/interval_program.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "variant/operations/operations.h"
 
@@ -17,35 +18,57 @@ void evaluate_lanes(const Instruction& instruction, Interval* registers) {
   (std::make_index_sequence<O::info.operands>{});
 }
 
+/// A floor division by a known positive power of two, which is the hottest instruction of block masks.
+void divide_by_power_of_two(const Instruction& instruction, Interval* registers) {
+  const Interval* dividend = registers + instruction.operands[0];
+  const double inverse = 1 / registers[instruction.operands[1]].low;
+  Interval* result = registers + instruction.result;
+  for (std::size_t lane = 0; lane < kLanes; ++lane) {
+    result[lane] = {quotient_floor(dividend[lane].low * inverse), quotient_floor(dividend[lane].high * inverse), false};
+  }
+}
+
+bool is_power_of_two(const Interval& value) {
+  int exponent = 0;
+  return value.is_single() && std::frexp(value.low, &exponent) == 0.5;
+}
+
 /// The functions of each operation, by operand type.
 constexpr auto kFunctions = for_each_operation([]<class O>() {
   return std::array<Instruction::Function, 3>{&evaluate_lanes<O, Type::boolean>, &evaluate_lanes<O, Type::int32>,
                                               &evaluate_lanes<O, Type::real>};
 });
 
-/// Index bounds as the clamped read sees them.
-std::int64_t clamped_index(double bound, std::int64_t extent) {
-  return std::clamp<std::int64_t>(static_cast<std::int64_t>(bound), 0, extent - 1);
+/// An index as the clamped read sees it.
+std::int64_t clamped_index(double index, double last) {
+  return static_cast<std::int64_t>(std::min(std::max(index, 0.0), last));
 }
 
+template <std::size_t kRank>
 void evaluate_read(const Instruction& instruction, Interval* registers) {
   const IntervalRead& read = *instruction.read;
   Interval* result = registers + instruction.result;
-  TableIndex known_first{}, known_last{};
+  std::array<std::int64_t, kRank> known_first{}, known_last{};
   for (std::size_t lane = 0; lane < kLanes; ++lane) {
-    TableIndex first{}, last{};
-    for (std::size_t axis = 0; axis < static_cast<std::size_t>(read.rank); ++axis) {
-      const Interval& index = registers[instruction.operands[axis] + lane];
-      first[axis] = clamped_index(index.low, read.extents[axis]);
-      last[axis] = clamped_index(index.high, read.extents[axis]);
-    }
+    std::array<std::int64_t, kRank> first, last;
     // Boxes of one group are often neighbours, for which an index that follows the query alone is the same.
-    const bool is_known = lane > 0 && first == known_first && last == known_last;
-    result[lane] = is_known ? result[lane - 1] : read.index->over(first, last);
+    bool is_known = lane > 0;
+    for (std::size_t axis = 0; axis < kRank; ++axis) {
+      const Interval& index = registers[instruction.operands[axis] + lane];
+      first[axis] = clamped_index(index.low, read.last[axis]);
+      last[axis] = clamped_index(index.high, read.last[axis]);
+      is_known = is_known && first[axis] == known_first[axis] && last[axis] == known_last[axis];
+    }
+    if (is_known)
+      result[lane] = result[lane - 1];
+    else
+      read.index->over(first, last, result[lane]);
     known_first = first;
     known_last = last;
   }
 }
+
+constexpr Instruction::Function kReads[] = {evaluate_read<1>, evaluate_read<2>, evaluate_read<3>, evaluate_read<4>};
 
 void evaluate_unindexed_read(const Instruction& instruction, Interval* registers) {
   std::fill_n(registers + instruction.result, kLanes, instruction.read->range);
@@ -59,6 +82,13 @@ std::vector<bool> nodes_that_read_the_score(const Graph& graph) {
                      std::any_of(inputs.begin(), inputs.end(), [&](NodeId id) { return result[id]; }));
   }
   return result;
+}
+
+Forwards forwards_of(std::int32_t operation) {
+  if (operation == number_of<Conjunction>) return Forwards::beside_true;
+  if (operation == number_of<Disjunction>) return Forwards::beside_false;
+  if (operation == number_of<Selection>) return Forwards::by_condition;
+  return Forwards::never;
 }
 
 Interval rounded(Type type, double value) {
@@ -86,7 +116,8 @@ Interval declared_range(const Table& table) {
   return real_bounds(table.low(), table.high(), table.info().may_hold_nan);
 }
 
-void IntervalProgram::keep_only(std::span<const Register> wanted) {
+void IntervalProgram::keep_only(std::span<const Register> registers) {
+  wanted.assign(registers.begin(), registers.end());
   std::vector<bool> is_live(rates.size(), false);
   for (const Register number : wanted) is_live[number] = true;
   std::vector<const IntervalRead*> live_reads;
@@ -126,7 +157,7 @@ Register IntervalProgramBuilder::add_instruction(Instruction instruction, std::s
     instruction.operands[i] = operands[i] * kLanes;
     rate = std::max(rate, program_.rates[operands[i]]);
   }
-  instruction.operand_count = static_cast<std::uint32_t>(operands.size());
+  instruction.operand_count = static_cast<std::uint8_t>(operands.size());
   const Register number = make_register(rate, kAnyReal);
   instruction.result = number * kLanes;
   auto& instructions = rate == Rate::once ? once_ : rate == Rate::head ? program_.of_head : program_.of_box;
@@ -136,7 +167,11 @@ Register IntervalProgramBuilder::add_instruction(Instruction instruction, std::s
 
 Register IntervalProgramBuilder::add_operation(std::int32_t number, Type operand_type,
                                                std::span<const Register> operands) {
-  return add_function(kFunctions[static_cast<std::size_t>(number)][static_cast<std::size_t>(operand_type)], operands);
+  auto function = kFunctions[static_cast<std::size_t>(number)][static_cast<std::size_t>(operand_type)];
+  // A register that is computed, if only once, is not known yet.
+  if (number == number_of<FloorDivision> && is_power_of_two(program_.initial[operands[1] * kLanes]))
+    function = divide_by_power_of_two;
+  return add_instruction({.function = function, .forwards = forwards_of(number)}, operands);
 }
 
 Register IntervalProgramBuilder::add_function(Instruction::Function function, std::span<const Register> operands) {
@@ -155,11 +190,12 @@ Register IntervalProgramBuilder::add_read(const Node& node, std::span<const Regi
   const bool is_empty =
       std::find(table.extents.begin(), table.extents.begin() + rank, 0) != table.extents.begin() + rank;
   if (is_empty) return add_known(single(0));  // as every reading has it
-  program_.reads.push_back(
-      std::make_unique<IntervalRead>(IntervalRead{nullptr, node.operand_count, table.extents, table.range}));
+  program_.reads.push_back(std::make_unique<IntervalRead>(IntervalRead{nullptr, {}, table.range}));
+  for (std::size_t axis = 0; axis < rank; ++axis)
+    program_.reads.back()->last[axis] = static_cast<double>(table.extents[axis] - 1);
   Instruction read{.function = evaluate_unindexed_read, .read = program_.reads.back().get()};
   if (table.data) {
-    read.function = evaluate_read;
+    read.function = kReads[operands.size() - 1];
     unindexed_.emplace_back(program_.reads.size() - 1, node.index);
     for (std::size_t axis = 0; axis < operands.size(); ++axis) {
       if (program_.rates[operands[axis]] == Rate::box) wide_[static_cast<std::size_t>(node.index)][axis] = true;

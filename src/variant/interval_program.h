@@ -46,9 +46,16 @@ inline constexpr std::size_t kLanes = 4;
 /// A read of a table: by range index, or where that is null within `range`.
 struct IntervalRead {
   const RangeIndex* index = nullptr;
-  int rank = 0;
-  TableIndex extents{};
+  std::array<double, kMaxRank> last{};  // [rank], each axis' last index
   Interval range;
+};
+
+/// Which instructions give one of their operands unchanged once another is decided.
+enum class Forwards : std::uint8_t {
+  never,
+  beside_true,   // a and true is a
+  beside_false,  // a or false is a
+  by_condition,  // select(true, a, b) is a
 };
 
 struct Instruction {
@@ -57,7 +64,8 @@ struct Instruction {
   Function function = nullptr;
   std::uint32_t result = 0;                            // in units of lanes: register * kLanes
   std::array<std::uint32_t, kMaxOperands> operands{};  // likewise
-  std::uint32_t operand_count = 0;
+  std::uint8_t operand_count = 0;
+  Forwards forwards = Forwards::never;
   const IntervalRead* read = nullptr;  // of a read
 };
 
@@ -78,11 +86,12 @@ struct IntervalProgram {
   std::vector<CoordinateRegister> coordinates;       // that the program reads
   std::vector<Interval> initial;                     // [registers * kLanes]: values of rate `once` are in place
   std::vector<Rate> rates;                           // [registers]
+  std::vector<Register> wanted;                      // what the program is for
   std::vector<std::unique_ptr<IntervalRead>> reads;  // instructions point to them
   std::vector<std::unique_ptr<RangeIndex>> indexes;  // only of tables that the program reaches
 
-  /// Leaves out what these registers do not need. The numbers of registers stay.
-  void keep_only(std::span<const Register> wanted);
+  /// Makes `registers` all that is wanted and leaves out what they do not need. The numbers of registers stay.
+  void keep_only(std::span<const Register> registers);
 };
 
 /// Compiles chosen values of a graph.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "variant/interval_program.h"
@@ -9,7 +10,13 @@
 
 namespace tilewise::variant {
 
+/// A shortened program of an IntervalReading, good for one box and all boxes inside it. 0 is the whole program.
+using Tape = std::size_t;
+
 /// Evaluates a program. Holds the values of one group of boxes; make one for each thread. Evaluating allocates nothing.
+///
+/// What is decided over a box (a comparison, one side of an `or`) is decided the same all over it. A descent from large
+/// boxes to small ones therefore asks for a tape where it opens a box, and goes on with that inside.
 class IntervalReading {
  public:
   /// Keeps a reference to the program.
@@ -24,6 +31,20 @@ class IntervalReading {
   /// Bounds over entries whose coordinates lie within `place`, in lane 0. It replaces the sequence and head.
   void evaluate(const IntervalPlace& place);
 
+  /// The shortest known tape for boxes inside the box of a lane: the one in use where nothing new is decided. Good
+  /// until `enter` or `drop_tapes`.
+  Tape tape_inside(std::size_t lane);
+
+  /// Goes on with a tape. Afterwards only `wanted` values are evaluated.
+  void use(Tape tape);
+
+  /// How many tapes there are, and forgetting those that came after: descents are last in, first out.
+  std::size_t tapes() const { return tape_count_; }
+  void drop_tapes(std::size_t count) { tape_count_ = count; }
+
+  /// What the program is for, without bools that the tape in use has decided to be true: their conjunction's factors.
+  std::span<const Register> wanted() const { return tapes_[active_].wanted; }
+
   /// A value's bounds over the box of a lane.
   const Interval& value(Register number, std::size_t lane = 0) const { return values_[number * kLanes + lane]; }
 
@@ -33,11 +54,23 @@ class IntervalReading {
     bool follows_key;
     double origin;  // its value at index 0
   };
+  struct Shortened {
+    std::vector<Instruction> instructions;
+    std::vector<std::pair<Register, Interval>> decided;  // values that live instructions read
+    std::vector<Register> wanted;
+  };
   void set(Register number, const Interval& value);
+  void forward_operands(std::span<const Instruction> instructions, std::size_t lane);
+  void keep_live(const Shortened& from, std::size_t lane, Shortened& to);
 
   const IntervalProgram& program_;
   std::vector<Interval> values_;  // [registers * kLanes]
   std::vector<Line> lines_;
+  std::vector<Shortened> tapes_;  // [0] is the whole program; those from tape_count_ on are kept for their memory
+  std::size_t tape_count_ = 1;
+  Tape active_ = 0;
+  std::vector<Register> stands_for_;  // [registers] scratch: the register with the same value
+  std::vector<bool> is_live_;         // [registers] scratch
 };
 
 }  // namespace tilewise::variant

@@ -127,32 +127,24 @@ Place place_of(const Problem& problem, std::int64_t sequence, std::int64_t head,
   return place;
 }
 
-void move_to(IntervalPlace& place, const Sequence& sequence, const Box& box) {
+IntervalPlace place_of(const Problem& problem, std::int64_t sequence, std::int64_t head, const Box& box) {
+  IntervalPlace place{};
+  for_sequence_and_head(problem, sequence, head, [&place](Coordinate coordinate, std::int64_t value) {
+    place[static_cast<std::size_t>(coordinate)] = single(static_cast<double>(value));
+  });
   const auto set_over = [&](std::int64_t begin, std::int64_t end) {
     return [&place, begin, end](Coordinate coordinate, std::int64_t first) {
       place[static_cast<std::size_t>(coordinate)] = {static_cast<double>(first + begin),
                                                      static_cast<double>(first + end - 1), false};
     };
   };
-  for_queries(sequence, set_over(box.query_begin, box.query_end));
-  for_keys(sequence, set_over(box.key_begin, box.key_end));
-}
-
-IntervalPlace place_of(const Problem& problem, std::int64_t sequence, std::int64_t head, const Box& box) {
-  IntervalPlace place{};
-  for_sequence_and_head(problem, sequence, head, [&place](Coordinate coordinate, std::int64_t value) {
-    place[static_cast<std::size_t>(coordinate)] = single(static_cast<double>(value));
-  });
-  move_to(place, problem.sequences[static_cast<std::size_t>(sequence)], box);
+  const Sequence& lengths = problem.sequences[static_cast<std::size_t>(sequence)];
+  for_queries(lengths, set_over(box.query_begin, box.query_end));
+  for_keys(lengths, set_over(box.key_begin, box.key_end));
   return place;
 }
 
 Box entries_of(const Sequence& sequence) { return {0, sequence.s_q, sequence.key_start, sequence.s_kv}; }
-
-Box clipped(const Box& box, const Box& limits) {
-  return {std::max(box.query_begin, limits.query_begin), std::min(box.query_end, limits.query_end),
-          std::max(box.key_begin, limits.key_begin), std::min(box.key_end, limits.key_end)};
-}
 
 }  // namespace variant
 }  // namespace tilewise

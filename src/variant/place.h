@@ -1,6 +1,7 @@
 // Where entries lie: from indices within a sequence to the coordinates that a variant reads.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -24,13 +25,13 @@ Place place_of(const Problem& problem, std::int64_t sequence, std::int64_t head,
 /// Exact bounds of the coordinates over a box that is not empty; else as place_of.
 IntervalPlace place_of(const Problem& problem, std::int64_t sequence, std::int64_t head, const Box& box);
 
-/// Moves `place` to another box of the same sequence and head.
-void move_to(IntervalPlace& place, const Sequence& sequence, const Box& box);
-
 /// The box of the entries that exist: all queries, and the keys from key_start on.
 Box entries_of(const Sequence& sequence);
 
 /// The part of `box` inside `limits`; empty where they do not meet.
-Box clipped(const Box& box, const Box& limits);
+inline Box clipped(const Box& box, const Box& limits) {
+  return {std::max(box.query_begin, limits.query_begin), std::min(box.query_end, limits.query_end),
+          std::max(box.key_begin, limits.key_begin), std::min(box.key_end, limits.key_end)};
+}
 
 }  // namespace tilewise::variant

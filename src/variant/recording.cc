@@ -72,7 +72,11 @@ At Recording::at() {
             .kv_head = coordinate(kv_head)};
 }
 
-Expr Power::power(Expr x, Expr exponent) { return record<Power>(x, exponent); }
+Gradients<2> Power::adjoint(Expr, Expr d, Expr x, Expr exponent) {
+  const double power = Recording::current().graph()[exponent.node()].value;
+  if (power == 0) return {0.0, 0.0};  // x ** 0 is 1, at 0 and infinity as well
+  return {d * exponent * pow(x, power - 1), 0.0};
+}
 
 }  // namespace variant
 

@@ -112,39 +112,55 @@ void ScalarReading<Real>::set_seed(Real seed) {
 
 template <class Real>
 Value<Real> ScalarReading<Real>::evaluate(NodeId root) {
-  if (known_[root] == epoch_) return values_[root];
-  const Node& node = graph_[root];
-  std::array<Value<Real>, kMaxOperands> operands{};
-  for (std::size_t i = 0; i < node.operand_count; ++i) operands[i] = evaluate(node.operands[i]);
+  path_.assign(1, root);  // instead of recursion: a long sum is deeper than a thread's stack
+  while (!path_.empty()) {
+    const NodeId id = path_.back();
+    const auto inputs = graph_[id].inputs();
+    const auto is_missing = [this](NodeId operand) { return known_[operand] != epoch_; };
+    if (const auto missing = std::find_if(inputs.begin(), inputs.end(), is_missing); missing != inputs.end()) {
+      path_.push_back(*missing);
+      continue;
+    }
+    if (is_missing(id)) {
+      values_[id] = value_of(graph_[id]);
+      known_[id] = epoch_;
+    }
+    path_.pop_back();
+  }
+  return values_[root];
+}
 
+template <class Real>
+Value<Real> ScalarReading<Real>::value_of(const Node& node) const {
   Value<Real> value{};
   const auto index = static_cast<std::size_t>(node.index);
   switch (node.kind) {
-    case Kind::constant: value = from_double<Real>(node.type, node.value); break;
-    case Kind::literal: value = from_double<Real>(node.type, bound_.literals[index]); break;
-    case Kind::parameter: value = from_double<Real>(node.type, bound_.parameters[index]); break;
+    case Kind::constant: return from_double<Real>(node.type, node.value);
+    case Kind::literal: return from_double<Real>(node.type, bound_.literals[index]);
+    case Kind::parameter: return from_double<Real>(node.type, bound_.parameters[index]);
     case Kind::coordinate: value.int32 = place_[index]; break;
     case Kind::score: value.real = score_; break;
     case Kind::seed: value.real = seed_; break;
-    case Kind::read: {
-      // Clamped: a read that is not proven inside belongs to an entry that is not kept, and must still be harmless.
-      const BoundTable& table = bound_.tables[index];
-      if (table.is_empty()) break;
-      std::array<std::int64_t, kMaxRank> at{};
-      for (std::size_t axis = 0; axis < node.operand_count; ++axis) {
-        at[axis] = std::clamp<std::int64_t>(operands[axis].int32, 0, table.extents[axis] - 1);
-      }
-      value = from_double<Real>(node.type, table.at({at.data(), node.operand_count}));
-      break;
-    }
+    case Kind::read: return element_of(node);
     case Kind::operation: {
-      const Type operand_type = graph_[node.operands[node.operand_count - 1]].type;
-      value = evaluate_operation(node.index, operand_type, operands.data());
-      break;
+      std::array<Value<Real>, kMaxOperands> operands{};
+      for (std::size_t i = 0; i < node.operand_count; ++i) operands[i] = values_[node.operands[i]];
+      return evaluate_operation(node.index, graph_[node.operands[node.operand_count - 1]].type, operands.data());
     }
   }
-  known_[root] = epoch_;
-  return values_[root] = value;
+  return value;
+}
+
+template <class Real>
+Value<Real> ScalarReading<Real>::element_of(const Node& read) const {
+  // Clamped: a read that is not proven inside belongs to an entry that is not kept, and must still be harmless.
+  const BoundTable& table = bound_.tables[static_cast<std::size_t>(read.index)];
+  if (table.is_empty()) return {};
+  std::array<std::int64_t, kMaxRank> at{};
+  for (std::size_t axis = 0; axis < read.operand_count; ++axis) {
+    at[axis] = std::clamp<std::int64_t>(values_[read.operands[axis]].int32, 0, table.extents[axis] - 1);
+  }
+  return from_double<Real>(read.type, table.at({at.data(), read.operand_count}));
 }
 
 template class ScalarReading<float>;

@@ -41,6 +41,8 @@ class ScalarReading {
 
  private:
   void forget();
+  Value<Real> value_of(const Node& node) const;    // its operands' values being known
+  Value<Real> element_of(const Node& read) const;  // likewise
 
   const Graph& graph_;
   const Bound& bound_;
@@ -50,6 +52,7 @@ class ScalarReading {
   std::vector<Value<Real>> values_;   // [nodes]
   std::vector<std::uint32_t> known_;  // [nodes], equal to epoch_ where values_ holds
   std::uint32_t epoch_ = 1;
+  std::vector<NodeId> path_;  // of evaluate, kept for its memory
 };
 
 }  // namespace tilewise::variant

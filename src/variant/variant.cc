@@ -13,15 +13,9 @@ namespace variant {
 
 namespace {
 
-/// The nodes that `root` needs, in a loop: a recorded graph may be deeper than a stack is.
-std::vector<bool> needed_by(const Graph& graph, NodeId root) {
-  std::vector<bool> needed(graph.size());
-  needed[root] = true;
-  for (NodeId id = root + 1; id-- > 0;) {
-    if (!needed[id]) continue;
-    for (NodeId operand : graph[id].inputs()) needed[operand] = true;
-  }
-  return needed;
+template <class Function>
+void expect_function(const Function& function, std::string_view what) {
+  if (!function) fail_argument("{}: the function is empty, expected one to record", what);
 }
 
 void expect_bounded_depth(const Graph& graph, std::span<const NodeId> roots) {
@@ -40,17 +34,17 @@ void expect_bounded_depth(const Graph& graph, std::span<const NodeId> roots) {
 }  // namespace
 
 void expect_independent_of_entry(const Graph& graph, NodeId root, std::string_view what) {
-  const std::vector<bool> needed = needed_by(graph, root);
-  for (NodeId id = 0; id <= root; ++id) {
-    const Node& node = graph[id];
+  static constexpr std::string_view kExpected = "batch, head, kv_head, queries, keys, parameters and tables only";
+  std::vector<bool> needed(root + 1, false);
+  needed[root] = true;
+  for (NodeId id = root + 1; id-- > 0;) {  // operands stand before what needs them
     if (!needed[id]) continue;
-    if (node.kind == Kind::score || node.kind == Kind::seed) {
-      fail_argument("{} reads the score; expected batch, head, kv_head, queries, keys, parameters and tables only",
-                    what);
-    }
+    const Node& node = graph[id];
+    for (NodeId operand : node.inputs()) needed[operand] = true;
+    if (node.kind == Kind::score || node.kind == Kind::seed)
+      fail_argument("{} reads the score; expected {}", what, kExpected);
     if (node.kind == Kind::coordinate && static_cast<Coordinate>(node.index) <= Coordinate::key_token) {
-      fail_argument("{} reads {}; expected batch, head, kv_head, queries, keys, parameters and tables only", what,
-                    to_string(static_cast<Coordinate>(node.index)));
+      fail_argument("{} reads {}; expected {}", what, to_string(static_cast<Coordinate>(node.index)), kExpected);
     }
   }
 }
@@ -102,6 +96,7 @@ bool Variant::has_sink() const { return data_->sink != kNoNode; }
 bool Variant::has_dropout() const { return data_->has_dropout; }
 
 Variant keep(const std::function<Expr(const At&)>& function) {
+  expect_function(function, "keep()");
   Recording recording;
   const NodeId root = recording.node_of(function(recording.at()));
   if (const Type type = recording.graph()[root].type; type != Type::boolean) {
@@ -111,6 +106,7 @@ Variant keep(const std::function<Expr(const At&)>& function) {
 }
 
 Variant score(const std::function<Expr(Expr, const At&)>& function) {
+  expect_function(function, "score()");
   Recording recording;
   const Expr score = recording.handle(recording.graph().add_score());
   const NodeId root = recording.node_of(function(score, recording.at()));
@@ -119,6 +115,7 @@ Variant score(const std::function<Expr(Expr, const At&)>& function) {
 }
 
 Variant sink(const std::function<Expr(const At&)>& logit) {
+  expect_function(logit, "sink()");
   Recording recording;
   const NodeId root = recording.node_of(logit(recording.at()));
   const NodeId real = make_real(recording.graph(), root, "sink(): the logit");

@@ -16,7 +16,6 @@ namespace tilewise::cpu::testing {
 namespace {
 
 constexpr double kFactor = 3;  // gradients may err three times as much as standard attention's
-constexpr double kEpsilon = std::numeric_limits<float>::epsilon();
 
 struct Sizes {
   std::int64_t s_q, s_kv, d_qk, d_v;
@@ -31,16 +30,19 @@ struct Problem {
   std::function<double(std::int64_t, std::int64_t)> dropout;
   DropoutHook dropout_hook;
   bool with_d_lse = false;
+  DType dtype, operand;
   std::vector<Matrix> q, o, d_o;  // [heads]
   std::vector<std::vector<float>> lse, d_lse, delta;
   Matrix k, v;
 
-  Problem(const Sizes& shape, const TestVariant& chosen, int heads, std::uint64_t seed, float deviation = 1)
+  /// Everything is rounded to `type`, the type of the kernel's operands.
+  Problem(DType type, const Sizes& shape, const TestVariant& chosen, int heads, std::uint64_t seed, float deviation = 1)
       : sizes(shape),
         variant(chosen),
         scale(1 / std::sqrt(static_cast<double>(shape.d_qk))),
         k(shape.s_kv, shape.d_qk, 7),
         v(shape.s_kv, shape.d_v, 2) {
+    operand = type;
     std::mt19937_64 random(seed);
     std::normal_distribution<float> normal;
     k.fill_normal(random, deviation);
@@ -52,9 +54,20 @@ struct Problem {
       auto& gradient = d_lse.emplace_back();
       for (std::int64_t row = 0; row < shape.s_q; ++row) gradient.push_back(normal(random));
     }
+    store_as(type);
   }
 
-  Head head(std::size_t i) const { return {&q[i], &k, &v, variant, scale, sink, dropout}; }
+  Head head(std::size_t i) const { return {&q[i], &k, &v, variant, scale, sink, dropout, dtype, operand}; }
+
+  /// To be called before anything else.
+  void store_as(DType chosen) {
+    dtype = chosen;
+    for (Matrix* matrix : {&k, &v}) matrix->round_to(chosen);
+    for (std::size_t i = 0; i < q.size(); ++i) {
+      q[i].round_to(chosen);
+      d_o[i].round_to(chosen);
+    }
+  }
 
   void forward(const Kernels& kernels) {
     for (std::size_t i = 0; i < q.size(); ++i) {
@@ -84,11 +97,12 @@ class BackwardTest : public ::testing::TestWithParam<const Kernels*> {
     std::vector<Workspace> prepared;
     std::vector<std::vector<Workspace>> partials(heads);
     for (std::size_t i = 0; i < heads; ++i) {
+      const Stored q(problem.q[i], problem.dtype), o(problem.o[i], problem.dtype), d_o(problem.d_o[i], problem.dtype);
       PrepareTask task;
       task.shape = shape;
-      task.q = problem.q[i].view();
-      task.o = problem.o[i].view();
-      task.d_o = problem.d_o[i].view();
+      task.q = q.view();
+      task.o = o.view();
+      task.d_o = d_o.view();
       task.lse = problem.lse[i].data();
       task.d_lse = problem.with_d_lse ? problem.d_lse[i].data() : nullptr;
       task.scale = static_cast<float>(problem.scale);
@@ -103,6 +117,8 @@ class BackwardTest : public ::testing::TestWithParam<const Kernels*> {
       for (int split = 0; split < splits; ++split) partials[i].emplace_back(kernels.d_q_floats(shape), 0.0f);
     }
 
+    const Stored k(problem.k, problem.dtype), v(problem.v, problem.dtype);
+    Stored d_k(result.k, problem.dtype), d_v(result.v, problem.dtype);
     const std::int64_t tiles = (sizes.s_kv + kernels.backward_keys - 1) / kernels.backward_keys;
     for (int split = 0; split < splits; ++split) {
       std::vector<BackwardHead> shared(heads);
@@ -116,10 +132,10 @@ class BackwardTest : public ::testing::TestWithParam<const Kernels*> {
       task.shape = shape;
       task.key_begin = std::min(sizes.s_kv, tiles * split / splits * kernels.backward_keys);
       task.key_end = std::min(sizes.s_kv, tiles * (split + 1) / splits * kernels.backward_keys);
-      task.k = problem.k.view();
-      task.v = problem.v.view();
-      task.d_k = result.k.mutable_view();
-      task.d_v = result.v.mutable_view();
+      task.k = k.view();
+      task.v = v.view();
+      task.d_k = d_k.mutable_view();
+      task.d_v = d_v.mutable_view();
       task.scale = static_cast<float>(problem.scale);
       task.heads = shared.data();
       task.head_count = static_cast<int>(heads);
@@ -141,36 +157,44 @@ class BackwardTest : public ::testing::TestWithParam<const Kernels*> {
       task.partials = sums.data();
       task.partial_count = splits;
       task.scale = static_cast<float>(problem.scale);
-      task.d_q = result.q.emplace_back(sizes.s_q, sizes.d_qk, 3).mutable_view();
+      Matrix& d_q = result.q.emplace_back(sizes.s_q, sizes.d_qk, 3);
+      Stored stored(d_q, problem.dtype);
+      task.d_q = stored.mutable_view();
       kernels.finish(task);
+      stored.copy_to(d_q);
     }
+    d_k.copy_to(result.k);
+    d_v.copy_to(result.v);
     return result;
   }
 
   struct Comparisons {
     Comparison q, k, v;
-    void expect_close() const {
-      q.expect_close("d_q", kFactor, kEpsilon);
-      k.expect_close("d_k", kFactor, kEpsilon);
-      v.expect_close("d_v", kFactor, kEpsilon);
+    void expect_close(DType dtype = DType::float32) const {
+      q.expect_close("d_q", kFactor, epsilon_of(dtype));
+      k.expect_close("d_k", kFactor, epsilon_of(dtype));
+      v.expect_close("d_v", kFactor, epsilon_of(dtype));
     }
   };
+
+  DType operand() const { return GetParam()->operand; }
 
   void check(Problem& problem, int splits = 1) const {
     Comparisons found;
     compare(problem, splits, &found);
-    found.expect_close();
+    found.expect_close(problem.dtype);
   }
 
   void compare(Problem& problem, int splits, Comparisons* found) const {
     problem.forward(*GetParam());
     const Result result = run(problem, splits);
     Gradients exact, standard;
-    const auto add = [](const std::vector<double>& expected, const std::vector<double>& usual, const Matrix& actual,
-                        Comparison* comparison) {
+    const auto add = [&problem](const std::vector<double>& expected, const std::vector<double>& usual,
+                                const Matrix& actual, Comparison* comparison) {
       EXPECT_TRUE(actual.surroundings_untouched());
-      comparison->add(expected, usual,
-                      [&](std::int64_t i) { return actual.at(i / actual.columns(), i % actual.columns()); });
+      comparison->add(
+          expected, usual, [&](std::int64_t i) { return actual.at(i / actual.columns(), i % actual.columns()); },
+          problem.dtype);
     };
     for (std::size_t i = 0; i < problem.q.size(); ++i) {
       const std::vector<float> d_lse = problem.with_d_lse ? problem.d_lse[i] : std::vector<float>{};
@@ -198,7 +222,7 @@ TEST_P(BackwardTest, AgreesWithStandardAttentionOverAwkwardShapes) {
                                         << sizes.d_qk << " d_v " << sizes.d_v);
       Comparisons found;
       for (std::uint64_t seed = 0; seed < seeds(sizes.s_q * sizes.s_kv); ++seed) {
-        Problem problem(sizes, variant, 1, seed);
+        Problem problem(operand(), sizes, variant, 1, seed);
         compare(problem, 1, &found);
       }
       found.expect_close();
@@ -208,34 +232,34 @@ TEST_P(BackwardTest, AgreesWithStandardAttentionOverAwkwardShapes) {
 
 TEST_P(BackwardTest, SumsTheHeadsThatShareKeys) {
   for (const int heads : {2, 5}) {
-    Problem problem({70, 211, 32, 48}, causal(141), heads, 12);
+    Problem problem(operand(), {70, 211, 32, 48}, causal(141), heads, 12);
     check(problem);
   }
 }
 
 TEST_P(BackwardTest, SplitsOfTheKeysAddUp) {
   for (const int splits : {2, 3, 7}) {
-    Problem problem({130, 400, 24, 32}, window(150, 20), 2, 13);
+    Problem problem(operand(), {130, 400, 24, 32}, window(150, 20), 2, 13);
     check(problem, splits);
   }
 }
 
 TEST_P(BackwardTest, TakesTheGradientOfLse) {
-  Problem problem({90, 120, 32, 32}, causal(30), 2, 14);
+  Problem problem(operand(), {90, 120, 32, 32}, causal(30), 2, 14);
   problem.with_d_lse = true;
   check(problem);
 }
 
 TEST_P(BackwardTest, SinksTakeTheirShare) {
   const float sink = 2.5f;
-  Problem problem({90, 120, 32, 32}, scattered(), 1, 15);
+  Problem problem(operand(), {90, 120, 32, 32}, scattered(), 1, 15);
   problem.sink = &sink;
   check(problem);
 }
 
 TEST_P(BackwardTest, NegativeAndZeroScales) {
   for (const double scale : {-0.3, 0.0}) {
-    Problem problem({40, 200, 32, 32}, causal(160), 1, 16);
+    Problem problem(operand(), {40, 200, 32, 32}, causal(160), 1, 16);
     problem.scale = scale;
     check(problem);
   }
@@ -243,7 +267,7 @@ TEST_P(BackwardTest, NegativeAndZeroScales) {
 
 TEST_P(BackwardTest, LargeScores) {
   for (const float deviation : {3.0f, 8.0f}) {
-    Problem problem({70, 300, 64, 64}, causal(230), 1, 17, deviation);
+    Problem problem(operand(), {70, 300, 64, 64}, causal(230), 1, 17, deviation);
     check(problem);
   }
 }
@@ -252,7 +276,7 @@ TEST_P(BackwardTest, DropoutMultipliesWeightsAndTheirGradients) {
   static const auto factor = [](std::int64_t query, std::int64_t key) {
     return (static_cast<std::uint64_t>(query * 31 + key) * 0x9e3779b97f4a7c15u >> 62) == 0 ? 0.0 : 1 / 0.75;
   };
-  Problem problem({61, 333, 32, 48}, softcapped(causal(272)), 2, 18);
+  Problem problem(operand(), {61, 333, 32, 48}, softcapped(causal(272)), 2, 18);
   problem.dropout = factor;
   problem.dropout_hook.apply = [](const void*, const ScoreBlock& block) {
     for (int key = 0; key < block.keys; ++key) {
@@ -265,10 +289,44 @@ TEST_P(BackwardTest, DropoutMultipliesWeightsAndTheirGradients) {
   check(problem);
 }
 
+TEST_P(BackwardTest, TakesSixteenBitInputs) {
+  for (const DType dtype : {DType::bfloat16, DType::float16}) {
+    if (operand() != DType::float32 && operand() != dtype) continue;  // plans give such kernels nothing else
+    for (const Sizes& sizes : {Sizes{97, 300, 64, 64}, Sizes{30, 131, 17, 9}, Sizes{200, 129, 40, 72}}) {
+      for (const TestVariant& variant : {full(), causal(100), softcapped(scattered())}) {
+        SCOPED_TRACE(::testing::Message() << static_cast<int>(dtype) << " d_qk " << sizes.d_qk << variant.name);
+        Problem problem(operand(), sizes, variant, 2, 21);
+        problem.store_as(dtype);
+        check(problem);
+      }
+    }
+  }
+}
+
+TEST_P(BackwardTest, NonFiniteKeysReachOnlyRowsThatKeepThem) {
+  for (const float poison : {kNaN, kInfinity}) {
+    Problem problem(operand(), {100, 200, 16, 16}, causal(80), 1, 22);
+    for (std::int64_t i = 0; i < 16; ++i) problem.k.at(150, i) = poison;
+    problem.forward(*GetParam());
+    const Result result = run(problem, 1);
+    for (std::int64_t row = 0; row < 100; ++row) {
+      const bool keeps = row + 80 >= 150;
+      for (std::int64_t i = 0; i < 16; ++i) {
+        const float d_q = result.q[0].at(row, i);
+        if (!keeps) {
+          EXPECT_TRUE(std::isfinite(d_q)) << row;
+        } else if (std::isnan(poison)) {
+          EXPECT_TRUE(std::isnan(d_q)) << row;
+        }
+      }
+    }
+  }
+}
+
 TEST_P(BackwardTest, NothingToDo) {
-  Problem no_keys({20, 0, 16, 16}, full(), 1, 19);
+  Problem no_keys(operand(), {20, 0, 16, 16}, full(), 1, 19);
   check(no_keys);
-  Problem no_queries({0, 20, 16, 16}, full(), 1, 20);
+  Problem no_queries(operand(), {0, 20, 16, 16}, full(), 1, 20);
   check(no_queries);
 }
 

@@ -15,26 +15,27 @@ namespace tilewise::cpu::testing {
 namespace {
 
 constexpr double kFactor = 2;  // forward may err twice as much as standard attention
-constexpr double kEpsilon = std::numeric_limits<float>::epsilon();
 
 class ForwardTest : public ::testing::TestWithParam<const Kernels*> {
  protected:
+  DType operand() const { return GetParam()->operand; }
+
   void run(const Head& head, Matrix& o, std::vector<float>& lse, const DropoutHook& dropout = {}) const {
     run_forward(*GetParam(), head, dropout, o, lse);
   }
 
   struct Comparisons {
     Comparison o, lse;
-    void expect_close() const {
-      o.expect_close("o", kFactor, kEpsilon);
-      lse.expect_close("lse", kFactor, kEpsilon);
+    void expect_close(DType dtype = DType::float32) const {
+      o.expect_close("o", kFactor, epsilon_of(dtype));
+      lse.expect_close("lse", kFactor, epsilon_of(DType::float32));
     }
   };
 
   void check(const Head& head, const DropoutHook& dropout = {}) const {
     Comparisons found;
     compare(head, dropout, &found);
-    found.expect_close();
+    found.expect_close(head.dtype);
   }
 
   void compare(const Head& head, const DropoutHook& dropout, Comparisons* found) const {
@@ -42,7 +43,8 @@ class ForwardTest : public ::testing::TestWithParam<const Kernels*> {
     std::vector<float> lse(static_cast<std::size_t>(head.q->rows()), kNaN);
     run(head, o, lse, dropout);
     const Forward exact = standard_forward<double>(head), standard = standard_forward<float>(head);
-    found->o.add(exact.o, standard.o, [&](std::int64_t i) { return o.at(i / o.columns(), i % o.columns()); });
+    found->o.add(
+        exact.o, standard.o, [&](std::int64_t i) { return o.at(i / o.columns(), i % o.columns()); }, head.dtype);
     found->lse.add(exact.lse, standard.lse, [&](std::int64_t i) { return lse[static_cast<std::size_t>(i)]; });
     EXPECT_TRUE(o.surroundings_untouched());
   }
@@ -54,15 +56,19 @@ struct Sizes {
 
 struct Inputs {
   Matrix q, k, v;
-  Inputs(const Sizes& sizes, std::uint64_t seed, float deviation = 1)
-      : q(sizes.s_q, sizes.d_qk), k(sizes.s_kv, sizes.d_qk, 7), v(sizes.s_kv, sizes.d_v, 2) {
+  DType operand;
+
+  /// Rounded to `chosen`, the type of the kernel's operands.
+  Inputs(DType chosen, const Sizes& sizes, std::uint64_t seed, float deviation = 1)
+      : q(sizes.s_q, sizes.d_qk), k(sizes.s_kv, sizes.d_qk, 7), v(sizes.s_kv, sizes.d_v, 2), operand(chosen) {
     std::mt19937_64 random(seed);
     q.fill_normal(random, deviation);
     k.fill_normal(random, deviation);
     v.fill_normal(random);
+    for (Matrix* matrix : {&q, &k, &v}) matrix->round_to(chosen);
   }
   Head head(const TestVariant& variant) const {
-    return {&q, &k, &v, variant, 1 / std::sqrt(static_cast<double>(q.columns())), nullptr, {}};
+    return {&q, &k, &v, variant, 1 / std::sqrt(static_cast<double>(q.columns())), nullptr, {}, operand, operand};
   }
 };
 
@@ -81,7 +87,7 @@ TEST_P(ForwardTest, AgreesWithStandardAttentionOverAwkwardShapes) {
                                         << sizes.d_qk << " d_v " << sizes.d_v);
       Comparisons found;
       for (std::uint64_t seed = 0; seed < seeds(sizes.s_q * sizes.s_kv); ++seed) {
-        const Inputs inputs(sizes, seed);
+        const Inputs inputs(operand(), sizes, seed);
         compare(inputs.head(variant), {}, &found);
       }
       found.expect_close();
@@ -89,8 +95,24 @@ TEST_P(ForwardTest, AgreesWithStandardAttentionOverAwkwardShapes) {
   }
 }
 
+TEST_P(ForwardTest, TakesSixteenBitInputs) {
+  for (const DType dtype : {DType::bfloat16, DType::float16}) {
+    if (operand() != DType::float32 && operand() != dtype) continue;  // plans give such kernels nothing else
+    for (const Sizes& sizes : {Sizes{97, 300, 64, 64}, Sizes{30, 131, 17, 9}, Sizes{200, 129, 40, 72}}) {
+      SCOPED_TRACE(::testing::Message() << static_cast<int>(dtype) << " d_qk " << sizes.d_qk);
+      Inputs inputs(operand(), sizes, 9);
+      for (Matrix* matrix : {&inputs.q, &inputs.k, &inputs.v}) matrix->round_to(dtype);
+      for (const TestVariant& variant : {full(), causal(100), softcapped(scattered())}) {
+        Head head = inputs.head(variant);
+        head.dtype = dtype;
+        check(head);
+      }
+    }
+  }
+}
+
 TEST_P(ForwardTest, NoKeysGiveZeroAndMinusInfinity) {
-  const Inputs inputs({37, 0, 16, 24}, 1);
+  const Inputs inputs(operand(), {37, 0, 16, 24}, 1);
   Matrix o(37, 24);
   std::vector<float> lse(37, kNaN);
   run(inputs.head(full()), o, lse);
@@ -101,7 +123,7 @@ TEST_P(ForwardTest, NoKeysGiveZeroAndMinusInfinity) {
 }
 
 TEST_P(ForwardTest, NoQueriesWriteNothing) {
-  const Inputs inputs({0, 9, 16, 24}, 1);
+  const Inputs inputs(operand(), {0, 9, 16, 24}, 1);
   Matrix o(0, 24);
   std::vector<float> lse;
   run(inputs.head(full()), o, lse);
@@ -110,7 +132,7 @@ TEST_P(ForwardTest, NoQueriesWriteNothing) {
 
 TEST_P(ForwardTest, LargeScoresNeitherOverflowNorLoseRows) {
   for (const float deviation : {4.0f, 12.0f}) {
-    const Inputs inputs({70, 400, 64, 64}, 2, deviation);
+    const Inputs inputs(operand(), {70, 400, 64, 64}, 2, deviation);
     SCOPED_TRACE(deviation);
     check(inputs.head(full()));
     check(inputs.head(causal(330)));
@@ -118,17 +140,18 @@ TEST_P(ForwardTest, LargeScoresNeitherOverflowNorLoseRows) {
 }
 
 TEST_P(ForwardTest, ScoresThatGrowWithTheKeyRescale) {
-  Inputs inputs({50, 700, 8, 16}, 3);
+  Inputs inputs(operand(), {50, 700, 8, 16}, 3);
   for (std::int64_t key = 0; key < 700; ++key) {
     for (std::int64_t i = 0; i < 8; ++i)
       inputs.k.at(key, i) = static_cast<float>(key) * 0.02f * (i % 2 == 0 ? 1.f : -1.f);
   }
+  inputs.k.round_to(operand());
   check(inputs.head(full()));
   check(inputs.head(softcapped(full())));
 }
 
 TEST_P(ForwardTest, NegativeAndZeroScales) {
-  const Inputs inputs({40, 200, 32, 32}, 4);
+  const Inputs inputs(operand(), {40, 200, 32, 32}, 4);
   for (const double scale : {-0.3, 0.0}) {
     Head head = inputs.head(causal(160));
     head.scale = scale;
@@ -137,7 +160,7 @@ TEST_P(ForwardTest, NegativeAndZeroScales) {
 }
 
 TEST_P(ForwardTest, SinksJoinTheDenominatorOnly) {
-  const Inputs inputs({60, 200, 32, 32}, 5);
+  const Inputs inputs(operand(), {60, 200, 32, 32}, 5);
   for (const float sink : {-200.0f, -3.0f, 0.5f, 40.0f, 300.0f, -kInfinity}) {
     SCOPED_TRACE(sink);
     Head head = inputs.head(scattered());
@@ -147,7 +170,7 @@ TEST_P(ForwardTest, SinksJoinTheDenominatorOnly) {
 }
 
 TEST_P(ForwardTest, DropoutMultipliesWeightsAndLeavesLseAlone) {
-  const Inputs inputs({61, 333, 32, 48}, 6);
+  const Inputs inputs(operand(), {61, 333, 32, 48}, 6);
   Head head = inputs.head(causal(272));
   static const auto factor = [](std::int64_t query, std::int64_t key) {
     return (static_cast<std::uint64_t>(query * 31 + key) * 0x9e3779b97f4a7c15u >> 62) == 0 ? 0.0 : 1 / 0.75;
@@ -166,7 +189,7 @@ TEST_P(ForwardTest, DropoutMultipliesWeightsAndLeavesLseAlone) {
 
 TEST_P(ForwardTest, ScoresOfTheLowestFiniteMagnitudeStillAverage) {
   // A finite mask of -2^126 on whole rows leaves all their weights equal.
-  const Inputs inputs({30, 100, 16, 16}, 7);
+  const Inputs inputs(operand(), {30, 100, 16, 16}, 7);
   const Kernels& kernels = *GetParam();
   const Shape shape{30, 100, 16, 16};
   Workspace workspace(kernels.forward_floats(shape));
@@ -191,7 +214,7 @@ TEST_P(ForwardTest, ScoresOfTheLowestFiniteMagnitudeStillAverage) {
 }
 
 TEST_P(ForwardTest, NonFiniteKeysReachOnlyRowsThatKeepThem) {
-  Inputs inputs({100, 200, 16, 16}, 8);
+  Inputs inputs(operand(), {100, 200, 16, 16}, 8);
   for (std::int64_t i = 0; i < 16; ++i) inputs.k.at(150, i) = kNaN;
   Matrix o(100, 16);
   std::vector<float> lse(100, kNaN);

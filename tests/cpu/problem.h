@@ -19,6 +19,22 @@ namespace tilewise::cpu::testing {
 inline constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
+/// The nearest value of a storage type, ties to even.
+inline float rounded(float value, DType dtype) {
+  if (dtype == DType::float16) return static_cast<float>(static_cast<_Float16>(value));
+  if (dtype != DType::bfloat16 || std::isnan(value)) return value;
+  std::uint32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
+  std::memcpy(&value, &bits, sizeof bits);
+  return value;
+}
+
+/// The distance from 1 to the next value.
+inline double epsilon_of(DType dtype) {
+  return dtype == DType::bfloat16 ? 0x1p-7 : dtype == DType::float16 ? 0x1p-10 : 0x1p-23;
+}
+
 /// A matrix of float32 with gaps between its rows and NaN wherever no element is.
 class Matrix {
  public:
@@ -42,6 +58,10 @@ class Matrix {
     }
   }
 
+  void round_to(DType dtype) {
+    for (float& value : values_) value = rounded(value, dtype);
+  }
+
   /// Whether all that lies between and around the elements still holds NaN.
   bool surroundings_untouched() const {
     for (std::int64_t i = 0; i < static_cast<std::int64_t>(values_.size()); ++i) {
@@ -55,6 +75,61 @@ class Matrix {
  private:
   std::int64_t rows_, columns_, stride_;
   std::vector<float> values_;
+};
+
+/// A copy of a matrix in a storage type, gaps and surroundings included.
+class Stored {
+ public:
+  Stored(const Matrix& matrix, DType dtype) : dtype_(dtype), stride_(matrix.stride()), rows_(matrix.rows()) {
+    if (dtype == DType::float32) {
+      floats_.assign(matrix.data() - stride_, matrix.data() + (rows_ + 2) * stride_);
+      return;
+    }
+    for (std::int64_t i = -stride_; i < (rows_ + 2) * stride_; ++i) halves_.push_back(bits_of(matrix.data()[i]));
+  }
+  Rows view() const { return {const_cast<Stored*>(this)->first(), stride_, dtype_}; }
+  MutableRows mutable_view() { return {first(), stride_, dtype_}; }
+
+  /// Back to float32, surroundings included.
+  void copy_to(Matrix& matrix) const {
+    for (std::int64_t i = -stride_; i < (rows_ + 2) * stride_; ++i) {
+      const auto at = static_cast<std::size_t>(i + stride_);
+      matrix.data()[i] = dtype_ == DType::float32 ? floats_[at] : value_of(halves_[at]);
+    }
+  }
+
+ private:
+  void* first() {
+    return dtype_ == DType::float32 ? static_cast<void*>(floats_.data() + stride_) : halves_.data() + stride_;
+  }
+  std::uint16_t bits_of(float value) const {
+    if (dtype_ == DType::float16) {
+      const auto half = static_cast<_Float16>(value);
+      std::uint16_t bits;
+      std::memcpy(&bits, &half, sizeof bits);
+      return bits;
+    }
+    const float nearest = rounded(value, dtype_);
+    std::uint32_t bits;
+    std::memcpy(&bits, &nearest, sizeof bits);
+    return static_cast<std::uint16_t>(bits >> 16);
+  }
+  float value_of(std::uint16_t bits) const {
+    if (dtype_ == DType::float16) {
+      _Float16 half;
+      std::memcpy(&half, &bits, sizeof bits);
+      return static_cast<float>(half);
+    }
+    const std::uint32_t wide = std::uint32_t{bits} << 16;
+    float value;
+    std::memcpy(&value, &wide, sizeof value);
+    return value;
+  }
+
+  DType dtype_;
+  std::int64_t stride_, rows_;
+  std::vector<float> floats_;
+  std::vector<std::uint16_t> halves_;
 };
 
 /// Which entries are kept, and what becomes of a score.
@@ -206,10 +281,13 @@ struct Difference {
 struct Comparison {
   Difference kernel, standard;
 
+  /// `usual` is rounded to the outputs' storage type first.
   template <class Actual>
-  void add(const std::vector<double>& exact, const std::vector<double>& usual, const Actual& actual) {
+  void add(const std::vector<double>& exact, const std::vector<double>& usual, const Actual& actual,
+           DType dtype = DType::float32) {
     kernel.add(exact, actual);
-    standard.add(exact, [&](std::int64_t i) { return usual[static_cast<std::size_t>(i)]; });
+    standard.add(
+        exact, [&](std::int64_t i) { return rounded(static_cast<float>(usual[static_cast<std::size_t>(i)]), dtype); });
   }
 
   /// The rule of exactness: no worse than `factor` times standard attention, give or take two units in the last place

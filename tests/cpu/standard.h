@@ -18,12 +18,21 @@ struct Head {
   double scale = 1;
   const float* sink = nullptr;
   std::function<double(std::int64_t query, std::int64_t key)> dropout;  // what a weight is multiplied by; empty: 1
+  DType dtype = DType::float32;                                         // in which all tensors but lse are stored
+  DType operand = DType::float32;  // to which products round weights and their gradients
 };
 
 struct Forward {
   std::vector<double> o;    // [s_q, d_v]
   std::vector<double> lse;  // [s_q]
 };
+
+/// What a product takes of a value: float arithmetic has the kernel's operand type, double is exact.
+template <class Real>
+Real as_operand(const Head& head, Real value) {
+  if constexpr (std::is_same_v<Real, float>) return rounded(value, head.operand);
+  return value;
+}
 
 inline Shape shape_of(const Head& head) {
   return {head.q->rows(), head.k->rows(), static_cast<int>(head.q->columns()), static_cast<int>(head.v->columns())};
@@ -35,15 +44,17 @@ inline void run_forward(const Kernels& kernels, const Head& head, const DropoutH
   const Hooks hooks(head.variant);
   const Shape shape = shape_of(head);
   Workspace workspace(kernels.forward_floats(shape));
+  const Stored q(*head.q, head.dtype), k(*head.k, head.dtype), v(*head.v, head.dtype);
+  Stored stored_o(o, head.dtype);
   for (std::int64_t begin = 0; begin < shape.s_q; begin += kernels.tile_queries) {
     ForwardTask task;
     task.shape = shape;
     task.query_begin = begin;
     task.query_end = std::min(shape.s_q, begin + kernels.tile_queries);
-    task.q = head.q->view();
-    task.k = head.k->view();
-    task.v = head.v->view();
-    task.o = o.mutable_view();
+    task.q = q.view();
+    task.k = k.view();
+    task.v = v.view();
+    task.o = stored_o.mutable_view();
     task.lse = lse.data();
     task.scale = static_cast<float>(head.scale);
     task.sink = head.sink;
@@ -53,6 +64,7 @@ inline void run_forward(const Kernels& kernels, const Head& head, const DropoutH
     task.workspace = workspace.data();
     kernels.forward(task);
   }
+  stored_o.copy_to(o);
   EXPECT_TRUE(workspace.guard_untouched());
 }
 
@@ -101,7 +113,8 @@ Forward standard_forward(const Head& head) {
     for (std::size_t key = 0; key < weights.size(); ++key) {
       if (weights[key] == 0) continue;
       const auto row = static_cast<std::int64_t>(key);
-      const Real weight = weights[key] * static_cast<Real>(head.dropout ? head.dropout(query, row) : 1.0);
+      const Real weight =
+          as_operand(head, weights[key] * static_cast<Real>(head.dropout ? head.dropout(query, row) : 1.0));
       for (std::size_t i = 0; i < o.size(); ++i)
         o[i] += weight * static_cast<Real>(head.v->at(row, static_cast<int>(i)));
     }
@@ -144,17 +157,26 @@ void standard_backward(const Head& head, const Matrix& d_o, const std::vector<fl
       for (std::int64_t i = 0; i < d_v; ++i) {
         sum += static_cast<Real>(d_o.at(query, i)) * static_cast<Real>(head.v->at(key, i));
         add(d->v[static_cast<std::size_t>(key * d_v + i)],
-            weights[at] * factor(query, key) * static_cast<Real>(d_o.at(query, i)));
+            as_operand(head, weights[at] * factor(query, key)) * static_cast<Real>(d_o.at(query, i)));
       }
       d_weights[at] = sum * factor(query, key);
-      delta += d_weights[at] * weights[at];
+    }
+    for (std::int64_t i = 0; i < d_v; ++i) {
+      Real o = 0;
+      for (std::int64_t key = 0; key < s_kv; ++key) {
+        const Real weight = weights[static_cast<std::size_t>(key)];
+        if (weight != 0) o += as_operand(head, weight * factor(query, key)) * static_cast<Real>(head.v->at(key, i));
+      }
+      if constexpr (std::is_same_v<Real, float>) o = rounded(o, head.dtype);
+      delta += static_cast<Real>(d_o.at(query, i)) * o;
     }
     for (std::int64_t key = 0; key < s_kv; ++key) {
       const auto at = static_cast<std::size_t>(key);
       if (weights[at] == 0) continue;
-      const Real d_score = weights[at] * (d_weights[at] - delta) *
-                           static_cast<Real>(head.variant.derivative(static_cast<double>(raw[at]))) *
-                           static_cast<Real>(head.scale);
+      const Real d_score =
+          static_cast<Real>(head.scale) *
+          as_operand(head, weights[at] * (d_weights[at] - delta) *
+                               static_cast<Real>(head.variant.derivative(static_cast<double>(raw[at]))));
       for (std::int64_t i = 0; i < d_qk; ++i) {
         add(d->q[static_cast<std::size_t>(query * d_qk + i)], d_score * static_cast<Real>(head.k->at(key, i)));
         add(d->k[static_cast<std::size_t>(key * d_qk + i)], d_score * static_cast<Real>(head.q->at(query, i)));

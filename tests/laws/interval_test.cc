@@ -9,50 +9,13 @@
 #include <algorithm>
 
 #include "tests/laws/choices.h"
+#include "tests/laws/operations.h"
 #include "tests/laws/reading.h"
-#include "variant/operations/operations.h"
 
 namespace tilewise::laws {
 namespace {
 
 using namespace variant;  // NOLINT(google-build-using-namespace): the laws look into operations
-
-/// The interval of an operation by number.
-Interval interval_of(std::size_t number, Type type, const std::vector<Interval>& x) {
-  static constexpr auto kIntervals = for_each_operation([]<class O>() {
-    return +[](Type operand_type, const std::vector<Interval>& operands) {
-      return [&]<std::size_t... I>(std::index_sequence<I...>) { return O::interval(operand_type, operands[I]...); }
-      (std::make_index_sequence<O::info.operands>{});
-    };
-  });
-  return kIntervals[number](type, x);
-}
-
-std::vector<Type> operand_types(const Info& info, Type chosen) {
-  switch (info.rule) {
-    case Rule::arithmetic:
-    case Rule::comparison: return std::vector(static_cast<std::size_t>(info.operands), chosen);
-    case Rule::real:
-    case Rule::to_int: return std::vector(static_cast<std::size_t>(info.operands), Type::real);
-    case Rule::integer:
-    case Rule::to_real: return std::vector(static_cast<std::size_t>(info.operands), Type::int32);
-    case Rule::logic: return std::vector(static_cast<std::size_t>(info.operands), Type::boolean);
-    case Rule::select: return {Type::boolean, chosen, chosen};
-  }
-  return {};
-}
-
-Type result_type(const Info& info, Type chosen) {
-  switch (info.rule) {
-    case Rule::comparison:
-    case Rule::logic: return Type::boolean;
-    case Rule::integer:
-    case Rule::to_int: return Type::int32;
-    case Rule::real:
-    case Rule::to_real: return Type::real;
-    default: return chosen;
-  }
-}
 
 Interval random_interval(Choices& choices, Type type) {
   switch (type) {

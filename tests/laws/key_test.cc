@@ -85,9 +85,10 @@ bool same_structure(const Variant& a, const Variant& b) {
          a.data().sink == b.data().sink && a.has_dropout() == b.has_dropout();
 }
 
-/// Another node of the same type in a node's place: other operation, coordinate or constant.
+/// Another node of the same type in a node's place: other operation, coordinate, constant or way of reading.
 Node mutated(Choices& choices, Node node) {
   switch (node.kind) {
+    case Kind::read: node.clamped = !node.clamped; break;
     case Kind::coordinate: node.index = static_cast<std::int32_t>(choices.below(kCoordinates)); break;
     case Kind::constant: node.value = node.type == Type::boolean ? 1 - node.value : node.value + 1; break;
     case Kind::operation: {

@@ -61,8 +61,8 @@ class Builder {
   /// Any expression; a leaf on a spent tape.
   Both expression(Type type, int depth) {
     const std::size_t choice = choices_.below(8);
-    if (depth <= 0 || fuel_ <= 0 || choice < 2) return leaf(type);
-    if (const auto& made = made_[static_cast<std::size_t>(type)]; choice == 2 && !made.empty())
+    if (depth <= 0 || fuel_ <= 0 || choice == 0) return leaf(type);
+    if (const auto& made = made_[static_cast<std::size_t>(type)]; choice == 1 && !made.empty())
       return made[choices_.below(made.size())];
     return inner(type, depth);
   }

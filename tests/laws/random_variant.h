@@ -16,6 +16,10 @@
 
 namespace tilewise::laws {
 
+/// All dtypes that a table may have.
+inline constexpr std::array kTableDTypes{DType::float32, DType::int32,    DType::boolean, DType::float64,
+                                         DType::float16, DType::bfloat16, DType::int64,   DType::uint8};
+
 struct Options {
   int depth = 5;               // of operations above a leaf
   int nodes = 32;              // operations and reads of one expression, about
@@ -24,6 +28,7 @@ struct Options {
   bool infinite = true;        // +-inf among constants and in tables
   bool nan = true;             // NaN in tables
   bool wild_ints = true;       // ints whose sums wrap, among literals, constants, parameters and tables
+  std::span<const DType> dtypes = kTableDTypes;  // of tables
 };
 
 /// What a call binds: a table with its data, a parameter with its value.

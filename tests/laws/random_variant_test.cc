@@ -29,6 +29,19 @@ TEST(RandomVariants, EveryOperationOccurs) {
   EXPECT_TRUE(missing.empty()) << "first of " << missing.size() << ": " << *missing.begin();
 }
 
+TEST(RandomVariants, ExpressionsAreLargeEnoughToInteract) {
+  // Over tapes as RapidCheck draws them, short ones included.
+  std::size_t nodes = 0, variants = 0;
+  rc::Random source(1);
+  for (int size = 0; size < 100; ++size) {
+    for (int i = 0; i < 10; ++i, ++variants) {
+      Choices choices = tapes()(source.split(), size).value();
+      nodes += random_variant(choices).variant.data().graph.size();
+    }
+  }
+  EXPECT_GT(nodes, 20 * variants);
+}
+
 TEST(RandomVariants, EveryKindOfTableAndLeafOccurs) {
   std::set<int> dtypes, ranks;
   int clamped = 0, inside = 0, frozen = 0, declared = 0, sinks = 0, dropouts = 0, shared = 0, composed = 0;

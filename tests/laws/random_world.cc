@@ -13,9 +13,6 @@
 namespace tilewise::laws {
 namespace {
 
-constexpr std::array kTableDTypes{DType::float32, DType::int32,    DType::boolean, DType::float64,
-                                  DType::float16, DType::bfloat16, DType::int64,   DType::uint8};
-
 void store_int(std::byte* element, DType dtype, std::int64_t value) {
   if (dtype == DType::int64) {
     std::memcpy(element, &value, sizeof value);
@@ -67,15 +64,16 @@ Tensor random_view(Choices& choices, DType dtype, int rank, std::vector<std::byt
 }
 
 BoundData random_table(Choices& choices, const Options& options, const std::string& name) {
-  const DType dtype = choices.any_of(kTableDTypes);
+  const DType dtype = options.dtypes[choices.below(options.dtypes.size())];
   const int rank = static_cast<int>(choices.between(1, kMaxRank));
   BoundData bound{Table(name, dtype, rank), {}, std::make_shared<std::vector<std::byte>>()};
   const Tensor view = random_view(choices, dtype, rank, *bound.memory);
   bound.data = view;
+  Choices contents = full_tape(choices.word());  // its own tape: hundreds of values must not use up this one
   const variant::BoundTable table = variant::view_of(bound.table, bound.data);
   variant::for_each_index(table, [&](std::span<const std::int64_t> index) {
     std::byte* element = bound.memory->data() + (table.address(index) - bound.memory->data());
-    store_random(choices, options, element, dtype);
+    store_random(contents, options, element, dtype);
   });
   if (choices.once_in(4)) bound.table = Table::frozen(name, bound.data);
   const variant::ValueSummary values = variant::summarise(table);

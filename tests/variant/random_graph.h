@@ -55,9 +55,14 @@ class Random {
   std::mt19937_64 engine_;
 };
 
-/// A graph of all coordinates, the score, a few numbers and `operations` random operations and reads. Any of the
-/// operations of the list may occur. Tables are those given.
-inline Graph random_graph(Random& random, int operations, const std::vector<Table>& tables = {}) {
+enum class Chosen : std::uint8_t {
+  all,    // any of the list
+  exact,  // those with the same bits in every reading
+};
+
+/// A graph of all coordinates, the score, a few numbers and `operations` random operations and reads of `tables`.
+inline Graph random_graph(Random& random, int operations, const std::vector<Table>& tables = {},
+                          Chosen chosen = Chosen::all) {
   Graph graph;
   for (int c = 0; c < kCoordinates; ++c) graph.add_coordinate(static_cast<Coordinate>(c));
   graph.add_score();
@@ -66,6 +71,10 @@ inline Graph random_graph(Random& random, int operations, const std::vector<Tabl
     graph.add_constant(Type::int32, random.between(-5, 5));
     make_number(graph, Type::int32, random.int32());
     make_number(graph, Type::real, random.between(-50, 50) * 0.25);
+  }
+  for (Coordinate q : {Coordinate::query, Coordinate::query_index}) {  // differences would else be rare
+    const NodeId pair[] = {graph.add_coordinate(q), graph.add_coordinate(Coordinate::key)};
+    make_operation(graph, number_of<Subtraction>, pair);
   }
   const auto any_of_type = [&](Type type) {
     for (;;) {  // the leaves above hold every type; recent nodes are likelier, so that graphs grow deep
@@ -95,6 +104,7 @@ inline Graph random_graph(Random& random, int operations, const std::vector<Tabl
       continue;
     }
     const std::size_t number = random.below(kInfo.size());
+    if (chosen == Chosen::exact && kInfo[number].error.largest() != 0) continue;
     for (int i = 0; i < kInfo[number].operands; ++i) operands.push_back(operand(kInfo[number].rule, i));
     try {
       make_operation(graph, static_cast<std::int32_t>(number), operands);

@@ -1,6 +1,5 @@
 // The AVX2 kernels: 256-bit fused multiply-adds, F16C conversions.
-#include "cpu/fma_engine.h"
-#include "cpu/forward.h"
+#include "cpu/broadcast_engine.h"
 #include "cpu/isa/avx_packing.h"
 #include "cpu/isa/kernels_of.h"
 #include "cpu/isa/lanes_avx2.h"
@@ -11,6 +10,7 @@ namespace {
 struct Avx2Config {
   using Lanes = Avx2Lanes;
   using Packing = AvxPacking;
+  static constexpr DType kOperand = DType::float32;
   // 4 x 3 accumulators, 3 vectors of the right side and one broadcast fill the 16 registers: 7 loads to 12 products.
   static constexpr int kVectors = 3;
   static constexpr int kBlock = 4;
@@ -26,8 +26,8 @@ struct Avx2Config {
 }  // namespace
 
 const Kernels& avx2_kernels() {
-  static constexpr Kernels kernels = kernels_of<FmaEngine<Avx2Config>>("avx2");
-  return kernels;
+  static constexpr Kernels kKernels = kernels_of<BroadcastEngine<Avx2Config>>("avx2");
+  return kKernels;
 }
 
 }  // namespace tilewise::cpu

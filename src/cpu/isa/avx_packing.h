@@ -25,6 +25,15 @@ inline void with_row(const AnyRows& rows, std::int64_t begin, Function&& f) {
 }
 
 struct AvxPacking {
+  /// Calls f with a null pointer of the source's storage type: what a plan admits as keys and values of decoding.
+  template <class Function>
+  static void with_element(DType dtype, Function&& f) {
+    if (dtype == DType::int8) return f(static_cast<const std::int8_t*>(nullptr));
+    if (dtype == DType::bfloat16) return f(static_cast<const BFloat16*>(nullptr));
+    if (dtype == DType::float16) return f(static_cast<const Float16*>(nullptr));
+    f(static_cast<const float*>(nullptr));
+  }
+
   static void transpose_in(const Rows& rows, std::int64_t begin, int count, int width, float factor, float* packed,
                            int columns) {
     with_row(rows, begin,
@@ -41,6 +50,11 @@ struct AvxPacking {
                           std::int64_t panel_stride, float* panels) {
     with_row(rows, begin,
              [&](const auto* row) { cpu::pack_panels(row, rows.stride, count, width, panel, panel_stride, panels); });
+  }
+
+  /// One row of `width` elements to float32, whatever the engine's operands are.
+  static void to_floats(const Rows& row, int width, float* floats) {
+    with_row(row, 0, [&](const auto* elements) { cpu::widen_rows(elements, 0, 1, width, floats); });
   }
 
   static void widen_rows(const Rows& rows, std::int64_t begin, int count, int width, float* packed) {

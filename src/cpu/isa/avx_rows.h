@@ -25,6 +25,12 @@ inline float load1(const BFloat16* p) {
 }
 inline float load1(const Float16* p) { return _cvtsh_ss(p->bits); }
 
+inline float load1(const std::int8_t* p) { return static_cast<float>(*p); }
+
+inline __m256 load8(const std::int8_t* p) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+
 inline void store8(float* p, __m256 x) { _mm256_storeu_ps(p, x); }
 inline void store8(BFloat16* p, __m256 x) {
   // Round to nearest even on the integer bits; a NaN keeps its upper bits and stays quiet.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/backward.h"
+#include "cpu/decode.h"
 #include "cpu/forward.h"
 #include "cpu/kernels.h"
 #include "cpu/prepared.h"
@@ -11,8 +12,10 @@ namespace tilewise::cpu {
 template <class Engine>
 constexpr Kernels kernels_of(const char* name) {
   using Forward = ForwardKernel<Engine>;
+  using Decode = DecodeKernel<typename Engine::Lanes, typename Engine::Packing>;
   using Backward = BackwardKernel<Engine>;
   return {.name = name,
+          .operand = Engine::kOperand,
           .tile_queries = Forward::kTileQueries,
           .strip_queries = Engine::kStrip,
           .forward_floats = Forward::workspace_floats,
@@ -24,7 +27,9 @@ constexpr Kernels kernels_of(const char* name) {
           .backward_floats = Backward::workspace_floats,
           .prepare = Prepared<Engine>::prepare,
           .backward = Backward::run,
-          .finish = Prepared<Engine>::finish};
+          .finish = Prepared<Engine>::finish,
+          .decode_floats = Decode::workspace_floats,
+          .decode = Decode::run};
 }
 
 }  // namespace tilewise::cpu

@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "variant/operations/definition.h"
+#include "variant/operations/lane_math.h"
 
 namespace tilewise::variant {
 
@@ -143,6 +144,15 @@ struct Division {
   static Gradients<2> adjoint(Expr y, Expr d, Expr, Expr b) { return {d / b, -(d * y / b)}; }
 };
 
+/// The integer below a quotient of two int32, from its rounding to double: a quotient that is no integer lies at least
+/// 2^-31 from the next one, so rounding cannot cross it. Neither a call, which std::floor is below SSE4.1, nor a
+/// branch.
+inline double quotient_floor(double quotient) {
+  constexpr double kUnitsFromHere = 0x1.8p52;  // sums with it are rounded to integers
+  const double nearest = (quotient + kUnitsFromHere) - kUnitsFromHere;
+  return nearest - (nearest > quotient ? 1.0 : 0.0);
+}
+
 /// Python's floor division on ints. x // 0 is 0, so that with x % 0 = x the law x == (x // y) * y + x % y always holds.
 struct FloorDivision {
   static constexpr Info info{
@@ -158,8 +168,8 @@ struct FloorDivision {
       const double largest = std::max(std::abs(a.low), std::abs(a.high));
       return int_bounds(-largest, largest);
     }
-    const double corners[] = {std::floor(a.low / b.low), std::floor(a.low / b.high), std::floor(a.high / b.low),
-                              std::floor(a.high / b.high)};
+    const double corners[] = {quotient_floor(a.low / b.low), quotient_floor(a.low / b.high),
+                              quotient_floor(a.high / b.low), quotient_floor(a.high / b.high)};
     const auto [low, high] = std::minmax_element(std::begin(corners), std::end(corners));
     return int_bounds(*low, *high);
   }
@@ -187,8 +197,9 @@ struct Modulo {
   }
   static Interval interval(Type, Interval a, Interval b) {
     if (b.is_single() && b.low != 0) {  // inside one period the remainder just shifts
-      const double quotient = std::floor(a.low / b.low);
-      if (std::floor(a.high / b.low) == quotient) return {a.low - quotient * b.low, a.high - quotient * b.low, false};
+      const double quotient = quotient_floor(a.low / b.low);
+      if (quotient_floor(a.high / b.low) == quotient)
+        return {a.low - quotient * b.low, a.high - quotient * b.low, false};
     }
     if (a.low >= 0 && a.high < b.low) return a;
     const Interval remainder{std::min(b.low + 1, 0.0), std::max(b.high - 1, 0.0), false};
@@ -220,7 +231,10 @@ struct Minimum {
   }
   template <class T, class L, class V>
   static V lanes(L, V a, V b) {
-    return IfThenElse(Or(Lt(a, b), Ne(a, a)), a, b);
+    if constexpr (std::integral<T>)
+      return IfThenElse(Lt(a, b), a, b);
+    else
+      return IfThenElse(Or(Lt(a, b), lane_not_equal(a, a)), a, b);
   }
   static constexpr std::string_view cuda =
       "__device__ inline int min(int a, int b) { return a < b ? a : b; }\n"
@@ -239,7 +253,10 @@ struct Maximum {
   }
   template <class T, class L, class V>
   static V lanes(L, V a, V b) {
-    return IfThenElse(Or(Gt(a, b), Ne(a, a)), a, b);
+    if constexpr (std::integral<T>)
+      return IfThenElse(Gt(a, b), a, b);
+    else
+      return IfThenElse(Or(Gt(a, b), lane_not_equal(a, a)), a, b);
   }
   static constexpr std::string_view cuda =
       "__device__ inline int max(int a, int b) { return a > b ? a : b; }\n"

@@ -49,6 +49,7 @@ struct Info {
 };
 
 /// An operation's derivative towards each operand: what to add to that operand's adjoint. The constant 0.0 means none.
+/// Numbers in it other than 0, +-1 are written constant(x): a derivative has the variant's literals and no others.
 template <std::size_t N>
 using Gradients = std::array<Expr, N>;
 

@@ -9,6 +9,7 @@
 #include <numbers>
 
 #include "variant/operations/definition.h"
+#include "variant/operations/lane_math.h"
 
 namespace tilewise::variant {
 
@@ -28,8 +29,8 @@ struct RoundDown {
   }
   static Interval interval(Type, Interval x) { return {std::floor(x.low), std::floor(x.high), x.may_be_nan}; }
   template <class T, class L, class V>
-  static V lanes(L, V x) {
-    return Floor(x);
+  static V lanes(L l, V x) {
+    return lane_floor(l, x);
   }
   static constexpr std::string_view cuda = "__device__ inline float floor(float x) { return floorf(x); }\n";
   static Gradients<1> adjoint(Expr, Expr, Expr) { return {0.0}; }
@@ -87,7 +88,7 @@ inline Interval logarithm(const Info& info, Interval x, double (*function)(doubl
 
 struct Logarithm {
   static constexpr Info info{
-      .name = "log", .symbol = "log", .rule = Rule::real, .operands = 1, .error = {.scalar = 1, .lanes = 4, .cuda = 1}};
+      .name = "log", .symbol = "log", .rule = Rule::real, .operands = 1, .error = {.scalar = 1, .lanes = 1, .cuda = 1}};
   template <class T>
   static T scalar(T x) {
     return std::log(x);
@@ -108,7 +109,7 @@ struct Logarithm2 {
                              .symbol = "log2",
                              .rule = Rule::real,
                              .operands = 1,
-                             .error = {.scalar = 1, .lanes = 4, .cuda = 1}};
+                             .error = {.scalar = 1, .lanes = 2, .cuda = 1}};
   template <class T>
   static T scalar(T x) {
     return std::log2(x);
@@ -140,7 +141,7 @@ struct SquareRoot {
     return Sqrt(x);
   }
   static constexpr std::string_view cuda = "__device__ inline float sqrt(float x) { return __fsqrt_rn(x); }\n";
-  static Gradients<1> adjoint(Expr y, Expr d, Expr) { return {d * 0.5 / y}; }
+  static Gradients<1> adjoint(Expr y, Expr d, Expr) { return {d * constant(0.5) / y}; }
 };
 
 /// 1 / sqrt(x): inf at 0, -inf at -0, NaN below.
@@ -164,7 +165,7 @@ struct ReciprocalSquareRoot {
     return Div(Set(l.f, 1.0f), Sqrt(x));
   }
   static constexpr std::string_view cuda = "__device__ inline float rsqrt(float x) { return rsqrtf(x); }\n";
-  static Gradients<1> adjoint(Expr y, Expr d, Expr x) { return {d * -0.5 * y / x}; }
+  static Gradients<1> adjoint(Expr y, Expr d, Expr x) { return {d * constant(-0.5) * y / x}; }
 };
 
 struct HyperbolicTangent {
@@ -172,7 +173,7 @@ struct HyperbolicTangent {
                              .symbol = "tanh",
                              .rule = Rule::real,
                              .operands = 1,
-                             .error = {.scalar = 2, .lanes = 4, .cuda = 2}};
+                             .error = {.scalar = 2, .lanes = 7, .cuda = 2}};
   template <class T>
   static T scalar(T x) {
     return std::tanh(x);
@@ -189,36 +190,39 @@ struct HyperbolicTangent {
   static Gradients<1> adjoint(Expr y, Expr d, Expr) { return {d * (1.0 - y * y)}; }
 };
 
-/// 1 / (1 + exp(-x)).
+/// 1 / (1 + exp(-x)), written so that exp never overflows: small results keep their digits.
 struct Sigmoid {
   static constexpr Info info{.name = "sigmoid",
                              .symbol = "sigmoid",
                              .rule = Rule::real,
                              .operands = 1,
-                             .error = {.scalar = 3, .lanes = 4, .cuda = 4}};
+                             .error = {.scalar = 3, .lanes = 3, .cuda = 4}};
   template <class T>
   static T scalar(T x) {
-    return T(1) / (T(1) + std::exp(-x));
+    const T e = std::exp(-std::abs(x));
+    return (x < 0 ? e : T(1)) / (T(1) + e);
   }
   static Interval interval(Type, Interval x) {
-    Interval bounds = increasing(
+    return increasing(
         info, x, [](double v) { return scalar(v); }, 0, 1);
-    if (bounds.low < 0x1p-126) bounds.low = 0;  // below -88.7 a float32 exp(-x) overflows and the quotient is 0
-    return bounds;
   }
   template <class T, class L, class V>
   static V lanes(L l, V x) {
     const V one = Set(l.f, 1.0f);
-    return Div(one, Add(one, lane_exp(l, Neg(x))));
+    const V e = lane_exp(l, Neg(Abs(x)));
+    return Div(IfThenElse(Lt(x, Zero(l.f)), e, one), Add(one, e));
   }
   static constexpr std::string_view cuda =
-      "__device__ inline float sigmoid(float x) { return __fdiv_rn(1.0f, __fadd_rn(1.0f, expf(-x))); }\n";
+      "__device__ inline float sigmoid(float x) {\n"
+      "  const float e = expf(-fabsf(x));\n"
+      "  return __fdiv_rn(x < 0.0f ? e : 1.0f, __fadd_rn(1.0f, e));\n"
+      "}\n";
   static Gradients<1> adjoint(Expr y, Expr d, Expr) { return {d * y * (1.0 - y)}; }
 };
 
 struct ErrorFunction {
   static constexpr Info info{
-      .name = "erf", .symbol = "erf", .rule = Rule::real, .operands = 1, .error = {.scalar = 1, .lanes = 4, .cuda = 2}};
+      .name = "erf", .symbol = "erf", .rule = Rule::real, .operands = 1, .error = {.scalar = 1, .lanes = 3, .cuda = 2}};
   template <class T>
   static T scalar(T x) {
     return std::erf(x);
@@ -258,7 +262,7 @@ inline Interval cosine_bounds(const Info& info, Interval x, double phase) {
 
 struct Sine {
   static constexpr Info info{
-      .name = "sin", .symbol = "sin", .rule = Rule::real, .operands = 1, .error = {.scalar = 1, .lanes = 4, .cuda = 2}};
+      .name = "sin", .symbol = "sin", .rule = Rule::real, .operands = 1, .error = {.scalar = 1, .lanes = 1, .cuda = 2}};
   template <class T>
   static T scalar(T x) {
     return std::sin(x);
@@ -274,7 +278,7 @@ struct Sine {
 
 struct Cosine {
   static constexpr Info info{
-      .name = "cos", .symbol = "cos", .rule = Rule::real, .operands = 1, .error = {.scalar = 1, .lanes = 4, .cuda = 2}};
+      .name = "cos", .symbol = "cos", .rule = Rule::real, .operands = 1, .error = {.scalar = 1, .lanes = 1, .cuda = 2}};
   template <class T>
   static T scalar(T x) {
     return std::cos(x);
@@ -311,12 +315,7 @@ struct Power {
     return lane_pow(l, x, exponent);
   }
   static constexpr std::string_view cuda = "__device__ inline float pow(float x, float y) { return powf(x, y); }\n";
-  static Gradients<2> adjoint(Expr, Expr d, Expr x, Expr exponent) {
-    return {d * exponent * power(x, exponent - 1.0), 0.0};
-  }
-
- private:
-  static Expr power(Expr x, Expr exponent);  // recording.cc: the exponent is a constant node
+  static Gradients<2> adjoint(Expr y, Expr d, Expr x, Expr exponent);  // recording.cc: it reads the exponent
 };
 
 }  // namespace tilewise::variant

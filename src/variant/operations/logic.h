@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "variant/operations/definition.h"
+#include "variant/operations/lane_math.h"
 
 namespace tilewise::variant {
 
@@ -49,7 +50,7 @@ struct NotEqual {
   }
   template <class T, class L, class V>
   static auto lanes(L l, V a, V b) {
-    return lanes_of_mask(l, Ne(a, b));
+    return lanes_of_mask(l, lane_not_equal(a, b));
   }
   static constexpr std::string_view cuda =
       "template <class T> __device__ inline bool ne(T a, T b) { return a != b; }\n";
@@ -80,7 +81,10 @@ struct LessEqual {
   static Interval interval(Type, Interval a, Interval b) { return comparison(a, b, a.high <= b.low, a.low > b.high); }
   template <class T, class L, class V>
   static auto lanes(L l, V a, V b) {
-    return lanes_of_mask(l, Le(a, b));
+    if constexpr (std::integral<T>)
+      return Not(lanes_of_mask(l, Gt(a, b)));  // instruction sets compare ints by < and > alone
+    else
+      return lanes_of_mask(l, Le(a, b));
   }
   static constexpr std::string_view cuda =
       "template <class T> __device__ inline bool le(T a, T b) { return a <= b; }\n";
@@ -111,7 +115,10 @@ struct GreaterEqual {
   static Interval interval(Type type, Interval a, Interval b) { return LessEqual::interval(type, b, a); }
   template <class T, class L, class V>
   static auto lanes(L l, V a, V b) {
-    return lanes_of_mask(l, Ge(a, b));
+    if constexpr (std::integral<T>)
+      return Not(lanes_of_mask(l, Lt(a, b)));  // instruction sets compare ints by < and > alone
+    else
+      return lanes_of_mask(l, Ge(a, b));
   }
   static constexpr std::string_view cuda =
       "template <class T> __device__ inline bool ge(T a, T b) { return a >= b; }\n";
@@ -219,7 +226,7 @@ struct ToInt {
   }
   template <class T, class L, class V>
   static auto lanes(L l, V a) {
-    const auto in_range = IfThenZeroElse(Ne(a, a), a);
+    const auto in_range = IfThenZeroElse(lane_not_equal(a, a), a);
     const auto truncated = ConvertTo(l.i, in_range);  // saturating above as well, by the select below
     return IfThenElse(RebindMask(l.i, Ge(in_range, Set(l.f, 2147483648.0f))), Set(l.i, 2147483647), truncated);
   }

@@ -1,6 +1,7 @@
 // Every named variant. Written by tools/generate_zoo from the headers of this folder; do not edit.
 #include <algorithm>
 
+#include "tilewise/zoo_entry.h"
 #include "variant/zoo/alibi.h"
 #include "variant/zoo/attention_sink.h"
 #include "variant/zoo/axial.h"
@@ -17,10 +18,10 @@
 #include "variant/zoo/dense_mask.h"
 #include "variant/zoo/dilated_window.h"
 #include "variant/zoo/documents.h"
-#include "variant/zoo/entry.h"
 #include "variant/zoo/fixed.h"
 #include "variant/zoo/inverse_causal.h"
 #include "variant/zoo/learned_bias.h"
+#include "variant/zoo/llama4_temperature.h"
 #include "variant/zoo/local_chunked.h"
 #include "variant/zoo/log_n_scaling.h"
 #include "variant/zoo/longformer.h"
@@ -235,6 +236,17 @@ std::span<const Entry> entries() {
        .arguments = {},
        .make = [](Arguments) {
           return learned_bias(); }},
+      {.name = "llama4_temperature",
+       .summary = "Sharpens attention step by step with the query's position, for layers without position "
+          "embeddings.",
+       .source = "Llama 4's temperature tuning (Meta 2025), after Scalable-Softmax (Nakanishi 2025)",
+       .mathematics = "s * (1 + gain * log(1 + (query + 1) // span))",
+       .example = "llama4_temperature(8192, 0.1)",
+       .arguments = {{"span", ArgumentKind::integer, true, double{8192}},
+          {"gain", ArgumentKind::real, true, double{0.1}}},
+       .make = [](Arguments given) {
+          return llama4_temperature(integer(given[0], "llama4_temperature", "span"),
+          real(given[1], "llama4_temperature", "gain")); }},
       {.name = "local_chunked",
        .summary = "Causal within chunks of fixed size: no query sees beyond the start of its own chunk.",
        .source = "Llama 4's chunked attention layers (Meta 2025)",

@@ -7,7 +7,7 @@
 #include <variant>
 
 #include "core/fail.h"
-#include "variant/zoo/entry.h"
+#include "tilewise/zoo_entry.h"
 
 namespace tilewise::zoo {
 

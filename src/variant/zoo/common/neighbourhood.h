@@ -18,7 +18,8 @@ inline Expr is_neighbour(Expr query, Expr key, std::int32_t length, std::int32_t
   const Expr group = query % dilation;
   const Expr query_place = floor_divide(query, dilation), key_place = floor_divide(key, dilation);
   const Expr group_length = dilation == 1 ? Expr(length) : floor_divide(length - 1 - group, dilation) + 1;
-  const Expr leader = min(floor_divide(query_place, stride) * stride + stride / 2, group_length - 1);
+  // The last leader may lie past the end; the shift below moves its window inwards all the same.
+  const Expr leader = floor_divide(query_place, stride) * stride + stride / 2;
   const Expr first = max(min(leader - window / 2, group_length - window), 0);
   return key % dilation == group && key_place >= first && key_place - first < window;
 }

@@ -56,7 +56,8 @@ int processors_in(const std::string& list) {
 }
 
 std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return text;
 }
 
@@ -70,14 +71,16 @@ std::vector<CacheInfo> caches() {
                      .bytes = size_in_bytes(first_line(cache / "size")),
                      .sharing_processors = processors_in(first_line(cache / "shared_cpu_list"))});
   }
-  std::stable_sort(found.begin(), found.end(), [](const CacheInfo& a, const CacheInfo& b) { return a.level < b.level; });
+  std::stable_sort(found.begin(), found.end(),
+                   [](const CacheInfo& a, const CacheInfo& b) { return a.level < b.level; });
   return found;
 }
 
 }  // namespace
 
 HostInfo host_info() {
-  HostInfo info{.name = processor_name(), .processors = usable_processors(), .caches = caches(), .instruction_sets = {}};
+  HostInfo info{
+      .name = processor_name(), .processors = usable_processors(), .caches = caches(), .instruction_sets = {}};
   for (Isa isa : available_isas()) info.instruction_sets.emplace_back(to_string(isa));
   return info;
 }

@@ -1,20 +1,27 @@
-// The block engine of instruction sets whose fastest float32 product is a broadcast fused multiply-add.
+// The block engine of instruction sets whose fastest product broadcasts one operand: fused multiply-adds of float32, or
+// dot products of pairs.
 #pragma once
 
 #include <cstdint>
 
+#include "cpu/ahead.h"
 #include "cpu/block.h"
 #include "cpu/kernels.h"
 
 namespace tilewise::cpu {
 
-/// Config (internal linkage) supplies Lanes, Packing (rows to packed float32 and back), kVectors (vectors in a strip of
-/// queries) and kBlock (rows of a register block). Scores are kept as S^T[key][queries]: only q is packed, keys are
-/// broadcast from their own rows, and softmax needs no horizontal operation.
+/// Config (internal linkage) supplies Lanes, Packing (rows to operands and back), kVectors (vectors in a strip of
+/// queries), kBlock (rows of a register block), tile sizes, and kOperand, the type of a product's operands. Scores are
+/// kept as S^T[key][queries]: only q is packed, keys are broadcast from their own rows, and softmax needs no horizontal
+/// operation. An operand holds kDepth neighbours along the summed axis in each 32-bit lane; packed operands are float
+/// pointers whatever is in the lanes.
 template <class Config>
-struct FmaEngine {
+struct BroadcastEngine {
   using Lanes = typename Config::Lanes;
+  using Packing = typename Config::Packing;
   using Vec = typename Lanes::Vec;
+  static constexpr int kDepth = Lanes::kDepth;
+  static constexpr DType kOperand = Config::kOperand;
   static constexpr int kVectors = Config::kVectors;
   static constexpr int kStrip = kVectors * Lanes::kWidth;    // queries in a strip
   static constexpr int kBlock = Config::kBlock;              // keys, or columns of v, in a register block
@@ -27,41 +34,59 @@ struct FmaEngine {
   template <int M>
   using Block = Accumulators<Lanes, M, kVectors>;
 
+  /// Lanes that n neighbours along the summed axis take.
+  static constexpr int lanes_of(int n) { return (n + kDepth - 1) / kDepth; }
+
   /// Floats of one strip of packed q.
-  static std::int64_t packed_q_floats(int d_qk) { return std::int64_t{d_qk} * kStrip; }
-  /// Floats of the keys of a tile, used where they cannot be read in place.
-  static std::int64_t packed_k_floats(int d_qk) { return std::int64_t{kTileKeys} * d_qk; }
+  static std::int64_t packed_q_floats(int d_qk) { return std::int64_t{lanes_of(d_qk)} * kStrip; }
+  /// Floats of the keys of a tile, used where they cannot be read in place; whole cache lines.
+  static std::int64_t packed_k_floats(int d_qk) { return std::int64_t{kTileKeys} * lanes_of(d_qk); }
   /// Floats of a tile of packed v.
   static std::int64_t packed_v_floats(int d_v) { return rounded_d_v(d_v) / kBlock * kPanelStride; }
   static int rounded_d_v(int d_v) { return (d_v + kBlock - 1) / kBlock * kBlock; }
 
-  /// rows [count, d_qk] -> packed [d_qk][kStrip], times factor, columns past count zero.
+  /// rows [count, d_qk] -> packed [lanes_of(d_qk)][kStrip], times factor, columns past count zero.
   static void pack_q(const Rows& q, std::int64_t begin, int count, int d_qk, float factor, float* packed) {
     Config::Packing::transpose_in(q, begin, count, d_qk, factor, packed, kStrip);
   }
 
-  /// Keys of a tile as float32 rows.
+  /// Keys of a tile as rows of operands.
   struct Keys {
-    const float* data;    // [keys, d_qk]
+    const float* data;    // [keys][lanes_of(d_qk)]
     std::int64_t stride;  // floats between rows
   };
   static Keys pack_k(const Rows& k, std::int64_t begin, int count, int d_qk, float* packed) {
-    if (k.dtype == DType::float32) return {static_cast<const float*>(k.data) + begin * k.stride, k.stride};
+    if (k.dtype == kOperand && d_qk % kDepth == 0 && k.stride % kDepth == 0) {
+      return {static_cast<const float*>(k.data) + begin * k.stride / kDepth, k.stride / kDepth};
+    }
     Config::Packing::widen_rows(k, begin, count, d_qk, packed);
-    return {packed, d_qk};
+    return {packed, lanes_of(d_qk)};
   }
 
-  /// rows [count, d_v] -> panels [ceil(d_v / kBlock)][count][kBlock], columns past d_v zero.
+  /// rows [count, d_v] -> panels [ceil(d_v / kBlock)][lanes_of(count)][kBlock], columns past d_v zero.
   static void pack_v(const Rows& v, std::int64_t begin, int count, int d_v, float* packed) {
     Config::Packing::pack_panels(v, begin, count, d_v, kBlock, kPanelStride, packed);
   }
 
+  /// pack_v for k as the right side of d_q, with zeros in place of NaN and infinity: a key that a row does not keep
+  /// must not reach it through 0 * NaN, and in a row that keeps it the scores carry the NaN.
+  static void pack_k_columns(const Rows& k, std::int64_t begin, int count, int d_qk, float* packed) {
+    pack_v(k, begin, count, d_qk, packed);
+    const int floats = lanes_of(count) * kBlock;
+    for (int column = 0; column < d_qk; column += kBlock, packed += kPanelStride) {
+      // Panels have room for whole vectors behind their last key.
+      for (int i = 0; i < floats; i += Lanes::kWidth) {
+        Lanes::store(packed + i, Lanes::finite_or_zero(Lanes::load(packed + i)));
+      }
+    }
+  }
+
   /// scores [keys][kStrip] = k q, k's rows from `first`; maximum [kVectors] is raised to each column's.
   static void qk_maximum(const float* packed_q, const Keys& k, int first, int keys, int d_qk, float* scores,
-                         Vec* maximum) {
+                         Vec* maximum, Ahead ahead) {
     Vec highest[kVectors];
     for (int n = 0; n < kVectors; ++n) highest[n] = maximum[n];
-    rows_product(packed_q, k, first, keys, d_qk, scores, [&]<int M>(Block<M>& block) {
+    rows_product(packed_q, k, first, keys, d_qk, scores, ahead, [&]<int M>(Block<M>& block) {
 #pragma GCC unroll 8
       for (int n = 0; n < kVectors; ++n) {
 #pragma GCC unroll 16
@@ -72,20 +97,36 @@ struct FmaEngine {
   }
 
   /// scores [keys][kStrip] = factor k q, k's rows from `first`.
-  static void qk(const float* packed_q, const Keys& k, int first, int keys, int d_qk, float factor, float* scores) {
+  static void qk(const float* packed_q, const Keys& k, int first, int keys, int d_qk, float factor, float* scores,
+                 Ahead ahead) {
     const Vec factors = Lanes::broadcast(factor);
-    rows_product(packed_q, k, first, keys, d_qk, scores, [&]<int M>(Block<M>& block) { block.scale(factors); });
+    rows_product(packed_q, k, first, keys, d_qk, scores, ahead, [&]<int M>(Block<M>& block) { block.scale(factors); });
   }
 
-  /// o [rounded d_v][kStrip] += v^T weights, v's rows from `first` of its tile; weights [keys][kStrip], rows
-  /// weights_stride apart.
+  /// weights [keys][kStrip], float32, become the right side of pv in place: [lanes_of(keys)][kStrip].
+  static void pack_p(float* weights, int keys) {
+    if constexpr (kDepth == 2) {
+      for (int key = 0; key < keys; key += 2) {
+        for (int n = 0; n < kVectors; ++n) {
+          const float* even = weights + std::int64_t{key} * kStrip + n * Lanes::kWidth;
+          const Vec odd = key + 1 < keys ? Lanes::load(even + kStrip) : Lanes::zero();
+          Lanes::store(weights + std::int64_t{key / 2} * kStrip + n * Lanes::kWidth,
+                       Lanes::pair(Lanes::load(even), odd));
+        }
+      }
+    }
+  }
+
+  /// o [rounded d_v][kStrip] += v^T weights, v's rows from `first`, a multiple of kDepth, of its tile; weights as
+  /// pack_p leaves them, rows weights_stride apart.
   static void pv(const float* packed_v, int first, const float* weights, std::int64_t weights_stride, int keys, int d_v,
-                 float* o) {
-    packed_v += std::int64_t{first} * kBlock;
+                 float* o, Ahead ahead) {
+    packed_v += std::int64_t{first / kDepth} * kBlock;
     for (int column = 0; column < d_v; column += kBlock, packed_v += kPanelStride, o += kBlock * kStrip) {
+      ahead.touch();
       Block<kBlock> block;
       block.load(o, kStrip);
-      block.multiply(packed_v, 1, kBlock, weights, weights_stride, keys);
+      block.multiply(packed_v, 1, kBlock, weights, weights_stride, lanes_of(keys));
       block.store(o, kStrip);
     }
   }
@@ -94,25 +135,39 @@ struct FmaEngine {
   static constexpr int kRows = Config::kRows;                           // keys in a block of d_k or d_v
   static int rounded_to_panel(int d) { return (d + kPanel - 1) / kPanel * kPanel; }
 
-  /// Rows of q or d_o as the right side of d_k or d_v: [count, d] -> [ceil(d / kPanel)][queries][kPanel]. Rows past
-  /// count and columns past d are zero.
-  static void pack_right(const Rows& rows, std::int64_t begin, int count, int queries, int d, float* packed) {
-    const std::int64_t stride = std::int64_t{queries} * kPanel;
-    if (count < queries) {
-      for (std::int64_t i = 0; i < rounded_to_panel(d) / kPanel * stride; ++i) packed[i] = 0;
-    }
-    Config::Packing::pack_panels(rows, begin, count, d, kPanel, stride, packed);
+  /// Floats of a block of `queries` rows of q or d_o as the right side of d_k or d_v.
+  static std::int64_t packed_right_floats(int queries, int d) {
+    return std::int64_t{lanes_of(queries)} * rounded_to_panel(d);
   }
 
-  /// out [kRows][rounded_to_panel(d)] += weights right over queries [begin, end) of `queries`; weights
-  /// [kRows][queries], rows weights_stride apart; right as pack_right leaves it.
+  /// rows [count, d] -> [ceil(d / kPanel)][lanes_of(queries)][kPanel]. Rows past count are zero, columns past d
+  /// anything.
+  static void pack_right(const Rows& rows, std::int64_t begin, int count, int queries, int d, float* packed) {
+    if (count < queries) {
+      for (std::int64_t i = 0; i < packed_right_floats(queries, d); ++i) packed[i] = 0;
+    }
+    Config::Packing::pack_panels(rows, begin, count, d, kPanel, std::int64_t{lanes_of(queries)} * kPanel, packed);
+  }
+
+  /// kStrip float32 neighbours -> lanes_of(kStrip) lanes of an operand.
+  static TILEWISE_INLINE void pack_row(const float* row, float* packed) {
+    static_assert(kDepth == 2);
+    for (int n = 0; n < kVectors; ++n) {
+      Lanes::store_halves(packed + n * Lanes::kWidth / kDepth, Lanes::load(row + n * Lanes::kWidth));
+    }
+  }
+
+  /// out [kRows][rounded_to_panel(d)] += weights right over queries [begin, end) of `queries`, all multiples of kDepth;
+  /// weights [kRows][lanes_of(queries)], rows weights_stride apart; right as pack_right leaves it.
   static void accumulate_rows(const float* weights, std::int64_t weights_stride, int begin, int end, int queries,
                               const float* right, int d, float* out) {
     const int columns = rounded_to_panel(d);
-    for (int column = 0; column < columns; column += kPanel, right += std::int64_t{queries} * kPanel) {
+    weights += begin / kDepth;
+    right += std::int64_t{begin / kDepth} * kPanel;
+    for (int column = 0; column < columns; column += kPanel, right += std::int64_t{lanes_of(queries)} * kPanel) {
       Accumulators<Lanes, kRows, Config::kPanelVectors> block;
       block.load(out + column, columns);
-      block.multiply(weights + begin, weights_stride, 1, right + begin * kPanel, kPanel, end - begin);
+      block.multiply(weights, weights_stride, 1, right, kPanel, lanes_of(end - begin));
       block.store(out + column, columns);
     }
   }
@@ -127,9 +182,9 @@ struct FmaEngine {
   static void column_dots(const float* a, const float* b, int d, float* dots) {
     for (int n = 0; n < kVectors; ++n) {
       Vec sum = Lanes::zero();
-      for (int i = 0; i < d; ++i) {
+      for (int i = 0; i < lanes_of(d); ++i) {
         const std::int64_t at = std::int64_t{i} * kStrip + n * Lanes::kWidth;
-        sum = Lanes::fma(Lanes::load(a + at), Lanes::load(b + at), sum);
+        sum = Lanes::dot(Lanes::load(a + at), Lanes::load(b + at), sum);
       }
       Lanes::store(dots + n * Lanes::kWidth, sum);
     }
@@ -143,16 +198,16 @@ struct FmaEngine {
 
  private:
   // Panels start a cache line off a power of two, so that packing does not store to one cache set.
-  static constexpr std::int64_t kPanelStride = kTileKeys * kBlock + 16;
+  static constexpr std::int64_t kPanelStride = kTileKeys / kDepth * kBlock + 16;
 
   /// out [keys][kStrip] = k q; `finish` sees each block before it is stored.
   template <class Finish>
   static TILEWISE_INLINE void rows_product(const float* packed_q, const Keys& k, int first, int keys, int d_qk,
-                                           float* out, const Finish& finish) {
+                                           float* out, Ahead ahead, const Finish& finish) {
     const float* row = k.data + first * k.stride;
     int key = 0;
     for (; key + kBlock <= keys; key += kBlock, row += kBlock * k.stride, out += kBlock * kStrip) {
-      if (key + 2 * kBlock <= keys) prefetch(row + kBlock * k.stride, k.stride, d_qk);
+      ahead.touch();
       rows_block<kBlock>(packed_q, row, k.stride, d_qk, out, finish);
     }
     for (; key < keys; ++key, row += k.stride, out += kStrip) {
@@ -165,15 +220,9 @@ struct FmaEngine {
                                          float* out, const Finish& finish) {
     Block<M> block;
     block.clear();
-    block.multiply(row, stride, 1, packed_q, kStrip, d_qk);
+    block.multiply(row, stride, 1, packed_q, kStrip, lanes_of(d_qk));
     finish.template operator()<M>(block);
     block.store(out, kStrip);
-  }
-
-  static TILEWISE_INLINE void prefetch(const float* row, std::int64_t stride, int d_qk) {
-    for (int m = 0; m < kBlock; ++m, row += stride) {
-      for (int column = 0; column < d_qk; column += 16) __builtin_prefetch(row + column);
-    }
   }
 };
 

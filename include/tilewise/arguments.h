@@ -1,0 +1,81 @@
+// What a call of attention takes and gives: the arguments of the plans' and of the reference's forward and backward.
+//
+// Storage. Each side, queries (q, o, lse and their gradients) and keys (k, v and theirs), is stored in one of two ways,
+// which the ranks tell apart:
+//   - padded: one row of memory a sequence, as in q [b, h_q, s_q, d_qk]. Row j of sequence i is [i, :, j, :];
+//   - packed: no batch axis, as in q [h_q, query tokens, d_qk]. Row j of sequence i is [:, first token of i + j, :],
+//   with
+//     Sequence::first_query_token or first_key_token. Rows of q, k and v may be shared by sequences.
+// The two sides need not agree: packed queries may attend to a padded cache. The axes' order in memory is free, since
+// every axis but the last has any stride; the last is contiguous.
+//
+// Rows outside every sequence are neither read nor written; nor are keys before key_start read (their gradients are 0).
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "tilewise/problem.h"
+#include "tilewise/tensor.h"
+#include "tilewise/variant.h"
+
+namespace tilewise {
+
+/// What the forward pass reads. The backward pass takes the very same.
+struct ForwardInputs {
+  ConstTensor q{};  // [b, h_q, s_q, d_qk], or packed [h_q, query tokens, d_qk]
+  ConstTensor k{};  // [b, h_kv, s_kv, d_qk], or packed [h_kv, key tokens, d_qk]
+  ConstTensor v{};  // [b, h_kv, s_kv, d_v], or packed [h_kv, key tokens, d_v]
+
+  std::optional<double> scale{};  ///< scores = scale * q.k. Any finite number; by default 1 / sqrt(d_qk).
+
+  std::vector<TableBinding> tables{};          ///< Each table of the variant once, except frozen ones.
+  std::vector<ParameterBinding> parameters{};  ///< Each parameter of the variant once.
+
+  /// Lengths and positions, within what the tensors hold. Empty with padded storage: every sequence fills its rows.
+  std::vector<Sequence> sequences{};  // [b]
+
+  std::optional<double> dropout_probability{};  ///< In [0, 1], in place of the one that the variant was given.
+  std::uint64_t seed = 0;                       ///< Of dropout's random bits.
+  std::uint64_t seed_offset = 0;  ///< Counts calls under one seed: below 2^32 (docs/decisions/dropout.md).
+};
+
+/// What the forward pass writes. Outputs' elements share no memory, neither within a tensor nor with anything else.
+struct ForwardOutputs {
+  Tensor o{};                   // [b, h_q, s_q, d_v], or packed [h_q, query tokens, d_v]
+  std::optional<Tensor> lse{};  // [b, h_q, s_q], or packed [h_q, query tokens]; float32 or float64
+};
+
+/// What the backward pass reads besides ForwardInputs: the forward pass's outputs, and the gradients of the loss in
+/// them. The storage is the queries' (see above).
+struct BackwardInputs {
+  std::optional<ConstTensor> o{};      // [b, h_q, s_q, d_v]: needed by every backend but the reference
+  std::optional<ConstTensor> lse{};    // [b, h_q, s_q]: likewise
+  ConstTensor d_o{};                   // [b, h_q, s_q, d_v]
+  std::optional<ConstTensor> d_lse{};  // [b, h_q, s_q]; by default 0
+};
+
+/// Where the gradient in a table that a call binds goes. Only for tables of reals; what it held is overwritten.
+struct TableGradientBinding {
+  Table table;
+  Tensor gradient;  // [extents of the bound data]
+};
+
+/// Where the gradient in a real parameter goes; what it held is overwritten.
+struct ParameterGradientBinding {
+  Parameter parameter;
+  Tensor gradient;  // []: rank 0, one element
+};
+
+/// What the backward pass writes; what is left out is not computed. Outputs share no memory, as for ForwardOutputs; so
+/// sequences that share keys have no d_k and d_v.
+struct BackwardOutputs {
+  std::optional<Tensor> d_q{};                           // as q
+  std::optional<Tensor> d_k{};                           // as k, summed over the query heads that share a key head
+  std::optional<Tensor> d_v{};                           // as v, likewise
+  std::vector<TableGradientBinding> d_tables{};          ///< Each table at most once; summed over all reads.
+  std::vector<ParameterGradientBinding> d_parameters{};  ///< Each parameter at most once; summed over all uses.
+};
+
+}  // namespace tilewise

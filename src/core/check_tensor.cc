@@ -1,0 +1,79 @@
+#include "core/check_tensor.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <vector>
+
+#include "core/element.h"
+#include "core/fail.h"
+
+namespace tilewise {
+namespace {
+
+std::string text_of(std::span<const std::int64_t> numbers) { return fmt::format("[{}]", fmt::join(numbers, ", ")); }
+
+std::span<const std::int64_t> extents_of(const ConstTensor& tensor) {
+  return {tensor.extents.data(), static_cast<std::size_t>(tensor.rank)};
+}
+
+std::string strides_text(const ConstTensor& tensor) {
+  return text_of({tensor.strides.data(), static_cast<std::size_t>(tensor.rank)});
+}
+
+}  // namespace
+
+std::string extents_text(const ConstTensor& tensor) { return text_of(extents_of(tensor)); }
+
+void check_memory(std::string_view name, const ConstTensor& tensor) {
+  const auto extents = extents_of(tensor);
+  if (std::any_of(extents.begin(), extents.end(), [](std::int64_t extent) { return extent < 0; })) {
+    fail_argument("{} has extents {}; expected none below 0", name, text_of(extents));
+  }
+  if (tensor.data == nullptr && tensor.elements() != 0) {
+    fail_argument("{} is null; expected memory for its extents {}", name, text_of(extents));
+  }
+  const auto last = static_cast<std::size_t>(tensor.rank) - 1;
+  if (tensor.rank > 0 && tensor.extents[last] > 1 && tensor.strides[last] != 1) {
+    fail_argument("{} has strides {}; expected 1 along the last axis: copy it, or view it with that axis contiguous",
+                  name, strides_text(tensor));
+  }
+}
+
+void check_floating(std::string_view name, const ConstTensor& tensor) {
+  if (!is_floating(tensor.dtype)) {
+    fail_argument("{} has dtype {}; expected float64, float32, float16 or bfloat16", name, to_string(tensor.dtype));
+  }
+}
+
+void check_extents(std::string_view name, const ConstTensor& tensor, std::span<const std::int64_t> expected,
+                   std::string_view meaning) {
+  if (tensor.rank != static_cast<int>(expected.size())) {
+    fail_argument("{} has rank {}; expected {}: {}, {}", name, tensor.rank, expected.size(), text_of(expected),
+                  meaning);
+  }
+  if (!std::ranges::equal(extents_of(tensor), expected)) {
+    fail_argument("{} has extents {}; expected {}, {}", name, extents_text(tensor), text_of(expected), meaning);
+  }
+}
+
+void check_distinct_elements(std::string_view name, const ConstTensor& tensor) {
+  if (tensor.elements() == 0) return;
+  struct Axis {
+    std::int64_t stride, steps;
+  };
+  std::vector<Axis> axes;
+  for (std::size_t axis = 0; axis < static_cast<std::size_t>(tensor.rank); ++axis) {
+    if (tensor.extents[axis] > 1) axes.push_back({std::abs(tensor.strides[axis]), tensor.extents[axis] - 1});
+  }
+  std::ranges::sort(axes, {}, &Axis::stride);
+  std::int64_t reach = 0;  // of the axes so far: their largest offset
+  for (const Axis& axis : axes) {
+    if (axis.stride <= reach) {
+      fail_argument("{} has extents {} and strides {}; expected an output whose elements share no memory", name,
+                    extents_text(tensor), strides_text(tensor));
+    }
+    reach += axis.steps * axis.stride;
+  }
+}
+
+}  // namespace tilewise

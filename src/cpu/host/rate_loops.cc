@@ -1,0 +1,58 @@
+// Compiled once for each instruction set, as TILEWISE_ISA. All but the entry point has internal linkage.
+#include "cpu/host/rate_loops.h"
+
+#include <hwy/highway.h>
+
+namespace tilewise::cpu {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using Tag = hn::ScalableTag<float>;
+
+// 2 FMA ports * 4 cycles of latency = 8 sums in flight; 12 leave room, and AVX2's 16 registers hold them and two more.
+constexpr int kSums = 12;
+
+double multiply_add(std::int64_t rounds, float* sink) {
+  const Tag tag;
+  // Factors just below 1 keep the sums finite however long it runs; they come from memory to stay unknown.
+  const auto factor = hn::Set(tag, *sink + 0.999f);
+  const auto term = hn::Set(tag, *sink + 0.001f);
+  // Each starts elsewhere: equal sums would be computed once.
+  const auto start = [&](float number) { return hn::Set(tag, *sink + number); };
+  auto a = start(1), b = start(2), c = start(3), d = start(4), e = start(5), f = start(6);
+  auto g = start(7), h = start(8), i = start(9), j = start(10), k = start(11), l = start(12);
+  for (std::int64_t round = 0; round < rounds; ++round) {
+    a = hn::MulAdd(a, factor, term), b = hn::MulAdd(b, factor, term), c = hn::MulAdd(c, factor, term);
+    d = hn::MulAdd(d, factor, term), e = hn::MulAdd(e, factor, term), f = hn::MulAdd(f, factor, term);
+    g = hn::MulAdd(g, factor, term), h = hn::MulAdd(h, factor, term), i = hn::MulAdd(i, factor, term);
+    j = hn::MulAdd(j, factor, term), k = hn::MulAdd(k, factor, term), l = hn::MulAdd(l, factor, term);
+  }
+  const auto abcd = hn::Add(hn::Add(a, b), hn::Add(c, d)), efgh = hn::Add(hn::Add(e, f), hn::Add(g, h));
+  const auto ijkl = hn::Add(hn::Add(i, j), hn::Add(k, l));
+  *sink = hn::GetLane(hn::Add(hn::Add(abcd, efgh), ijkl)) * 0.0f;
+  return 2.0 * kSums * static_cast<double>(hn::Lanes(tag)) * static_cast<double>(rounds);
+}
+
+void read(const float* data, std::int64_t count, float* sink) {
+  const Tag tag;
+  const auto width = static_cast<std::int64_t>(hn::Lanes(tag));
+  auto a = hn::Zero(tag), b = a, c = a, d = a;
+  for (std::int64_t at = 0; at < count; at += 4 * width) {
+    a = hn::Add(a, hn::LoadU(tag, data + at));
+    b = hn::Add(b, hn::LoadU(tag, data + at + width));
+    c = hn::Add(c, hn::LoadU(tag, data + at + 2 * width));
+    d = hn::Add(d, hn::LoadU(tag, data + at + 3 * width));
+  }
+  *sink = hn::GetLane(hn::Add(hn::Add(a, b), hn::Add(c, d)));
+}
+
+constexpr RateLoops kLoops{multiply_add, read};
+
+}  // namespace
+
+template <>
+const RateLoops& compiled_rate_loops<Isa::TILEWISE_ISA>() {
+  return kLoops;
+}
+
+}  // namespace tilewise::cpu

@@ -1,0 +1,23 @@
+// The loops by which a processor's arithmetic and memory are measured, compiled for each instruction set.
+#pragma once
+
+#include <cstdint>
+
+#include "core/isa.h"
+
+namespace tilewise::cpu {
+
+struct RateLoops {
+  /// Runs `rounds` of independent float32 multiply-adds and returns how many FLOPs that was. The sum goes to `*sink`,
+  /// so that the work is not optimised away.
+  double (*multiply_add)(std::int64_t rounds, float* sink);
+
+  /// Sums `count` floats, a multiple of 256; to `*sink` likewise.
+  void (*read)(const float* data, std::int64_t count, float* sink);
+};
+
+/// The loops compiled for an instruction set; defined in rate_loops.cc once for each.
+template <Isa>
+const RateLoops& compiled_rate_loops();
+
+}  // namespace tilewise::cpu

@@ -1,0 +1,42 @@
+// Sixteen float32 lanes whose products take pairs of bfloat16: AVX512-BF16.
+#pragma once
+
+#include "cpu/isa/lanes_avx512.h"
+
+namespace tilewise::cpu {
+namespace {
+
+struct Avx512Bf16Lanes : Avx512Lanes {
+  static constexpr int kDepth = 2;
+
+  /// The pair at p in every lane.
+  static TILEWISE_INLINE Vec broadcast_from(const float* p) {
+    int pair = 0;
+    __builtin_memcpy(&pair, p, sizeof pair);
+    return _mm512_castsi512_ps(_mm512_set1_epi32(pair));
+  }
+  /// sum + a.low b.low + a.high b.high, a and b pairs of bfloat16.
+  static TILEWISE_INLINE Vec dot(Vec a, Vec b, Vec sum) {
+    return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+  }
+  /// The pairs of x with zero in place of NaN and infinity.
+  static TILEWISE_INLINE Vec finite_or_zero(Vec x) {
+    const __m512i exponent = _mm512_set1_epi16(0x7f80), halves = _mm512_castps_si512(x);
+    const __mmask32 finite = _mm512_cmpneq_epi16_mask(_mm512_and_si512(halves, exponent), exponent);
+    return _mm512_castsi512_ps(_mm512_maskz_mov_epi16(finite, halves));
+  }
+  /// Lane i: (low[i], high[i]) rounded to bfloat16.
+  static TILEWISE_INLINE Vec pair(Vec low, Vec high) {
+    const auto halves = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                                           21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, halves));
+  }
+  /// Sixteen neighbours rounded to bfloat16, in eight floats' room.
+  static TILEWISE_INLINE void store_halves(float* p, Vec x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+  }
+};
+
+}  // namespace
+}  // namespace tilewise::cpu

@@ -1,0 +1,251 @@
+#include "variant/call.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "core/check_tensor.h"
+#include "core/element.h"
+#include "core/fail.h"
+
+namespace tilewise::variant {
+namespace {
+
+using Extents = std::vector<std::int64_t>;
+
+/// An axis of a tensor in either storage, counted from its end: 0 is d, 1 the rows, 2 the heads, 3 the batch.
+std::int64_t axis_from_end(const ConstTensor& tensor, int axis) {
+  return tensor.extents[static_cast<std::size_t>(tensor.rank - 1 - axis)];
+}
+
+Extents extents_of(const ConstTensor& tensor) { return {tensor.extents.begin(), tensor.extents.begin() + tensor.rank}; }
+
+/// The extents of `tensor` with another last axis, or, for lse, without it.
+Extents with_last_axis(const ConstTensor& tensor, std::int64_t last) {
+  Extents extents = extents_of(tensor);
+  extents.back() = last;
+  return extents;
+}
+Extents without_last_axis(const ConstTensor& tensor) {
+  Extents extents = extents_of(tensor);
+  extents.pop_back();
+  return extents;
+}
+
+void check_input(std::string_view name, const ConstTensor& tensor) {
+  if (tensor.rank != 3 && tensor.rank != 4) {
+    fail_argument("{} has rank {}; expected 4, [b, heads, length, d], or 3 for packed storage, [heads, tokens, d]",
+                  name, tensor.rank);
+  }
+  check_floating(name, tensor);
+  check_memory(name, tensor);
+  if (axis_from_end(tensor, 0) < 1) fail_argument("{} has a last axis of 0; expected at least 1", name);
+}
+
+void check_lse_dtype(std::string_view name, const ConstTensor& tensor) {
+  if (tensor.dtype != DType::float32 && tensor.dtype != DType::float64)
+    fail_argument("{} has dtype {}; expected float32 or float64", name, to_string(tensor.dtype));
+}
+
+/// A tensor of the given extents that the call reads.
+void check_given(std::string_view name, const ConstTensor& tensor, const Extents& expected, std::string_view meaning) {
+  check_extents(name, tensor, expected, meaning);
+  check_floating(name, tensor);
+  check_memory(name, tensor);
+}
+
+/// One that it writes.
+void check_output(std::string_view name, const ConstTensor& tensor, const Extents& expected, std::string_view meaning) {
+  check_given(name, tensor, expected, meaning);
+  check_distinct_elements(name, tensor);
+}
+
+void check_shapes(const ForwardInputs& inputs) {
+  check_input("q", inputs.q);
+  check_input("k", inputs.k);
+  check_input("v", inputs.v);
+  if (axis_from_end(inputs.q, 0) != axis_from_end(inputs.k, 0)) {
+    fail_argument("q has extents {} and k has {}; expected the same last axis, d_qk", extents_text(inputs.q),
+                  extents_text(inputs.k));
+  }
+  check_extents("v", inputs.v, with_last_axis(inputs.k, axis_from_end(inputs.v, 0)), "as k but for the last axis, d_v");
+}
+
+/// The batch that the padded ones of q and k agree on; -1 where both are packed.
+std::int64_t batch_of(const ForwardInputs& inputs) {
+  const std::int64_t of_q = inputs.q.rank == 4 ? inputs.q.extents[0] : -1;
+  const std::int64_t of_k = inputs.k.rank == 4 ? inputs.k.extents[0] : -1;
+  if (of_q >= 0 && of_k >= 0 && of_q != of_k) {
+    fail_argument("q has extents {} and k has {}; expected the same first axis, b", extents_text(inputs.q),
+                  extents_text(inputs.k));
+  }
+  return std::max(of_q, of_k);
+}
+
+/// Expects that the rows of every sequence lie within the storage of one side.
+void check_rows(const char* name, const ConstTensor& tensor, const std::vector<Sequence>& sequences,
+                const char* length_name, std::int64_t Sequence::*length, const char* first_name,
+                std::int64_t Sequence::*first_token) {
+  const std::int64_t rows = axis_from_end(tensor, 1);
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    const std::int64_t count = sequences[i].*length, first = sequences[i].*first_token;
+    if (tensor.rank == 4 && count > rows)
+      fail_argument("sequence {}: {} is {}; expected at most the {} rows that {} holds", i, length_name, count, rows,
+                    name);
+    if (tensor.rank == 3 && first + count > rows) {
+      fail_argument("sequence {}: {} is {} and {} is {}; expected them to end within the {} tokens of {}", i,
+                    first_name, first, length_name, count, rows, name);
+    }
+  }
+}
+
+/// Heads and sequences of the call.
+Problem problem_of(const ForwardInputs& inputs) {
+  const std::int64_t batch = batch_of(inputs);
+  const std::int64_t h_q = axis_from_end(inputs.q, 2), h_kv = axis_from_end(inputs.k, 2);
+  const bool packed = inputs.q.rank == 3 || inputs.k.rank == 3;
+  Problem problem{.h_q = h_q, .h_kv = h_kv, .sequences = inputs.sequences};
+  if (inputs.sequences.empty() && !packed) {
+    problem = Problem::uniform(batch, h_q, h_kv, axis_from_end(inputs.q, 1), axis_from_end(inputs.k, 1));
+  } else if (batch >= 0 && problem.b() != batch) {
+    fail_argument("sequences has {} elements; expected {}, b of the padded tensors", problem.b(), batch);
+  } else if (problem.b() == 0 && inputs.q.elements() + inputs.k.elements() > 0) {
+    fail_argument("sequences is empty; packed storage expects one for each sequence in it");
+  }
+  problem.validate();
+  check_rows("q", inputs.q, problem.sequences, "s_q", &Sequence::s_q, "first_query_token",
+             &Sequence::first_query_token);
+  check_rows("k", inputs.k, problem.sequences, "s_kv", &Sequence::s_kv, "first_key_token", &Sequence::first_key_token);
+  return problem;
+}
+
+/// Expects that no two sequences of packed storage share rows, since each would write them.
+void check_own_rows(const char* what, const std::vector<Sequence>& sequences, std::int64_t Sequence::*length,
+                    std::int64_t Sequence::*first_token) {
+  std::vector<std::size_t> order;
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    if (sequences[i].*length > 0) order.push_back(i);
+  }
+  std::ranges::sort(order, {}, [&](std::size_t i) { return sequences[i].*first_token; });
+  for (std::size_t at = 1; at < order.size(); ++at) {
+    const Sequence &before = sequences[order[at - 1]], &after = sequences[order[at]];
+    if (before.*first_token + before.*length > after.*first_token) {
+      fail_argument("sequences {} and {} share {} tokens from {} on; expected tokens of their own, as both write them",
+                    order[at - 1], order[at], what, after.*first_token);
+    }
+  }
+}
+
+double checked_scale(const ForwardInputs& inputs, std::int64_t d_qk) {
+  const double scale = inputs.scale.value_or(1 / std::sqrt(static_cast<double>(d_qk)));
+  if (!std::isfinite(scale)) fail_argument("scale is {}; expected a finite number", scale);
+  return scale;
+}
+
+Dropout checked_dropout(const Variant& variant, const ForwardInputs& inputs, const Problem& problem) {
+  if (!variant.has_dropout()) {
+    if (inputs.dropout_probability) {
+      fail_argument("dropout_probability is {}, but the variant has no dropout; compose it with dropout(...)",
+                    *inputs.dropout_probability);
+    }
+    return {};
+  }
+  const double probability = inputs.dropout_probability.value_or(variant.data().dropout_probability);
+  if (!(probability >= 0 && probability <= 1)) fail_argument("dropout_probability is {}; expected 0 to 1", probability);
+  constexpr std::uint64_t kMax32 = std::numeric_limits<std::uint32_t>::max();
+  if (inputs.seed_offset > kMax32)
+    fail_argument("seed_offset is {}; expected 0 to {}: take a new seed after that", inputs.seed_offset, kMax32);
+  if (problem.b() > 0 &&
+      static_cast<std::uint64_t>(problem.h_q) > (kMax32 + 1) / static_cast<std::uint64_t>(problem.b()))
+    fail_argument("b is {} and h_q is {}; dropout expects b * h_q of at most 2^32", problem.b(), problem.h_q);
+  return {1 - probability, inputs.seed, static_cast<std::uint32_t>(inputs.seed_offset)};
+}
+
+Call check_inputs(const Variant& variant, const ForwardInputs& inputs) {
+  check_shapes(inputs);
+  Call call;
+  call.problem = problem_of(inputs);
+  call.queries_packed = inputs.q.rank == 3;
+  call.keys_packed = inputs.k.rank == 3;
+  call.d_qk = axis_from_end(inputs.q, 0);
+  call.d_v = axis_from_end(inputs.v, 0);
+  call.scale = checked_scale(inputs, call.d_qk);
+  call.bound = bind(variant.data().graph, {inputs.tables, inputs.parameters});
+  call.dropout = checked_dropout(variant, inputs, call.problem);
+  if (call.queries_packed) {
+    check_own_rows("query", call.problem.sequences, &Sequence::s_q, &Sequence::first_query_token);
+  }
+  return call;
+}
+
+/// The gradients that a call asks for: each handle the variant's own, each once.
+template <class Handle, class Gradient>
+void check_handles(const char* what, const std::vector<Handle>& known, const std::vector<Gradient>& asked,
+                   Handle Gradient::*member) {
+  for (const Gradient& gradient : asked) {
+    const Handle& handle = gradient.*member;
+    const auto is_handle = [&](const Gradient& other) { return other.*member == handle; };
+    if (std::ranges::find(known, handle) == known.end()) {
+      fail_argument("d_{}s names '{}', which the variant does not read; expected only its own (handles are compared)",
+                    what, handle.name());
+    }
+    if (std::ranges::count_if(asked, is_handle) > 1)
+      fail_argument("d_{}s names '{}' more than once; expected once", what, handle.name());
+    if (handle.type() != Type::real) {
+      fail_argument("d_{}s names '{}', whose type is {}; only reals have gradients", what, handle.name(),
+                    to_string(handle.type()));
+    }
+  }
+}
+
+void check_variant_gradients(const Variant& variant, const Bound& bound, const BackwardOutputs& outputs) {
+  check_handles("table", variant.tables(), outputs.d_tables, &TableGradientBinding::table);
+  check_handles("parameter", variant.parameters(), outputs.d_parameters, &ParameterGradientBinding::parameter);
+  for (const auto& [table, gradient] : outputs.d_tables) {
+    if (table.frozen_data())
+      fail_argument("d_tables names '{}', which is frozen; bind it to have its gradient", table.name());
+    const auto index = std::ranges::find(variant.tables(), table) - variant.tables().begin();
+    const BoundTable& data = bound.tables[static_cast<std::size_t>(index)];
+    const std::string name = fmt::format("the gradient of table '{}'", table.name());
+    check_output(name, gradient, {data.extents.begin(), data.extents.begin() + data.rank}, "as the bound data");
+  }
+  for (const auto& [parameter, gradient] : outputs.d_parameters) {
+    check_output(fmt::format("the gradient of parameter '{}'", parameter.name()), gradient, {}, "a single number");
+  }
+}
+
+}  // namespace
+
+Call check_forward(const Variant& variant, const ForwardInputs& inputs, const ForwardOutputs& outputs) {
+  Call call = check_inputs(variant, inputs);
+  check_output("o", outputs.o, with_last_axis(inputs.q, call.d_v), "as q but for the last axis, d_v");
+  if (outputs.lse) {
+    check_output("lse", *outputs.lse, without_last_axis(inputs.q), "as q without the last axis");
+    check_lse_dtype("lse", *outputs.lse);
+  }
+  return call;
+}
+
+Call check_backward(const Variant& variant, const ForwardInputs& inputs, const BackwardInputs& given,
+                    const BackwardOutputs& outputs) {
+  Call call = check_inputs(variant, inputs);
+  const Extents as_o = with_last_axis(inputs.q, call.d_v), as_lse = without_last_axis(inputs.q);
+  if (given.o) check_given("o", *given.o, as_o, "as q but for the last axis, d_v");
+  check_given("d_o", given.d_o, as_o, "as q but for the last axis, d_v");
+  for (const auto& [name, tensor] : {std::pair{"lse", given.lse}, std::pair{"d_lse", given.d_lse}}) {
+    if (!tensor) continue;
+    check_given(name, *tensor, as_lse, "as q without the last axis");
+    check_lse_dtype(name, *tensor);
+  }
+  if (outputs.d_q) check_output("d_q", *outputs.d_q, extents_of(inputs.q), "as q");
+  if (outputs.d_k) check_output("d_k", *outputs.d_k, extents_of(inputs.k), "as k");
+  if (outputs.d_v) check_output("d_v", *outputs.d_v, extents_of(inputs.v), "as v");
+  if (call.keys_packed && (outputs.d_k || outputs.d_v)) {
+    check_own_rows("key", call.problem.sequences, &Sequence::s_kv, &Sequence::first_key_token);
+  }
+  check_variant_gradients(variant, call.bound, outputs);
+  return call;
+}
+
+}  // namespace tilewise::variant

@@ -1,0 +1,34 @@
+// A call's arguments, checked once for every backend, and what follows from them.
+#pragma once
+
+#include <cstdint>
+
+#include "core/dropout.h"
+#include "tilewise/arguments.h"
+#include "variant/bindings.h"
+
+namespace tilewise::variant {
+
+/// A call whose arguments fit together.
+struct Call {
+  Problem problem;              // valid; one sequence for each of the batch
+  bool queries_packed = false;  // q, o, lse and their gradients have no batch axis
+  bool keys_packed = false;     // k, v and their gradients have none
+  std::int64_t d_qk = 0;
+  std::int64_t d_v = 0;
+  double scale = 0;
+  Bound bound;
+  Dropout dropout;  // keeps everything where the variant has none
+
+  bool has_dropout() const { return dropout.keep_below != 256; }
+};
+
+/// Checks the arguments of a forward pass. Throws Error(invalid_argument) naming the argument, its value and what was
+/// expected. That tables are read inside their extents is not checked here: it takes a look at every entry, or a proof.
+Call check_forward(const Variant& variant, const ForwardInputs& inputs, const ForwardOutputs& outputs);
+
+/// Likewise for a backward pass. o and lse are checked where they are given; a backend that needs them says so.
+Call check_backward(const Variant& variant, const ForwardInputs& inputs, const BackwardInputs& given,
+                    const BackwardOutputs& outputs);
+
+}  // namespace tilewise::variant

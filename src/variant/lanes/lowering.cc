@@ -1,0 +1,251 @@
+#include "variant/lanes/lowering.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "core/fail.h"
+
+namespace tilewise::variant {
+namespace {
+
+enum class Axis : std::uint8_t { none, query, key };
+
+/// Along which axis of the tile a coordinate counts.
+Axis axis_of(Coordinate coordinate) {
+  switch (coordinate) {
+    case Coordinate::query:
+    case Coordinate::query_index:
+    case Coordinate::query_token: return Axis::query;
+    case Coordinate::key:
+    case Coordinate::key_index:
+    case Coordinate::key_token: return Axis::key;
+    default: return Axis::none;
+  }
+}
+
+/// Whether values of class `own` can be read where those of class `domain` are computed.
+bool is_usable(Hoist own, Hoist domain) { return own == domain || own == Hoist::uniform || domain == Hoist::entry; }
+
+/// Whether the entries of a strip differ along an axis. A diagonal's entries are taken at key index 0.
+bool varies(Axis axis, Hoist domain) {
+  if (axis == Axis::query) return domain == Hoist::query || domain == Hoist::diagonal || domain == Hoist::entry;
+  return axis == Axis::key && (domain == Hoist::key || domain == Hoist::entry);
+}
+
+Hoist wider(Hoist a, Hoist b) {
+  if (a == b || b == Hoist::uniform) return a;
+  return a == Hoist::uniform ? b : Hoist::entry;
+}
+
+std::int64_t whole_vectors(std::int64_t words) { return (words + kUniformWords - 1) / kUniformWords * kUniformWords; }
+
+}  // namespace
+
+Lowering::Lowering(const Graph& graph, const LaneOptions& options)
+    : graph_(graph),
+      options_(options),
+      operations_(strip_operations(options.isa)),
+      dependences_(dependences(graph)),
+      sees_score_(graph.size()),
+      known_(graph.size(), {kNone, kNone, kNone, kNone, kNone}) {
+  if (options.most_queries <= 0 || options.most_keys <= 0) {
+    fail_argument("lane program: tiles of at most {} queries x {} keys, expected at least 1 x 1", options.most_queries,
+                  options.most_keys);
+  }
+  for (NodeId id = 0; id < graph.size(); ++id) {
+    const Node& node = graph[id];
+    sees_score_[id] = node.kind == Kind::score;
+    for (NodeId operand : node.inputs()) sees_score_[id] = sees_score_[id] || sees_score_[operand];
+    if (!options.hoist) dependences_[id].hoist = Hoist::entry;
+  }
+  Instruction external;
+  external.result.space = Space::score;
+  score_ = add(Hoist::entry, external, {});
+  external.result.space = Space::seed;
+  seed_ = add(Hoist::entry, external, {});
+}
+
+Lowering::ValueId Lowering::add(Hoist domain, const Instruction& instruction, std::span<const ValueId> operands) {
+  Value value{.domain = domain, .instruction = instruction};
+  value.instruction.operand_count = static_cast<std::uint8_t>(operands.size());
+  std::copy(operands.begin(), operands.end(), value.operands.begin());
+  values_.push_back(value);
+  return static_cast<ValueId>(values_.size() - 1);
+}
+
+Lowering::ValueId Lowering::strip(StripFunction function, std::initializer_list<ValueId> operands) {
+  Hoist domain = Hoist::uniform;
+  for (ValueId operand : operands) domain = wider(domain, class_of(operand));
+  Instruction instruction;
+  instruction.function = function;
+  return add(domain, instruction, operands);
+}
+
+void Lowering::set_score(ValueId value) {
+  score_ = value;
+  for (NodeId id = 0; id < graph_.size(); ++id) {
+    if (sees_score_[id]) known_[id].fill(kNone);
+  }
+}
+
+/// In the pass that computes the score, where that is an operation; should another instruction need the score itself,
+/// it is computed there too.
+Lowering::ValueId Lowering::settle(ValueId score) {
+  const Value value = values_[score];
+  if (value.real_operation == kNoOperation || operations_.settled[value.real_operation] == nullptr)
+    return strip(operations_.settle, {score});
+  Instruction instruction = value.instruction;
+  instruction.function = operations_.settled[value.real_operation];
+  return add(value.domain, instruction, {value.operands.data(), value.instruction.operand_count});
+}
+
+Lowering::ValueId Lowering::real_constant(double value) {
+  return leaf({.kind = Kind::constant, .type = Type::real, .value = value}, Hoist::uniform);
+}
+
+Lowering::ValueId Lowering::leaf(const Node& node, Hoist domain) {
+  Instruction instruction;
+  instruction.leaf = node;
+  const bool is_ramp = node.kind == Kind::coordinate && varies(axis_of(static_cast<Coordinate>(node.index)), domain);
+  instruction.kind = is_ramp ? Instruction::Kind::ramp : Instruction::Kind::fill;
+  return add(is_ramp ? domain : Hoist::uniform, instruction, {});
+}
+
+/// How an index grows from one column of the strips of `domain` to the next.
+IndexStep Lowering::step_of(NodeId index, Hoist domain) const {
+  const Affine form = dependences_[index].form;
+  if (!form.known || domain == Hoist::uniform) return {};
+  const bool queries_inner = options_.layout == TileLayout::queries_inner;
+  switch (domain) {
+    case Hoist::query: return {true, static_cast<std::int32_t>(form.query)};
+    case Hoist::key: return {true, static_cast<std::int32_t>(form.key)};
+    case Hoist::diagonal: return {true, static_cast<std::int32_t>(queries_inner ? form.query : 0u - form.query)};
+    default: return {true, static_cast<std::int32_t>(queries_inner ? form.query : form.key)};
+  }
+}
+
+Lowering::ValueId Lowering::lower_in(NodeId id, Hoist domain) {
+  const Node& node = graph_[id];
+  if (node.kind == Kind::score) return score_;
+  if (node.kind == Kind::seed) return seed_;
+  // A value of an unrelated class is one that an affine combination cancels, such as the key in (query - key) + key:
+  // any entry of this strip will do, so it is computed on this strip.
+  if (is_usable(dependences_[id].hoist, domain)) domain = dependences_[id].hoist;
+  ValueId& known = known_[id][static_cast<std::size_t>(domain)];
+  if (known != kNone) return known;
+
+  if (node.kind != Kind::operation && node.kind != Kind::read) return known = leaf(node, domain);
+  std::array<ValueId, kMaxOperands> operands{};
+  Instruction instruction;
+  for (std::size_t i = 0; i < node.operand_count; ++i) {
+    operands[i] = lower_in(node.operands[i], domain);
+    instruction.steps[i] = step_of(node.operands[i], domain);
+  }
+  const bool is_read = node.kind == Kind::read;
+  const bool real = !is_read && graph_[node.operands[node.operand_count - 1]].type == Type::real;
+  if (is_read) {
+    instruction.kind = Instruction::Kind::read;
+    instruction.table = node.index;
+  } else {
+    instruction.function = operations_.operation[node.index][real ? 1 : 0];
+  }
+  known = add(domain, instruction, {operands.data(), node.operand_count});
+  if (real) values_[known].real_operation = node.index;
+  return known;
+}
+
+LaneProgram Lowering::finish(std::span<const ValueId> outputs) {
+  LaneProgram program;
+  program.options_ = options_;
+  program.outputs_ = outputs.size();
+  std::vector<ValueId> results(outputs.begin(), outputs.end());
+  direct_outputs(results);
+  assign_registers(needed_for(results), program);
+  return program;
+}
+
+/// Sends each output to its strip: the instruction that computes it writes there, unless it computes a narrower strip,
+/// is the caller's own strip, or already writes to another output.
+void Lowering::direct_outputs(std::vector<ValueId>& outputs) {
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    if (class_of(outputs[i]) != Hoist::entry || is_external(outputs[i])) {
+      Instruction copy;
+      copy.function = operations_.copy;
+      outputs[i] = add(Hoist::entry, copy, {{outputs[i]}});
+    }
+    values_[outputs[i]].instruction.result = {Space::output, static_cast<std::uint32_t>(i)};
+  }
+}
+
+std::vector<bool> Lowering::needed_for(std::span<const ValueId> outputs) const {
+  std::vector<bool> needed(values_.size());
+  for (ValueId output : outputs) needed[output] = true;
+  for (std::size_t v = values_.size(); v-- > 0;) {  // operands come before what uses them
+    if (!needed[v]) continue;
+    for (std::size_t i = 0; i < values_[v].instruction.operand_count; ++i) needed[values_[v].operands[i]] = true;
+  }
+  return needed;
+}
+
+/// Linear scan in each class: a register is free again after its value's last use in the class's own instructions;
+/// values that other classes read keep theirs.
+void Lowering::assign_registers(const std::vector<bool>& needed, LaneProgram& program) {
+  constexpr auto kForever = std::numeric_limits<std::size_t>::max();
+  std::vector<std::size_t> last_use(values_.size(), 0);
+  for (std::size_t v = 0; v < values_.size(); ++v) {
+    if (!needed[v]) continue;
+    for (std::size_t i = 0; i < values_[v].instruction.operand_count; ++i) {
+      const ValueId operand = values_[v].operands[i];
+      const bool same_class = class_of(operand) == values_[v].domain;
+      last_use[operand] = same_class && last_use[operand] != kForever ? v : kForever;
+    }
+  }
+
+  std::array<std::uint32_t, kRegisterSpaces> registers{};
+  std::array<std::vector<std::uint32_t>, kRegisterSpaces> free;
+  for (std::size_t v = 0; v < values_.size(); ++v) {
+    if (!needed[v]) continue;
+    Value& value = values_[v];
+    const auto space = static_cast<std::size_t>(value.domain);
+    for (std::size_t i = 0; i < value.instruction.operand_count; ++i) {
+      const ValueId operand = value.operands[i];
+      value.instruction.operands[i] = values_[operand].instruction.result;
+      const bool seen = std::find(value.operands.begin(), value.operands.begin() + static_cast<std::ptrdiff_t>(i),
+                                  operand) != value.operands.begin() + static_cast<std::ptrdiff_t>(i);
+      // The result may take an operand's register: every instruction reads a word before it writes there.
+      if (last_use[operand] == v && !is_external(operand) && !seen)
+        free[space].push_back(values_[operand].instruction.result.place);
+    }
+    if (is_external(static_cast<ValueId>(v))) {
+      if (value.instruction.result.space != Space::output) continue;
+    } else if (free[space].empty()) {
+      value.instruction.result = {space_of(value.domain), registers[space]++};
+    } else {
+      value.instruction.result = {space_of(value.domain), free[space].back()};
+      free[space].pop_back();
+    }
+    program.instructions_[space].push_back(value.instruction);
+  }
+  lay_out(program, registers);
+}
+
+void Lowering::lay_out(LaneProgram& program, const std::array<std::uint32_t, kRegisterSpaces>& registers) const {
+  const bool queries_inner = options_.layout == TileLayout::queries_inner;
+  const std::int64_t inner = queries_inner ? options_.most_queries : options_.most_keys;
+  program.words_ = {kUniformWords, whole_vectors(options_.most_queries), whole_vectors(options_.most_keys),
+                    whole_vectors(options_.most_queries + options_.most_keys - 1),
+                    std::max(kBlockWords, whole_vectors(inner))};
+  for (std::size_t space = 0; space < kRegisterSpaces; ++space) {
+    program.starts_[space] = program.workspace_words_;
+    program.workspace_words_ += registers[space] * program.words_[space];
+  }
+}
+
+LaneProgram::LaneProgram(const Graph& graph, std::span<const NodeId> roots, const LaneOptions& options) {
+  Lowering lowering(graph, options);
+  std::vector<Lowering::ValueId> outputs;
+  for (NodeId root : roots) outputs.push_back(lowering.lower(root));
+  *this = lowering.finish(outputs);
+}
+
+}  // namespace tilewise::variant

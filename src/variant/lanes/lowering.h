@@ -1,0 +1,79 @@
+// Makes lane programs: values in static single assignment, each in the narrowest class, then registers.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+#include <vector>
+
+#include "variant/graph.h"
+#include "variant/hoist.h"
+#include "variant/lanes/program.h"
+
+namespace tilewise::variant {
+
+class Lowering {
+ public:
+  using ValueId = std::uint32_t;
+
+  /// Keeps a reference to the graph. Throws Error where a tile's largest extents are not positive.
+  Lowering(const Graph& graph, const LaneOptions& options);
+
+  /// The value of a node, with the score leaf standing for the current score.
+  ValueId lower(NodeId node) { return lower_in(node, Hoist::entry); }
+
+  /// The score that nodes lowered from now on see; at first the tile's.
+  ValueId score() const { return score_; }
+  void set_score(ValueId value);
+
+  /// An operation of the list on values of one type (see StripOperations for `real`).
+  template <class O>
+  ValueId operation(bool real, std::initializer_list<ValueId> operands) {
+    const ValueId value = strip(operations_.operation[number_of<O>][real ? 1 : 0], operands);
+    values_[value].real_operation = real ? number_of<O> : kNoOperation;
+    return value;
+  }
+  ValueId real_constant(double value);
+  ValueId settle(ValueId score);
+  ValueId settle_kept(ValueId keep, ValueId score) { return strip(operations_.settle_kept, {keep, score}); }
+
+  /// The class whose strip holds a value.
+  Hoist class_of(ValueId value) const { return values_[value].domain; }
+
+  /// The program that computes `outputs` and what they need.
+  LaneProgram finish(std::span<const ValueId> outputs);
+
+ private:
+  static constexpr std::int32_t kNoOperation = -1;
+  struct Value {
+    Hoist domain = Hoist::entry;
+    Instruction instruction;                     // its slots are set by finish()
+    std::int32_t real_operation = kNoOperation;  // its number, where it is one of the list on reals
+    std::array<ValueId, kMaxOperands> operands{};
+  };
+  static constexpr ValueId kNone = ~ValueId{0};
+
+  ValueId lower_in(NodeId id, Hoist domain);
+  ValueId leaf(const Node& node, Hoist domain);
+  ValueId add(Hoist domain, const Instruction& instruction, std::span<const ValueId> operands);
+  ValueId strip(StripFunction function, std::initializer_list<ValueId> operands);
+  IndexStep step_of(NodeId index, Hoist domain) const;
+
+  std::vector<bool> needed_for(std::span<const ValueId> outputs) const;
+  void direct_outputs(std::vector<ValueId>& outputs);
+  void assign_registers(const std::vector<bool>& needed, LaneProgram& program);
+  void lay_out(LaneProgram& program, const std::array<std::uint32_t, kRegisterSpaces>& registers) const;
+  bool is_external(ValueId value) const { return values_[value].instruction.result.space >= Space::score; }
+
+  const Graph& graph_;
+  LaneOptions options_;
+  const StripOperations& operations_;
+  std::vector<Dependence> dependences_;        // [nodes]
+  std::vector<bool> sees_score_;               // [nodes]
+  std::vector<std::array<ValueId, 5>> known_;  // [nodes][class]
+  std::vector<Value> values_;
+  ValueId score_ = kNone, seed_ = kNone;
+};
+
+}  // namespace tilewise::variant

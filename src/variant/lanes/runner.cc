@@ -1,0 +1,169 @@
+#include "variant/lanes/runner.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "core/fail.h"
+
+namespace tilewise::variant {
+namespace {
+
+std::int32_t wrapping_sum(std::int32_t a, std::int64_t b) {
+  return static_cast<std::int32_t>(static_cast<std::uint32_t>(a) + static_cast<std::uint32_t>(b));
+}
+
+bool is_query(const Node& leaf) {
+  const auto coordinate = static_cast<Coordinate>(leaf.index);
+  return coordinate == Coordinate::query || coordinate == Coordinate::query_index ||
+         coordinate == Coordinate::query_token;
+}
+
+/// The word of a number on lanes.
+std::int32_t word_of(Type type, double number) {
+  switch (type) {
+    case Type::boolean: return number != 0 ? -1 : 0;
+    case Type::int32: return static_cast<std::int32_t>(number);
+    case Type::real: return std::bit_cast<std::int32_t>(static_cast<float>(number));
+  }
+  return 0;
+}
+
+}  // namespace
+
+LaneRunner::LaneRunner(const LaneProgram& program, std::span<std::byte> workspace)
+    : program_(program), words_(reinterpret_cast<std::int32_t*>(workspace.data())) {
+  const auto address = reinterpret_cast<std::uintptr_t>(workspace.data());
+  if (static_cast<std::int64_t>(workspace.size()) < program.workspace_bytes() ||
+      address % LaneProgram::kWorkspaceAlignment != 0) {
+    fail_argument("workspace: {} bytes at address {:#x}, expected at least {} bytes at a multiple of {}",
+                  workspace.size(), address, program.workspace_bytes(), LaneProgram::kWorkspaceAlignment);
+  }
+}
+
+void LaneRunner::enter(const Bound& bound, const Place& origin) {
+  bound_ = &bound;
+  origin_ = origin;
+  queries_known_ = keys_known_ = false;
+  run_on_strip(Hoist::uniform, kUniformWords);
+}
+
+void LaneRunner::run(const Box& box, TileStrip score, TileStrip seed, std::span<const TileStrip> outputs) {
+  const LaneOptions& options = program_.options();
+  if (box.is_empty()) return;
+  const std::int64_t queries = box.query_end - box.query_begin, keys = box.key_end - box.key_begin;
+  if (queries > options.most_queries || keys > options.most_keys) {
+    fail_argument("tile: {} queries x {} keys, expected at most the program's {} x {}", queries, keys,
+                  options.most_queries, options.most_keys);
+  }
+  const bool queries_inner = options.layout == TileLayout::queries_inner;
+  tile_ = queries_inner ? Shape{keys, queries} : Shape{queries, keys};
+  score_ = score;
+  seed_ = seed;
+  outputs_ = outputs;
+  enter_strips(box);
+
+  const std::int64_t rows = std::max<std::int64_t>(program_.register_words(Space::entry) / tile_.inner, 1);
+  for (std::int64_t row = 0; row < tile_.outer; row += rows) {
+    const Shape block{std::min(rows, tile_.outer - row), tile_.inner};
+    for (const Instruction& instruction : program_.instructions(Hoist::entry))
+      execute(instruction, Hoist::entry, block, row);
+  }
+}
+
+/// Computes the strips of the tile's queries, keys and diagonals, as far as they are not those of the last tile.
+void LaneRunner::enter_strips(const Box& box) {
+  const bool same_queries = queries_known_ && box.query_begin == box_.query_begin && box.query_end == box_.query_end;
+  const bool same_keys = keys_known_ && box.key_begin == box_.key_begin && box.key_end == box_.key_end;
+  box_ = box;
+  if (!same_queries) run_on_strip(Hoist::query, box.query_end - box.query_begin);
+  if (!same_keys) run_on_strip(Hoist::key, box.key_end - box.key_begin);
+  if (!same_queries || !same_keys) run_on_strip(Hoist::diagonal, tile_.outer + tile_.inner - 1);
+  queries_known_ = keys_known_ = true;
+}
+
+void LaneRunner::run_on_strip(Hoist hoist, std::int64_t count) {
+  for (const Instruction& instruction : program_.instructions(hoist)) execute(instruction, hoist, {1, count}, 0);
+}
+
+/// The words of a register where instructions of class `hoist` read or write it, from a row of the tile on.
+Strip LaneRunner::strip_of(Slot slot, Hoist hoist, std::int64_t first_row) const {
+  const auto words_of = [first_row](TileStrip strip) {
+    return Strip{static_cast<std::int32_t*>(strip.data) + first_row * strip.stride, strip.stride, 1};
+  };
+  switch (slot.space) {
+    case Space::score: return words_of(score_);
+    case Space::seed: return words_of(seed_);
+    case Space::output: return words_of(outputs_[slot.place]);
+    default: break;
+  }
+  std::int32_t* start = words_ + program_.start(slot);
+  if (slot.space == space_of(hoist)) return {start, hoist == Hoist::entry ? tile_.inner : 0, 1};
+  const bool queries_inner = program_.options().layout == TileLayout::queries_inner;
+  switch (slot.space) {
+    case Space::uniform: return {start, 0, 0};
+    case Space::query:
+    case Space::key:
+      if ((slot.space == Space::query) == queries_inner) return {start, 0, 1};
+      return {start + first_row, 1, 0};
+    default: return {start + tile_.outer - 1 - first_row, -1, 1};  // a diagonal, seen from an entry
+  }
+}
+
+void LaneRunner::execute(const Instruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row) {
+  if (instruction.kind == Instruction::Kind::fill) return fill(instruction);
+  if (instruction.kind == Instruction::Kind::ramp) return ramp(instruction, hoist, shape, first_row);
+  std::array<Strip, kMaxOperands> operands;
+  StripCall call{shape.outer, shape.inner, strip_of(instruction.result, hoist, first_row), operands.data()};
+  bool is_flat = call.result.outer == shape.inner;
+  for (std::size_t i = 0; i < instruction.operand_count; ++i) {
+    operands[i] = strip_of(instruction.operands[i], hoist, first_row);
+    is_flat = is_flat && operands[i].outer == shape.inner * operands[i].inner;
+  }
+  if (instruction.kind == Instruction::Kind::read) {
+    return read_table(bound_->tables[static_cast<std::size_t>(instruction.table)], instruction.steps, call);
+  }
+  if (is_flat) {  // rows that follow one another are one long row
+    call.inner = shape.outer * shape.inner;
+    call.outer = 1;
+  }
+  instruction.function(call);
+}
+
+void LaneRunner::fill(const Instruction& instruction) {
+  const Node& leaf = instruction.leaf;
+  const auto index = static_cast<std::size_t>(leaf.index);
+  const std::int32_t word = [&] {
+    switch (leaf.kind) {
+      case Kind::literal: return word_of(leaf.type, bound_->literals[index]);
+      case Kind::parameter: return word_of(leaf.type, bound_->parameters[index]);
+      case Kind::coordinate: return origin_[index];
+      default: return word_of(leaf.type, leaf.value);
+    }
+  }();
+  std::fill_n(words_ + program_.start(instruction.result), kUniformWords, word);
+}
+
+/// A coordinate along its strip. The diagonals' entries lie at key index 0.
+void LaneRunner::ramp(const Instruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row) {
+  const Strip result = strip_of(instruction.result, hoist, first_row);
+  const std::int32_t base = origin_[static_cast<std::size_t>(instruction.leaf.index)];
+  const bool queries_inner = program_.options().layout == TileLayout::queries_inner;
+  const bool of_query = is_query(instruction.leaf);
+  std::int64_t first = of_query ? box_.query_begin : box_.key_begin;
+  std::int64_t row_step = 0, column_step = 1;
+  if (hoist == Hoist::diagonal) {
+    column_step = queries_inner ? 1 : -1;
+    first += -box_.key_begin + (queries_inner ? -(tile_.outer - 1) : tile_.outer - 1);
+  } else if (hoist == Hoist::entry) {
+    column_step = of_query == queries_inner ? 1 : 0;
+    row_step = 1 - column_step;
+    first += row_step * first_row;
+  }
+  for (std::int64_t row = 0; row < shape.outer; ++row) {
+    auto* words = static_cast<std::int32_t*>(result.data) + row * result.outer;
+    for (std::int64_t column = 0; column < shape.inner; ++column)
+      words[column] = wrapping_sum(base, first + row * row_step + column * column_step);
+  }
+}
+
+}  // namespace tilewise::variant

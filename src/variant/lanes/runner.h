@@ -1,0 +1,63 @@
+// Runs a lane program over tiles of scores: one runner for each thread and program.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "tilewise/problem.h"
+#include "variant/bindings.h"
+#include "variant/lanes/program.h"
+#include "variant/place.h"
+
+namespace tilewise::variant {
+
+/// A strip of the caller's in the program's layout, whose rows are `stride` words apart. Words are float32 for reals,
+/// int32 for ints, and 0 or -1 for bools.
+struct TileStrip {
+  void* data = nullptr;     // [outer][inner]
+  std::int64_t stride = 0;  // words, at least the tile's inner extent
+};
+
+class LaneRunner {
+ public:
+  /// Keeps a reference to the program. `workspace`: at least program.workspace_bytes(), aligned to
+  /// LaneProgram::kWorkspaceAlignment; throws Error otherwise. It holds values between runs, so it must be this
+  /// runner's alone. Nothing is allocated, here or later.
+  LaneRunner(const LaneProgram& program, std::span<std::byte> workspace);
+
+  /// Moves to a sequence and head. `origin` is the place of its query index 0 and key index 0 (see place_of), whether
+  /// or not an entry is there. Keeps a reference to `bound`.
+  void enter(const Bound& bound, const Place& origin);
+
+  /// Computes the outputs over a tile: `outputs` has one strip for each root. `score` and `seed` are only read, where
+  /// the program reads them. An output may lie where `score` or `seed` does if the program has no other output.
+  /// Throws Error where the tile is larger than the program's options say.
+  void run(const Box& box, TileStrip score, TileStrip seed, std::span<const TileStrip> outputs);
+
+ private:
+  struct Shape {
+    std::int64_t outer, inner;
+  };
+
+  void enter_strips(const Box& box);
+  void run_on_strip(Hoist hoist, std::int64_t count);
+  void execute(const Instruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row);
+  Strip strip_of(Slot slot, Hoist hoist, std::int64_t first_row) const;
+  void fill(const Instruction& instruction);
+  void ramp(const Instruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row);
+
+  const LaneProgram& program_;
+  std::int32_t* words_;  // the workspace
+  const Bound* bound_ = nullptr;
+  Place origin_{};
+  bool queries_known_ = false, keys_known_ = false;  // whether their registers hold the strips of box_
+  Box box_;
+  // Of the run in progress:
+  Shape tile_{};
+  TileStrip score_, seed_;
+  std::span<const TileStrip> outputs_;
+};
+
+}  // namespace tilewise::variant

@@ -1,0 +1,58 @@
+// Strips: what the lane reading computes on. One call of a strip operation covers a whole strip or block of a tile.
+//
+// This header is included by sources compiled for one instruction set: it declares plain data and no inline function.
+// On lanes every value takes 32 bits: a real is a float32, a bool an int32 of 0 or -1.
+#pragma once
+
+#include <cstdint>
+
+#include "core/isa.h"
+#include "variant/operations/operations.h"
+
+namespace tilewise::variant {
+
+/// Where an operation reads an operand, or writes its result: the word of (o, i) is at data + o * outer + i * inner.
+struct Strip {
+  void* data;          // [outer][inner] words of 32 bits
+  std::int64_t outer;  // words from one row to the next; 0 repeats a row, -1 walks back along a diagonal
+  std::int64_t inner;  // words from one column to the next: 1, or 0 to repeat one word
+};
+
+struct StripCall {
+  std::int64_t outer, inner;  // rows and columns
+  Strip result;               // inner is 1; may be one of the operands, in place
+  const Strip* operands;      // [operation's operands]
+};
+
+using StripFunction = void (*)(const StripCall&);
+
+inline constexpr int kOperations = static_cast<int>(Operations::size);
+
+/// The operations of one instruction set.
+struct StripOperations {
+  /// By number and by whether the last operand is real (1) or an int or bool (0); null where no such operands exist.
+  StripFunction operation[kOperations][2];
+  /// The same on reals, settled in the same pass where the result is real; null elsewhere.
+  StripFunction settled[kOperations];
+  /// (score) -> score: clamps a stage's result from below at -2^126; -inf and NaN stay.
+  StripFunction settle;
+  /// (keep, score) -> score: settles where `keep`, else -inf.
+  StripFunction settle_kept;
+  /// (word) -> word: spreads a narrower strip, or moves one.
+  StripFunction copy;
+};
+
+/// Those compiled for Isa `I`, whichever processor runs this.
+template <Isa I>
+const StripOperations& compiled_strip_operations();
+template <>
+const StripOperations& compiled_strip_operations<Isa::baseline>();
+template <>
+const StripOperations& compiled_strip_operations<Isa::avx2>();
+template <>
+const StripOperations& compiled_strip_operations<Isa::avx512>();
+
+/// The best ones that run wherever `isa` does.
+const StripOperations& strip_operations(Isa isa);
+
+}  // namespace tilewise::variant

@@ -1,0 +1,222 @@
+// Every operation on strips, compiled once for each instruction set (TILEWISE_ISA) with Highway's static dispatch.
+//
+// What is defined here has internal linkage, also the operations' templates: they are instantiated with the local type
+// `LaneTags`. So nothing compiled for one processor can be linked in for another.
+#include <hwy/highway.h>
+
+#include "variant/lanes/strip.h"
+
+namespace tilewise::variant {
+namespace {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+/// The tags that operations get; see operations/lane_math.h.
+struct LaneTags {
+  static constexpr bool kHasHalves = hn::MaxLanes(hn::ScalableTag<float>()) > 1;
+  static constexpr bool kEmulated = HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128;
+  hn::ScalableTag<float> f;
+  hn::ScalableTag<std::int32_t> i;
+  hn::Rebind<float, hn::ScalableTag<double>> half_f;
+  hn::Rebind<std::int32_t, hn::ScalableTag<double>> half_i;
+  hn::ScalableTag<double> d;
+  hn::ScalableTag<std::int64_t> q;
+};
+constexpr LaneTags kTags{};
+constexpr std::int64_t kLanes = static_cast<std::int64_t>(hn::MaxLanes(kTags.f));
+#if defined(__AVX512F__)
+static_assert(HWY_TARGET == HWY_AVX3, "the flags of this source lack some of what Highway wants");
+#elif defined(__AVX2__)
+static_assert(HWY_TARGET == HWY_AVX2, "the flags of this source lack some of what Highway wants");
+#endif
+static_assert(kLanes <= static_cast<std::int64_t>(kMostLanes));
+
+auto tag_of(float) { return kTags.f; }
+auto tag_of(std::int32_t) { return kTags.i; }
+
+/// AVX2's masked loads and stores of 32-bit words leave the others alone, though not those of narrower ones, for which
+/// Highway says that they might fault.
+constexpr bool kMasks = HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3;
+
+/// The first `count` lanes of a vector (the others are anything), touching no word beyond.
+template <class T>
+HWY_INLINE auto load_some(const T* from, std::int64_t count) {
+  if constexpr (kMasks) {
+    return hn::MaskedLoad(hn::FirstN(tag_of(T{}), static_cast<std::size_t>(count)), tag_of(T{}), from);
+  } else {
+    T words[kLanes] = {};
+    __builtin_memcpy(words, from, static_cast<std::size_t>(count) * sizeof(T));
+    return hn::LoadU(tag_of(T{}), words);
+  }
+}
+
+template <class V>
+HWY_INLINE void store(V v, std::int32_t* to) {
+  hn::StoreU(hn::BitCast(kTags.i, v), kTags.i, to);
+}
+template <class V>
+HWY_INLINE void store_some(V v, std::int32_t* to, std::int64_t count) {
+  const auto words = hn::BitCast(kTags.i, v);
+  if constexpr (kMasks) {
+    hn::BlendedStore(words, hn::FirstN(kTags.i, static_cast<std::size_t>(count)), kTags.i, to);
+  } else {
+    std::int32_t all[kLanes];
+    hn::StoreU(words, kTags.i, all);
+    __builtin_memcpy(to, all, static_cast<std::size_t>(count) * sizeof(std::int32_t));
+  }
+}
+
+/// Where the vectors of an operand's row are read, one after another.
+template <class T>
+struct Source {
+  const T* from;
+  std::int64_t step;  // words to the next vector: kLanes, or 0 for a repeated word
+
+  HWY_INLINE auto next() {
+    const auto v = hn::LoadU(tag_of(T{}), from);
+    from += step;
+    return v;
+  }
+  HWY_INLINE auto rest(std::int64_t count) const {
+    return step == 0 ? hn::LoadU(tag_of(T{}), from) : load_some(from, count);
+  }
+};
+
+/// An operand, row after row. A repeated word becomes a vector of `copies`, which every step reads again: a load that
+/// always hits costs less code than a loop for each combination of operands.
+template <class T>
+struct Operand {
+  const T* from;
+  std::int64_t outer, inner;
+  T* copies;  // [kLanes]
+
+  HWY_INLINE Operand(const Strip& strip, T* its_copies)
+      : from(static_cast<const T*>(strip.data)), outer(strip.outer), inner(strip.inner), copies(its_copies) {}
+
+  HWY_INLINE Source<T> next_row() {
+    const T* row = from;
+    from += outer;
+    if (inner != 0) return {row, kLanes};
+    hn::StoreU(hn::Set(tag_of(T{}), *row), tag_of(T{}), copies);
+    return {copies, 0};
+  }
+};
+
+/// Everything by value: a store to `result` could otherwise change what is read in the loop, for all that the compiler
+/// knows.
+template <class Compute, class... T>
+HWY_INLINE void run_row(std::int32_t* result, std::int64_t count, Source<T>... sources) {
+  for (; count >= kLanes; count -= kLanes, result += kLanes) store(Compute::lanes(sources.next()...), result);
+  if (count > 0) store_some(Compute::lanes(sources.rest(count)...), result, count);
+}
+template <class Compute, class... T>
+HWY_INLINE void run_rows(std::int64_t outer, std::int64_t inner, std::int32_t* result, std::int64_t result_outer,
+                         Operand<T>... operands) {
+  for (; outer > 0; --outer, result += result_outer) run_row<Compute, T...>(result, inner, operands.next_row()...);
+}
+
+template <class T>
+struct Copies {
+  T words[kLanes];
+};
+
+/// Runs `Compute::lanes` of operands of types T... over all rows.
+template <class Compute, class... T, std::size_t... I>
+HWY_INLINE void run_with(const StripCall& call, std::index_sequence<I...>, Copies<T>... copies) {
+  run_rows<Compute, T...>(call.outer, call.inner, static_cast<std::int32_t*>(call.result.data), call.result.outer,
+                          Operand<T>(call.operands[I], copies.words)...);
+}
+template <class Compute, class... T>
+HWY_INLINE void run(const StripCall& call) {
+  run_with<Compute, T...>(call, std::index_sequence_for<T...>(), Copies<T>()...);
+}
+
+/// An operation of the list whose last operand is of type T.
+template <class O, class T>
+struct Listed {
+  template <class... V>
+  static HWY_INLINE auto lanes(V... operands) {
+    return O::template lanes<T>(kTags, operands...);
+  }
+};
+
+struct Settle {
+  template <class V>
+  static HWY_INLINE V lanes(V score) {
+    const auto floor = hn::Set(kTags.f, -0x1p126f);
+    const auto too_low = hn::And(hn::Lt(score, floor), hn::Gt(score, hn::Set(kTags.f, -kLaneInfinity)));
+    return hn::IfThenElse(too_low, floor, score);
+  }
+};
+
+template <class O, class T>
+struct ListedAndSettled {
+  template <class... V>
+  static HWY_INLINE auto lanes(V... operands) {
+    return Settle::lanes(O::template lanes<T>(kTags, operands...));
+  }
+};
+
+template <class O, class T, template <class, class> class Compute>
+void run_operation(const StripCall& call) {
+  static_assert(O::info.operands <= 2 || O::info.rule == Rule::select);
+  if constexpr (O::info.rule == Rule::select) {
+    run<Compute<O, T>, std::int32_t, T, T>(call);
+  } else if constexpr (O::info.operands == 1) {
+    run<Compute<O, T>, T>(call);
+  } else {
+    run<Compute<O, T>, T, T>(call);
+  }
+}
+
+constexpr bool takes_reals(Rule rule) { return rule != Rule::integer && rule != Rule::logic && rule != Rule::to_real; }
+constexpr bool takes_words(Rule rule) { return rule != Rule::real && rule != Rule::to_int; }
+constexpr bool gives_reals(Rule rule) {
+  return rule == Rule::arithmetic || rule == Rule::real || rule == Rule::select;  // of real operands
+}
+
+struct SettleKept {
+  template <class I, class V>
+  static HWY_INLINE V lanes(I keep, V score) {
+    return hn::IfThenElse(hn::RebindMask(kTags.f, hn::MaskFromVec(keep)), Settle::lanes(score),
+                          hn::Set(kTags.f, -kLaneInfinity));
+  }
+};
+
+struct Copy {
+  template <class V>
+  static HWY_INLINE V lanes(V word) {
+    return word;
+  }
+};
+
+void run_settle(const StripCall& call) { run<Settle, float>(call); }
+void run_settle_kept(const StripCall& call) { run<SettleKept, std::int32_t, float>(call); }
+void run_copy(const StripCall& call) { run<Copy, std::int32_t>(call); }
+
+template <class... O>
+constexpr StripOperations all_operations(OperationList<O...>) {
+  StripOperations all{{}, {}, run_settle, run_settle_kept, run_copy};
+  int number = 0;
+  const auto add = [&]<class Operation>() {
+    constexpr Rule rule = Operation::info.rule;
+    if constexpr (takes_words(rule)) all.operation[number][0] = run_operation<Operation, std::int32_t, Listed>;
+    if constexpr (takes_reals(rule)) all.operation[number][1] = run_operation<Operation, float, Listed>;
+    if constexpr (takes_reals(rule) && gives_reals(rule))
+      all.settled[number] = run_operation<Operation, float, ListedAndSettled>;
+    ++number;
+  };
+  (add.template operator()<O>(), ...);
+  return all;
+}
+
+constexpr StripOperations kAll = all_operations(Operations{});
+
+}  // namespace
+
+template <>
+const StripOperations& compiled_strip_operations<Isa::TILEWISE_ISA>() {
+  return kAll;
+}
+
+}  // namespace tilewise::variant
