@@ -41,8 +41,8 @@ const char* to_string(Type type);
 class Expr {
  public:
   template <class T>
-  requires std::integral<T> || std::floating_point<T> Expr(T value)
-      : Expr(from_number(value)) {}  // NOLINT(google-explicit-constructor): literals read as numbers
+  // NOLINTNEXTLINE(google-explicit-constructor, cppcoreguidelines-pro-type-member-init): literals read as numbers
+  requires std::integral<T> || std::floating_point<T> Expr(T value) : Expr(from_number(value)) {}
 
   Type type() const;
 
@@ -217,7 +217,7 @@ struct TableBinding {
 };
 struct ParameterBinding {
   Parameter parameter;
-  double value;
+  double value = 0;
 };
 
 /// What a call binds to the tables and parameters of its variant: each exactly once; frozen tables are left out.

@@ -249,7 +249,8 @@ inline Interval cosine_bounds(const Info& info, Interval x, double phase) {
   const double low = x.low + phase, high = x.high + phase;
   double smallest = std::min(std::cos(low), std::cos(high)), largest = std::max(std::cos(low), std::cos(high));
   const double first = std::ceil(low / std::numbers::pi), last = std::floor(high / std::numbers::pi);
-  for (double multiple = first; multiple <= std::min(last, first + 1); ++multiple) {
+  for (const double multiple : {first, first + 1}) {
+    if (multiple > last) break;
     if (std::fmod(multiple, 2) == 0)
       largest = 1;
     else
