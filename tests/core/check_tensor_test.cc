@@ -6,24 +6,13 @@
 #include <string>
 #include <vector>
 
+#include "tests/refusal.h"
 #include "tilewise/error.h"
 
 namespace tilewise {
 namespace {
 
 using Extents = std::vector<std::int64_t>;
-
-/// The message of the Error(invalid_argument) that a call throws; empty where it throws none.
-template <class Function>
-std::string refusal(Function function) {
-  try {
-    function();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
-    return error.what();
-  }
-  return "";
-}
 
 std::array<float, 64> memory{};
 

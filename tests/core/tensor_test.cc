@@ -5,6 +5,7 @@
 #include <array>
 #include <limits>
 
+#include "tests/refusal.h"
 #include "tilewise/error.h"
 
 namespace tilewise {
@@ -12,18 +13,6 @@ namespace {
 
 constexpr std::array kAll = {DType::float64, DType::float32, DType::float16, DType::bfloat16, DType::int64,
                              DType::int32,   DType::int8,    DType::uint8,   DType::boolean};
-
-template <class Function>
-std::string message_of(Function function, ErrorCode expected) {
-  try {
-    function();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), expected);
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
-}
 
 TEST(DType, SizesAreThoseOfTheStoredTypes) {
   EXPECT_EQ(size_of(DType::float64), 8);
@@ -44,13 +33,13 @@ TEST(DType, NamesReadBack) {
 }
 
 TEST(DType, UnknownNameListsAllNames) {
-  const std::string message = message_of([] { dtype_from_string("fp8"); }, ErrorCode::parse);
+  const std::string message = refusal([] { dtype_from_string("fp8"); }, ErrorCode::parse);
   EXPECT_NE(message.find("'fp8'"), std::string::npos);
   for (DType dtype : kAll) EXPECT_NE(message.find(to_string(dtype)), std::string::npos) << message;
 }
 
 TEST(DType, ValueOutsideTheEnumerationIsRefused) {
-  message_of([] { size_of(static_cast<DType>(200)); }, ErrorCode::invalid_argument);
+  EXPECT_NE(refusal([] { size_of(static_cast<DType>(200)); }), "");
 }
 
 TEST(Tensor, ContiguousViewIsRowMajor) {
@@ -86,7 +75,7 @@ TEST(Tensor, WritableViewReadsAsConstant) {
 
 TEST(Tensor, BadExtentsAreRefused) {
   const auto refused = [](std::initializer_list<std::int64_t> extents) {
-    return message_of([&] { Tensor(nullptr, DType::float32, extents); }, ErrorCode::invalid_argument);
+    return refusal([&] { Tensor(nullptr, DType::float32, extents); });
   };
   EXPECT_NE(refused({1, 2, 3, 4, 5}).find("5 extents"), std::string::npos);
   EXPECT_NE(refused({2, -3}).find("-3 of axis 1"), std::string::npos);
@@ -99,7 +88,7 @@ TEST(Tensor, BadExtentsAreRefused) {
 TEST(Tensor, ExtentsAndStridesMustMatch) {
   const std::array<std::int64_t, 2> extents{4, 3};
   const std::array<std::int64_t, 1> strides{1};
-  message_of([&] { Tensor(nullptr, DType::float32, extents, strides); }, ErrorCode::invalid_argument);
+  EXPECT_NE(refusal([&] { Tensor(nullptr, DType::float32, extents, strides); }), "");
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/jit/support.h"
+#include "tests/refusal.h"
 
 namespace tilewise::jit {
 namespace {
@@ -14,14 +15,10 @@ std::vector<std::string> names_used(const Program& program) {
 }
 
 std::string refusal(const Program& program) {
-  try {
+  return tilewise::refusal([&] {
     validate(program);
     headers_used(program);
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
-    return error.what();
-  }
-  return "";
+  });
 }
 
 Program including(const std::string& source, std::vector<Header> headers) {
@@ -79,13 +76,7 @@ TEST(Program, OptionsThatReachOutsideOfTheProgramAreRefused) {
 TEST(Binary, AnUnknownKernelIsRefusedWithThoseThereAre) {
   const Binary binary = made_up_binary("code");
   EXPECT_EQ(binary.kernel("other").symbol, "other");
-  try {
-    binary.kernel("add_two");
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
-    EXPECT_NE(std::string(error.what()).find("add_one, other"), std::string::npos) << error.what();
-  }
+  expect_refused([&] { binary.kernel("add_two"); }, {"add_one, other"});
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "tests/variant/expect_refused.h"
+#include "tests/refusal.h"
 #include "tilewise/variant.h"
 
 namespace tilewise::variant {

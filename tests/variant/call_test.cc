@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "tests/refusal.h"
 #include "tilewise/error.h"
 
 namespace tilewise::variant {
@@ -47,17 +48,6 @@ Arguments packed_arguments() {
   a.given = {.d_o = tensor({4, 5, 6})};
   a.gradients = {.d_q = tensor({4, 5, 8}), .d_k = tensor({2, 9, 8}), .d_v = tensor({2, 9, 6})};
   return a;
-}
-
-template <class Function>
-std::string refusal(Function function) {
-  try {
-    function();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ErrorCode::invalid_argument);
-    return error.what();
-  }
-  return "";
 }
 
 using Change = std::function<void(Arguments&)>;

@@ -5,7 +5,7 @@
 #include <limits>
 #include <optional>
 
-#include "tests/variant/expect_refused.h"
+#include "tests/refusal.h"
 #include "tilewise/variant.h"
 
 namespace tilewise {

@@ -6,7 +6,7 @@
 #include <barrier>
 #include <thread>
 
-#include "tests/variant/expect_refused.h"
+#include "tests/refusal.h"
 #include "tilewise/variant.h"
 #include "variant/operations/operations.h"
 
