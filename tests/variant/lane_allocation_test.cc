@@ -12,14 +12,15 @@ namespace {
 thread_local std::size_t allocations = 0;
 }  // namespace
 
-// The other forms of operator new and delete come down to these.
-void* operator new(std::size_t size) {
+// The other forms of operator new and delete come down to these. Never inlined: GCC that inlines the delete of a pair,
+// but not the new, warns that free() does not match it.
+[[gnu::noinline]] void* operator new(std::size_t size) {
   ++allocations;
   if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
   throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace tilewise::variant {
 namespace {
