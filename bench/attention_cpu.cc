@@ -200,7 +200,7 @@ void backward(benchmark::State& state, const Case& c) {
   task.heads = &head;
   task.head_count = 1;
   task.workspace = workspace.get();
-  const float* partials[] = {partial.get()};
+  float* partials[] = {partial.get()};
   finish.partials = partials;
   finish.partial_count = 1;
   finish.d_q = d_q.mutable_view();

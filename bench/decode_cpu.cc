@@ -25,7 +25,7 @@ namespace {
 using namespace tilewise;
 using namespace tilewise::cpu;
 
-constexpr std::int64_t kTokens = 32768, kSplitTokens = 4096;
+constexpr std::int64_t kTokens = 32768, kSplitTokens = 1024;
 constexpr int kHeads = 32, kKvHeads = 8, kGroup = kHeads / kKvHeads, kD = 128;
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
@@ -112,7 +112,8 @@ void decode(benchmark::State& state, const Case& c) {
     return found;
   };
   const auto run_task = [&](std::int64_t task_index) {
-    const std::int64_t kv_head = task_index / splits, split = task_index % splits;
+    // Neighbouring tasks are heads of the same tokens: in [tokens, h_kv, d] they share pages and rows of memory.
+    const std::int64_t kv_head = task_index % kKvHeads, split = task_index / kKvHeads;
     alignas(64) static thread_local float workspace[1 << 14];
     DecodeRow rows[kGroup];
     for (int i = 0; i < kGroup; ++i) rows[i].q = &q[static_cast<std::size_t>((kv_head * kGroup + i) * kD)];
@@ -135,7 +136,7 @@ void decode(benchmark::State& state, const Case& c) {
       tiles::Partial<float> into{&o[static_cast<std::size_t>(head * kD)], -HUGE_VALF};
       std::fill_n(into.o, kD, 0.0f);
       for (std::int64_t split = 0; split < splits; ++split) {
-        const auto at = static_cast<std::size_t>((head / kGroup * splits + split) * kGroup + head % kGroup);
+        const auto at = static_cast<std::size_t>((split * kKvHeads + head / kGroup) * kGroup + head % kGroup);
         tiles::merge<float>(into, {&part_o[at * kD], part_lse[at]}, kD);
       }
     }

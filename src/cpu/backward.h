@@ -141,74 +141,86 @@ class BackwardKernel {
     }
   }
 
-  /// Weights and gradients of scores of one strip, and its share of d_q.
+  /// Weights and gradients of scores of one strip, zero where nothing is kept, and its share of d_q.
   void strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) {
-    const KeySpan& span = tile.spans[index];
-    float* weights = weights_ + index * kStrip;
-    float* d_scores = d_scores_ + index * kStrip;
-    const int first = static_cast<int>(span.begin - tile.key), end = static_cast<int>(span.end - tile.key);
-    clear_rows(weights, 0, first < end ? first : tile.keys);
-    clear_rows(d_scores, 0, first < end ? first : tile.keys);
-    if (first >= end) return pack_rows(tile.keys, index);
-    clear_rows(weights, end, tile.keys);
-    clear_rows(d_scores, end, tile.keys);
+    const int first = static_cast<int>(tile.spans[index].begin - tile.key);
+    const int end = static_cast<int>(tile.spans[index].end - tile.key);
+    float* const both[] = {weights_ + index * kStrip, d_scores_ + index * kStrip};
+    for (float* rows : both) {
+      clear_rows(rows, 0, first < end ? first : tile.keys);
+      clear_rows(rows, first < end ? end : tile.keys, tile.keys);
+    }
+    if (first < end) kept_strip(head, tile, block, index);
+    pack_rows(tile.keys, index);
+    if (first < end) accumulate_d_q(head, tile, index);
+  }
 
-    const int keys = end - first;
+  void kept_strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) {
+    const KeySpan& span = tile.spans[index];
+    const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
     const std::int64_t query = tile.query + index * kStrip;
     const int queries = static_cast<int>(shape_.s_q - query < kStrip ? shape_.s_q - query : kStrip);
-    weights += first * kWeightsStride;
-    d_scores += first * kWeightsStride;
-    const float* q = block.q + index * Engine::packed_q_floats(shape_.d_qk);
-    const float* d_o = block.d_o + index * Engine::packed_q_floats(shape_.d_v);
-    const auto at = [&](float* values, std::int64_t stride, std::int64_t key, std::int64_t key_end, bool partial) {
-      return ScoreBlock{values + (key - span.begin) * stride, stride, query, key, queries,
-                        static_cast<int>(key_end - key),      partial};
+    float* weights = weights_ + index * kStrip + first * kWeightsStride;
+    float* d_scores = d_scores_ + index * kStrip + first * kWeightsStride;
+    const NextStrip ahead = next_strip(block, keys, index);
+    const auto piece = [&](float* values, std::int64_t stride, std::int64_t begin, std::int64_t end, bool partial) {
+      return ScoreBlock{values + (begin - span.begin) * stride, stride, query, begin, queries,
+                        static_cast<int>(end - begin),          partial};
     };
-    const NextStrip ahead = next_strip(head, tile, block, index);
-    const bool dropout = head.dropout.apply != nullptr;
+    const auto drop_out = [&](float* values, std::int64_t stride) {
+      if (head.dropout.apply == nullptr) return;
+      head.dropout.apply(head.dropout.context, piece(values, stride, span.begin, span.end, false));
+    };
 
-    Engine::qk(q, k_, first, keys, shape_.d_qk, units_.product_factor, scores_, ahead.q);
+    Engine::qk(block.q + index * Engine::packed_q_floats(shape_.d_qk), k_, first, keys, shape_.d_qk,
+               units_.product_factor, scores_, ahead.q);
     if (head.adjoint.apply != nullptr) copy(scores_, keys * kStrip, raw_scores_);
-    apply_score(head.score, span, [&](std::int64_t key, std::int64_t key_end, bool partial) {
-      return at(scores_, kStrip, key, key_end, partial);
+    apply_score(head.score, span, [&](std::int64_t begin, std::int64_t end, bool partial) {
+      return piece(scores_, kStrip, begin, end, partial);
     });
-    Engine::qk(d_o, v_, first, keys, shape_.d_v, 1, d_weights_, ahead.d_o);
-    if (dropout) head.dropout.apply(head.dropout.context, at(d_weights_, kStrip, span.begin, span.end, false));
+    Engine::qk(block.d_o + index * Engine::packed_q_floats(shape_.d_v), v_, first, keys, shape_.d_v, 1, d_weights_,
+               ahead.d_o);
+    drop_out(d_weights_, kStrip);
     differentiate(block.reference + index * kStrip, block.delta + index * kStrip, keys, weights, d_scores);
     if (queries < kStrip) clear_absent(queries, keys, weights, d_scores);
     if (head.adjoint.apply != nullptr) {
       // The adjoint works on a dense copy, and a weight of zero keeps a gradient of zero whatever it says.
       gather(d_scores, keys, d_weights_);
-      head.adjoint.apply(head.adjoint.context, {at(raw_scores_, kStrip, span.begin, span.end, true), d_weights_});
+      head.adjoint.apply(head.adjoint.context, {piece(raw_scores_, kStrip, span.begin, span.end, true), d_weights_});
       scatter_kept(d_weights_, weights, keys, d_scores);
     }
-    if (dropout) head.dropout.apply(head.dropout.context, at(weights, kWeightsStride, span.begin, span.end, false));
-    pack_rows(tile.keys, index);
-    const float* right = d_scores;
+    drop_out(weights, kWeightsStride);
+  }
+
+  /// d_q of one strip += k^T d_scores.
+  void accumulate_d_q(const BackwardHead& head, const Tile& tile, int index) {
+    const KeySpan& span = tile.spans[index];
+    const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
+    const float* right = d_scores_ + index * kStrip + first * kWeightsStride;
     if constexpr (kPacks) {
-      gather(d_scores, keys, d_weights_);
+      gather(right, keys, d_weights_);
       Engine::pack_p(d_weights_, keys);
       right = d_weights_;
     }
-    Engine::pv(k_columns_, first, right, kPacks ? kStrip : kWeightsStride, keys, shape_.d_qk,
-               head.d_q + query / kStrip * Head::d_q_strip(shape_), ahead.d_q);
+    const std::int64_t floats = Head::d_q_strip(shape_);
+    float* d_q = head.d_q + (tile.query / kStrip + index) * floats;
+    const Ahead ahead = index + 1 == kStrips ? Ahead() : Ahead(d_q + floats, floats, shape_.d_qk / Engine::kBlock + 1);
+    Engine::pv(k_columns_, first, right, kPacks ? kStrip : kWeightsStride, keys, shape_.d_qk, d_q, ahead);
   }
 
   /// What the strip after this one reads, to be fetched meanwhile: over 4096 queries it is long gone from L2.
   struct NextStrip {
-    Ahead q, d_o, d_q;
+    Ahead q, d_o;
   };
 
-  NextStrip next_strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) const {
-    const std::int64_t touches = tile.keys / Engine::kBlock + 1;
+  NextStrip next_strip(const Block& block, int keys, int index) const {
+    const std::int64_t touches = keys / Engine::kBlock + 1;
     const std::int64_t q = Engine::packed_q_floats(shape_.d_qk), d_o = Engine::packed_q_floats(shape_.d_v);
     if (index + 1 == kStrips) {
-      // Last come the products with the right sides; the first of them is fetched only in part.
-      return {Ahead(block.d_o_right, kQueries * std::int64_t{Engine::kPanel}, touches), {}, {}};
+      // Next come the products with the right sides; the first of them is fetched only in part.
+      return {Ahead(block.d_o_right, kQueries * std::int64_t{Engine::kPanel}, touches), {}};
     }
-    const std::int64_t d_q = Head::d_q_strip(shape_);
-    return {Ahead(block.q + (index + 1) * q, q, touches), Ahead(block.d_o + (index + 1) * d_o, d_o, touches),
-            Ahead(head.d_q + (tile.query / kStrip + index + 1) * d_q, d_q, shape_.d_qk / Engine::kBlock + 1)};
+    return {Ahead(block.q + (index + 1) * q, q, touches), Ahead(block.d_o + (index + 1) * d_o, d_o, touches)};
   }
 
   /// weights = exp(score - lse), d_scores = weights (d_weights - delta), both with rows kWeightsStride apart.

@@ -149,7 +149,7 @@ class ForwardKernel {
   void raise_maximum(int keys, Vec* maximum) {
     for (int key = 0; key < keys; ++key) {
       for (int n = 0; n < kVectors; ++n) {
-        maximum[n] = Lanes::max(Lanes::load(scores_ + key * kStrip + n * Lanes::kWidth), maximum[n]);
+        maximum[n] = Lanes::max(Lanes::load(scores_ + std::int64_t{key} * kStrip + n * Lanes::kWidth), maximum[n]);
       }
     }
   }
@@ -176,7 +176,7 @@ class ForwardKernel {
     }
     for (int row = 0; row < shape_.d_v; ++row) {
       for (int n = 0; n < kVectors; ++n) {
-        float* o = strip.o + row * kStrip + n * Lanes::kWidth;
+        float* o = strip.o + std::int64_t{row} * kStrip + n * Lanes::kWidth;
         Lanes::store(o, Lanes::mul(Lanes::load(o), factor[n]));
       }
     }
@@ -193,7 +193,7 @@ class ForwardKernel {
     for (int key = 0; key < keys; ++key) {
 #pragma GCC unroll 8
       for (int n = 0; n < kVectors; ++n) {
-        float* at = scores_ + key * kStrip + n * Lanes::kWidth;
+        float* at = scores_ + std::int64_t{key} * kStrip + n * Lanes::kWidth;
         const Vec weight = exp2(Lanes::sub(Lanes::load(at), maximum[n]));
         Lanes::store(at, weight);
         sum[n] = Lanes::add(sum[n], weight);

@@ -145,7 +145,7 @@ struct BackwardTask {
 struct FinishTask {
   Shape shape;
   std::int64_t query_begin = 0, query_end = 0;  // begins at a multiple of Kernels::backward_queries
-  const float* const* partials = nullptr;       // [partial_count], each d_q_floats long
+  float* const* partials = nullptr;             // [partial_count], each d_q_floats long; the first receives the sum
   int partial_count = 0;
   float scale = 1;
   MutableRows d_q;  // [s_q, d_qk]

@@ -44,7 +44,7 @@ struct Prepared {
   /// The block whose first query is `query`, a multiple of kQueries.
   template <class Float>
   static Block<Float> block(Float* prepared, const Shape& shape, std::int64_t query) {
-    Block<Float> found;
+    Block<Float> found{};
     found.q = prepared + query / kQueries * block_floats(shape);
     found.d_o = found.q + kStrips * Engine::packed_q_floats(shape.d_qk);
     found.q_right = found.d_o + kStrips * Engine::packed_q_floats(shape.d_v);
@@ -64,7 +64,7 @@ struct Prepared {
     float factors[kStrip];
     for (float& factor : factors) factor = task.scale;
     const std::int64_t strip_floats = d_q_strip(task.shape);
-    float* sum = const_cast<float*>(task.partials[0]);  // its owner is done with it
+    float* sum = task.partials[0];
     for (std::int64_t query = task.query_begin; query < task.query_end; query += kStrip) {
       float* strip = sum + query / kStrip * strip_floats;
       for (int i = 1; i < task.partial_count; ++i) {

@@ -26,8 +26,8 @@ struct Avx2Config {
 }  // namespace
 
 const Kernels& avx2_kernels() {
-  static constexpr Kernels kernels = kernels_of<BroadcastEngine<Avx2Config>>("avx2");
-  return kernels;
+  static constexpr Kernels kKernels = kernels_of<BroadcastEngine<Avx2Config>>("avx2");
+  return kKernels;
 }
 
 }  // namespace tilewise::cpu

@@ -27,8 +27,8 @@ struct Avx512Config {
 }  // namespace
 
 const Kernels& avx512_kernels() {
-  static constexpr Kernels kernels = kernels_of<BroadcastEngine<Avx512Config>>("avx512");
-  return kernels;
+  static constexpr Kernels kKernels = kernels_of<BroadcastEngine<Avx512Config>>("avx512");
+  return kKernels;
 }
 
 }  // namespace tilewise::cpu

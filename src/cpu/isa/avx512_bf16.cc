@@ -26,8 +26,8 @@ struct Avx512Bf16Config {
 }  // namespace
 
 const Kernels& avx512_bf16_kernels() {
-  static constexpr Kernels kernels = kernels_of<BroadcastEngine<Avx512Bf16Config>>("avx512_bf16");
-  return kernels;
+  static constexpr Kernels kKernels = kernels_of<BroadcastEngine<Avx512Bf16Config>>("avx512_bf16");
+  return kKernels;
 }
 
 }  // namespace tilewise::cpu

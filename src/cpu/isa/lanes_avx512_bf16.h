@@ -11,7 +11,7 @@ struct Avx512Bf16Lanes : Avx512Lanes {
 
   /// The pair at p in every lane.
   static TILEWISE_INLINE Vec broadcast_from(const float* p) {
-    int pair;
+    int pair = 0;
     __builtin_memcpy(&pair, p, sizeof pair);
     return _mm512_castsi512_ps(_mm512_set1_epi32(pair));
   }
