@@ -13,7 +13,7 @@ target_precompile_headers(tilewise_tests_pch PRIVATE <gtest/gtest.h> <rapidcheck
 #
 # The cases appear in ctest as <name>.<Suite>.<Case>. A test may include from src/ ("variant/graph.h") and from the root
 # ("tests/...").
-# LAWS: it holds properties of random inputs (RapidCheck); tools/laws_long runs those on many more cases.
+# LAWS: it holds properties of random inputs (RapidCheck), each tried on 2,000 of them; tools/laws_long tries 100,000.
 function(tilewise_add_test name)
   cmake_parse_arguments(PARSE_ARGV 1 TEST "LAWS" "" "SOURCES;LIBRARIES")
   if(TEST_UNPARSED_ARGUMENTS OR NOT TEST_SOURCES)
@@ -26,6 +26,7 @@ function(tilewise_add_test name)
   target_precompile_headers(${target} REUSE_FROM tilewise_tests_pch)
   set(properties)
   if(TEST_LAWS)
+    target_sources(${target} PRIVATE "${PROJECT_SOURCE_DIR}/tests/laws/cases.cc")
     set(properties PROPERTIES LABELS laws)
   endif()
   # Cases are listed when ctest runs, not when the binary is linked, so a build never runs what it builds.
@@ -45,4 +46,25 @@ function(tilewise_add_isa_objects_test layer)
                    "${TEST_EXPORTED}" ${TEST_OBJECTS}
            COMMAND_EXPAND_LISTS)
   set_tests_properties(${layer}.isa_objects_are_closed PROPERTIES ENVIRONMENT PYTHONDONTWRITEBYTECODE=1)
+endfunction()
+
+# tilewise_add_baseline_objects_test()
+#
+# Test baseline_objects: on x86-64, the library holds no instruction beyond the architecture's baseline but in what is
+# compiled for an instruction set by name.
+function(tilewise_add_baseline_objects_test)
+  if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    return()
+  endif()
+  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+  get_property(baseline GLOBAL PROPERTY TILEWISE_LAYERS)
+  get_property(newer GLOBAL PROPERTY TILEWISE_NEWER_TARGETS)
+  list(REMOVE_ITEM baseline ${newer})
+  list(TRANSFORM baseline REPLACE "(.+)" "$<TARGET_OBJECTS:\\1>")
+  list(TRANSFORM newer REPLACE "(.+)" "$<TARGET_OBJECTS:\\1>")
+  add_test(NAME baseline_objects
+           COMMAND Python3::Interpreter "${PROJECT_SOURCE_DIR}/tests/tools/baseline_objects.py" "${CMAKE_OBJDUMP}"
+                   ${baseline} --caught ${newer}
+           COMMAND_EXPAND_LISTS)
+  set_tests_properties(baseline_objects PROPERTIES ENVIRONMENT PYTHONDONTWRITEBYTECODE=1)
 endfunction()

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdio>
 #include <memory>
+#include <utility>
 
 #include "tilewise/error.h"
 
@@ -22,7 +23,9 @@ Json json_number(double value) { return std::isfinite(value) ? Json(value) : Jso
 void add_answers(CLI::App& command, std::function<std::string()> answer_text, std::function<Json()> answer_json) {
   const auto as_json = std::make_shared<bool>(false);
   command.add_flag("--json", *as_json, "Answer in JSON, for scripts");
-  command.callback([=] { print(*as_json ? answer_json().dump(2) + "\n" : answer_text()); });
+  command.callback([as_json, text = std::move(answer_text), json = std::move(answer_json)] {
+    print(*as_json ? json().dump(2) + "\n" : text());
+  });
 }
 
 }  // namespace tilewise::cli

@@ -43,10 +43,9 @@ std::string answer_text(bool measure) {
               fmt::format("{:.0f} FLOP/byte", ridge(gpu.bf16_tflops * 1000, gpu.read_gbs))});
   }
   return text + gpus.text() +
-         "\nThe ridge is where arithmetic and memory take equally long: work that does fewer FLOPs for each byte it "
-         "reads is\n"
-         "bound by memory. Standard attention does about d/4 in float32 on N x N scores; tiled attention has no such "
-         "bound.\n";
+         "\nThe ridge is where arithmetic and memory take equally long: work that does fewer FLOPs for each byte it\n"
+         "moves is bound by memory. Standard attention does about d/4 for each byte of its float32 scores and\n"
+         "weights; tiled attention does more, the larger its tiles.\n";
 }
 
 Json answer_json(bool measure) {

@@ -5,13 +5,14 @@
 #include <cmath>
 #include <map>
 #include <memory>
+#include <optional>
 
 #include "command.h"
 #include "picture.h"
+#include "stand_ins.h"
 #include "table.h"
 #include "tilewise/error.h"
 #include "tilewise/tiles.h"
-#include "tilewise/traffic.h"
 #include "tilewise/variant.h"
 
 namespace tilewise::cli {
@@ -21,11 +22,11 @@ struct Options {
   std::string variant = "plain";
   std::int64_t batch = 1;
   std::int64_t heads = 8;
-  std::int64_t kv_heads = 0;  // 0: as many as heads
+  std::optional<std::int64_t> kv_heads;  // as many as heads
   std::int64_t queries = 1024;
-  std::int64_t keys = -1;  // -1: as many as queries
+  std::optional<std::int64_t> keys;  // as many as queries
   std::int64_t dim = 128;
-  std::int64_t dim_v = 0;  // 0: as dim
+  std::optional<std::int64_t> dim_v;  // as dim
   std::string dtype = "bfloat16";
   std::int64_t tile_queries = 128;
   std::int64_t tile_keys = 128;
@@ -36,65 +37,11 @@ struct Options {
   std::string plot;
 };
 
-/// Zeros that stand in for the tables that a call would bind, so that tiles can be told without the user's data.
-class StandIns {
- public:
-  StandIns(const Variant& variant, const Problem& problem, const std::vector<std::string>& parameters) {
-    const auto extents = fitting_extents(variant, problem);
-    for (std::size_t i = 0; i < variant.tables().size(); ++i) {
-      if (!variant.tables()[i].frozen_data()) add(variant.tables()[i], extents[i]);
-    }
-    for (const Parameter& parameter : variant.parameters())
-      bindings_.parameters.push_back({parameter, value_of(parameter, parameters)});
-  }
-
-  const Bindings& bindings() const { return bindings_; }
-
-  /// A line for each table: what it was taken to be.
-  std::string text() const { return text_; }
-
- private:
-  static constexpr std::int64_t kMostBytes = std::int64_t{1} << 30;
-
-  void add(const Table& table, const std::vector<std::int64_t>& extents) {
-    std::int64_t bytes = size_of(table.dtype());
-    for (std::int64_t extent : extents) bytes = bytes > kMostBytes ? bytes : bytes * extent;
-    if (bytes > kMostBytes) {
-      throw Error(
-          ErrorCode::invalid_argument,
-          fmt::format(
-              "table '{}' [{}] would take more than {} to stand in for; choose fewer --queries, --keys or --heads",
-              table.name(), fmt::join(extents, ", "), bytes_text(static_cast<double>(kMostBytes))));
-    }
-    // A mask of zeros would keep nothing; a mask of ones keeps everything, as an absent one does.
-    const bool is_mask = table.dtype() == DType::boolean;
-    memory_.emplace_back(static_cast<std::size_t>(bytes), is_mask ? std::byte{1} : std::byte{0});
-    bindings_.tables.push_back({table, ConstTensor(memory_.back().data(), table.dtype(), extents)});
-    text_ += fmt::format("table {} {} [{}] is to be bound; taken as all {} here\n", to_string(table.dtype()),
-                         table.name(), fmt::join(extents, ", "), is_mask ? "true" : "0");
-  }
-
-  static double value_of(const Parameter& parameter, const std::vector<std::string>& given) {
-    for (const std::string& assignment : given) {
-      const std::size_t equals = assignment.find('=');
-      if (assignment.substr(0, equals) != parameter.name() || equals == std::string::npos) continue;
-      std::size_t used = 0;
-      const std::string number = assignment.substr(equals + 1);
-      try {
-        const double value = std::stod(number, &used);
-        if (used == number.size()) return value;
-      } catch (const std::exception&) {
-      }
-      throw Error(ErrorCode::invalid_argument, fmt::format("--parameter {}: '{}' is not a number", assignment, number));
-    }
-    throw Error(ErrorCode::invalid_argument,
-                fmt::format("parameter '{}' has no value; give it as --parameter {}=NUMBER", parameter.name(),
-                            parameter.name()));
-  }
-
-  Bindings bindings_;
-  std::vector<std::vector<std::byte>> memory_;
-  std::string text_;
+/// FlashAttention's Algorithm 1 at one size of fast memory, for the whole call without a mask.
+struct LawPoint {
+  std::int64_t fast_memory;  // M, in bytes
+  Traffic tiled;
+  double law;  // N^2 d^2 / M elements, in bytes
 };
 
 /// Everything that both answers tell.
@@ -104,35 +51,83 @@ struct Explanation {
   TileMap map;
   EntryCount entries;
   std::string stand_ins;
-  AttentionShape shape;
-  Traffic standard, tiled;  // of the whole call
-  std::vector<TrafficLawPoint> law;
+  TrafficShape shape;       // of one head; all sequences are alike
+  double heads = 0;         // query heads of all sequences
+  Traffic standard, tiled;  // forward, of the whole call
+  Traffic standard_backward, tiled_backward;
+  std::vector<LawPoint> law;
 };
 
 Problem problem_of(const Options& options) {
-  const std::int64_t keys = options.keys < 0 ? options.queries : options.keys;
-  Problem problem = Problem::uniform(options.batch, options.heads,
-                                     options.kv_heads == 0 ? options.heads : options.kv_heads, options.queries, keys);
+  if (options.batch < 1)
+    throw Error(ErrorCode::invalid_argument, fmt::format("--batch is {}, expected at least 1", options.batch));
+  Problem problem = Problem::uniform(options.batch, options.heads, options.kv_heads.value_or(options.heads),
+                                     options.queries, options.keys.value_or(options.queries));
   for (Sequence& sequence : problem.sequences) sequence.query_offset = options.query_offset;
   problem.validate();
   return problem;
+}
+
+TrafficShape shape_of(const Options& options, const Problem& problem) {
+  const std::int64_t element = size_of(dtype_from_string(options.dtype));
+  const Sequence& sequence = problem.sequences.at(0);
+  return {.s_q = sequence.s_q,
+          .s_kv = sequence.s_kv,
+          .d_qk = options.dim,
+          .d_v = options.dim_v.value_or(options.dim),
+          .bytes_q = element,
+          .bytes_kv = element,
+          .bytes_o = element,
+          .bytes_s = element};
+}
+
+Traffic times(double count, const Traffic& traffic) { return {count * traffic.read, count * traffic.written}; }
+
+void add(Traffic& sum, const Traffic& traffic) {
+  sum.read += traffic.read;
+  sum.written += traffic.written;
+}
+
+/// Adds up every sequence's and head's tiles.
+void add_tiled_traffic(Explanation& e, const Bindings& bindings, TileSizes tile) {
+  for (std::int64_t sequence = 0; sequence < e.problem.b(); ++sequence) {
+    for (std::int64_t head = 0; head < e.problem.h_q; ++head) {
+      const TileMap map = classify_tiles(e.variant, bindings, e.problem, tile, sequence, head);
+      add(e.tiled, tiled_forward_traffic(e.shape, map));
+      add(e.tiled_backward, tiled_backward_traffic(e.shape, map));
+    }
+  }
+}
+
+/// The law at M = 16 KiB to 16 MiB, in steps of 4.
+std::vector<LawPoint> law_of(const TrafficShape& shape, double heads) {
+  std::vector<LawPoint> points;
+  const double d = static_cast<double>(shape.d_qk + shape.d_v) / 2,
+               entries = static_cast<double>(shape.s_q) * static_cast<double>(shape.s_kv);
+  for (std::int64_t fast_memory = std::int64_t{16} << 10; fast_memory <= std::int64_t{16} << 20; fast_memory *= 4) {
+    const std::int64_t elements = fast_memory / shape.bytes_q;
+    if (elements < 4 * std::max(shape.d_qk, shape.d_v)) continue;  // not one key and query fit
+    const double law = heads * entries * d * d / static_cast<double>(elements) * static_cast<double>(shape.bytes_q);
+    points.push_back({fast_memory, times(heads, flash_forward_traffic(shape, elements)), law});
+  }
+  return points;
 }
 
 Explanation explain(const Options& options) {
   Explanation e;
   e.variant = parse_variant(options.variant);
   e.problem = problem_of(options);
+  e.shape = shape_of(options, e.problem);
+  e.heads = static_cast<double>(e.problem.b() * e.problem.h_q);
   const StandIns stand_ins(e.variant, e.problem, options.parameters);
   e.stand_ins = stand_ins.text();
   const TileSizes tile{options.tile_queries, options.tile_keys};
   e.map = classify_tiles(e.variant, stand_ins.bindings(), e.problem, tile, options.sequence, options.head);
   e.entries = count_entries(e.variant, stand_ins.bindings(), e.problem, options.sequence, options.head);
-  e.shape = {.d_qk = options.dim,
-             .d_v = options.dim_v == 0 ? options.dim : options.dim_v,
-             .dtype = dtype_from_string(options.dtype)};
-  e.standard = standard_traffic(e.problem, e.shape);
-  e.tiled = tiled_traffic(e.variant, stand_ins.bindings(), e.problem, e.shape, tile);
-  e.law = traffic_law(e.problem, e.shape);
+  e.standard = times(e.heads, standard_forward_traffic(e.shape));
+  e.standard_backward = times(e.heads, standard_backward_traffic(e.shape));
+  add_tiled_traffic(e, stand_ins.bindings(), tile);
+  e.law = law_of(e.shape, e.heads);
   return e;
 }
 
@@ -183,19 +178,22 @@ std::string tiles_text(const Explanation& e) {
 std::string traffic_text(const Explanation& e) {
   TextTable table({"predicted traffic, whole call", "read", "written", "in all"});
   const auto row = [&table](const char* name, const Traffic& traffic) {
-    table.add({name, bytes_text(traffic.bytes_read), bytes_text(traffic.bytes_written), bytes_text(traffic.bytes())});
+    table.add({name, bytes_text(traffic.read), bytes_text(traffic.written), bytes_text(traffic.total())});
   };
-  row("standard attention (Algorithm 0)", e.standard);
-  row("tiled, kept tiles only", e.tiled);
+  row("forward, standard attention", e.standard);
+  row("forward, tiled, kept tiles only", e.tiled);
+  row("backward, standard attention", e.standard_backward);
+  row("backward, tiled, kept tiles only", e.tiled_backward);
   TextTable law({"fast memory M", "Algorithm 1", "N^2 d^2 / M", "ratio", "standard / Algorithm 1"});
-  for (const TrafficLawPoint& point : e.law) {
-    law.add({bytes_text(static_cast<double>(point.fast_memory)), bytes_text(point.tiled.bytes()), bytes_text(point.law),
-             fmt::format("{:.1f}", point.tiled.bytes() / point.law),
-             fmt::format("{:.1f}", e.standard.bytes() / point.tiled.bytes())});
+  for (const LawPoint& point : e.law) {
+    law.add({bytes_text(static_cast<double>(point.fast_memory)), bytes_text(point.tiled.total()), bytes_text(point.law),
+             fmt::format("{:.1f}", point.tiled.total() / point.law),
+             fmt::format("{:.1f}", e.standard.total() / point.tiled.total())});
   }
   return table.text() +
-         "\nThe law O(N^2 d^2 / M): what FlashAttention's Algorithm 1 moves without a mask, its tiles as large as fast "
-         "memory allows\n\n" +
+         "\nThe law O(N^2 d^2 / M): what FlashAttention's Algorithm 1 moves forward, without a mask, its tiles as "
+         "large as fast\n"
+         "memory allows. The ratio stays constant until all keys fit at once.\n\n" +
          law.text();
 }
 
@@ -213,31 +211,32 @@ std::string answer_text(const Options& options) {
       traffic_text(e), plotted);
 }
 
-Json traffic_json(const Traffic& traffic) {
-  return {{"bytes_read", traffic.bytes_read}, {"bytes_written", traffic.bytes_written}};
-}
+Json traffic_json(const Traffic& traffic) { return {{"read", traffic.read}, {"written", traffic.written}}; }
 
 Json answer_json(const Options& options) {
   const Explanation e = explain(options);
   if (!options.plot.empty()) write_picture(grid_of(e, 1024), options.plot);
   Json law = Json::array();
-  for (const TrafficLawPoint& point : e.law) {
+  for (const LawPoint& point : e.law) {
     law.push_back({{"fast_memory", point.fast_memory}, {"tiled", traffic_json(point.tiled)}, {"law", point.law}});
   }
-  return {{"variant", to_string(e.variant)},
-          {"key", e.variant.key()},
-          {"tiles",
-           {{"queries", e.map.tile.queries},
-            {"keys", e.map.tile.keys},
-            {"rows", e.map.rows},
-            {"columns", e.map.columns},
-            {"empty", e.map.empty},
-            {"partial", e.map.partial},
-            {"full", e.map.full},
-            {"kept_share", e.map.kept_share()}}},
-          {"entries", {{"least", e.entries.least}, {"most", e.entries.most}, {"all", e.entries.all}}},
-          {"traffic", {{"standard", traffic_json(e.standard)}, {"tiled", traffic_json(e.tiled)}}},
-          {"law", law}};
+  return {
+      {"variant", to_string(e.variant)},
+      {"key", e.variant.key()},
+      {"tiles",
+       {{"queries", e.map.tile.queries},
+        {"keys", e.map.tile.keys},
+        {"rows", e.map.rows},
+        {"columns", e.map.columns},
+        {"empty", e.map.empty},
+        {"partial", e.map.partial},
+        {"full", e.map.full},
+        {"kept_share", e.map.kept_share()}}},
+      {"entries", {{"least", e.entries.least}, {"most", e.entries.most}, {"all", e.entries.all}}},
+      {"traffic",
+       {{"forward", {{"standard", traffic_json(e.standard)}, {"tiled", traffic_json(e.tiled)}}},
+        {"backward", {{"standard", traffic_json(e.standard_backward)}, {"tiled", traffic_json(e.tiled_backward)}}}}},
+      {"law", law}};
 }
 
 void add_options(CLI::App& command, Options& options) {

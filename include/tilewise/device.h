@@ -27,16 +27,16 @@ class Device {
 
 /// One cache of the processor.
 struct CacheInfo {
-  int level = 0;            ///< 1 is nearest to the core.
-  std::string kind;         ///< "data", "instruction" or "unified".
+  int level = 0;     ///< 1 is nearest to the core.
+  std::string kind;  ///< "data", "instruction" or "unified".
   std::int64_t bytes = 0;
   int sharing_processors = 1;  ///< Logical processors that share it.
 };
 
 /// The processor that this process runs on.
 struct HostInfo {
-  std::string name;      ///< As the processor calls itself; "unknown" where it does not say.
-  int processors = 1;    ///< Logical processors that this process may use.
+  std::string name;               ///< As the processor calls itself; "unknown" where it does not say.
+  int processors = 1;             ///< Logical processors that this process may use.
   std::vector<CacheInfo> caches;  ///< As seen by the first processor, nearest first; empty where the system is silent.
   std::vector<std::string> instruction_sets;  ///< Those that Tilewise has code for and this processor runs.
 };
@@ -46,10 +46,10 @@ HostInfo host_info();
 
 /// Rates measured on this machine. A figure is the best of several runs, since other work only slows a run down.
 struct HostRates {
-  std::string instruction_set;      ///< The widest one, in which the multiply-adds were done.
-  double one_core_gflops = 0;       ///< Fused multiply-adds in float32, two FLOPs each.
+  std::string instruction_set;  ///< The widest one, in which the multiply-adds were done.
+  double one_core_gflops = 0;   ///< Fused multiply-adds in float32, two FLOPs each.
   double all_cores_gflops = 0;
-  double one_core_read_gbs = 0;     ///< Sequential reads from memory far larger than the caches, 10^9 bytes a second.
+  double one_core_read_gbs = 0;  ///< Sequential reads from memory far larger than the caches, 10^9 bytes a second.
   double all_cores_read_gbs = 0;
 };
 
@@ -64,11 +64,11 @@ inline double ridge(double gflops, double gbs) { return gflops / gbs; }
 struct GpuFigures {
   const char* name;
   int multiprocessors;
-  int shared_kib;          ///< Shared memory a multiprocessor can give to its blocks.
+  int shared_kib;  ///< Shared memory a multiprocessor can give to its blocks.
   int l2_mib;
   int memory_gb;
-  double read_gbs;         ///< Memory bandwidth, 10^9 bytes a second.
-  double bf16_tflops;      ///< Dense bfloat16 matrix products.
+  double read_gbs;     ///< Memory bandwidth, 10^9 bytes a second.
+  double bf16_tflops;  ///< Dense bfloat16 matrix products.
   const char* source;
 };
 

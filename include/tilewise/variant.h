@@ -2,8 +2,7 @@
 //
 //   Table bias("bias", DType::float32, 2);
 //   Variant mine = keep([](const At& at) { return at.query >= at.key && at.query - at.key < 1024; })
-//                & score([&](Expr s, const At& at) { return 30.0f * tanh(s / 30.0f) + bias(at.head, at.query - at.key);
-//                });
+//                & score([&](Expr s, const At& at) { return 30 * tanh(s / 30) + bias(at.head, at.query - at.key); });
 //
 // The functions run once, when they are recorded, on symbolic arguments. Everything else in Tilewise reads the graph.
 #pragma once
@@ -35,15 +34,15 @@ const char* to_string(Type type);
 
 /// A symbolic value: a handle to a node of the variant that is being recorded on this thread.
 ///
-/// It has no truth value yet, so it does not convert to bool: write `&&`, `||`, `!` and `select(...)` instead of `if` and
-/// `?:`. (Not even by a deleted conversion, which would make `expression && flag` ambiguous.)
+/// It has no truth value yet, so it does not convert to bool: write `&&`, `||`, `!` and `select(...)` instead of `if`
+/// and `?:`. (Not even by a deleted conversion, which would make `expression && flag` ambiguous.)
 /// C++ numbers convert to literals. Using an Expr outside its recording throws Error. Operands of different numeric
 /// types promote int to real; a bool is never a number (write `select(b, 1, 0)`).
 class Expr {
  public:
   template <class T>
-  requires std::integral<T> || std::floating_point<T> Expr(T value)
-      : Expr(from_number(value)) {}  // NOLINT(google-explicit-constructor): literals read as numbers
+  // NOLINTNEXTLINE(google-explicit-constructor, cppcoreguidelines-pro-type-member-init): literals read as numbers
+  requires std::integral<T> || std::floating_point<T> Expr(T value) : Expr(from_number(value)) {}
 
   Type type() const;
 
@@ -218,7 +217,7 @@ struct TableBinding {
 };
 struct ParameterBinding {
   Parameter parameter;
-  double value;
+  double value = 0;
 };
 
 /// What a call binds to the tables and parameters of its variant: each exactly once; frozen tables are left out.

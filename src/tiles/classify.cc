@@ -120,17 +120,20 @@ TileRectangle Classifier::tiles_of(std::int64_t sequence, std::int64_t head, Til
 void Classifier::visit_or_open(std::span<const TileRectangle> rectangles, TileSizes tile, const TileVisitor& visit) {
   group_.count = 0;
   for (const TileRectangle& tiles : rectangles) {
-    const Box box = clipped({tiles.row_begin * tile.queries, tiles.row_end * tile.queries,
-                             tiles.column_begin * tile.keys, tiles.column_end * tile.keys},
-                            lengths_);
-    Box& existing = group_.boxes[group_.count];
-    existing = clipped(box, entries_);
-    if (existing.is_empty()) {
+    // Field by field: a whole Box that is copied right after its fields were stored stalls for as long as half of an
+    // evaluation takes.
+    Box& box = group_.boxes[group_.count];
+    const std::int64_t first_key = tiles.column_begin * tile.keys;
+    box.query_begin = tiles.row_begin * tile.queries;
+    box.query_end = std::min(tiles.row_end * tile.queries, entries_.query_end);
+    box.key_begin = std::max(first_key, entries_.key_begin);
+    box.key_end = std::min(tiles.column_end * tile.keys, entries_.key_end);
+    if (box.key_begin >= box.key_end) {
       visit(tiles, TileClass::empty);
       continue;
     }
     group_.tiles[group_.count] = &tiles;
-    group_.is_whole[group_.count++] = existing == box;
+    group_.is_whole[group_.count++] = box.key_begin == first_key;
   }
   if (group_.count == 0) return;
   reading_.evaluate(std::span(group_.boxes.data(), group_.count));

@@ -1,92 +1,143 @@
-#include "tilewise/traffic.h"
-
+// The traffic model: formulas over shapes and kept tiles. Their sources are named where they are declared.
 #include <algorithm>
 
 #include "core/fail.h"
-#include "tiles/counts.h"
+#include "tilewise/tiles.h"
 
 namespace tilewise {
 namespace {
 
-constexpr std::int64_t kStatisticBytes = 4;  // maxima, sums and lse are float32
+constexpr double kFloat32 = 4;
 
-void expect_shape(const AttentionShape& shape) {
-  if (shape.d_qk < 1 || shape.d_v < 1) {
-    fail_argument("shape: d_qk is {} and d_v is {}, expected both at least 1", shape.d_qk, shape.d_v);
+/// Bytes of the matrices of one head.
+struct Matrices {
+  double q, k, v, o;  // o, d_o
+  double scores;      // one matrix of [s_q, s_kv]
+};
+
+void expect_valid(const TrafficShape& shape) {
+  const auto expect = [](const char* name, std::int64_t value) {
+    if (value < 0) fail_argument("traffic: {} is {}, expected 0 or more", name, value);
+  };
+  expect("s_q", shape.s_q);
+  expect("s_kv", shape.s_kv);
+  expect("d_qk", shape.d_qk);
+  expect("d_v", shape.d_v);
+  for (const std::int64_t bytes : {shape.bytes_q, shape.bytes_kv, shape.bytes_o, shape.bytes_s})
+    expect("the bytes of an element", bytes);
+}
+
+double product(std::int64_t a, std::int64_t b) { return static_cast<double>(a) * static_cast<double>(b); }
+
+Matrices matrices_of(const TrafficShape& shape) {
+  expect_valid(shape);
+  const auto bytes = [](std::int64_t rows, std::int64_t columns, std::int64_t size) {
+    return product(rows, columns) * static_cast<double>(size);
+  };
+  return {.q = bytes(shape.s_q, shape.d_qk, shape.bytes_q),
+          .k = bytes(shape.s_kv, shape.d_qk, shape.bytes_kv),
+          .v = bytes(shape.s_kv, shape.d_v, shape.bytes_kv),
+          .o = bytes(shape.s_q, shape.d_v, shape.bytes_o),
+          .scores = bytes(shape.s_q, shape.s_kv, shape.bytes_s)};
+}
+
+/// How many rows and columns of entries kept tiles cover. Sizes of tiles at the edges are what is left.
+struct Kept {
+  double query_rows = 0;      // queries of rows of tiles that keep anything
+  double key_rows = 0;        // likewise keys
+  double keys_passed = 0;     // keys over all kept tiles
+  double queries_passed = 0;  // queries over all kept tiles
+};
+
+Kept kept_of(const TrafficShape& shape, const TileMap& map) {
+  const auto tiles_along = [](std::int64_t length, std::int64_t size) {
+    return size < 1 ? std::int64_t{-1} : length / size + (length % size != 0);
+  };
+  if (map.rows != tiles_along(shape.s_q, map.tile.queries) || map.columns != tiles_along(shape.s_kv, map.tile.keys)) {
+    fail_argument("traffic: the map has {} x {} tiles of {} x {} entries, expected a map of s_q = {} and s_kv = {}",
+                  map.rows, map.columns, map.tile.queries, map.tile.keys, shape.s_q, shape.s_kv);
   }
+  Kept kept;
+  const auto add = [](const std::vector<std::int64_t>& counts, std::int64_t size, std::int64_t length, double& rows,
+                      double& passed) {
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      const std::int64_t entries = std::min(size, length - static_cast<std::int64_t>(i) * size);
+      if (counts[i] > 0) rows += static_cast<double>(entries);
+      passed += product(counts[i], entries);
+    }
+  };
+  add(map.kept_in_row, map.tile.queries, shape.s_q, kept.query_rows, kept.queries_passed);
+  add(map.kept_in_column, map.tile.keys, shape.s_kv, kept.key_rows, kept.keys_passed);
+  return kept;
 }
 
-double real(std::int64_t number) { return static_cast<double>(number); }
-
-/// Algorithm 1 for one query head of one sequence.
-Traffic algorithm_1(const Sequence& sequence, const AttentionShape& shape, std::int64_t fast_memory) {
-  const std::int64_t element = size_of(shape.dtype), widest = std::max(shape.d_qk, shape.d_v);
-  const std::int64_t tile_keys = std::max<std::int64_t>(1, fast_memory / element / (4 * widest));
-  const double passes = real((sequence.s_kv + tile_keys - 1) / tile_keys);
-  const double statistics = real(2 * sequence.s_q * kStatisticBytes), o = real(sequence.s_q * shape.d_v * element);
-  const double q = real(sequence.s_q * shape.d_qk * element),
-               kv = real(sequence.s_kv * (shape.d_qk + shape.d_v) * element);
-  return {kv + passes * (q + o + statistics), passes * (o + statistics)};
-}
-
-/// Adds the traffic of `heads` alike heads.
-void add(Traffic& sum, const Traffic& head, std::int64_t heads = 1) {
-  sum.bytes_read += real(heads) * head.bytes_read;
-  sum.bytes_written += real(heads) * head.bytes_written;
+/// Bytes of a row of q and so on.
+struct RowBytes {
+  double q, o, kv;
+};
+RowBytes row_bytes_of(const TrafficShape& shape) {
+  return {.q = product(shape.d_qk, shape.bytes_q),
+          .o = product(shape.d_v, shape.bytes_o),
+          .kv = product(shape.d_qk + shape.d_v, shape.bytes_kv)};
 }
 
 }  // namespace
 
-Traffic standard_traffic(const Problem& problem, const AttentionShape& shape) {
-  problem.validate();
-  expect_shape(shape);
-  const double element = real(size_of(shape.dtype));
-  Traffic sum;
-  for (const Sequence& sequence : problem.sequences) {
-    const double scores = real(sequence.s_q) * real(sequence.s_kv);
-    const double inputs = real(sequence.s_q * shape.d_qk + sequence.s_kv * (shape.d_qk + shape.d_v));
-    add(sum, {(inputs + 2 * scores) * element, (2 * scores + real(sequence.s_q * shape.d_v)) * element}, problem.h_q);
-  }
-  return sum;
+Traffic standard_forward_traffic(const TrafficShape& shape) {
+  const Matrices m = matrices_of(shape);
+  return {.read = m.q + m.k + m.scores + m.scores + m.v, .written = m.scores + m.scores + m.o};
 }
 
-Traffic tiled_traffic(const Variant& variant, const Bindings& bindings, const Problem& problem,
-                      const AttentionShape& shape, TileSizes tile) {
-  expect_shape(shape);
-  const std::int64_t element = size_of(shape.dtype);
-  tiles::Classifier classifier(variant, bindings, problem);
-  Traffic sum;
-  for (std::int64_t i = 0; i < problem.b(); ++i) {
-    const Sequence& sequence = problem.sequences[static_cast<std::size_t>(i)];
-    for (std::int64_t head = 0; head < problem.h_q; ++head) {
-      const TileMap map = tiles::map_of(classifier, tile, i, head);
-      std::int64_t keys_read = 0;
-      for (std::int64_t column = 0; column < map.columns; ++column) {
-        const std::int64_t keys = std::min(tile.keys, sequence.s_kv - column * tile.keys);
-        keys_read += keys * map.kept_in_column[static_cast<std::size_t>(column)];
-      }
-      add(sum, {real(sequence.s_q * shape.d_qk * element) + real(keys_read) * real((shape.d_qk + shape.d_v) * element),
-                real(sequence.s_q * (shape.d_v * element + kStatisticBytes))});
-    }
-  }
-  return sum;
+Traffic standard_backward_traffic(const TrafficShape& shape) {
+  const Matrices m = matrices_of(shape);
+  const double for_d_v = m.scores + m.o, for_d_p = m.o + m.v, for_d_s = m.scores + m.scores;
+  const double for_d_q = m.scores + m.k, for_d_k = m.scores + m.q;
+  return {.read = for_d_v + for_d_p + for_d_s + for_d_q + for_d_k, .written = m.v + m.scores + m.scores + m.q + m.k};
 }
 
-std::vector<TrafficLawPoint> traffic_law(const Problem& problem, const AttentionShape& shape) {
-  problem.validate();
-  expect_shape(shape);
-  const double element = real(size_of(shape.dtype)), d = real(shape.d_qk + shape.d_v) / 2;
-  std::vector<TrafficLawPoint> points;
-  for (std::int64_t fast_memory = std::int64_t{16} << 10; fast_memory <= std::int64_t{16} << 20; fast_memory *= 4) {
-    TrafficLawPoint point{.fast_memory = fast_memory, .tiled = {}, .law = 0};
-    for (const Sequence& sequence : problem.sequences) {
-      add(point.tiled, algorithm_1(sequence, shape, fast_memory), problem.h_q);
-      const double entries = real(problem.h_q) * real(sequence.s_q) * real(sequence.s_kv);
-      point.law += entries * d * d / (real(fast_memory) / element) * element;
-    }
-    points.push_back(point);
+Traffic tiled_forward_traffic(const TrafficShape& shape, const TileMap& map) {
+  expect_valid(shape);
+  const Kept kept = kept_of(shape, map);
+  const RowBytes row = row_bytes_of(shape);
+  return {.read = kept.query_rows * row.q + kept.keys_passed * row.kv,
+          .written = static_cast<double>(shape.s_q) * (row.o + kFloat32)};
+}
+
+Traffic tiled_backward_traffic(const TrafficShape& shape, const TileMap& map) {
+  expect_valid(shape);
+  const Kept kept = kept_of(shape, map);
+  const RowBytes row = row_bytes_of(shape);
+  const auto queries = static_cast<double>(shape.s_q), keys = static_cast<double>(shape.s_kv);
+  const double d_q_row = static_cast<double>(shape.d_qk) * kFloat32;
+  Traffic traffic;
+  traffic.read += queries * 2 * row.o;  // D from d_o and o
+  traffic.written += queries * kFloat32;
+  traffic.read += kept.key_rows * row.kv;
+  traffic.read += kept.queries_passed * (row.q + row.o + 2 * kFloat32 + d_q_row);
+  traffic.written += kept.queries_passed * d_q_row;
+  traffic.written += keys * row.kv;
+  traffic.read += queries * d_q_row;
+  traffic.written += queries * row.q;
+  return traffic;
+}
+
+TileSizes flash_tiles(const TrafficShape& shape, std::int64_t fast_elements) {
+  expect_valid(shape);
+  const std::int64_t four_d = 2 * (shape.d_qk + shape.d_v);
+  if (four_d == 0 || fast_elements < four_d) {
+    fail_argument("traffic: the fast memory holds {} elements, expected at least 4d = 2 (d_qk + d_v) = {}, and d > 0",
+                  fast_elements, four_d);
   }
-  return points;
+  const std::int64_t keys = fast_elements / four_d + (fast_elements % four_d != 0);
+  return {.queries = std::min(keys, std::max<std::int64_t>(four_d / 4, 1)), .keys = keys};
+}
+
+Traffic flash_forward_traffic(const TrafficShape& shape, std::int64_t fast_elements) {
+  const std::int64_t keys = flash_tiles(shape, fast_elements).keys;
+  const auto passes = static_cast<double>(shape.s_kv / keys + (shape.s_kv % keys != 0));
+  const Matrices m = matrices_of(shape);
+  const double statistics = 2 * kFloat32 * static_cast<double>(shape.s_q);
+  return {.read = m.k + m.v + passes * (m.q + m.o + statistics), .written = passes * (m.o + statistics)};
 }
 
 }  // namespace tilewise

@@ -32,12 +32,12 @@ struct ParameterGradient {
 };
 
 struct StageAdjoint {
-  /// The graph that was given, followed by the nodes of the derivative. Node ids, tables, parameters and literals' slots
-  /// of the original hold in it, so one Bound serves both and values of the forward pass are there to be shared.
+  /// The graph that was given, followed by the nodes of the derivative. Node ids, tables, parameters and literals'
+  /// slots of the original hold in it, so one Bound serves both and values of the forward pass are there to be shared.
   Graph graph;
-  NodeId seed = kNoNode;     // none where nothing below needs it
-  NodeId d_score = kNoNode;  // a real; none where the result does not depend on the score: its derivative is 0
-  std::vector<TableGradient> tables;          // one for each read with a gradient, in the order of their nodes
+  NodeId seed = kNoNode;              // none where nothing below needs it
+  NodeId d_score = kNoNode;           // a real; none where the result does not depend on the score: its derivative is 0
+  std::vector<TableGradient> tables;  // one for each read with a gradient, in the order of their nodes
   std::vector<ParameterGradient> parameters;  // one for each parameter with a gradient, in the order of their nodes
 };
 

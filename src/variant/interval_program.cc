@@ -1,6 +1,7 @@
 #include "variant/interval_program.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "variant/operations/operations.h"
 
@@ -17,6 +18,21 @@ void evaluate_lanes(const Instruction& instruction, Interval* registers) {
   (std::make_index_sequence<O::info.operands>{});
 }
 
+/// A floor division by a known positive power of two, which is the hottest instruction of block masks.
+void divide_by_power_of_two(const Instruction& instruction, Interval* registers) {
+  const Interval* dividend = registers + instruction.operands[0];
+  const double inverse = 1 / registers[instruction.operands[1]].low;
+  Interval* result = registers + instruction.result;
+  for (std::size_t lane = 0; lane < kLanes; ++lane) {
+    result[lane] = {quotient_floor(dividend[lane].low * inverse), quotient_floor(dividend[lane].high * inverse), false};
+  }
+}
+
+bool is_power_of_two(const Interval& value) {
+  int exponent = 0;
+  return value.is_single() && std::frexp(value.low, &exponent) == 0.5;
+}
+
 /// The functions of each operation, by operand type.
 constexpr auto kFunctions = for_each_operation([]<class O>() {
   return std::array<Instruction::Function, 3>{&evaluate_lanes<O, Type::boolean>, &evaluate_lanes<O, Type::int32>,
@@ -24,8 +40,8 @@ constexpr auto kFunctions = for_each_operation([]<class O>() {
 });
 
 /// An index as the clamped read sees it.
-std::int64_t clamped_index(double index, std::int64_t extent) {
-  return std::clamp<std::int64_t>(static_cast<std::int64_t>(index), 0, extent - 1);
+std::int64_t clamped_index(double index, double last) {
+  return static_cast<std::int64_t>(std::min(std::max(index, 0.0), last));
 }
 
 template <std::size_t kRank>
@@ -39,11 +55,14 @@ void evaluate_read(const Instruction& instruction, Interval* registers) {
     bool is_known = lane > 0;
     for (std::size_t axis = 0; axis < kRank; ++axis) {
       const Interval& index = registers[instruction.operands[axis] + lane];
-      first[axis] = clamped_index(index.low, read.extents[axis]);
-      last[axis] = clamped_index(index.high, read.extents[axis]);
+      first[axis] = clamped_index(index.low, read.last[axis]);
+      last[axis] = clamped_index(index.high, read.last[axis]);
       is_known = is_known && first[axis] == known_first[axis] && last[axis] == known_last[axis];
     }
-    result[lane] = is_known ? result[lane - 1] : read.index->over(first, last);
+    if (is_known)
+      result[lane] = result[lane - 1];
+    else
+      read.index->over(first, last, result[lane]);
     known_first = first;
     known_last = last;
   }
@@ -148,7 +167,10 @@ Register IntervalProgramBuilder::add_instruction(Instruction instruction, std::s
 
 Register IntervalProgramBuilder::add_operation(std::int32_t number, Type operand_type,
                                                std::span<const Register> operands) {
-  const auto function = kFunctions[static_cast<std::size_t>(number)][static_cast<std::size_t>(operand_type)];
+  auto function = kFunctions[static_cast<std::size_t>(number)][static_cast<std::size_t>(operand_type)];
+  // A register that is computed, if only once, is not known yet.
+  if (number == number_of<FloorDivision> && is_power_of_two(program_.initial[operands[1] * kLanes]))
+    function = divide_by_power_of_two;
   return add_instruction({.function = function, .forwards = forwards_of(number)}, operands);
 }
 
@@ -168,7 +190,9 @@ Register IntervalProgramBuilder::add_read(const Node& node, std::span<const Regi
   const bool is_empty =
       std::find(table.extents.begin(), table.extents.begin() + rank, 0) != table.extents.begin() + rank;
   if (is_empty) return add_known(single(0));  // as every reading has it
-  program_.reads.push_back(std::make_unique<IntervalRead>(IntervalRead{nullptr, table.extents, table.range}));
+  program_.reads.push_back(std::make_unique<IntervalRead>(IntervalRead{nullptr, {}, table.range}));
+  for (std::size_t axis = 0; axis < rank; ++axis)
+    program_.reads.back()->last[axis] = static_cast<double>(table.extents[axis] - 1);
   Instruction read{.function = evaluate_unindexed_read, .read = program_.reads.back().get()};
   if (table.data) {
     read.function = kReads[operands.size() - 1];

@@ -46,7 +46,7 @@ inline constexpr std::size_t kLanes = 4;
 /// A read of a table: by range index, or where that is null within `range`.
 struct IntervalRead {
   const RangeIndex* index = nullptr;
-  TableIndex extents{};
+  std::array<double, kMaxRank> last{};  // [rank], each axis' last index
   Interval range;
 };
 

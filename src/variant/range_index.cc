@@ -4,6 +4,8 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <type_traits>
 #include <utility>
 
 #include "core/half.h"
@@ -15,41 +17,58 @@ constexpr int kBlockShift = std::countr_zero(static_cast<std::uint64_t>(RangeInd
 constexpr std::int64_t kAlwaysScanned = 4;                    // so few elements are read faster than a cell is found
 constexpr Interval kNothing{kUnbounded, -kUnbounded, false};  // the hull of no values
 
-/// Loads an element as a double. Types, not functions, so that the loops over them are compiled for each.
-template <class Stored>
+/// Loads an element as a number that compares fast. Types, not functions, so that loops are compiled for each.
+template <class Stored, class Number>
 struct Load {
-  double operator()(const std::byte* element) const {
+  Number operator()(const std::byte* element) const {
     Stored value;
     std::memcpy(&value, element, sizeof value);
-    return static_cast<double>(value);
+    return static_cast<Number>(value);
   }
 };
 
 struct LoadBool {
-  double operator()(const std::byte* element) const { return static_cast<int>(*element != std::byte{0}); }
+  std::int64_t operator()(const std::byte* element) const { return *element != std::byte{0}; }
 };
 
 /// Calls `use` with the loader of a dtype.
 template <class Use>
 void with_loader(DType dtype, Use use) {
   switch (dtype) {
-    case DType::float64: return use(Load<double>{});
-    case DType::float32: return use(Load<float>{});
-    case DType::float16: return use(Load<Float16>{});
-    case DType::bfloat16: return use(Load<Bfloat16>{});
-    case DType::int64: return use(Load<std::int64_t>{});
-    case DType::int32: return use(Load<std::int32_t>{});
-    case DType::int8: return use(Load<std::int8_t>{});
-    case DType::uint8: return use(Load<std::uint8_t>{});
+    case DType::float64: return use(Load<double, double>{});
+    case DType::float32: return use(Load<float, double>{});
+    case DType::float16: return use(Load<Float16, double>{});
+    case DType::bfloat16: return use(Load<Bfloat16, double>{});
+    case DType::int64: return use(Load<std::int64_t, std::int64_t>{});
+    case DType::int32: return use(Load<std::int32_t, std::int64_t>{});
+    case DType::int8: return use(Load<std::int8_t, std::int64_t>{});
+    case DType::uint8: return use(Load<std::uint8_t, std::int64_t>{});
     case DType::boolean: return use(LoadBool{});
   }
 }
 
-void include(Interval& bounds, double value) {
-  bounds.low = value < bounds.low ? value : bounds.low;
-  bounds.high = value > bounds.high ? value : bounds.high;
-  bounds.may_be_nan |= std::isnan(value);
-}
+/// Bounds under construction, of ints or reals.
+template <class Number>
+struct Bounds {
+  static constexpr bool kIsReal = std::is_floating_point_v<Number>;
+  Number low = kIsReal ? static_cast<Number>(kUnbounded) : std::numeric_limits<Number>::max();
+  Number high = kIsReal ? static_cast<Number>(-kUnbounded) : std::numeric_limits<Number>::min();
+  bool may_be_nan = false;
+
+  void include(Number value) {
+    low = value < low ? value : low;
+    high = value > high ? value : high;
+    if constexpr (kIsReal) may_be_nan |= std::isnan(value);
+  }
+  void store(Interval& bounds) const {
+    bounds.low = low > high ? kUnbounded : static_cast<double>(low);
+    bounds.high = low > high ? -kUnbounded : static_cast<double>(high);
+    bounds.may_be_nan = may_be_nan;
+  }
+};
+
+template <class Load>
+using BoundsOf = Bounds<std::invoke_result_t<Load, const std::byte*>>;
 
 }  // namespace
 
@@ -76,7 +95,7 @@ void RangeIndex::add_levels(Axis& axis, bool wide) {
   axis.block_shift = wide && axis.extent >= 2 * kBlock ? kBlockShift : 0;
   std::int64_t count = (axis.extent + axis.block() - 1) >> axis.block_shift;
   for (;;) {
-    axis.levels.push_back({axis.cells, count});
+    axis.levels[static_cast<std::size_t>(axis.level_count++)] = {axis.cells, count};
     axis.cells += count;
     if (!wide || count == 1) return;
     count = (count + 1) / 2;
@@ -93,10 +112,12 @@ void RangeIndex::fill_blocks(Load load) {
         Interval* cell = cells_.data() + (i >> a.block_shift) * a.stride + (j >> b.block_shift) * b.stride +
                          (k >> c.block_shift) * c.stride;
         for (std::int64_t first = 0; first < d.extent; first += d.block(), ++cell) {
-          Interval bounds = *cell;
+          BoundsOf<Load> bounds;
           for (std::int64_t l = first; l < std::min(first + d.block(), d.extent); ++l, element += d.step)
-            include(bounds, load(element));
-          *cell = bounds;
+            bounds.include(load(element));
+          Interval block;
+          bounds.store(block);
+          *cell = hull(*cell, block);
         }
       }
     }
@@ -109,7 +130,7 @@ void RangeIndex::fill_levels() {
   for (const Axis& axis : axes_) {
     const std::int64_t line = axis.stride * axis.cells;  // lines of cells repeat over all earlier axes
     for (std::int64_t first = 0; first < static_cast<std::int64_t>(cells_.size()); first += line) {
-      for (std::size_t level = 1; level < axis.levels.size(); ++level) {
+      for (std::size_t level = 1; level < static_cast<std::size_t>(axis.level_count); ++level) {
         const Level parents = axis.levels[level], children = axis.levels[level - 1];
         for (std::int64_t i = 0; i < parents.count; ++i) {
           Interval* parent = &cells_[static_cast<std::size_t>(first + (parents.offset + i) * axis.stride)];
@@ -151,14 +172,14 @@ RangeIndex::Extent RangeIndex::aligned_around(const Extent& box) const {
 
 /// Bounds of the elements of a box along the last kRank axes; along the others it has the index 0.
 template <std::size_t kRank>
-Interval RangeIndex::scan(const std::int64_t* begin, const std::int64_t* end) const {
-  Interval bounds = kNothing;
+void RangeIndex::scan(const std::int64_t* begin, const std::int64_t* end, Interval& result) const {
   const Axis* const axes = axes_.data() + (kMaxRank - kRank);
   with_loader(dtype_, [&, this](auto load) {
+    BoundsOf<decltype(load)> bounds;
     const auto scan_axis = [&]<std::size_t kAxis>(const auto& self, const std::byte* element,
                                                   std::integral_constant<std::size_t, kAxis>) {
       if constexpr (kAxis == kRank) {
-        include(bounds, load(element));
+        bounds.include(load(element));
       } else {
         const std::int64_t step = axes[kAxis].step;
         element += begin[kAxis] * step;
@@ -167,8 +188,8 @@ Interval RangeIndex::scan(const std::int64_t* begin, const std::int64_t* end) co
       }
     };
     scan_axis(scan_axis, data_, std::integral_constant<std::size_t, 0>{});
+    bounds.store(result);
   });
-  return bounds;
 }
 
 /// Scans what of the box is not inside: axis by axis the parts before and behind, as far as earlier axes left them.
@@ -179,8 +200,11 @@ Interval RangeIndex::scan_edges(const Extent& box, const Extent& inside) const {
     Extent before = rest, behind = rest;
     before.end[axis] = inside.begin[axis];
     behind.begin[axis] = inside.end[axis];
-    bounds = hull(bounds, hull(scan<kMaxRank>(before.begin.data(), before.end.data()),
-                               scan<kMaxRank>(behind.begin.data(), behind.end.data())));
+    for (const Extent& part : {before, behind}) {
+      Interval scanned;
+      scan<kMaxRank>(part.begin.data(), part.end.data(), scanned);
+      bounds = hull(bounds, scanned);
+    }
     rest.begin[axis] = inside.begin[axis];
     rest.end[axis] = inside.end[axis];
   }
@@ -212,14 +236,14 @@ void RangeIndex::tile(const Axis& axis, std::int64_t begin, std::int64_t end, in
   std::int64_t first = begin >> axis.block_shift;
   std::int64_t limit = (end + axis.block() - 1) >> axis.block_shift;
   pieces.count = 0;
-  if (axis.levels.size() == 1) {
+  if (axis.level_count == 1) {
     pieces.set_run(first * axis.stride, axis.stride, limit - first);
     return;
   }
   const auto take = [&](const Level& level, std::int64_t cell) {
     pieces.offsets[static_cast<std::size_t>(pieces.count++)] = (level.offset + cell) * axis.stride;
   };
-  auto level = std::min(static_cast<std::size_t>(skipped), axis.levels.size() - 1);
+  auto level = static_cast<std::size_t>(std::min(skipped, axis.level_count - 1));
   const auto go_up = [&](std::size_t levels) {
     level += levels;
     first >>= levels;
@@ -240,24 +264,6 @@ void RangeIndex::tile(const Axis& axis, std::int64_t begin, std::int64_t end, in
   }
 }
 
-/// The cell that is exactly the box along the last kRank axes, or null.
-template <std::size_t kRank>
-const Interval* RangeIndex::as_one_cell(const std::int64_t* begin, const std::int64_t* end) const {
-  const Interval* cell = cells_.data();
-  for (std::size_t i = 0; i < kRank; ++i) {
-    const Axis& axis = axes_[kMaxRank - kRank + i];
-    const auto bits = static_cast<int>(std::bit_width(static_cast<std::uint64_t>(end[i] - begin[i] - 1)));
-    const int shift = std::max(bits, axis.block_shift);
-    const auto level = static_cast<std::size_t>(shift - axis.block_shift);
-    const std::int64_t side = std::int64_t{1} << shift;
-    const bool is_cell = (begin[i] & (side - 1)) == 0 && (end[i] == begin[i] + side || end[i] == axis.extent) &&
-                         level < axis.levels.size();
-    if (!is_cell) return nullptr;
-    cell += (axis.levels[level].offset + (begin[i] >> shift)) * axis.stride;
-  }
-  return cell;
-}
-
 Interval RangeIndex::over_cells(const Extent& box) const {
   std::array<Pieces, kMaxRank> pieces;
   for (std::size_t axis = 0; axis < first_axis_; ++axis) pieces[axis].set_run(0, 0, 1);
@@ -267,7 +273,7 @@ Interval RangeIndex::over_cells(const Extent& box) const {
     for (std::size_t axis = first_axis_; axis < kMaxRank; ++axis) {
       tile(axes_[axis], box.begin[axis], box.end[axis], skipped, pieces[axis]);
       total *= pieces[axis].count;
-      coarsest &= static_cast<std::size_t>(skipped) + 1 >= axes_[axis].levels.size();
+      coarsest &= skipped + 1 >= axes_[axis].level_count;
     }
     if (total <= kMaxCells || coarsest) break;
   }
@@ -281,7 +287,12 @@ Interval RangeIndex::over_cells(const Extent& box) const {
   return bounds;
 }
 
-Interval RangeIndex::over_parts(const Extent& box, std::int64_t size) const {
+/// Bounds over a box that is no cell and too large to be scanned.
+template <std::size_t kRank>
+Interval RangeIndex::over_many(const std::int64_t* begin, const std::int64_t* end, std::int64_t size) const {
+  Extent box{{0, 0, 0, 0}, {1, 1, 1, 1}};
+  std::copy_n(begin, kRank, box.begin.data() + (kMaxRank - kRank));
+  std::copy_n(end, kRank, box.end.data() + (kMaxRank - kRank));
   const Extent inside = aligned_inside(box);
   const std::int64_t edges = size - elements(inside);
   if (edges > kMaxScanned) return over_cells(aligned_around(box));
@@ -289,36 +300,13 @@ Interval RangeIndex::over_parts(const Extent& box, std::int64_t size) const {
   return edges > 0 ? hull(bounds, scan_edges(box, inside)) : bounds;
 }
 
-// Single elements and cells are most of what is asked for. For them nothing is copied or looped over but the rank.
-template <std::size_t kRank>
-Interval RangeIndex::over(const std::array<std::int64_t, kRank>& first,
-                          const std::array<std::int64_t, kRank>& last) const {
-  if (cells_.empty()) return single(0);
-  std::int64_t end[kRank], size = 1;
-  for (std::size_t axis = 0; axis < kRank; ++axis) {
-    end[axis] = last[axis] + 1;
-    size *= end[axis] - first[axis];
-  }
-  Interval bounds;
-  const Interval* cell = size <= kAlwaysScanned ? nullptr : as_one_cell<kRank>(first.data(), end);
-  if (cell != nullptr) {
-    bounds = *cell;
-  } else if (size <= kMaxScanned) {
-    bounds = scan<kRank>(first.data(), end);
-  } else {
-    Extent box{{0, 0, 0, 0}, {1, 1, 1, 1}};
-    std::copy_n(first.data(), kRank, box.begin.data() + (kMaxRank - kRank));
-    std::copy_n(end, kRank, box.end.data() + (kMaxRank - kRank));
-    bounds = over_parts(box, size);
-  }
-  if (bounds.low > bounds.high) return kAnyReal;
-  if (dtype_ != DType::float64) return bounds;  // float32 and int32 readings hold all others exactly
-  return {round_down(bounds.low), round_up(bounds.high), bounds.may_be_nan};
-}
-
-template Interval RangeIndex::over(const std::array<std::int64_t, 1>&, const std::array<std::int64_t, 1>&) const;
-template Interval RangeIndex::over(const std::array<std::int64_t, 2>&, const std::array<std::int64_t, 2>&) const;
-template Interval RangeIndex::over(const std::array<std::int64_t, 3>&, const std::array<std::int64_t, 3>&) const;
-template Interval RangeIndex::over(const std::array<std::int64_t, 4>&, const std::array<std::int64_t, 4>&) const;
+template void RangeIndex::scan<1>(const std::int64_t*, const std::int64_t*, Interval&) const;
+template void RangeIndex::scan<2>(const std::int64_t*, const std::int64_t*, Interval&) const;
+template void RangeIndex::scan<3>(const std::int64_t*, const std::int64_t*, Interval&) const;
+template void RangeIndex::scan<4>(const std::int64_t*, const std::int64_t*, Interval&) const;
+template Interval RangeIndex::over_many<1>(const std::int64_t*, const std::int64_t*, std::int64_t) const;
+template Interval RangeIndex::over_many<2>(const std::int64_t*, const std::int64_t*, std::int64_t) const;
+template Interval RangeIndex::over_many<3>(const std::int64_t*, const std::int64_t*, std::int64_t) const;
+template Interval RangeIndex::over_many<4>(const std::int64_t*, const std::int64_t*, std::int64_t) const;
 
 }  // namespace tilewise::variant

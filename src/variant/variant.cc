@@ -18,6 +18,16 @@ void expect_function(const Function& function, std::string_view what) {
   if (!function) fail_argument("{}: the function is empty, expected one to record", what);
 }
 
+/// What a user's function gives for `arguments`. An Error on the way says in which part of the variant it arose.
+template <class Function, class... Arguments>
+Expr recorded(std::string_view part, const Function& function, const Arguments&... arguments) {
+  try {
+    return function(arguments...);
+  } catch (const Error& error) {
+    fail(error.code(), "in {}: {}", part, error.what());
+  }
+}
+
 void expect_bounded_depth(const Graph& graph, std::span<const NodeId> roots) {
   std::vector<std::size_t> depth(graph.size());
   for (NodeId id = 0; id < graph.size(); ++id) {
@@ -98,7 +108,7 @@ bool Variant::has_dropout() const { return data_->has_dropout; }
 Variant keep(const std::function<Expr(const At&)>& function) {
   expect_function(function, "keep()");
   Recording recording;
-  const NodeId root = recording.node_of(function(recording.at()));
+  const NodeId root = recording.node_of(recorded("keep()", function, recording.at()));
   if (const Type type = recording.graph()[root].type; type != Type::boolean) {
     fail_argument("keep(): the function gives {}, expected bool; use score(...) to change scores", to_string(type));
   }
@@ -109,7 +119,7 @@ Variant score(const std::function<Expr(Expr, const At&)>& function) {
   expect_function(function, "score()");
   Recording recording;
   const Expr score = recording.handle(recording.graph().add_score());
-  const NodeId root = recording.node_of(function(score, recording.at()));
+  const NodeId root = recording.node_of(recorded("score()", function, score, recording.at()));
   const NodeId real = make_real(recording.graph(), root, "score(): the function's result");
   return make_variant(recording.graph(), {{Stage::Kind::score, real}}, kNoNode, {});
 }
@@ -117,7 +127,7 @@ Variant score(const std::function<Expr(Expr, const At&)>& function) {
 Variant sink(const std::function<Expr(const At&)>& logit) {
   expect_function(logit, "sink()");
   Recording recording;
-  const NodeId root = recording.node_of(logit(recording.at()));
+  const NodeId root = recording.node_of(recorded("sink()", logit, recording.at()));
   const NodeId real = make_real(recording.graph(), root, "sink(): the logit");
   expect_independent_of_entry(recording.graph(), real, "sink(): the logit");
   return make_variant(recording.graph(), {}, real, {});

@@ -82,8 +82,8 @@ class ExplainAttention(unittest.TestCase):
         told = answer("explain", "attention", "--queries", "256", "--keys", "512", "--heads", "2", "--dim", "64",
                       "--dtype", "float32")
         scores = 256 * 512
-        self.assertEqual(told["traffic"]["standard"]["bytes_read"], 2 * 4 * (256 * 64 + 2 * 512 * 64 + 2 * scores))
-        self.assertEqual(told["traffic"]["tiled"]["bytes_read"], 2 * 4 * (256 * 64 + 2 * 2 * 512 * 64))
+        self.assertEqual(told["traffic"]["forward"]["standard"]["read"], 2 * 4 * (256 * 64 + 2 * 512 * 64 + 2 * scores))
+        self.assertEqual(told["traffic"]["forward"]["tiled"]["read"], 2 * 4 * (256 * 64 + 2 * 2 * 512 * 64))
 
     def test_every_named_variant(self):
         for entry in answer("variants"):
@@ -104,6 +104,25 @@ class ExplainAttention(unittest.TestCase):
         self.assertIn("--parameter size=NUMBER", run("explain", "attention", "--variant", variant).stderr)
         self.assertIn("'x' is not a number",
                       run("explain", "attention", "--variant", variant, "--parameter", "size=x").stderr)
+
+    def test_parameters_are_given_once(self):
+        variant = "param size: int in [1, 4096]; keep(query - key < size)"
+        for given, told in ((["size=1", "size=2"], "'size' has a value already"),
+                            (["size=1", "sise=2"], "no parameter 'sise'"), (["size"], "expected NAME=VALUE"),
+                            (["size=0"], "expected 1 to 4096")):
+            with self.subTest(given):
+                options = [word for assignment in given for word in ("--parameter", assignment)]
+                result = run("explain", "attention", "--variant", variant, *options)
+                self.assertEqual(result.returncode, 2)
+                self.assertIn(told, result.stderr)
+
+    def test_reads_outside_of_a_table_are_refused(self):
+        for variant in ("table b: float32[2] = [1, 2]; score(s + b[query])",
+                        "table b: float32[?]; score(s + b[query - key])"):
+            with self.subTest(variant):
+                result = run("explain", "attention", "--variant", variant)
+                self.assertEqual(result.returncode, 2, result.stdout)
+                self.assertIn("table 'b'", result.stderr)
 
     def test_plots(self):
         with tempfile.TemporaryDirectory() as folder:
@@ -162,8 +181,10 @@ class Refusals(unittest.TestCase):
                 self.assertEqual(result.stdout, "")
 
     def test_wrong_sizes(self):
-        for option, value in (("--queries", "-1"), ("--heads", "0"), ("--kv-heads", "3"), ("--tile-keys", "0"),
-                              ("--head", "8"), ("--dim", "0"), ("--dtype", "float31"), ("--queries", "many")):
+        for option, value in (("--queries", "-1"), ("--keys", "-1"), ("--batch", "0"), ("--heads", "0"),
+                              ("--kv-heads", "3"), ("--kv-heads", "0"), ("--tile-keys", "0"), ("--head", "8"),
+                              ("--sequence", "1"), ("--dim", "0"), ("--dim-v", "-1"), ("--dtype", "float31"),
+                              ("--queries", "many")):
             with self.subTest(option):
                 result = run("explain", "attention", option, value)
                 self.assertEqual(result.returncode, 2, result.stdout)

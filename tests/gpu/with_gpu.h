@@ -9,6 +9,7 @@
 
 #include "jit/context.h"
 #include "jit/nvrtc.h"
+#include "tilewise/error.h"
 
 namespace tilewise::jit {
 

@@ -2,24 +2,11 @@
 
 #include <bit>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
 #include <ostream>
-#include <string>
 
 namespace tilewise::laws {
 namespace {
-
-/// RapidCheck runs 100 cases of a property unless told otherwise. Laws hold in thousands; RC_PARAMS still decides.
-/// Its configuration is read when the first property runs, after this.
-const bool kThousandsOfCases = [] {
-  const char* given = std::getenv("RC_PARAMS");  // NOLINT(concurrency-mt-unsafe): no thread runs yet
-  const std::string parameters = given == nullptr ? "" : given;
-  if (parameters.find("max_success") == std::string::npos) {
-    setenv("RC_PARAMS", ("max_success=2000 " + parameters).c_str(), 1);  // NOLINT(concurrency-mt-unsafe)
-  }
-  return true;
-}();
 
 constexpr int kInt32Min = std::numeric_limits<std::int32_t>::min();
 constexpr int kInt32Max = std::numeric_limits<std::int32_t>::max();

@@ -7,7 +7,7 @@
 namespace tilewise::reference {
 namespace {
 
-constexpr std::int64_t kReach = 12;  // clipped distances run from -kReach to kReach
+constexpr std::int64_t kReach = 3;  // clipped distances run from -kReach to kReach; unclipped ones go further
 
 using Score = std::optional<long double>;
 
@@ -82,7 +82,7 @@ class Maker {
 
   Case clipped_distance() {
     TableData bias = table("bias", {h_q_, 2 * kReach + 1});
-    const Table read = bias.table();
+    const Table& read = bias.table();
     return {
         .name = "clipped_distance",
         .variant = score([&](Expr s, const At& at) { return s + read.clamped(at.head, at.query - at.key + kReach); }),
@@ -96,7 +96,7 @@ class Maker {
 
   Case pair_bias() {
     TableData pair = table("pair", {b_, h_q_, s_q_, s_kv_});
-    const Table read = pair.table();
+    const Table& read = pair.table();
     Parameter temperature("temperature", 0, 10);
     return {.name = "pair_bias",
             .variant = score([&](Expr s, const At& at) {
@@ -111,7 +111,7 @@ class Maker {
 
   Case query_and_key_tables() {
     TableData gain = table("gain", {s_q_}), bias = table("bias", {h_q_, s_kv_});
-    const Table read_gain = gain.table(), read_bias = bias.table();
+    const Table &read_gain = gain.table(), &read_bias = bias.table();
     return {.name = "query_and_key_tables",
             .variant = score([&](Expr s, const At& at) {
               return s * exp(read_gain(at.query_index) / 4.0) + read_bias(at.head, at.key_index);
@@ -125,7 +125,7 @@ class Maker {
 
   Case chain_of_stages() {
     TableData bias = table("bias", {h_q_, 2 * kReach + 1});
-    const Table read = bias.table();
+    const Table& read = bias.table();
     Parameter gain("gain"), shift("shift");
     return {.name = "chain_of_stages",
             .variant =
@@ -148,7 +148,7 @@ class Maker {
 
   Case sink_of_table_and_parameter() {
     TableData logit = table("logit", {h_q_});
-    const Table read = logit.table();
+    const Table& read = logit.table();
     Parameter gain("gain");
     Case c = negative_scale_softcap();
     c.name = "sink_of_table_and_parameter";
@@ -180,7 +180,7 @@ class Maker {
   Case additive_mask() {
     TableData addend = table("addend", {h_q_, s_q_, s_kv_});
     for (std::int64_t i = 0; i < addend.size(); i += 2) addend.set(i, -kInfinity);
-    const Table read = addend.table();
+    const Table& read = addend.table();
     return {.name = "additive_mask",
             .variant = score([&](Expr s, const At& at) { return s + read(at.head, at.query_index, at.key_index); }),
             .tables = {addend},
@@ -194,7 +194,7 @@ class Maker {
   Case lowest_float() {
     // Query index 0 keeps all its keys at finfo.min: they are clamped to one score, whatever the table holds.
     TableData bias = table("bias", {s_kv_});
-    const Table read = bias.table();
+    const Table& read = bias.table();
     return {.name = "lowest_float",
             .variant =
                 score([&](Expr s, const At& at) { return s + read(at.key_index); }) & score([](Expr s, const At& at) {
@@ -210,7 +210,7 @@ class Maker {
   Case documents() {
     TableData of_query = list("of_query", DType::int32, query_tokens_, 2);
     TableData of_key = list("of_key", DType::uint8, key_tokens_, 2);
-    const Table read_query = of_query.table(), read_key = of_key.table();
+    const Table &read_query = of_query.table(), &read_key = of_key.table();
     return {.name = "documents",
             .variant = keep([&](const At& at) { return read_query(at.query_token) == read_key(at.key_token); }),
             .tables = {of_query, of_key},

@@ -203,6 +203,26 @@ TEST(StandardAttention, NaNScoresAreKept) {
   tiny.forward(score([](Expr s, const At& at) { return select(at.query_index == 0, log(s - 10.0), s); }));
   EXPECT_TRUE(std::isnan(tiny.o[0]) && std::isnan(tiny.lse[0]));
   EXPECT_TRUE(std::isfinite(tiny.o[1]));
+
+  // A row of nothing but NaN still gives nothing to a key that it does not keep.
+  const Variant diagonal = keep([](const At& at) { return at.query == at.key; });
+  tiny.k[0] = kNaN;
+  tiny.forward(diagonal);
+  tiny.backward(diagonal, {1, 1}, {1, 1});
+  EXPECT_TRUE(std::isnan(tiny.o[0]) && std::isnan(tiny.d_v[0]));
+  EXPECT_EQ(tiny.o[1], 4);
+  EXPECT_EQ(tiny.d_v[1], 1);
+}
+
+TEST(StandardAttention, NaNInARowReachesOnlyTheKeysItKeeps) {
+  Tiny tiny{{kNaN, 1}, {1, 2}, {3, 4}};
+  tiny.backward(causal(), {1, 1}, {0, 0});
+  EXPECT_TRUE(std::isnan(tiny.d_k[0]) && std::isnan(tiny.d_v[0]));
+  EXPECT_TRUE(std::isfinite(tiny.d_k[1]) && std::isfinite(tiny.d_v[1]));
+  tiny.q[0] = 1;
+  tiny.backward(causal(), {kNaN, 1}, {0, 0});
+  EXPECT_TRUE(std::isnan(tiny.d_v[0]));
+  EXPECT_TRUE(std::isfinite(tiny.d_k[1]) && std::isfinite(tiny.d_v[1]));
 }
 
 TEST(StandardAttention, EqualKeysShareTheirWeight) {

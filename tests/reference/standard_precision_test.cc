@@ -33,6 +33,13 @@ TEST(StandardPrecision, InputsAndProductsAreRounded) {
   standard_attention({}, inputs, outputs, DType::float32);
   EXPECT_EQ(lse[0], 257.0f / 512);
 
+  // Inputs too: 257 - 256 is 0 once 257 is loaded as 256.
+  q = {257, -256}, k = {1, 1};
+  standard_attention({}, inputs, outputs, DType::bfloat16);
+  EXPECT_EQ(lse[0], 0);
+  standard_attention({}, inputs, outputs, DType::float16);
+  EXPECT_EQ(lse[0], 1.0f / 512);
+
   // 2^9 * 2^9 exceeds float16's range, and so becomes infinite before the scale could bring it back.
   q = {512, 0}, k = {512, 0};
   standard_attention({}, inputs, outputs, DType::float16);
@@ -79,7 +86,8 @@ TEST(StandardPrecision, GradientsAreRoundedAsTheyAreHandedOver) {
 }
 
 TEST(StandardPrecision, GroupsAreSummedAfterRounding) {
-  // Two query heads of two queries each, one key: d_v sums 256 + 1 in each head, which rounds to 256 before heads add up.
+  // Two query heads of two queries each, one key: d_v sums 256 + 1 in each head, which rounds to 256 before heads add
+  // up.
   std::vector<float> q{1, 1, 1, 1}, k{1}, v{1}, d_o{256, 1, 256, 1}, d_v{0};
   const auto heads = [](std::vector<float>& values, std::int64_t count) {
     return Tensor(values.data(), DType::float32, {1, count, static_cast<std::int64_t>(values.size()) / count, 1});

@@ -21,53 +21,54 @@ struct Entries {
   std::int64_t kept = 0, removed = 0;
 };
 
-/// What entry by entry evaluation says of a box, in float32 and float64; an entry that they disagree on counts as both.
+/// What entry by entry evaluation says of one sequence and head, in float32 and float64, for several scores. An entry
+/// that they disagree on counts as kept and as removed.
 class BruteForce {
  public:
-  BruteForce(const MaskedVariant& masked, const Problem& problem)
-      : variant_(masked.variant),
-        problem_(problem),
-        bound_(bind(variant_.data().graph, masked.bindings)),
-        narrow_(variant_.data().graph, bound_),
-        wide_(variant_.data().graph, bound_) {}
+  BruteForce(const MaskedVariant& masked, const Problem& problem, std::int64_t sequence, std::int64_t head)
+      : lengths_(problem.sequences[static_cast<std::size_t>(sequence)]) {
+    const Variant& variant = masked.variant;
+    const Bound bound = bind(variant.data().graph, masked.bindings);
+    ScalarReading<float> narrow(variant.data().graph, bound);
+    ScalarReading<double> wide(variant.data().graph, bound);
+    for (std::int64_t q = 0; q < lengths_.s_q; ++q) {
+      for (std::int64_t k = 0; k < lengths_.s_kv; ++k) {
+        Entries entry;
+        const auto place = place_of(problem, sequence, head, q, k);
+        narrow.enter(place);
+        wide.enter(place);
+        for (const double s : {0.0, 1.5, -40.0, 0x1p64, -0x1p64}) {
+          const bool exists = k >= lengths_.key_start;
+          for (const bool kept : {exists && keeps_entry(variant, narrow, static_cast<float>(s)),
+                                  exists && keeps_entry(variant, wide, s)}) {
+            (kept ? entry.kept : entry.removed) = 1;
+          }
+        }
+        entries_.push_back(entry);
+      }
+    }
+  }
 
-  Entries entries(std::int64_t sequence, std::int64_t head, const Box& box) {
+  Entries entries(const Box& box) const {
     Entries result;
     for (std::int64_t q = box.query_begin; q < box.query_end; ++q) {
       for (std::int64_t k = box.key_begin; k < box.key_end; ++k) {
-        bool kept_by_all = true, kept_by_any = false;
-        if (k < problem_.sequences[static_cast<std::size_t>(sequence)].key_start) {
-          kept_by_all = false;
-        } else {
-          const auto place = place_of(problem_, sequence, head, q, k);
-          narrow_.enter(place);
-          wide_.enter(place);
-          for (const double s : {0.0, 1.5, -40.0, 0x1p64, -0x1p64}) {
-            for (const bool kept :
-                 {keeps_entry(variant_, narrow_, static_cast<float>(s)), keeps_entry(variant_, wide_, s)}) {
-              kept_by_all &= kept;
-              kept_by_any |= kept;
-            }
-          }
-        }
-        result.kept += kept_by_any;
-        result.removed += !kept_by_all;
+        const Entries& entry = entries_[static_cast<std::size_t>(q * lengths_.s_kv + k)];
+        result.kept += entry.kept;
+        result.removed += entry.removed;
       }
     }
     return result;
   }
 
-  TileClass tile_class(std::int64_t sequence, std::int64_t head, const Box& box) {
-    const Entries found = entries(sequence, head, box);
+  TileClass tile_class(const Box& box) const {
+    const Entries found = entries(box);
     return found.kept == 0 ? TileClass::empty : found.removed == 0 ? TileClass::full : TileClass::partial;
   }
 
  private:
-  const Variant& variant_;
-  const Problem& problem_;
-  Bound bound_;
-  ScalarReading<float> narrow_;
-  ScalarReading<double> wide_;
+  const Sequence& lengths_;
+  std::vector<Entries> entries_;  // [s_q, s_kv], each counted once in either or both
 };
 
 constexpr int kLength = 60;
@@ -91,21 +92,23 @@ std::map<std::string, Problem> problems() {
   return result;
 }
 
-/// Calls `check(tile, class, brute force class)` for all tiles of all sequences and heads.
+/// Calls `check(tile sizes, tile, class, brute force class)` for all tiles of all sequences and heads.
 template <class Check>
-void for_each_tile(const MaskedVariant& masked, const Problem& problem, TileSizes sizes, Check check) {
+void for_each_tile(const MaskedVariant& masked, const Problem& problem, Check check) {
   Classifier classifier(masked.variant, masked.bindings, problem);
-  BruteForce brute_force(masked, problem);
   for (std::int64_t sequence = 0; sequence < problem.b(); ++sequence) {
     const Sequence& lengths = problem.sequences[static_cast<std::size_t>(sequence)];
     for (std::int64_t head = 0; head < problem.h_q; ++head) {
-      const TileMap map = map_of(classifier, sizes, sequence, head);
-      for (std::int64_t row = 0; row < map.rows; ++row) {
-        for (std::int64_t column = 0; column < map.columns; ++column) {
-          const Box tile{row * sizes.queries, std::min((row + 1) * sizes.queries, lengths.s_q), column * sizes.keys,
-                         std::min((column + 1) * sizes.keys, lengths.s_kv)};
-          check(tile, map.at(row, column), brute_force.tile_class(sequence, head, tile));
-          EXPECT_EQ(classifier.classify(sequence, head, tile), map.at(row, column)) << masked.name;
+      const BruteForce brute_force(masked, problem, sequence, head);
+      for (const TileSizes sizes : {TileSizes{8, 8}, {16, 4}, {5, 7}, {1, 1}, {64, 64}}) {
+        const TileMap map = map_of(classifier, sizes, sequence, head);
+        for (std::int64_t row = 0; row < map.rows; ++row) {
+          for (std::int64_t column = 0; column < map.columns; ++column) {
+            const Box tile{row * sizes.queries, std::min((row + 1) * sizes.queries, lengths.s_q), column * sizes.keys,
+                           std::min((column + 1) * sizes.keys, lengths.s_kv)};
+            check(sizes, tile, map.at(row, column), brute_force.tile_class(tile));
+            EXPECT_EQ(classifier.classify(sequence, head, tile), map.at(row, column)) << masked.name;
+          }
         }
       }
     }
@@ -119,15 +122,13 @@ TEST(Classify, AgreesWithEveryEntry) {
   const MaskedVariants variants(kLength);
   for (const auto& [name, problem] : problems()) {
     for (const MaskedVariant& masked : variants.all()) {
-      for (const TileSizes sizes : {TileSizes{8, 8}, {16, 4}, {5, 7}, {1, 1}, {64, 64}}) {
-        for_each_tile(masked, problem, sizes, [&](const Box& tile, TileClass found, TileClass expected) {
-          const bool is_hard = masked.name.find("bisection") != std::string::npos && tile.entries() > 512;
-          if (is_hard && found == TileClass::partial) return;
-          EXPECT_EQ(found, expected) << masked.name << ", " << name << ", queries from " << tile.query_begin
-                                     << ", keys from " << tile.key_begin << ", tiles of " << sizes.queries << " by "
-                                     << sizes.keys;
-        });
-      }
+      for_each_tile(masked, problem, [&](TileSizes sizes, const Box& tile, TileClass found, TileClass expected) {
+        const bool is_hard = masked.name.find("bisection") != std::string::npos && tile.entries() > 512;
+        if (is_hard && found == TileClass::partial) return;
+        EXPECT_EQ(found, expected) << masked.name << ", " << name << ", queries from " << tile.query_begin
+                                   << ", keys from " << tile.key_begin << ", tiles of " << sizes.queries << " by "
+                                   << sizes.keys;
+      });
     }
   }
 }
@@ -187,7 +188,7 @@ TEST(Classify, EntriesAreCountedExactly) {
     for (const MaskedVariant& masked : variants.all()) {
       const Sequence& lengths = problem.sequences[0];
       const Box all{0, lengths.s_q, 0, lengths.s_kv};
-      const Entries expected = BruteForce(masked, problem).entries(0, 0, all);
+      const Entries expected = BruteForce(masked, problem, 0, 0).entries(all);
       const EntryCount count = count_entries(masked.variant, masked.bindings, problem);
       EXPECT_EQ(count.most, expected.kept) << masked.name << ", " << name;
       EXPECT_EQ(count.least, all.entries() - expected.removed) << masked.name << ", " << name;

@@ -1,60 +1,81 @@
-// Predicted traffic against bytes counted by hand and by brute force.
-#include "tilewise/traffic.h"
-
 #include <gtest/gtest.h>
 
 #include "tilewise/error.h"
-#include "tilewise/zoo.h"
+#include "tilewise/tiles.h"
 
 namespace tilewise {
 namespace {
 
-const AttentionShape kShape{.d_qk = 8, .d_v = 4, .dtype = DType::bfloat16};
+// Counted by hand: s_q = 3, s_kv = 5, d_qk = 2, d_v = 4, with one byte for each element of q, 10 of k and v, 100 of o,
+// 1000 of scores, so that every digit says where it comes from. q 6, k 100, v 200, o 1200, scores 15000.
+constexpr TrafficShape kShape{3, 5, 2, 4, 1, 10, 100, 1000};
 
-TEST(Traffic, StandardIsAlgorithm0) {
-  // Two sequences of 10 queries and 20 keys, 6 heads. For each head, in elements: read q 80, k 160, S 200, P 200, v 80;
-  // write S 200, P 200, o 40. Times 2 bytes, 12 heads in all.
-  const Traffic traffic = standard_traffic(Problem::uniform(2, 6, 3, 10, 20), kShape);
-  EXPECT_EQ(traffic, (Traffic{12 * 2 * 720, 12 * 2 * 440}));
+TEST(Traffic, StandardForwardIsAlgorithm0) {
+  EXPECT_EQ(standard_forward_traffic(kShape), (Traffic{6 + 100 + 15000 + 15000 + 200, 15000 + 15000 + 1200}));
 }
 
-TEST(Traffic, TiledReadsKeysOnceForEachKeptTile) {
-  // 10 queries in tiles of 4: 3 rows; 20 keys in tiles of 8: 2 whole and one of 4 keys. Plain keeps all.
-  const Traffic traffic = tiled_traffic(Variant(), {}, Problem::uniform(1, 2, 1, 10, 20), kShape, {4, 8});
-  EXPECT_EQ(traffic, (Traffic{2 * 2 * (10 * 8 + 3 * 20 * 12), 2 * 10 * (4 * 2 + 4)}));
+TEST(Traffic, StandardBackwardIsAlgorithm3) {
+  EXPECT_EQ(standard_backward_traffic(kShape),
+            (Traffic{(15000 + 1200) + (1200 + 200) + (15000 + 15000) + (15000 + 100) + (15000 + 6),
+                     200 + 15000 + 15000 + 6 + 100}));
 }
 
-TEST(Traffic, TiledSkipsEmptyTiles) {
-  // Causal 16 x 16 in tiles of 4: rows keep 1, 2, 3 and 4 tiles.
-  const Traffic traffic = tiled_traffic(zoo::causal(), {}, Problem::uniform(1, 1, 1, 16, 16), kShape, {4, 4});
-  EXPECT_EQ(traffic.bytes_read, 2 * (16 * 8 + 10 * 4 * 12));
+TileMap map_of(const Variant& variant, TileSizes tile) {
+  return classify_tiles(variant, {}, Problem::uniform(1, 1, 1, kShape.s_q, kShape.s_kv), tile);
 }
 
-TEST(Traffic, NothingIsMovedForNothing) {
-  EXPECT_EQ(tiled_traffic(Variant(), {}, Problem::uniform(1, 1, 1, 0, 0), kShape), Traffic{});
-  EXPECT_EQ(standard_traffic(Problem::uniform(0, 1, 1, 5, 5), kShape), Traffic{});
+TEST(Traffic, TiledForwardReadsKeysForEachRowOfTiles) {
+  // Two rows of tiles: 2 and 1 queries; each passes 5 keys of 6 elements of 10 bytes. Rows of o and lse: 3 * (400 + 4).
+  EXPECT_EQ(tiled_forward_traffic(kShape, map_of(Variant(), {2, 2})), (Traffic{6 + 2 * 5 * 60, 3 * 404}));
 }
 
-TEST(Traffic, FollowsTheLaw) {
-  const Problem problem = Problem::uniform(1, 1, 1, 65536, 65536);
-  const AttentionShape shape{.d_qk = 64, .d_v = 64, .dtype = DType::float32};
-  const auto points = traffic_law(problem, shape);
-  ASSERT_EQ(points.size(), 6u);
-  // A pass moves q, o twice and four statistics for each row: 3 d + 4 elements. There are 4 d N / M passes, which makes
-  // 4 (3 + 4 / d) times the law; k and v, moved once, are another 2 N d, or 2 M / (N d) times the law.
-  for (const TrafficLawPoint& point : points) {
-    const double elements = static_cast<double>(point.fast_memory) / 4;
-    EXPECT_DOUBLE_EQ(point.tiled.bytes() / point.law, 4 * (3 + 4.0 / 64) + 2 * elements / (65536.0 * 64))
-        << point.fast_memory;
+TEST(Traffic, EmptyTilesMoveNothing) {
+  // Top-left causal in tiles of 2 by 2: queries 0 and 1 pass keys 0 and 1, query 2 passes keys 0 to 3.
+  const Variant causal = keep([](const At& at) { return at.query_index >= at.key_index; });
+  EXPECT_EQ(tiled_forward_traffic(kShape, map_of(causal, {2, 2})), (Traffic{6 + (2 + 4) * 60, 3 * 404}));
+  const Variant nothing = keep([](const At& at) { return at.query_index < 0; });
+  EXPECT_EQ(tiled_forward_traffic(kShape, map_of(nothing, {2, 2})), (Traffic{0, 3 * 404}));
+}
+
+TEST(Traffic, TiledBackwardReadsQueriesForEachColumnOfTiles) {
+  // D: 3 rows of o and d_o, written 3 * 4. Keys once: 300. Three columns of tiles pass 3 queries each: q 2, d_o 400,
+  // lse and D 8, d_q 8 read and 8 written. At the end d_k, d_v 300, and d_q 3 * 8 read, 6 written.
+  EXPECT_EQ(tiled_backward_traffic(kShape, map_of(Variant(), {2, 2})),
+            (Traffic{2 * 1200 + 300 + 9 * (2 + 400 + 8 + 8) + 24, 12 + 9 * 8 + 300 + 6}));
+}
+
+TEST(Traffic, FlashTilesAreThePapers) {
+  // d = 64 and M = 49152 elements (96 KiB of float16): B_c = ceil(49152 / 256) = 192, B_r = min(192, 64).
+  const TrafficShape shape{1024, 1024, 64, 64};
+  EXPECT_EQ(flash_tiles(shape, 49152).keys, 192);
+  EXPECT_EQ(flash_tiles(shape, 49152).queries, 64);
+  EXPECT_EQ(flash_tiles(shape, 257).keys, 2);
+  EXPECT_EQ(flash_tiles(shape, 257).queries, 2);
+  EXPECT_THROW(flash_tiles(shape, 255), Error);
+}
+
+TEST(Traffic, FlashIsAlgorithm1) {
+  // 4d = 12: M = 24 gives B_c = 2, so 3 passes over the queries; statistics are 3 * 2 * 4 bytes.
+  EXPECT_EQ(flash_forward_traffic(kShape, 24), (Traffic{300 + 3 * (6 + 1200 + 24), 3 * (1200 + 24)}));
+}
+
+TEST(Traffic, FallsAsOneOverFastMemory) {
+  const TrafficShape shape{1 << 16, 1 << 16, 128, 128};
+  for (std::int64_t m = 512 * 16; m <= 512 * 1024; m *= 2) {
+    const double ratio = flash_forward_traffic(shape, m).total() / flash_forward_traffic(shape, 2 * m).total();
+    EXPECT_GT(ratio, 1.9);
+    EXPECT_LE(ratio, 2.0);
   }
-  EXPECT_EQ(points[1].fast_memory, 64 << 10);
-  // M is 16384 elements: key tiles of 64 rows, 1024 passes.
-  EXPECT_EQ(points[1].tiled.bytes_written, std::int64_t{1024} * 65536 * (64 * 4 + 8));
 }
 
-TEST(Traffic, RefusesShapes) {
-  EXPECT_THROW(standard_traffic(Problem::uniform(1, 1, 1, 4, 4), {.d_qk = 0}), Error);
-  EXPECT_THROW(tiled_traffic(Variant(), {}, Problem::uniform(1, 1, 1, 4, 4), kShape, {0, 4}), Error);
+TEST(Traffic, BadShapesAreNamed) {
+  TrafficShape negative = kShape;
+  negative.d_v = -1;
+  EXPECT_THROW(standard_forward_traffic(negative), Error);
+  const TileMap map = map_of(Variant(), {2, 2});
+  TrafficShape other = kShape;
+  other.s_kv = 7;
+  EXPECT_THROW(tiled_forward_traffic(other, map), Error);
 }
 
 }  // namespace

@@ -118,6 +118,12 @@ TEST(RecordingErrors, AnEmptyFunctionRecordsNothing) {
   expect_refused([] { sink(nullptr); }, {"sink()", "empty"});
 }
 
+TEST(RecordingErrors, TheMessageNamesThePartOfTheVariant) {
+  expect_refused([] { keep([](const At& at) { return at.query % 0 == 0; }); }, {"in keep(): operator %"});
+  expect_refused([] { score([](Expr s, const At&) { return s + std::nan(""); }); }, {"in score(): a NaN"});
+  expect_refused([] { sink([](const At& at) { return (at.head > 0) + 1; }); }, {"in sink(): operator +"});
+}
+
 TEST(RecordingErrors, AThrowingFunctionLeavesNoRecordingOpen) {
   EXPECT_THROW(keep([](const At&) -> Expr { throw std::string("a caller's own"); }), std::string);
   expect_refused([] { constant(1.0); }, {"outside of a recording"});

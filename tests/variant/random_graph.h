@@ -1,4 +1,6 @@
-// Random graphs, places and numbers for laws. Everything follows from a seed that the property prints.
+// Random numbers, and random graphs as no recording makes them: reads outside of their tables, nodes that nothing
+// needs, parts shared in any way. For what must take any graph; tests/laws/random_variant.h makes variants as callers
+// do, with data to bind. Everything follows from a seed that the property prints.
 #pragma once
 
 #include <bit>

@@ -181,15 +181,18 @@ TEST(Folding, LeavesAloneWhatFloat32AndFloat64SeeDifferently) {
 
 // Size.
 
-TEST(Recording, AVeryLongSumIsRecorded) {
-  constexpr int kTerms = 100'000;  // deeper than a thread's stack, had it been followed by recursion
-  const Variant variant = score([](Expr s, const At& at) {
+Variant sum_of(int terms) {
+  return score([terms](Expr s, const At& at) {
     Expr sum = s;
-    for (int i = 0; i < kTerms; ++i) sum = sum + to_real(at.key);
+    for (int i = 0; i < terms; ++i) sum = sum + to_real(at.key);
     return sum;
   });
-  EXPECT_EQ(nodes_of(variant).size(), kTerms + 3u);
-  EXPECT_EQ((variant & variant).key(), (variant & variant).key());
+}
+
+TEST(Recording, ALongSumIsRecordedAndAVeryLongOneRefused) {
+  EXPECT_EQ(nodes_of(sum_of(kMaxDepth - 1)).size(), kMaxDepth + 2u);  // and one conversion
+  expect_refused([] { sum_of(kMaxDepth); }, {"1001 operations deep", "at most 1000", "table"});
+  expect_refused([] { sum_of(100'000); }, {"100001 operations deep"});  // by Error, not by a stack that overflows
 }
 
 TEST(Recording, RepeatedDoublingTakesNoTime) {

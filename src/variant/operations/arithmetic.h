@@ -6,7 +6,6 @@
 // from the result y, its adjoint d and the operands, what to add to each operand's adjoint.
 #pragma once
 
-#include <bit>
 #include <cmath>
 
 #include "variant/operations/definition.h"
@@ -146,10 +145,12 @@ struct Division {
 };
 
 /// The integer below a quotient of two int32, from its rounding to double: a quotient that is no integer lies at least
-/// 2^-31 from the next one, so rounding cannot cross it. Without a call, which std::floor is below SSE4.1.
+/// 2^-31 from the next one, so rounding cannot cross it. Neither a call, which std::floor is below SSE4.1, nor a
+/// branch.
 inline double quotient_floor(double quotient) {
-  const auto truncated = static_cast<double>(static_cast<std::int64_t>(quotient));
-  return truncated - static_cast<double>(truncated > quotient);  // no branch
+  constexpr double kUnitsFromHere = 0x1.8p52;  // sums with it are rounded to integers
+  const double nearest = (quotient + kUnitsFromHere) - kUnitsFromHere;
+  return nearest - (nearest > quotient ? 1.0 : 0.0);
 }
 
 /// Python's floor division on ints. x // 0 is 0, so that with x % 0 = x the law x == (x // y) * y + x % y always holds.
@@ -166,13 +167,6 @@ struct FloorDivision {
     if (b.contains(0)) {  // |quotient| <= |a|
       const double largest = std::max(std::abs(a.low), std::abs(a.high));
       return int_bounds(-largest, largest);
-    }
-    if (b.is_single()) {  // the usual case, and with a power of two the hottest operation of block masks
-      const double inverse = 1 / b.low;
-      const bool is_exact = std::bit_cast<std::uint64_t>(inverse) << 12 == 0;  // no mantissa: a power of two
-      const double low = quotient_floor(is_exact ? a.low * inverse : a.low / b.low);
-      const double high = quotient_floor(is_exact ? a.high * inverse : a.high / b.low);
-      return int_bounds(std::min(low, high), std::max(low, high));
     }
     const double corners[] = {quotient_floor(a.low / b.low), quotient_floor(a.low / b.high),
                               quotient_floor(a.high / b.low), quotient_floor(a.high / b.high)};

@@ -38,7 +38,7 @@ struct RoundDown {
 
 struct Exponential {
   static constexpr Info info{
-      .name = "exp", .symbol = "exp", .rule = Rule::real, .operands = 1, .error = {.scalar = 1, .lanes = 1, .cuda = 2}};
+      .name = "exp", .symbol = "exp", .rule = Rule::real, .operands = 1, .error = {.scalar = 1, .lanes = 2, .cuda = 2}};
   template <class T>
   static T scalar(T x) {
     return std::exp(x);
@@ -249,7 +249,8 @@ inline Interval cosine_bounds(const Info& info, Interval x, double phase) {
   const double low = x.low + phase, high = x.high + phase;
   double smallest = std::min(std::cos(low), std::cos(high)), largest = std::max(std::cos(low), std::cos(high));
   const double first = std::ceil(low / std::numbers::pi), last = std::floor(high / std::numbers::pi);
-  for (double multiple = first; multiple <= std::min(last, first + 1); ++multiple) {
+  for (const double multiple : {first, first + 1}) {
+    if (multiple > last) break;
     if (std::fmod(multiple, 2) == 0)
       largest = 1;
     else
@@ -305,10 +306,14 @@ struct Power {
     return std::pow(x, exponent);
   }
   static Interval interval(Type, Interval x, Interval exponent) {
-    const double power = exponent.low;
-    if (!exponent.is_single() || x.low <= 0) return kAnyReal;
-    const double a = std::pow(x.low, power), b = std::pow(x.high, power);
-    return widened(std::min(a, b), std::max(a, b), x.may_be_nan, info.error.largest(), 0);
+    if (!exponent.is_single()) return kAnyReal;
+    const double power = exponent.low, a = std::pow(x.low, power), b = std::pow(x.high, power);
+    if (x.low > 0) return widened(std::min(a, b), std::max(a, b), x.may_be_nan, info.error.largest(), 0);
+    // Beyond 2^24 a float32 exponent may be another number, of other parity.
+    const bool is_natural = power >= 1 && power <= 0x1p24 && power == std::floor(power);
+    if (!is_natural) return kAnyReal;
+    if (std::fmod(power, 2) == 1) return widened(a, b, x.may_be_nan, info.error.largest());
+    return widened(x.contains(0) ? 0 : std::min(a, b), std::max(a, b), x.may_be_nan, info.error.largest(), 0);
   }
   template <class T, class L, class V>
   static V lanes(L l, V x, V exponent) {

@@ -1,0 +1,122 @@
+// The CUDA kernels behind a C interface, for bench/compare_torch_cuda.py: tensors and streams are PyTorch's.
+//
+// Every function returns 0 or, after a failure, 1: bridge_error() then says what failed.
+#include <memory>
+#include <string>
+
+#include "cuda/launch/bound_variant.h"
+#include "cuda/launch/forward.h"
+#include "jit/compiler.h"
+#include "tilewise/error.h"
+#include "tilewise/zoo.h"
+
+namespace {
+
+using namespace tilewise;        // NOLINT(google-build-using-namespace): this file has no other subject
+using namespace tilewise::cuda;  // NOLINT(google-build-using-namespace)
+
+thread_local std::string error;
+
+template <class Step>
+int guarded(Step step) {
+  try {
+    step();
+    return 0;
+  } catch (const std::exception& failure) {
+    error = failure.what();
+    return 1;
+  }
+}
+
+Variant variant_of(const std::string& name, int h_q) {
+  if (name == "full") return Variant();
+  if (name == "causal") return zoo::causal();
+  if (name == "softcap") return zoo::softcap(30);
+  if (name == "softcap_causal") return zoo::softcap(30) & zoo::causal();
+  if (name == "alibi") return zoo::alibi(h_q);
+  if (name == "alibi_causal") return zoo::alibi(h_q) & zoo::causal();
+  if (name == "window") return zoo::window(1024);
+  throw Error(ErrorCode::invalid_argument, "no variant is called " + name);
+}
+
+/// A problem, ready to launch.
+struct Attention {
+  std::shared_ptr<const jit::Context> context;
+  Problem problem;
+  std::unique_ptr<ForwardKernel> kernel;
+  std::unique_ptr<BoundVariant> bound;
+  DeviceMemory sequences;
+  std::unique_ptr<DeviceTileLists> lists;
+  ForwardArguments arguments{};
+  ForwardExtent extent;
+  std::string plan;
+};
+
+std::unique_ptr<Attention> open(const std::string& name, int b, int h_q, int h_kv, int s_q, int s_kv, int d,
+                                int candidate) {
+  auto made = std::make_unique<Attention>();
+  made->context = std::make_shared<const jit::Context>(jit::Driver::instance(), 0);
+  made->problem = Problem::uniform(b, h_q, h_kv, s_q, s_kv);
+  const Variant variant = variant_of(name, h_q);
+  ForwardShape shape;
+  shape.d_qk = shape.d_v = d;
+  shape.has_lists = name != "full";
+  const jit::DeviceInfo& device = made->context->device();
+  const auto plans = forward_candidates(shape, {device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block,
+                                                device.registers_per_multiprocessor});
+  const ForwardPlan& plan = plans.at(static_cast<std::size_t>(candidate));
+  made->plan = plan.text();
+  made->kernel = std::make_unique<ForwardKernel>(jit::Compiler::instance(), made->context, variant, shape, plan);
+  made->bound = std::make_unique<BoundVariant>(made->context, variant, made->kernel->layout(), Bindings());
+  made->sequences = DeviceMemory::of(made->context, sequence_shapes(made->problem));
+  made->arguments.sequences = made->sequences.as<const SequenceShape>();
+  if (shape.has_lists) {
+    tiles::Classifier classifier(variant, Bindings(), made->problem);
+    made->lists = std::make_unique<DeviceTileLists>(
+        made->context, make_tile_lists(classifier, made->problem, {plan.query_tile(), plan.key_tile}));
+    made->arguments.lists = made->lists->view();
+  }
+  made->arguments.heads_per_kv = h_q / h_kv;
+  made->extent = {b, h_q, s_q};
+  return made;
+}
+
+/// [b, s, h, d] without gaps.
+TensorView dense(void* data, int s, int h, int d) {
+  const auto row = static_cast<long long>(h) * d;
+  return {data, s * row, d, row};
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* bridge_error() { return error.c_str(); }
+
+/// `candidate` counts in forward_candidates(); what is made is closed by bridge_close.
+int bridge_open(const char* variant, int b, int h_q, int h_kv, int s_q, int s_kv, int d, int candidate, void** made) {
+  return guarded([&] { *made = open(variant, b, h_q, h_kv, s_q, s_kv, d, candidate).release(); });
+}
+
+void bridge_close(void* attention) { delete static_cast<Attention*>(attention); }
+
+const char* bridge_plan(void* attention) { return static_cast<Attention*>(attention)->plan.c_str(); }
+
+/// q, k, v, o: bfloat16 [b, s, h, d] without gaps, on the GPU; lse: float32 [b, h_q, s_q], or null.
+int bridge_forward(void* attention, void* q, void* k, void* v, void* o, void* lse, float scale, void* stream) {
+  return guarded([&] {
+    Attention& a = *static_cast<Attention*>(attention);
+    const int h_q = static_cast<int>(a.problem.h_q), h_kv = static_cast<int>(a.problem.h_kv);
+    const int s_q = static_cast<int>(a.extent.s_q), s_kv = static_cast<int>(a.problem.sequences[0].s_kv);
+    const ForwardShape& shape = a.kernel->shape();
+    a.arguments.q = dense(q, s_q, h_q, shape.d_qk);
+    a.arguments.k = dense(k, s_kv, h_kv, shape.d_qk);
+    a.arguments.v = dense(v, s_kv, h_kv, shape.d_v);
+    a.arguments.o = dense(o, s_q, h_q, shape.d_v);
+    a.arguments.lse = {lse, static_cast<long long>(h_q) * s_q, s_q, 1};
+    a.arguments.scale = scale;
+    a.kernel->launch(a.arguments, a.bound->bytes(), a.extent, static_cast<jit::StreamHandle>(stream));
+  });
+}
+
+}  // extern "C"

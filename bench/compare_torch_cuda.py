@@ -1,0 +1,181 @@
+#!/usr/bin/env python3
+"""Forward attention on the GPU at hand: Tilewise beside PyTorch's FlashAttention-2 and cuDNN, alternating in one run.
+
+Usage: python3 bench/compare_torch_cuda.py BRIDGE [--rounds N] [--cases NAME:D ...] [--tune NAME:D ...]
+BRIDGE: build/release/lib/libbench_torch_bridge.so. Needs PyTorch with CUDA.
+
+bfloat16, b 1, 16k tokens, hidden width 2048. Each round times every contestant once, in turn, so that clocks and power
+are the same for all; figures are medians over the rounds. FLOPs are 4 d a kept entry (causal: half of all).
+--tune measures the first candidate plans (--candidates, 8).
+"""
+
+import argparse
+import ctypes
+import statistics
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import scaled_dot_product_attention
+
+TOKENS, HIDDEN = 16384, 2048
+
+
+class Bridge:
+    def __init__(self, path):
+        self.library = ctypes.CDLL(path)
+        self.library.bridge_error.restype = ctypes.c_char_p
+        self.library.bridge_plan.restype = ctypes.c_char_p
+        self.library.bridge_plan.argtypes = [ctypes.c_void_p]
+        self.library.bridge_close.argtypes = [ctypes.c_void_p]
+        self.library.bridge_open.argtypes = [ctypes.c_char_p] + [ctypes.c_int] * 7 + [ctypes.POINTER(ctypes.c_void_p)]
+        self.library.bridge_forward.argtypes = [ctypes.c_void_p] * 6 + [ctypes.c_float, ctypes.c_void_p]
+
+    def check(self, result):
+        if result != 0:
+            raise RuntimeError(self.library.bridge_error().decode())
+
+
+class Tilewise:
+    """One variant, ready to launch on [b, s, h, d] tensors."""
+
+    def __init__(self, bridge, variant, heads, tokens, d, candidate=0):
+        self.bridge, self.handle = bridge, ctypes.c_void_p()
+        bridge.check(bridge.library.bridge_open(variant.encode(), 1, heads, heads, tokens, tokens, d, candidate,
+                                                ctypes.byref(self.handle)))
+        self.plan = bridge.library.bridge_plan(self.handle).decode()
+
+    def __call__(self, q, k, v, o):
+        stream = torch.cuda.current_stream().cuda_stream
+        self.bridge.check(self.bridge.library.bridge_forward(
+            self.handle, q.data_ptr(), k.data_ptr(), v.data_ptr(), o.data_ptr(), None, q.shape[-1] ** -0.5, stream))
+
+    def close(self):
+        self.bridge.library.bridge_close(self.handle)
+
+
+def milliseconds(call, repeats):
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    begin.record()
+    for _ in range(repeats):
+        call()
+    end.record()
+    end.synchronize()
+    return begin.elapsed_time(end) / repeats
+
+
+def alternate(contestants, rounds, target_ms=60):
+    """Median milliseconds of each contestant (name -> call)."""
+    times = {name: [] for name in contestants}
+    repeats = {}
+    for name, call in contestants.items():
+        call()
+        repeats[name] = max(2, int(target_ms / milliseconds(call, 2)))
+    for _ in range(rounds):
+        for name, call in contestants.items():
+            times[name].append(milliseconds(call, repeats[name]))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def inputs(heads, d):
+    torch.manual_seed(1)
+    return [torch.randn(1, TOKENS, heads, d, device="cuda", dtype=torch.bfloat16) for _ in range(3)]
+
+
+def teraflops(variant, heads, d, ms):
+    if variant == "window":
+        entries = TOKENS * 1024 - 1024 * 1023 / 2
+    else:
+        entries = TOKENS * TOKENS / (2 if "causal" in variant else 1)
+    return 4 * d * heads * entries / ms / 1e9
+
+
+def expected_rows(variant, q, k, v, rows):
+    """A few rows of the answer in float32; None for variants that are only timed."""
+    scores = torch.einsum("shd,thd->hst", q[0, rows].float(), k[0].float()) * q.shape[-1] ** -0.5
+    keys = torch.arange(TOKENS, device="cuda")
+    queries = torch.tensor(rows, device="cuda")[:, None]
+    heads = q.shape[2]
+    if "softcap" in variant:
+        scores = 30 * torch.tanh(scores / 30)
+    if "alibi" in variant:
+        slopes = torch.exp2(-8 * torch.arange(1, heads + 1, device="cuda") / heads)
+        scores = scores - slopes[:, None, None] * (queries - keys).abs()
+    if "causal" in variant or variant == "window":
+        scores = scores.masked_fill(keys > queries, -torch.inf)
+    if variant == "window":
+        scores = scores.masked_fill(queries - keys >= 1024, -torch.inf)
+    return torch.einsum("hst,thd->shd", torch.softmax(scores, -1), v[0].float())
+
+
+def peers(variant, q, k, v):
+    """PyTorch's backends that compute the same."""
+    if variant not in ("full", "causal"):
+        return {}
+    heads_first = [x.transpose(1, 2) for x in (q, k, v)]
+
+    def run(backend):
+        with sdpa_kernel(backend):
+            return scaled_dot_product_attention(*heads_first, is_causal=variant == "causal")
+
+    return {"FlashAttention-2": lambda: run(SDPBackend.FLASH_ATTENTION),
+            "cuDNN": lambda: run(SDPBackend.CUDNN_ATTENTION)}
+
+
+def compare(bridge, variant, d, rounds):
+    heads = HIDDEN // d
+    q, k, v = inputs(heads, d)
+    o = torch.full_like(q, torch.nan)
+    ours = Tilewise(bridge, variant, heads, TOKENS, d)
+    ours(q, k, v, o)
+    rows = [0, 1, 1000, 8191, TOKENS - 1]
+    exact = expected_rows(variant, q, k, v, rows)
+    error = ((o[0, rows].float() - exact).norm() / exact.norm()).item()
+    medians = alternate({"Tilewise": lambda: ours(q, k, v, o), **peers(variant, q, k, v)}, rounds)
+    figures = {name: teraflops(variant, heads, d, ms) for name, ms in medians.items()}
+    ratios = "".join(f", {figures['Tilewise'] / figures[peer]:.3f} of {peer}" for peer in figures if peer != "Tilewise")
+    shown = ", ".join(f"{name} {value:.1f}" for name, value in figures.items())
+    print(f"d {d} {variant}: {shown} TFLOP/s{ratios}; relative error {error:.1e} ({ours.plan})", flush=True)
+    ours.close()
+
+
+def tune(bridge, variant, d, rounds, candidates):
+    heads = HIDDEN // d
+    q, k, v = inputs(heads, d)
+    o = torch.empty_like(q)
+    made = []
+    while len(made) < candidates:
+        try:
+            made.append(Tilewise(bridge, variant, heads, TOKENS, d, len(made)))
+        except RuntimeError:
+            break
+    medians = alternate({one.plan: lambda one=one: one(q, k, v, o) for one in made}, rounds)
+    for plan, ms in medians.items():
+        print(f"tune d {d} {variant}: {teraflops(variant, heads, d, ms):.1f} TFLOP/s, {plan}", flush=True)
+    for one in made:
+        one.close()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("bridge")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--cases", nargs="*", default=[
+        "full:64", "causal:64", "full:128", "causal:128", "softcap:128", "softcap_causal:128", "alibi:128",
+        "alibi_causal:128", "window:128"])
+    parser.add_argument("--tune", nargs="*", default=[])
+    parser.add_argument("--candidates", type=int, default=8)
+    arguments = parser.parse_args()
+    torch.cuda.init()
+    torch.zeros(1, device="cuda")  # the primary context is there before anything else asks for it
+    print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}")
+    bridge = Bridge(arguments.bridge)
+    for case in arguments.tune:
+        variant, d = case.split(":")
+        tune(bridge, variant, int(d), arguments.rounds, arguments.candidates)
+    for case in arguments.cases:
+        variant, d = case.split(":")
+        compare(bridge, variant, int(d), arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

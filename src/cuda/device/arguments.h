@@ -1,0 +1,52 @@
+// What a forward kernel is given. Plain data, read by the kernel and by the host that fills it in.
+#pragma once
+
+namespace tilewise::cuda {
+
+/// One sequence of a call: lengths, and where its indices 0 lie.
+struct SequenceShape {
+  int queries, keys;             // s_q, s_kv
+  int key_start;                 // first key index that exists
+  int query_offset, key_offset;  // position of index 0
+  int query_token, key_token;    // row of index 0 in the storage of the whole batch
+  int padding;
+};
+
+/// A tensor of [b, h, s, d], or, packed, [h, tokens, d] with a batch stride of 0. Strides in elements; that of d is 1.
+struct TensorView {
+  void* data;
+  long long batch, head, row;
+};
+
+/// The key tiles that each row of query tiles visits, in the order of the visits. Lists with a row for every (sequence,
+/// head, query tile), in that order; heads that share their lists have a head stride of 0.
+struct TileLists {
+  const long long* first;  // [rows], where a row's list begins in `tiles`
+  const int* count;        // [rows]
+  const int* tiles;        // key tile * 2 + (1 where entries of it may be removed)
+  const int* order;        // [sequences, heads, query tiles], which query tile a block takes: longest list first
+  long long sequence_rows, head_rows;  // strides of the above, in rows
+};
+
+/// Dropout (docs/decisions/dropout.md): an entry is kept when its random byte is below keep_below.
+struct DropoutArguments {
+  unsigned long long seed;
+  unsigned offset;
+  unsigned keep_below;
+  float scale;  // of kept weights: 256 / keep_below
+  int padding;
+};
+
+struct ForwardArguments {
+  TensorView q, k, v, o;  // q [b, h_q, s_q, d_qk], k [b, h_kv, s_kv, d_qk], v [b, h_kv, s_kv, d_v], o as q with d_v
+  TensorView lse;         // float [b, h_q, s_q]; its data may be null
+  const SequenceShape* sequences;  // [b]
+  TileLists lists;                 // where the kernel was made for lists
+  DropoutArguments dropout;        // where it was made for dropout
+  int is_packed;                   // tensors are packed: a sequence's rows begin at its tokens
+  int heads_per_kv;                // h_q / h_kv
+  float scale;                     // of q.k
+  int padding;
+};
+
+}  // namespace tilewise::cuda

@@ -1,0 +1,136 @@
+// Copies between global and shared memory, by a whole block of threads.
+#pragma once
+
+#include "shared_tile.h"
+
+namespace tilewise::cuda {
+
+/// Starts a copy of 16 bytes; where `exists` is false it writes zeros and reads nothing.
+__device__ inline void copy_async(unsigned to, const void* from, bool exists) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(exists ? 16 : 0) : "memory");
+}
+
+/// Closes a group of copies of this thread.
+__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+/// Waits until at most the `kPending` newest groups of this thread are still under way.
+template <int kPending>
+__device__ inline void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+__device__ inline void store_shared(unsigned to, unsigned value) {
+  asm volatile("st.shared.u32 [%0], %1;" ::"r"(to), "r"(value) : "memory");
+}
+__device__ inline void store_shared(unsigned to, unsigned short value) {
+  asm volatile("st.shared.u16 [%0], %1;" ::"r"(to), "h"(value) : "memory");
+}
+__device__ inline uint4 load_shared_16_bytes(unsigned from) {
+  uint4 value;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "r"(from)
+               : "memory");
+  return value;
+}
+__device__ inline unsigned short load_shared_2_bytes(unsigned from) {
+  unsigned short value;
+  asm volatile("ld.shared.u16 %0, [%1];" : "=h"(value) : "r"(from) : "memory");
+  return value;
+}
+
+/// Rows of a global matrix, [.., columns], `stride` elements apart, of which those in [begin, end) exist.
+template <class Element>
+struct GlobalRows {
+  Element* data;  // row 0
+  long long stride;
+  int begin, end;
+};
+
+__device__ constexpr int power_of_two_from(int x) {
+  int power = 1;
+  while (power < x) power *= 2;
+  return power;
+}
+
+/// One thread's part in copying tiles of a matrix to shared memory: the same chunk of every kRowStep-th row, so that a
+/// tile needs one address and constant steps from it. kColumns elements of each row are in global memory, the rest of
+/// the tile's row is padding and becomes zero, as do rows that do not exist. kAligned: rows begin at multiples of 16
+/// bytes, so that copies run on their own until wait_for_copies(); otherwise they go element by element through
+/// registers.
+template <class Tile, int kThreads, int kColumns, bool kAligned, class Element>
+class TileLoader {
+ public:
+  static constexpr int kRows = Tile::kTileRows;
+  static constexpr int kChunk = kAligned ? 8 : 1;  // elements
+  static constexpr int kChunks = Tile::kTileColumns / kChunk;
+  static constexpr int kThreadsPerRow = power_of_two_from(kChunks) < kThreads ? power_of_two_from(kChunks) : kThreads;
+  static constexpr int kRowStep = kThreads / kThreadsPerRow;
+
+  __device__ explicit TileLoader(const GlobalRows<Element>& rows)
+      : row_bytes_(rows.stride * static_cast<long long>(sizeof(Element))),
+        from_(reinterpret_cast<const char*>(rows.data + row() * rows.stride + column())) {}
+
+  /// Starts the copy of rows [first, first + kRows), of which those in [begin, end) exist. `whole`: all of them.
+  __device__ void start(const Tile& tile, int first, bool whole, int begin, int end) const {
+    if constexpr (kAligned) {
+      if (column() >= Tile::kTileColumns) return;  // where the chunks of a row are no power of two
+      const unsigned to = tile.at(row(), column());
+      const char* from = from_ + first * row_bytes_;
+      const bool inside = kColumns == Tile::kTileColumns || column() < kColumns;
+      if (whole) {
+#pragma unroll
+        for (int step = 0; step < kRows; step += kRowStep) {
+          if (kRows % kRowStep != 0 && row() + step >= kRows) break;
+          copy_async(Tile::moved(to, step, 0), inside ? from + step * row_bytes_ : from, inside);
+        }
+      } else {
+#pragma unroll 1
+        for (int step = 0; row() + step < kRows; step += kRowStep) {
+          const int index = first + row() + step;
+          const bool exists = inside && index >= begin && index < end;
+          // Where nothing exists the address is still one inside of the tensor.
+          copy_async(Tile::moved(to, step, 0), exists ? from + step * row_bytes_ : from_, exists);
+        }
+      }
+    } else {
+#pragma unroll 1
+      for (int step = 0; row() + step < kRows; step += kRowStep) {
+        const int index = first + row() + step;
+        for (int i = column(); i < Tile::kTileColumns; i += kThreadsPerRow) {
+          const bool exists = index >= begin && index < end && i < kColumns;
+          const auto* from = reinterpret_cast<const Element*>(from_ + (first + step) * row_bytes_) + (i - column());
+          store_shared(tile.at(row() + step, i), exists ? from->bits : (unsigned short)0);
+        }
+      }
+    }
+  }
+
+ private:
+  /// The thread's first row in a tile, and its column.
+  __device__ static int row() { return threadIdx.x / kThreadsPerRow; }
+  __device__ static int column() { return threadIdx.x % kThreadsPerRow * kChunk; }
+
+  const long long row_bytes_;  // between rows in global memory
+  const char* const from_;     // the thread's element in the tile that begins with row 0
+};
+
+/// Writes rows [first, first + kRows) of a matrix, as far as they exist, from a tile.
+template <int kThreads, int kColumns, bool kAligned, class Element, int kRows, int kTileColumns>
+__device__ inline void store_tile(const SharedTile<Element, kRows, kTileColumns>& tile, const GlobalRows<Element>& rows,
+                                  int first, int thread) {
+  constexpr int kWidth = kAligned ? 8 : 1;  // elements that are written at once
+  constexpr int kChunks = kColumns / kWidth;
+  for (int index = thread; index < kRows * kChunks; index += kThreads) {
+    const int row = index / kChunks, column = index % kChunks * kWidth;
+    if (first + row < rows.begin || first + row >= rows.end) continue;
+    Element* to = rows.data + (first + row) * rows.stride + column;
+    if constexpr (kAligned) {
+      *reinterpret_cast<uint4*>(to) = load_shared_16_bytes(tile.at(row, column));
+    } else {
+      to->bits = load_shared_2_bytes(tile.at(row, column));
+    }
+  }
+}
+
+}  // namespace tilewise::cuda

@@ -1,0 +1,32 @@
+// The 16-bit elements that tensor cores take, as bits: NVRTC needs no other header for them.
+#pragma once
+
+namespace tilewise::cuda {
+
+struct BFloat16 {
+  unsigned short bits;
+};
+struct Float16 {
+  unsigned short bits;
+};
+
+/// Two elements in one register, `low` first, each rounded to nearest even.
+__device__ inline unsigned packed(BFloat16, float low, float high) {
+  unsigned pair;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+__device__ inline unsigned packed(Float16, float low, float high) {
+  unsigned pair;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+  return pair;
+}
+
+/// A power of two that a weight may reach before it is divided by its row's sum. In float16 the largest is 65504; in
+/// bfloat16 and float32 the limit only has to keep sums over a tile far from overflow.
+template <class Element>
+inline constexpr float kLargestWeight = 0x1p20f;
+template <>
+inline constexpr float kLargestWeight<Float16> = 0x1p14f;
+
+}  // namespace tilewise::cuda

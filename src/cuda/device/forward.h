@@ -1,0 +1,356 @@
+// Forward attention: o = softmax(variant(scale * q k^T)) v and lse, a row of query tiles to a block.
+#pragma once
+
+#include "arguments.h"
+#include "copy.h"
+#include "mma.h"
+#include "philox.h"
+#include "scores.h"
+#include "softmax.h"
+#include "walk.h"
+
+namespace tilewise::cuda {
+
+/// One (sequence, head, query tile), which a block of threads computes.
+///
+/// Config has
+///   Element                      of q, k, v and o
+///   kHeadQk, kHeadV              d_qk, d_v
+///   kWarps, kRowBlocks           a warp has kRowBlocks * 16 queries
+///   kKeyTile, kStages            keys of a tile, and how many tiles of k and v are in shared memory
+///   kQueryInRegisters            q stays in registers; otherwise it is read from shared memory for each tile
+///   kHasLists, kHasDropout, kAligned
+template <class Config, class Variant>
+class Forward {
+ public:
+  using Element = typename Config::Element;
+  static constexpr int kThreads = Config::kWarps * 32;
+  static constexpr int kRows = Config::kRowBlocks * 16;  // of a warp
+  static constexpr int kQueryTile = Config::kWarps * kRows;
+  static constexpr int kColumnsQk = (Config::kHeadQk + 15) / 16 * 16;
+  static constexpr int kColumnsV = (Config::kHeadV + 15) / 16 * 16;
+  using QueryTile = SharedTile<Element, kQueryTile, kColumnsQk>;
+  using KeyTile = SharedTile<Element, Config::kKeyTile, kColumnsQk>;
+  using ValueTile = SharedTile<Element, Config::kKeyTile, kColumnsV>;
+  using OutputTile = SharedTile<Element, kQueryTile, kColumnsV>;  // takes the place of all others in the end
+  static constexpr int kStageBytes = KeyTile::kBytes + ValueTile::kBytes;
+  static constexpr int kInputBytes = QueryTile::kBytes + Config::kStages * kStageBytes;
+  static constexpr int kSharedBytes = kInputBytes > OutputTile::kBytes ? kInputBytes : OutputTile::kBytes;
+
+  __device__ Forward(const ForwardArguments& arguments, const typename Variant::Arguments& variant, unsigned shared)
+      : arguments_(arguments),
+        variant_(variant),
+        shared_(shared),
+        sequence_(blockIdx.z),
+        head_(blockIdx.y),
+        shape_(arguments.sequences[blockIdx.z]),
+        query_fragments_(LaneAddress<QueryTile>::straight({shared + first_row() * QueryTile::kRowBytes}, lane())),
+        key_fragments_(LaneAddress<KeyTile>::transposed(key_tile(0), lane())),
+        value_fragments_(LaneAddress<ValueTile>::straight(value_tile(0), lane())),
+        keys_(rows_of(arguments.k, head_ / arguments.heads_per_kv, shape_.key_token, shape_.key_start, shape_.keys)),
+        values_(rows_of(arguments.v, head_ / arguments.heads_per_kv, shape_.key_token, shape_.key_start, shape_.keys)) {
+  }
+
+  __device__ void run() {
+    int row = blockIdx.x;
+    if constexpr (Config::kHasLists) {
+      row = __ldg(arguments_.lists.order + (static_cast<long long>(sequence_) * gridDim.y + head_) * gridDim.x + row);
+    }
+    query_begin_ = row * kQueryTile;
+    if (query_begin_ >= shape_.queries) return;
+    prepare_values();
+    start_loading_queries();
+    if constexpr (Config::kHasLists) {
+      walk(ListWalk(arguments_.lists, sequence_, head_, row));
+    } else {
+      walk(DenseWalk(shape_, Config::kKeyTile));
+    }
+    finish();
+  }
+
+ private:
+  using Scores = Accumulator<Config::kRowBlocks, Config::kKeyTile / 8>;
+  using Output = Accumulator<Config::kRowBlocks, kColumnsV / 8>;
+  using TileWeights = Weights<Element, Config::kRowBlocks, Config::kKeyTile / 8>;
+
+  using QueryLoader = TileLoader<QueryTile, kThreads, Config::kHeadQk, Config::kAligned, Element>;
+  using KeyLoader = TileLoader<KeyTile, kThreads, Config::kHeadQk, Config::kAligned, Element>;
+  using ValueLoader = TileLoader<ValueTile, kThreads, Config::kHeadV, Config::kAligned, Element>;
+
+  /// The rows of one head of this block's sequence.
+  __device__ GlobalRows<Element> rows_of(const TensorView& view, int head, int token, int begin, int end) const {
+    const long long first = sequence_ * view.batch + head * view.head + (arguments_.is_packed ? token * view.row : 0);
+    return {static_cast<Element*>(view.data) + first, view.row, begin, end};
+  }
+
+  __device__ QueryTile query_tile() const { return {shared_}; }
+  __device__ KeyTile key_tile(int stage) const { return {shared_ + QueryTile::kBytes + stage * kStageBytes}; }
+  __device__ ValueTile value_tile(int stage) const { return {key_tile(stage).address + KeyTile::kBytes}; }
+
+  __device__ void start_loading_queries() {
+    const bool whole = query_begin_ + kQueryTile <= shape_.queries;
+    QueryLoader(rows_of(arguments_.q, head_, shape_.query_token, 0, shape_.queries))
+        .start(query_tile(), query_begin_, whole, 0, shape_.queries);
+  }
+
+  __device__ void start_loading(const Visit& visit, int stage) {
+    const int first = visit.tile() * Config::kKeyTile;
+    keys_.start(key_tile(stage), first, !visit.is_partial(), shape_.key_start, shape_.keys);
+    values_.start(value_tile(stage), first, !visit.is_partial(), shape_.key_start, shape_.keys);
+  }
+
+  /// Visits all key tiles, while the ones after them are on their way. The products of a tile with the queries are made
+  /// one visit ahead, together with the exponentials of the tile at hand, which then do not keep tensor cores waiting.
+  template <class Walk>
+  __device__ void walk(const Walk& tiles) {
+    static_assert(Config::kStages == 3, "one tile at hand, one for the products, one on its way");
+    const int count = tiles.count();
+    o_.clear();
+    rows_.clear(lane_query(), shape_.queries);
+    if (count == 0) return;
+    Visit visit = tiles.visit(0), next = visit;
+    start_loading(visit, 0);
+    commit_copies();
+    if (count > 1) start_loading(next = tiles.visit(1), 1);
+    commit_copies();
+    wait_for_copies<1>();
+    __syncthreads();
+    load_queries_to_registers();
+    Scores s;
+    multiply_queries_by_keys(s, 0, [](int) {});
+    for (int i = 0, stage = 0; i < count; ++i) {
+      const int next_stage = stage == 2 ? 0 : stage + 1, last_stage = next_stage == 2 ? 0 : next_stage + 1;
+      wait_for_copies<0>();
+      __syncthreads();  // the next tile is here for all threads, and all are done with the one before
+      Visit last = next;
+      if (i + 2 < count) start_loading(last = tiles.visit(i + 2), last_stage);
+      commit_copies();
+      visit_tile(s, tiles, i, visit, stage, next_stage, i + 1 < count);
+      visit = next;
+      next = last;
+      stage = next_stage;
+    }
+  }
+
+  __device__ int lane() const { return threadIdx.x % 32; }
+  __device__ int first_row() const { return threadIdx.x / 32 * kRows; }  // of the warp
+  __device__ int lane_query() const { return query_begin_ + first_row() + lane() / 4; }
+
+  using Values = BlockValues<Variant, kQueryTile>;
+  __device__ static Values& values() {
+    __shared__ Values shared;
+    return shared;
+  }
+
+  __device__ void prepare_values() {
+    const auto place = Variant::place_of(variant_, shape_, sequence_, head_, head_ / arguments_.heads_per_kv);
+    if (threadIdx.x == 0) values().place = place;
+    for (int row = threadIdx.x; row < kQueryTile; row += kThreads) {
+      values().queries[row] = Variant::query_values(variant_, place, query_begin_ + row);
+    }
+  }
+
+  __device__ void load_queries_to_registers() {
+    if constexpr (Config::kQueryInRegisters) {
+#pragma unroll
+      for (int i = 0; i < Config::kRowBlocks; ++i) {
+#pragma unroll
+        for (int k = 0; k < kColumnsQk / 16; ++k) q_[i][k] = load_left(query_fragments_, 16 * i, 16 * k);
+      }
+    }
+  }
+
+  /// Fragments are loaded this many steps before their use: ldmatrix takes about as long as one step's products. Where
+  /// the exponentials are woven in, one step is longer, and registers are fewest.
+  static constexpr int kKeysAhead = 2, kValuesAhead = 2;
+
+  __device__ void load_query_fragments(LeftFragment (&a)[Config::kRowBlocks], int k) const {
+#pragma unroll
+    for (int i = 0; i < Config::kRowBlocks; ++i) {
+      if constexpr (Config::kQueryInRegisters) {
+        a[i] = q_[i][k];
+      } else {
+        a[i] = load_left(query_fragments_, 16 * i, 16 * k);
+      }
+    }
+  }
+
+  /// s = q k^T for a tile. `between(step)` is done after each of kProductSteps steps.
+  static constexpr int kProductSteps = kColumnsQk / 16 * (Config::kKeyTile / 16);
+  template <class Between>
+  __device__ void multiply_queries_by_keys(Scores& s, int stage, Between between) {
+    constexpr int kBlocks = Config::kKeyTile / 16, kSteps = kProductSteps;
+    s.clear();
+    LeftFragment a[2][Config::kRowBlocks];
+    RightFragment b[kKeysAhead + 1];
+    const auto keys = key_fragments_.plus(stage * kStageBytes);
+    const auto load = [&](int step) {
+      b[step % (kKeysAhead + 1)] = load_right_transposed(keys, step % kBlocks * 16, step / kBlocks * 16);
+    };
+    load_query_fragments(a[0], 0);
+#pragma unroll
+    for (int step = 0; step < kKeysAhead && step < kSteps; ++step) load(step);
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      const int k = step / kBlocks, j = step % kBlocks;
+      if (j == 0 && step + kBlocks < kSteps) load_query_fragments(a[(k + 1) % 2], k + 1);
+      if (step + kKeysAhead < kSteps) load(step + kKeysAhead);
+#pragma unroll
+      for (int i = 0; i < Config::kRowBlocks; ++i) {
+        multiply_add(Element{}, s.x[i][2 * j], a[k % 2][i], b[step % (kKeysAhead + 1)].pairs[0]);
+        multiply_add(Element{}, s.x[i][2 * j + 1], a[k % 2][i], b[step % (kKeysAhead + 1)].pairs[1]);
+      }
+      between(step);
+    }
+  }
+
+  /// o += weights v for a tile.
+  __device__ void add_weights_times_values(const TileWeights& weights, int stage) {
+    constexpr int kBlocks = kColumnsV / 16, kSteps = Config::kKeyTile / 16 * kBlocks;
+    RightFragment b[kValuesAhead + 1];
+    const auto values = value_fragments_.plus(stage * kStageBytes);
+    const auto load = [&](int step) {
+      b[step % (kValuesAhead + 1)] = load_right(values, step / kBlocks * 16, step % kBlocks * 16);
+    };
+#pragma unroll
+    for (int step = 0; step < kValuesAhead && step < kSteps; ++step) load(step);
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      const int k = step / kBlocks, j = step % kBlocks;
+      if (step + kValuesAhead < kSteps) load(step + kValuesAhead);
+#pragma unroll
+      for (int i = 0; i < Config::kRowBlocks; ++i) {
+        multiply_add(Element{}, o_.x[i][2 * j], weights.fragments[k][i], b[step % (kValuesAhead + 1)].pairs[0]);
+        multiply_add(Element{}, o_.x[i][2 * j + 1], weights.fragments[k][i], b[step % (kValuesAhead + 1)].pairs[1]);
+      }
+    }
+  }
+
+  /// Products of a tile turned into scores; returns their factor to log2 units.
+  __device__ float score(Scores& s, const Visit& visit, bool is_partial) {
+    const LanePlace lane_place{first_row() + lane() / 4, lane_query(), visit.tile() * Config::kKeyTile + lane() % 4 * 2,
+                               shape_.key_start, shape_.keys};
+    if (is_partial) {
+      return apply_variant<true, Variant>(s, arguments_.scale, variant_, values(), lane_place);
+    }
+    return apply_variant<false, Variant>(s, arguments_.scale, variant_, values(), lane_place);
+  }
+
+  /// o += weights v for the tile at hand, whose products are `s`; leaves in `s` the products of the next. `index` is
+  /// that of the visit, which where it is seldom needed is looked up again, because registers are short.
+  template <class Walk>
+  __device__ void visit_tile(Scores& s, const Walk& tiles, int index, const Visit& visit, int stage, int next_stage,
+                             bool has_next) {
+    float factor = score(s, visit, visit.is_partial());
+    const bool rebase = !rows_.all_based();
+    if (rebase) rows_.rebase(s, factor, o_);
+    TileWeights weights;
+    Scores next;
+    if (has_next) {
+      multiply_queries_by_keys(next, next_stage,
+                               [&](int step) { weights.template make_share<kProductSteps>(step, s, factor, rows_); });
+    } else {
+      weights.make(s, factor, rows_);
+    }
+    if (!rebase && weights.outgrown()) {
+      // The rows need new bases, and what they are taken from is overwritten: once more, which is rare.
+      multiply_queries_by_keys(s, stage, [](int) {});
+      factor = score(s, tiles.visit(index), true);
+      rows_.rebase(s, factor, o_);
+      weights = TileWeights();
+      weights.make(s, factor, rows_);
+    }
+    weights.add_sums_to(rows_);
+    if constexpr (Config::kHasDropout) drop(weights, tiles.visit(index));
+    add_weights_times_values(weights, stage);
+    s = next;
+  }
+
+  /// Zeroes the weights that dropout drops. The others are scaled with the whole row in the end.
+  __device__ void drop(TileWeights& weights, const Visit& visit) {
+    const int head_index = sequence_ * gridDim.y + head_;
+#pragma unroll
+    for (int k = 0; k < Config::kKeyTile / 16; ++k) {
+#pragma unroll
+      for (int i = 0; i < Config::kRowBlocks; ++i) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const unsigned bytes = dropout_bytes(arguments_.dropout, visit.tile() * (Config::kKeyTile / 16) + k,
+                                               lane_query() + 16 * i + 8 * half, head_index, lane() % 4);
+          unsigned* pairs = weights.fragments[k][i].pairs;
+          pairs[half] &= kept_halves(bytes);
+          pairs[half + 2] &= kept_halves(bytes >> 16);
+        }
+      }
+    }
+  }
+
+  /// A mask for a pair of elements, from their random bytes.
+  __device__ unsigned kept_halves(unsigned bytes) const {
+    const unsigned keep_below = arguments_.dropout.keep_below;
+    return ((bytes & 0xff) < keep_below ? 0xffffu : 0) | ((bytes >> 8 & 0xff) < keep_below ? 0xffff0000u : 0);
+  }
+
+  /// Divides by the sums, with the sink's part, and writes o and lse.
+  __device__ void finish() {
+    commit_copies();  // of queries that met no key
+    wait_for_copies<0>();
+    __syncthreads();  // all are done with the tiles whose place the output takes
+    const OutputTile output{shared_};
+#pragma unroll
+    for (int i = 0; i < Config::kRowBlocks; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float multiplier = close_row(i, half);
+        const int row = first_row() + 16 * i + 8 * half + lane() / 4;
+#pragma unroll
+        for (int j = 0; j < kColumnsV / 8; ++j) {
+          const float* x = &o_.x[i][j][2 * half];
+          store_shared(output.at(row, 8 * j + lane() % 4 * 2), packed(Element{}, x[0] * multiplier, x[1] * multiplier));
+        }
+      }
+    }
+    __syncthreads();
+    store_tile<kThreads, Config::kHeadV, Config::kAligned>(
+        output, rows_of(arguments_.o, head_, shape_.query_token, 0, shape_.queries), query_begin_, threadIdx.x);
+  }
+
+  /// Writes the row's lse and returns what turns its sums into its outputs.
+  __device__ float close_row(int i, int half) {
+    float base = rows_.base[i][half], sum = sum_of_row(rows_.sum[i][half]), multiplier = 1;
+    if constexpr (Variant::kHasSink) {
+      const float sink = Variant::sink_logit(variant_, values().place) * kLog2E;
+      const float joint = fmaxf(base, sink);
+      multiplier = exp2_of(base - joint);
+      sum = sum * multiplier + exp2_of(sink - joint);
+      base = joint;
+    }
+    const int query = lane_query() + 16 * i + 8 * half;
+    if (arguments_.lse.data != nullptr && query < shape_.queries && lane() % 4 == 0) {
+      const TensorView& view = arguments_.lse;
+      const long long row = query + (arguments_.is_packed ? shape_.query_token : 0);
+      static_cast<float*>(view.data)[sequence_ * view.batch + head_ * view.head + row * view.row] =
+          (base + log2f(sum)) * kLn2;
+    }
+    if constexpr (Config::kHasDropout) multiplier *= arguments_.dropout.scale;
+    return sum == 0 ? 0 : multiplier / sum;
+  }
+
+  const ForwardArguments& arguments_;
+  const typename Variant::Arguments& variant_;
+  const unsigned shared_;  // address of this block's dynamic shared memory
+  const int sequence_, head_;
+  const SequenceShape& shape_;  // in global memory, and read anew where it is needed, which is seldom
+  // Where this lane reads fragments: of its warp's queries, and of the first stage's keys and values.
+  const LaneAddress<QueryTile> query_fragments_;
+  const LaneAddress<KeyTile> key_fragments_;
+  const LaneAddress<ValueTile> value_fragments_;
+  const KeyLoader keys_;
+  const ValueLoader values_;
+  int query_begin_ = 0;
+  LeftFragment q_[Config::kRowBlocks][Config::kQueryInRegisters ? kColumnsQk / 16 : 1];
+  RowStatistics<Config::kRowBlocks> rows_;
+  Output o_;
+};
+
+}  // namespace tilewise::cuda

@@ -1,0 +1,162 @@
+// Online softmax over the key tiles of a warp's rows, in units of log2.
+//
+// A row's weights are 2^(x - base), where x is its score times log2(e). The base is the row's maximum over the first
+// tiles, and stays as long as no tile's weights grow past kLargestWeight: any base near the maximum gives the same
+// quotient, and leaving it alone saves the maximum, its reduction over the lanes and the rescaling of what is summed up
+// (Dao et al., FlashAttention, 2022, algorithm 1, rescales at every tile).
+#pragma once
+
+#include "mma.h"
+
+namespace tilewise::cuda {
+
+inline constexpr float kLog2E = 1.44269504088896340736f;
+inline constexpr float kLn2 = 0.693147180559945309417f;
+
+__device__ inline float infinity() { return __int_as_float(0x7f800000); }
+
+/// The base of a row that has kept nothing yet: below every finite score, which is above -2^127 in these units, and
+/// finite itself, so that a removed entry's weight comes out as 2^-inf = 0, and what was summed up so far, nothing, is
+/// rescaled by 0 or 1.
+inline constexpr float kNoBase = -0x1.fp127f;
+
+/// 2^x, to 2 units in the last place; -inf gives 0.
+__device__ inline float exp2_of(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+/// The largest (or the sum) over the four lanes that share rows.
+__device__ inline float largest_of_row(float x) {
+  x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));
+  return fmaxf(x, __shfl_xor_sync(~0u, x, 2));
+}
+__device__ inline float sum_of_row(float x) {
+  x += __shfl_xor_sync(~0u, x, 1);
+  return x + __shfl_xor_sync(~0u, x, 2);
+}
+
+/// What a warp knows of its rows: kRowBlocks * 16 of them, two in each block for every lane.
+template <int kRowBlocks>
+struct RowStatistics {
+  float base[kRowBlocks][2];  // in log2 units, or kNoBase
+  float sum[kRowBlocks][2];   // this lane's part of the sum of the weights
+
+  /// `first` is the lane's first row. Rows from `end` on are padding: with a base from the start, however little they
+  /// keep, they never make their warp look for one.
+  __device__ void clear(int first, int end) {
+#pragma unroll
+    for (int i = 0; i < kRowBlocks; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        base[i][half] = first + 16 * i + 8 * half < end ? kNoBase : 0;
+        sum[i][half] = 0;
+      }
+    }
+  }
+
+  /// Moves each row's base to the largest of itself and factor * s, and rescales what was summed up with the old one:
+  /// the sums and o.
+  template <int kKeyBlocks, int kColumnBlocks>
+  __device__ void rebase(const Accumulator<kRowBlocks, kKeyBlocks>& s, float factor,
+                         Accumulator<kRowBlocks, kColumnBlocks>& o) {
+#pragma unroll
+    for (int i = 0; i < kRowBlocks; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float largest = -infinity();
+#pragma unroll
+        for (int j = 0; j < kKeyBlocks; ++j) {
+          largest = fmaxf(largest, fmaxf(factor * s.x[i][j][2 * half], factor * s.x[i][j][2 * half + 1]));
+        }
+        const float next = fmaxf(base[i][half], largest_of_row(largest));
+        const float rescale = exp2_of(base[i][half] - next);
+        base[i][half] = next;
+        sum[i][half] *= rescale;
+#pragma unroll
+        for (int j = 0; j < kColumnBlocks; ++j) {
+          o.x[i][j][2 * half] *= rescale;
+          o.x[i][j][2 * half + 1] *= rescale;
+        }
+      }
+    }
+  }
+
+  /// Whether every row of the warp has a base.
+  __device__ bool all_based() const {
+    bool all = true;
+#pragma unroll
+    for (int i = 0; i < kRowBlocks; ++i) all = all && base[i][0] > kNoBase && base[i][1] > kNoBase;
+    return __all_sync(~0u, all);
+  }
+};
+
+/// A tile's weights as left operands, made from its scores pair by pair, so that a kernel can weave the exponentials
+/// into a matrix product: 2^(factor * s - base).
+template <class Element, int kRowBlocks, int kKeyBlocks>
+class Weights {
+ public:
+  static constexpr int kPairs = kRowBlocks * kKeyBlocks * 2;
+
+  __device__ Weights() {
+#pragma unroll
+    for (int i = 0; i < kRowBlocks; ++i) sum_[i][0] = sum_[i][1] = 0;
+  }
+
+  /// All of them.
+  __device__ void make(const Accumulator<kRowBlocks, kKeyBlocks>& s, float factor,
+                       const RowStatistics<kRowBlocks>& rows) {
+#pragma unroll
+    for (int pair = 0; pair < kPairs; ++pair) make_pair(pair, s, factor, rows);
+  }
+
+  /// The share of step `step` of kSteps, in the order in which a product with v takes them.
+  template <int kSteps>
+  __device__ void make_share(int step, const Accumulator<kRowBlocks, kKeyBlocks>& s, float factor,
+                             const RowStatistics<kRowBlocks>& rows) {
+    constexpr int kAtOnce = (kPairs + kSteps - 1) / kSteps, kEvery = kPairs < kSteps ? kSteps / kPairs : 1;
+    if (step % kEvery != 0) return;
+#pragma unroll
+    for (int n = 0; n < kAtOnce; ++n) {
+      const int pair = step / kEvery * kAtOnce + n;
+      if (pair < kPairs) make_pair(pair, s, factor, rows);
+    }
+  }
+
+  /// Whether a row of the warp has outgrown its base (or has a NaN).
+  __device__ bool outgrown() const {
+    bool all_small = true;
+#pragma unroll
+    for (int i = 0; i < kRowBlocks; ++i) {
+      all_small = all_small && sum_[i][0] <= kLargestWeight<Element> && sum_[i][1] <= kLargestWeight<Element>;
+    }
+    return !__all_sync(~0u, all_small);
+  }
+
+  __device__ void add_sums_to(RowStatistics<kRowBlocks>& rows) const {
+#pragma unroll
+    for (int i = 0; i < kRowBlocks; ++i) {
+      rows.sum[i][0] += sum_[i][0];
+      rows.sum[i][1] += sum_[i][1];
+    }
+  }
+
+  LeftFragment fragments[kKeyBlocks / 2][kRowBlocks];
+
+ private:
+  __device__ void make_pair(int pair, const Accumulator<kRowBlocks, kKeyBlocks>& s, float factor,
+                            const RowStatistics<kRowBlocks>& rows) {
+    const int r = pair % 4, i = pair / 4 % kRowBlocks, k = pair / 4 / kRowBlocks, half = r % 2;
+    const float* scores = &s.x[i][2 * k + r / 2][2 * half];
+    const float low = exp2_of(fmaf(scores[0], factor, -rows.base[i][half]));
+    const float high = exp2_of(fmaf(scores[1], factor, -rows.base[i][half]));
+    sum_[i][half] += low;
+    sum_[i][half] += high;
+    fragments[k][i].pairs[r] = packed(Element{}, low, high);
+  }
+
+  float sum_[kRowBlocks][2];  // this lane's part
+};
+
+}  // namespace tilewise::cuda

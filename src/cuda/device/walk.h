@@ -1,0 +1,48 @@
+// The key tiles that a row of query tiles visits.
+#pragma once
+
+#include "arguments.h"
+
+namespace tilewise::cuda {
+
+/// A visit: which key tile, and whether entries of it may be removed or past an end.
+struct Visit {
+  int entry;  // of a list: key tile * 2 + (1 where partial)
+
+  __device__ int tile() const { return entry >> 1; }
+  __device__ bool is_partial() const { return (entry & 1) != 0; }
+};
+
+/// All tiles that have keys; only the first and the last have ends in them.
+struct DenseWalk {
+  int first, tiles;
+  int ragged;  // bit 0: the first tile begins before key_start; bit 1: the last one reaches past the keys
+
+  __device__ DenseWalk(const SequenceShape& shape, int key_tile)
+      : first(shape.key_start / key_tile),
+        tiles(shape.key_start < shape.keys ? (shape.keys - 1) / key_tile + 1 - first : 0),
+        ragged((shape.key_start % key_tile != 0 ? 1 : 0) | (shape.keys % key_tile != 0 ? 2 : 0)) {}
+
+  __device__ int count() const { return tiles; }
+  __device__ Visit visit(int index) const {
+    const int ends = (index == 0 ? 1 : 0) | (index == tiles - 1 ? 2 : 0);
+    return {2 * (first + index) + ((ends & ragged) != 0 ? 1 : 0)};
+  }
+};
+
+/// The tiles of a list.
+struct ListWalk {
+  const int* tiles;
+  int listed;
+
+  __device__ ListWalk(const TileLists& lists, int sequence, int head, int row) {
+    const long long list = sequence * lists.sequence_rows + head * lists.head_rows + row;
+    tiles = lists.tiles + lists.first[list];
+    listed = lists.count[list];
+  }
+
+  __device__ int count() const { return listed; }
+  __device__ Visit visit(int index) const { return {__ldg(tiles + index)}; }
+};
+
+}  // namespace tilewise::cuda

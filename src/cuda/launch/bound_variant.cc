@@ -1,0 +1,37 @@
+#include "cuda/launch/bound_variant.h"
+
+#include "variant/graph.h"
+
+namespace tilewise::cuda {
+namespace {
+
+/// A table's elements in row-major order without gaps, and the view of them.
+std::vector<std::byte> gathered(variant::BoundTable& table) {
+  std::vector<std::byte> elements;
+  const auto size = static_cast<std::size_t>(size_of(table.dtype));
+  variant::for_each_index(table, [&](std::span<const std::int64_t> index) {
+    const std::byte* element = table.address(index);
+    elements.insert(elements.end(), element, element + size);
+  });
+  std::int64_t stride = 1;
+  for (int axis = table.rank; axis-- > 0;) {
+    table.strides[static_cast<std::size_t>(axis)] = stride;
+    stride *= table.extents[static_cast<std::size_t>(axis)];
+  }
+  return elements;
+}
+
+}  // namespace
+
+BoundVariant::BoundVariant(std::shared_ptr<const jit::Context> context, const Variant& variant,
+                           const variant::ArgumentLayout& layout, const Bindings& bindings) {
+  const variant::Graph& graph = variant.data().graph;
+  variant::Bound bound = variant::bind(graph, bindings);
+  for (variant::BoundTable& table : bound.tables) {
+    tables_.push_back(DeviceMemory::of(context, gathered(table)));
+    table.data = tables_.back().as<const std::byte>();
+  }
+  bytes_ = variant::pack_arguments(graph, bound, layout);
+}
+
+}  // namespace tilewise::cuda

@@ -1,0 +1,68 @@
+#include "cuda/launch/forward.h"
+
+#include <array>
+
+#include "cuda/launch/forward_program.h"
+
+namespace tilewise::cuda {
+namespace {
+
+/// What this very GPU has, rather than what its architecture's table says.
+Multiprocessor limits_of(const jit::DeviceInfo& device) {
+  return {device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block, device.registers_per_multiprocessor};
+}
+
+}  // namespace
+
+ForwardKernel::ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
+                             const Variant& variant, const ForwardShape& shape)
+    : ForwardKernel(compiler, context, variant, shape, choose_forward(shape, limits_of(context->device()))) {}
+
+ForwardKernel::ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
+                             const Variant& variant, const ForwardShape& shape, const ForwardPlan& plan)
+    : shape_(shape),
+      plan_(plan),
+      text_(variant::cuda_text(variant)),
+      kernel_(jit::load_program(compiler,
+                                forward_program(variant, text_, shape, plan, context->device().architecture()), context)
+                  ->kernel("forward", static_cast<unsigned>(plan.shared_bytes(shape)))) {}
+
+void ForwardKernel::launch(const ForwardArguments& arguments, const std::vector<std::byte>& bound,
+                           const ForwardExtent& extent, jit::StreamHandle stream) const {
+  const std::int64_t rows = (extent.s_q + plan_.query_tile() - 1) / plan_.query_tile();
+  if (rows == 0 || extent.h_q == 0 || extent.b == 0) return;
+  const jit::LaunchShape launch{
+      .grid = {static_cast<unsigned>(rows), static_cast<unsigned>(extent.h_q), static_cast<unsigned>(extent.b)},
+      .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
+      .dynamic_shared_bytes = static_cast<unsigned>(plan_.shared_bytes(shape_)),
+      .stream = stream};
+  // The driver copies from these pointers and does not write through them.
+  std::array<void*, 2> pointers = {const_cast<ForwardArguments*>(&arguments), const_cast<std::byte*>(bound.data())};
+  kernel_.launch(launch, pointers.data());
+}
+
+std::vector<SequenceShape> sequence_shapes(const Problem& problem) {
+  std::vector<SequenceShape> shapes;
+  for (const Sequence& sequence : problem.sequences) {
+    shapes.push_back({static_cast<int>(sequence.s_q), static_cast<int>(sequence.s_kv),
+                      static_cast<int>(sequence.key_start), static_cast<int>(sequence.first_query_position()),
+                      static_cast<int>(sequence.key_offset), static_cast<int>(sequence.first_query_token),
+                      static_cast<int>(sequence.first_key_token), 0});
+  }
+  return shapes;
+}
+
+DeviceTileLists::DeviceTileLists(const std::shared_ptr<const jit::Context>& context, const HostTileLists& lists)
+    : first_(DeviceMemory::of(context, lists.first)),
+      count_(DeviceMemory::of(context, lists.count)),
+      tiles_(DeviceMemory::of(context, lists.tiles)),
+      order_(DeviceMemory::of(context, lists.order)),
+      sequence_rows_(lists.heads * lists.query_tiles),
+      head_rows_(lists.heads == 1 ? 0 : lists.query_tiles) {}
+
+TileLists DeviceTileLists::view() const {
+  return {first_.as<const long long>(), count_.as<const int>(), tiles_.as<const int>(),
+          order_.as<const int>(),       sequence_rows_,         head_rows_};
+}
+
+}  // namespace tilewise::cuda

@@ -1,0 +1,69 @@
+// Launching the forward kernel.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "cuda/device/arguments.h"
+#include "cuda/launch/device_memory.h"
+#include "cuda/plan/forward_plan.h"
+#include "cuda/plan/tile_lists.h"
+#include "jit/module.h"
+#include "tilewise/problem.h"
+#include "variant/cuda_text.h"
+
+namespace tilewise::cuda {
+
+/// How many blocks a launch has along each axis.
+struct ForwardExtent {
+  std::int64_t b = 1, h_q = 1;
+  std::int64_t s_q = 0;  // of the longest sequence
+};
+
+/// A forward kernel, compiled and loaded. Const and shared between threads.
+class ForwardKernel {
+ public:
+  /// Throws Error(unsupported) for a shape that no kernel takes; as jit::load_program; DriverError.
+  ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context, const Variant& variant,
+                const ForwardShape& shape);
+
+  /// Likewise with a plan of the caller's.
+  ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context, const Variant& variant,
+                const ForwardShape& shape, const ForwardPlan& plan);
+
+  /// Queues the kernel. `bound` is what pack_arguments gave for layout(). All pointers are the GPU's; nothing of them
+  /// is checked here.
+  void launch(const ForwardArguments& arguments, const std::vector<std::byte>& bound, const ForwardExtent& extent,
+              jit::StreamHandle stream) const;
+
+  const ForwardPlan& plan() const { return plan_; }
+  const ForwardShape& shape() const { return shape_; }
+  const variant::ArgumentLayout& layout() const { return text_.layout; }
+  const jit::Kernel& kernel() const { return kernel_; }
+
+ private:
+  ForwardShape shape_;
+  ForwardPlan plan_;
+  variant::CudaText text_;
+  jit::Kernel kernel_;
+};
+
+/// Lengths and offsets as the kernel takes them: [b].
+std::vector<SequenceShape> sequence_shapes(const Problem& problem);
+
+/// Lists on the GPU.
+class DeviceTileLists {
+ public:
+  /// Copies; waits for it.
+  DeviceTileLists(const std::shared_ptr<const jit::Context>& context, const HostTileLists& lists);
+
+  /// What a kernel is given; holds as long as this object.
+  TileLists view() const;
+
+ private:
+  DeviceMemory first_, count_, tiles_, order_;
+  long long sequence_rows_, head_rows_;
+};
+
+}  // namespace tilewise::cuda

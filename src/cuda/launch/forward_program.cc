@@ -1,0 +1,58 @@
+#include "cuda/launch/forward_program.h"
+
+#include <fmt/format.h>
+
+#include "cuda/launch/kernel_text.h"
+
+namespace tilewise::cuda {
+namespace {
+
+constexpr const char* kSource = R"cuda(#include "variant.h"
+#include "forward.h"
+
+namespace tilewise::cuda {{
+
+struct Config {{
+  using Element = {element};
+  static constexpr int kHeadQk = {d_qk}, kHeadV = {d_v};
+  static constexpr int kWarps = {warps}, kRowBlocks = {row_blocks};
+  static constexpr int kKeyTile = {key_tile}, kStages = {stages};
+  static constexpr bool kQueryInRegisters = {query_in_registers};
+  static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout}, kAligned = {is_aligned};
+}};
+using Kernel = Forward<Config, KernelVariant>;
+static_assert(Kernel::kThreads == {threads} && Kernel::kSharedBytes == {shared_bytes}, "what the plan reckons with");
+
+}}  // namespace tilewise::cuda
+
+extern "C" __global__ void __launch_bounds__({threads}, {blocks})
+    forward(const __grid_constant__ tilewise::cuda::ForwardArguments arguments,
+            const __grid_constant__ variant::Arguments bound) {{
+  extern __shared__ __align__(128) unsigned char shared[];
+  tilewise::cuda::Kernel(arguments, bound, static_cast<unsigned>(__cvta_generic_to_shared(shared))).run();
+}}
+)cuda";
+
+}  // namespace
+
+jit::Program forward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
+                             const ForwardPlan& plan, const jit::Architecture& architecture) {
+  validate(shape);
+  using fmt::arg;
+  jit::Program program;
+  program.name = "forward.cu";
+  program.source = fmt::format(
+      kSource, arg("element", shape.dtype == DType::bfloat16 ? "BFloat16" : "Float16"), arg("d_qk", shape.d_qk),
+      arg("d_v", shape.d_v), arg("warps", plan.warps), arg("row_blocks", plan.row_blocks),
+      arg("key_tile", plan.key_tile), arg("stages", plan.stages), arg("query_in_registers", plan.query_in_registers),
+      arg("has_lists", shape.has_lists), arg("has_dropout", shape.has_dropout), arg("is_aligned", shape.is_aligned),
+      arg("threads", plan.threads()), arg("shared_bytes", plan.shared_bytes(shape)), arg("blocks", plan.blocks));
+  program.headers = device_headers();
+  program.headers.push_back(variant_header(variant, text));
+  program.options = {"--std=c++17"};
+  program.architecture = architecture;
+  program.kernels = {"forward"};
+  return program;
+}
+
+}  // namespace tilewise::cuda

@@ -1,0 +1,74 @@
+#include "cuda/launch/kernel_text.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "variant/graph.h"
+
+namespace tilewise::cuda {
+namespace {
+
+constexpr const char* kKernelVariant = R"cuda(
+namespace tilewise::cuda {
+
+struct KernelVariant {
+  using Arguments = variant::Arguments;
+  using Query = variant::Query;
+  using Key = variant::Key;
+  struct Place {
+    variant::Sequence sequence;
+    variant::Uniform uniform;
+  };
+
+  __device__ static Place place_of(const Arguments& arguments, const SequenceShape& shape, int batch, int head,
+                                   int kv_head) {
+    const variant::Sequence sequence{shape.queries,     shape.keys,      shape.query_offset, shape.key_offset,
+                                     shape.query_token, shape.key_token, batch,              head,
+                                     kv_head};
+    return {sequence, variant::uniform_values(arguments, sequence)};
+  }
+  __device__ static Query query_values(const Arguments& arguments, const Place& place, int query_index) {
+    return variant::query_values(arguments, place.sequence, place.uniform, query_index);
+  }
+  __device__ static Key key_values(const Arguments& arguments, const Place& place, int key_index) {
+    return variant::key_values(arguments, place.sequence, place.uniform, key_index);
+  }
+  __device__ static float full_score(const Arguments& arguments, const Place& place, const Query& query,
+                                     const Key& key, int query_index, int key_index, float s) {
+    return variant::full_score(
+        arguments, place.sequence, place.uniform, query, key,
+        variant::diagonal_values(arguments, place.sequence, place.uniform, query_index - key_index), query_index,
+        key_index, s);
+  }
+  __device__ static float partial_score(const Arguments& arguments, const Place& place, const Query& query,
+                                        const Key& key, int query_index, int key_index, float s) {
+    return variant::partial_score(
+        arguments, place.sequence, place.uniform, query, key,
+        variant::diagonal_values(arguments, place.sequence, place.uniform, query_index - key_index), query_index,
+        key_index, s);
+  }
+)cuda";
+
+constexpr const char* kSink = R"cuda(
+  __device__ static float sink_logit(const Arguments& arguments, const Place& place) {
+    return variant::sink_logit(arguments, place.sequence, place.uniform);
+  }
+)cuda";
+
+}  // namespace
+
+jit::Header variant_header(const Variant& variant, const variant::CudaText& text) {
+  const auto& stages = variant.data().stages;
+  const bool changes_scores = std::any_of(stages.begin(), stages.end(), [](const variant::Stage& stage) {
+    return stage.kind == variant::Stage::Kind::score;
+  });
+  return {
+      "variant.h",
+      fmt::format("#pragma once\n#include \"arguments.h\"\n{}{}\n"
+                  "  static constexpr bool kChangesScores = {};\n  static constexpr bool kHasSink = {};\n{}}};\n\n"
+                  "}}  // namespace tilewise::cuda\n",
+                  text.source, kKernelVariant, changes_scores, variant.has_sink(), variant.has_sink() ? kSink : "")};
+}
+
+}  // namespace tilewise::cuda

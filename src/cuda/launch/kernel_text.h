@@ -1,0 +1,18 @@
+// Texts that kernels are made of: the device folder, embedded, and a variant with what kernels expect of one.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "jit/program.h"
+#include "variant/cuda_text.h"
+
+namespace tilewise::cuda {
+
+/// The headers of src/cuda/device, by their names.
+const std::vector<jit::Header>& device_headers();
+
+/// The header "variant.h": the variant's text, and struct KernelVariant, which device/scores.h describes.
+jit::Header variant_header(const Variant& variant, const variant::CudaText& text);
+
+}  // namespace tilewise::cuda

@@ -1,0 +1,75 @@
+// Tiles, stages and registers of the forward kernel: plain arithmetic, no GPU needed.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "jit/architecture.h"
+#include "tilewise/tensor.h"
+
+namespace tilewise::cuda {
+
+/// What a forward kernel is compiled for, besides the variant.
+struct ForwardShape {
+  DType dtype = DType::bfloat16;  // of q, k, v and o: bfloat16 or float16
+  int d_qk = 128, d_v = 128;      // multiples of 8 from 8 to 256
+  bool has_lists = false;         // key tiles come from lists; else all are visited
+  bool has_dropout = false;
+  bool is_aligned = true;  // every row of q, k, v and o begins at a multiple of 16 bytes
+};
+
+/// What the blocks of one multiprocessor share.
+struct Multiprocessor {
+  std::int64_t shared_bytes = 0;            // of all blocks
+  std::int64_t shared_bytes_per_block = 0;  // the most that one can have
+  int registers = 65536;
+  static constexpr std::int64_t kReservedShared = 1024;  // that every block takes besides its own
+
+  /// By NVIDIA's tables of compute capabilities. Those that are not listed count as the smallest, 8.6.
+  static Multiprocessor of(const jit::Architecture& architecture);
+};
+
+struct ForwardPlan {
+  int warps = 4;
+  int row_blocks = 2;  // of 16 queries, in a warp
+  int key_tile = 64;
+  int stages = 3;                   // tiles of k and v in shared memory: at hand, next and on its way
+  int blocks = 1;                   // on a multiprocessor at a time
+  bool query_in_registers = false;  // q stays there; else it is read from shared memory for every tile
+
+  int query_tile() const { return warps * row_blocks * 16; }
+  int threads() const { return warps * 32; }
+
+  /// Dynamic shared memory of a block: one tile of queries and `stages` of keys and values, each row in whole lines of
+  /// 128 bytes; in the end the output takes their place.
+  std::int64_t shared_bytes(const ForwardShape& shape) const;
+
+  /// Registers that a thread's matrices take: the output, two tiles' scores, and q where it stays. What is needed
+  /// besides (addresses, fragments on their way, row statistics) is kOtherRegisters at most.
+  int matrix_registers(const ForwardShape& shape) const;
+  static constexpr int kOtherRegisters = 64;
+
+  /// Registers that a thread may have when `blocks` share a multiprocessor.
+  int register_limit(const Multiprocessor& limits) const;
+
+  /// Whether `blocks` of this plan share a multiprocessor without spilling.
+  bool fits(const ForwardShape& shape, const Multiprocessor& limits) const;
+
+  /// "128 x 64, 4 warps, 2 stages, 2 blocks".
+  std::string text() const;
+
+  bool operator==(const ForwardPlan&) const = default;
+};
+
+/// Throws Error(unsupported) for a dtype or head dimensions that no forward kernel takes.
+void validate(const ForwardShape& shape);
+
+/// Plans worth measuring, the one that is believed best first. Not empty: a plan that fits exists for every valid shape
+/// on every GPU from 8.0 on.
+std::vector<ForwardPlan> forward_candidates(const ForwardShape& shape, const Multiprocessor& limits);
+
+/// The first of the candidates.
+ForwardPlan choose_forward(const ForwardShape& shape, const Multiprocessor& limits);
+
+}  // namespace tilewise::cuda

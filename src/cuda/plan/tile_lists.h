@@ -1,0 +1,25 @@
+// The key tiles that each query tile visits, as compact lists.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "tiles/classify.h"
+
+namespace tilewise::cuda {
+
+/// Lists for every (sequence, head, query tile), in that order; where no head differs from another, for head 0 alone.
+/// Every sequence has as many rows as the longest one.
+struct HostTileLists {
+  std::int64_t query_tiles = 0;  // of the longest sequence
+  std::int64_t heads = 0;        // with lists of their own: h_q or 1
+  std::vector<long long> first;  // [b, heads, query_tiles], where a list begins in `tiles`
+  std::vector<int> count;        // [b, heads, query_tiles]
+  std::vector<int> tiles;        // key tile * 2 + (1 where partial), ascending in each list
+  std::vector<int> order;        // [b, h_q, query_tiles], query tiles with the longest list first
+};
+
+/// Classifies on the host. Throws as Classifier::walk.
+HostTileLists make_tile_lists(tiles::Classifier& classifier, const Problem& problem, TileSizes tile);
+
+}  // namespace tilewise::cuda
