@@ -6,7 +6,24 @@
 #include <string>
 #include <vector>
 
+#include "tilewise/executor.h"
+
 namespace tilewise {
+
+/// Where attention is computed. Cheap to copy.
+class Device {
+ public:
+  /// The processor, with the library's own threads or the caller's. The executor must outlive the plans made for it.
+  static Device cpu() { return Device(nullptr); }
+  static Device cpu(Executor& executor) { return Device(&executor); }
+
+  Executor& executor() const { return executor_ != nullptr ? *executor_ : default_executor(); }
+
+ private:
+  explicit Device(Executor* executor) : executor_(executor) {}
+
+  Executor* executor_;
+};
 
 /// One cache of the processor.
 struct CacheInfo {

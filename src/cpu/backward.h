@@ -184,8 +184,8 @@ class BackwardKernel {
     differentiate(block.reference + index * kStrip, block.delta + index * kStrip, keys, weights, d_scores);
     if (queries < kStrip) clear_absent(queries, keys, weights, d_scores);
     if (head.adjoint.apply != nullptr) {
-      // The adjoint works on a dense copy, and a weight of zero keeps a gradient of zero whatever it says.
-      gather(d_scores, keys, d_weights_);
+      // The adjoint works on a dense copy, and a weight of zero has a gradient of zero whatever v and the adjoint say.
+      gather_kept(d_scores, weights, keys, d_weights_);
       head.adjoint.apply(head.adjoint.context, {piece(raw_scores_, kStrip, span.begin, span.end, true), d_weights_});
       scatter_kept(d_weights_, weights, keys, d_scores);
     }
@@ -263,6 +263,15 @@ class BackwardKernel {
 
   static void gather(const float* rows, int keys, float* dense) {
     for (int key = 0; key < keys; ++key) copy(rows + key * kWeightsStride, kStrip, dense + key * kStrip);
+  }
+
+  static void gather_kept(const float* rows, const float* weights, int keys, float* dense) {
+    for (int key = 0; key < keys; ++key) {
+      for (int i = 0; i < kStrip; ++i) {
+        const std::int64_t at = key * kWeightsStride + i;
+        dense[key * kStrip + i] = weights[at] == 0 ? 0.0f : rows[at];
+      }
+    }
   }
 
   static void scatter_kept(const float* dense, const float* weights, int keys, float* rows) {

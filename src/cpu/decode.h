@@ -13,6 +13,8 @@ namespace tilewise::cpu {
 template <class Lanes, class Packing>
 class DecodeKernel {
  public:
+  static constexpr int kTileKeys = 64;  // k and v of a tile of 128 columns fill L2's fair share, not L1
+
   /// Workspace of one task, in floats.
   static std::int64_t workspace_floats(const Shape& shape, int row_count) {
     return std::int64_t{row_count} * (padded(shape.d_qk) + padded(shape.d_v) + kTileKeys) + rounded(2 * row_count);
@@ -28,7 +30,6 @@ class DecodeKernel {
  private:
   using Vec = typename Lanes::Vec;
   static constexpr int kWidth = Lanes::kWidth;
-  static constexpr int kTileKeys = 64;  // k and v of a tile of 128 columns fill L2's fair share, not L1
   static constexpr int kKeys = 4;       // keys of a register block of products
   static constexpr int kRows = 4;       // rows of a register block of outputs
 

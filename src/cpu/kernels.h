@@ -191,6 +191,8 @@ struct Kernels {
   DType operand;     // what products take; bfloat16: other inputs would be rounded to it, so plans give it no others
   std::int64_t tile_queries;                           // most queries of a forward task; a multiple of strip_queries
   int strip_queries;                                   // the walk is asked again for each strip of a partial tile
+  int tile_keys;                                       // most keys of a block of scores, forward and backward
+  int decode_keys;                                     // and of a decode task
   std::int64_t (*forward_floats)(const Shape& shape);  // workspace of one forward task
   void (*forward)(const ForwardTask& task);
 

@@ -18,6 +18,8 @@ constexpr Kernels kernels_of(const char* name) {
           .operand = Engine::kOperand,
           .tile_queries = Forward::kTileQueries,
           .strip_queries = Engine::kStrip,
+          .tile_keys = Engine::kTileKeys,
+          .decode_keys = Decode::kTileKeys,
           .forward_floats = Forward::workspace_floats,
           .forward = Forward::run,
           .backward_keys = Engine::kBackwardKeys,

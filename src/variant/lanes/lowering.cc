@@ -58,14 +58,14 @@ Lowering::Lowering(const Graph& graph, const LaneOptions& options)
     for (NodeId operand : node.inputs()) sees_score_[id] = sees_score_[id] || sees_score_[operand];
     if (!options.hoist) dependences_[id].hoist = Hoist::entry;
   }
-  Instruction external;
+  LaneInstruction external;
   external.result.space = Space::score;
   score_ = add(Hoist::entry, external, {});
   external.result.space = Space::seed;
   seed_ = add(Hoist::entry, external, {});
 }
 
-Lowering::ValueId Lowering::add(Hoist domain, const Instruction& instruction, std::span<const ValueId> operands) {
+Lowering::ValueId Lowering::add(Hoist domain, const LaneInstruction& instruction, std::span<const ValueId> operands) {
   Value value{.domain = domain, .instruction = instruction};
   value.instruction.operand_count = static_cast<std::uint8_t>(operands.size());
   std::copy(operands.begin(), operands.end(), value.operands.begin());
@@ -76,7 +76,7 @@ Lowering::ValueId Lowering::add(Hoist domain, const Instruction& instruction, st
 Lowering::ValueId Lowering::strip(StripFunction function, std::initializer_list<ValueId> operands) {
   Hoist domain = Hoist::uniform;
   for (ValueId operand : operands) domain = wider(domain, class_of(operand));
-  Instruction instruction;
+  LaneInstruction instruction;
   instruction.function = function;
   return add(domain, instruction, operands);
 }
@@ -94,7 +94,7 @@ Lowering::ValueId Lowering::settle(ValueId score) {
   const Value value = values_[score];
   if (value.real_operation == kNoOperation || operations_.settled[value.real_operation] == nullptr)
     return strip(operations_.settle, {score});
-  Instruction instruction = value.instruction;
+  LaneInstruction instruction = value.instruction;
   instruction.function = operations_.settled[value.real_operation];
   return add(value.domain, instruction, {value.operands.data(), value.instruction.operand_count});
 }
@@ -104,10 +104,10 @@ Lowering::ValueId Lowering::real_constant(double value) {
 }
 
 Lowering::ValueId Lowering::leaf(const Node& node, Hoist domain) {
-  Instruction instruction;
+  LaneInstruction instruction;
   instruction.leaf = node;
   const bool is_ramp = node.kind == Kind::coordinate && varies(axis_of(static_cast<Coordinate>(node.index)), domain);
-  instruction.kind = is_ramp ? Instruction::Kind::ramp : Instruction::Kind::fill;
+  instruction.kind = is_ramp ? LaneInstruction::Kind::ramp : LaneInstruction::Kind::fill;
   return add(is_ramp ? domain : Hoist::uniform, instruction, {});
 }
 
@@ -136,7 +136,7 @@ Lowering::ValueId Lowering::lower_in(NodeId id, Hoist domain) {
 
   if (node.kind != Kind::operation && node.kind != Kind::read) return known = leaf(node, domain);
   std::array<ValueId, kMaxOperands> operands{};
-  Instruction instruction;
+  LaneInstruction instruction;
   for (std::size_t i = 0; i < node.operand_count; ++i) {
     operands[i] = lower_in(node.operands[i], domain);
     instruction.steps[i] = step_of(node.operands[i], domain);
@@ -144,7 +144,7 @@ Lowering::ValueId Lowering::lower_in(NodeId id, Hoist domain) {
   const bool is_read = node.kind == Kind::read;
   const bool real = !is_read && graph_[node.operands[node.operand_count - 1]].type == Type::real;
   if (is_read) {
-    instruction.kind = Instruction::Kind::read;
+    instruction.kind = LaneInstruction::Kind::read;
     instruction.table = node.index;
   } else {
     instruction.function = operations_.operation[node.index][real ? 1 : 0];
@@ -169,7 +169,7 @@ LaneProgram Lowering::finish(std::span<const ValueId> outputs) {
 void Lowering::direct_outputs(std::vector<ValueId>& outputs) {
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     if (class_of(outputs[i]) != Hoist::entry || is_external(outputs[i])) {
-      Instruction copy;
+      LaneInstruction copy;
       copy.function = operations_.copy;
       outputs[i] = add(Hoist::entry, copy, {{outputs[i]}});
     }

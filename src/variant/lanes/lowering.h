@@ -48,7 +48,7 @@ class Lowering {
   static constexpr std::int32_t kNoOperation = -1;
   struct Value {
     Hoist domain = Hoist::entry;
-    Instruction instruction;                     // its slots are set by finish()
+    LaneInstruction instruction;                 // its slots are set by finish()
     std::int32_t real_operation = kNoOperation;  // its number, where it is one of the list on reals
     std::array<ValueId, kMaxOperands> operands{};
   };
@@ -56,7 +56,7 @@ class Lowering {
 
   ValueId lower_in(NodeId id, Hoist domain);
   ValueId leaf(const Node& node, Hoist domain);
-  ValueId add(Hoist domain, const Instruction& instruction, std::span<const ValueId> operands);
+  ValueId add(Hoist domain, const LaneInstruction& instruction, std::span<const ValueId> operands);
   ValueId strip(StripFunction function, std::initializer_list<ValueId> operands);
   IndexStep step_of(NodeId index, Hoist domain) const;
 

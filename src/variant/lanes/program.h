@@ -44,7 +44,7 @@ struct Slot {
   std::uint32_t place = 0;  // number of the register or output
 };
 
-struct Instruction {
+struct LaneInstruction {
   enum class Kind : std::uint8_t {
     strip,  // function(operands)
     ramp,   // a coordinate of the query or the key along its strip
@@ -84,7 +84,7 @@ class LaneProgram {
 
   /// In order of execution. Uniform registers hold while sequence and head stay, query and key ones while the tile's
   /// queries or keys stay.
-  const std::vector<Instruction>& instructions(Hoist hoist) const {
+  const std::vector<LaneInstruction>& instructions(Hoist hoist) const {
     return instructions_[static_cast<std::size_t>(hoist)];
   }
 
@@ -100,7 +100,7 @@ class LaneProgram {
 
   LaneOptions options_;
   std::size_t outputs_ = 0;
-  std::array<std::vector<Instruction>, kRegisterSpaces> instructions_;
+  std::array<std::vector<LaneInstruction>, kRegisterSpaces> instructions_;
   std::array<std::int64_t, kRegisterSpaces> words_{}, starts_{};
   std::int64_t workspace_words_ = 0;
 };

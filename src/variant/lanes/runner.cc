@@ -65,7 +65,7 @@ void LaneRunner::run(const Box& box, TileStrip score, TileStrip seed, std::span<
   const std::int64_t rows = std::max<std::int64_t>(program_.register_words(Space::entry) / tile_.inner, 1);
   for (std::int64_t row = 0; row < tile_.outer; row += rows) {
     const Shape block{std::min(rows, tile_.outer - row), tile_.inner};
-    for (const Instruction& instruction : program_.instructions(Hoist::entry))
+    for (const LaneInstruction& instruction : program_.instructions(Hoist::entry))
       execute(instruction, Hoist::entry, block, row);
   }
 }
@@ -82,7 +82,7 @@ void LaneRunner::enter_strips(const Box& box) {
 }
 
 void LaneRunner::run_on_strip(Hoist hoist, std::int64_t count) {
-  for (const Instruction& instruction : program_.instructions(hoist)) execute(instruction, hoist, {1, count}, 0);
+  for (const LaneInstruction& instruction : program_.instructions(hoist)) execute(instruction, hoist, {1, count}, 0);
 }
 
 /// The words of a register where instructions of class `hoist` read or write it, from a row of the tile on.
@@ -109,9 +109,9 @@ Strip LaneRunner::strip_of(Slot slot, Hoist hoist, std::int64_t first_row) const
   }
 }
 
-void LaneRunner::execute(const Instruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row) {
-  if (instruction.kind == Instruction::Kind::fill) return fill(instruction);
-  if (instruction.kind == Instruction::Kind::ramp) return ramp(instruction, hoist, shape, first_row);
+void LaneRunner::execute(const LaneInstruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row) {
+  if (instruction.kind == LaneInstruction::Kind::fill) return fill(instruction);
+  if (instruction.kind == LaneInstruction::Kind::ramp) return ramp(instruction, hoist, shape, first_row);
   std::array<Strip, kMaxOperands> operands;
   StripCall call{shape.outer, shape.inner, strip_of(instruction.result, hoist, first_row), operands.data()};
   bool is_flat = call.result.outer == shape.inner;
@@ -119,7 +119,7 @@ void LaneRunner::execute(const Instruction& instruction, Hoist hoist, Shape shap
     operands[i] = strip_of(instruction.operands[i], hoist, first_row);
     is_flat = is_flat && operands[i].outer == shape.inner * operands[i].inner;
   }
-  if (instruction.kind == Instruction::Kind::read) {
+  if (instruction.kind == LaneInstruction::Kind::read) {
     return read_table(bound_->tables[static_cast<std::size_t>(instruction.table)], instruction.steps, call);
   }
   if (is_flat) {  // rows that follow one another are one long row
@@ -129,7 +129,7 @@ void LaneRunner::execute(const Instruction& instruction, Hoist hoist, Shape shap
   instruction.function(call);
 }
 
-void LaneRunner::fill(const Instruction& instruction) {
+void LaneRunner::fill(const LaneInstruction& instruction) {
   const Node& leaf = instruction.leaf;
   const auto index = static_cast<std::size_t>(leaf.index);
   const std::int32_t word = [&] {
@@ -144,7 +144,7 @@ void LaneRunner::fill(const Instruction& instruction) {
 }
 
 /// A coordinate along its strip. The diagonals' entries lie at key index 0.
-void LaneRunner::ramp(const Instruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row) {
+void LaneRunner::ramp(const LaneInstruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row) {
   const Strip result = strip_of(instruction.result, hoist, first_row);
   const std::int32_t base = origin_[static_cast<std::size_t>(instruction.leaf.index)];
   const bool queries_inner = program_.options().layout == TileLayout::queries_inner;

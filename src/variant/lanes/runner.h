@@ -43,10 +43,10 @@ class LaneRunner {
 
   void enter_strips(const Box& box);
   void run_on_strip(Hoist hoist, std::int64_t count);
-  void execute(const Instruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row);
+  void execute(const LaneInstruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row);
   Strip strip_of(Slot slot, Hoist hoist, std::int64_t first_row) const;
-  void fill(const Instruction& instruction);
-  void ramp(const Instruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row);
+  void fill(const LaneInstruction& instruction);
+  void ramp(const LaneInstruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row);
 
   const LaneProgram& program_;
   std::int32_t* words_;  // the workspace

@@ -1,0 +1,162 @@
+#include "attention/check_plan.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+
+#include "core/element.h"
+#include "core/fail.h"
+#include "tilewise/tiles.h"
+
+namespace tilewise::attention {
+namespace {
+
+using variant::Kind;
+
+const TableShape* planned_table(const PlanShape& shape, const Table& table) {
+  const auto found = std::ranges::find(shape.tables, table, &TableShape::table);
+  return found == shape.tables.end() ? nullptr : &*found;
+}
+
+/// Whether each table is read without clamping.
+std::vector<bool> read_unclamped(const Variant& variant) {
+  const variant::Graph& graph = variant.data().graph;
+  std::vector<bool> unclamped(graph.tables().size());
+  for (const variant::Node& node : graph.nodes()) {
+    if (node.kind == Kind::read && !node.clamped) unclamped[static_cast<std::size_t>(node.index)] = true;
+  }
+  return unclamped;
+}
+
+void check_floating_dtype(const char* name, DType dtype) {
+  if (!is_floating(dtype))
+    fail_argument("{} is {}; expected float64, float32, float16 or bfloat16", name, to_string(dtype));
+}
+
+void check_size(const char* name, std::int64_t size, std::int64_t least) {
+  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
+  if (size < least || size > kMost) fail_argument("{} is {}; expected {} to {}", name, size, least, kMost);
+}
+
+void check_most(const char* name, std::int64_t size, std::int64_t planned) {
+  if (size > planned) fail_argument("{} is {}; the plan was made for at most {}", name, size, planned);
+}
+
+void check_same(const char* name, std::int64_t size, std::int64_t planned) {
+  if (size != planned) fail_argument("{} is {}; the plan was made for {}", name, size, planned);
+}
+
+}  // namespace
+
+void check_shape(const Variant& variant, const PlanShape& shape) {
+  check_floating_dtype("dtype", shape.dtype);
+  check_floating_dtype("kv_dtype", kv_dtype_of(shape));
+  check_size("b", shape.b, 0);
+  check_size("h_q", shape.h_q, 1);
+  check_size("h_kv", shape.h_kv, 1);
+  if (shape.h_q % shape.h_kv != 0)
+    fail_argument("h_q is {} and h_kv is {}; expected h_kv to divide h_q", shape.h_q, shape.h_kv);
+  check_size("d_qk", shape.d_qk, 1);
+  check_size("d_v", shape.d_v, 1);
+  check_size("s_q", shape.s_q, 0);
+  check_size("s_kv", shape.s_kv, 0);
+  if (shape.query_tokens) check_size("query_tokens", *shape.query_tokens, 0);
+  if (shape.key_tokens) check_size("key_tokens", *shape.key_tokens, 0);
+  for (const auto& [table, extents] : shape.tables) {
+    if (std::ranges::find(variant.tables(), table) == variant.tables().end())
+      fail_argument("tables names '{}', which the variant does not read; expected only its own (handles are compared)",
+                    table.name());
+    if (static_cast<int>(extents.size()) != table.rank())
+      fail_argument("tables: '{}' has {} extents; expected its rank, {}", table.name(), extents.size(), table.rank());
+    if (std::ranges::any_of(extents, [](std::int64_t extent) { return extent < 0; }))
+      fail_argument("tables: '{}' has extents [{}]; expected none below 0", table.name(), fmt::join(extents, ", "));
+  }
+}
+
+void check_dtype(const char* name, const ConstTensor& tensor, DType planned) {
+  if (tensor.dtype != planned)
+    fail_argument("{} has dtype {}; the plan was made for {}", name, to_string(tensor.dtype), to_string(planned));
+}
+
+void check_planned(const PlanShape& shape, const ForwardInputs& inputs, const variant::Call& call) {
+  check_dtype("q", inputs.q, shape.dtype);
+  check_dtype("k", inputs.k, kv_dtype_of(shape));
+  check_dtype("v", inputs.v, kv_dtype_of(shape));
+  check_same("h_q", call.problem.h_q, shape.h_q);
+  check_same("h_kv", call.problem.h_kv, shape.h_kv);
+  check_same("d_qk", call.d_qk, shape.d_qk);
+  check_same("d_v", call.d_v, shape.d_v);
+  check_most("b", call.problem.b(), shape.b);
+  for (const Sequence& sequence : call.problem.sequences) {
+    check_most("s_q", sequence.s_q, shape.s_q);
+    check_most("s_kv", sequence.s_kv, shape.s_kv);
+  }
+}
+
+std::vector<std::vector<std::int64_t>> planned_extents(const Variant& variant, const PlanShape& shape) {
+  std::vector<std::vector<std::int64_t>> extents;
+  for (const Table& table : variant.tables()) {
+    const TableShape* planned = planned_table(shape, table);
+    extents.push_back(planned != nullptr ? planned->extents
+                                         : std::vector<std::int64_t>(static_cast<std::size_t>(table.rank()), 1));
+  }
+  return extents;
+}
+
+namespace {
+
+/// The longest sequences of a plan. In packed storage all but the first lie at its end.
+Problem planned_problem(const PlanShape& shape) {
+  Problem problem = Problem::uniform(shape.b, shape.h_q, shape.h_kv, shape.s_q, shape.s_kv);
+  for (std::size_t i = 0; i < problem.sequences.size(); ++i) {
+    Sequence& sequence = problem.sequences[i];
+    sequence.query_offset = shape.query_offset;
+    if (shape.query_tokens) {
+      sequence.s_q = std::min(sequence.s_q, *shape.query_tokens);
+      sequence.first_query_token = i == 0 ? 0 : *shape.query_tokens - sequence.s_q;
+    }
+    if (shape.key_tokens) {
+      sequence.s_kv = std::min(sequence.s_kv, *shape.key_tokens);
+      sequence.first_key_token = i == 0 ? 0 : *shape.key_tokens - sequence.s_kv;
+    }
+  }
+  return problem;
+}
+
+}  // namespace
+
+bool prove_planned_reads(const Variant& variant, const PlanShape& shape) {
+  const std::vector<bool> unclamped = read_unclamped(variant);
+  for (std::size_t i = 0; i < unclamped.size(); ++i) {
+    const Table& table = variant.tables()[i];
+    if (unclamped[i] && !table.frozen_data() && planned_table(shape, table) == nullptr) {
+      fail_argument(
+          "tables lacks '{}', which the variant reads at indices that are not clamped; expected its extents, so that "
+          "the reads can be proven to lie inside, or reads declared clamped(...)",
+          table.name());
+    }
+  }
+  if (std::ranges::find(unclamped, true) == unclamped.end()) return false;
+  expect_reads_inside(variant, planned_extents(variant, shape), planned_problem(shape));
+  return true;
+}
+
+void prove_reads(const Variant& variant, const PlanShape& shape, const ForwardInputs& inputs,
+                 const variant::Call& call) {
+  const std::vector<std::vector<std::int64_t>> planned = planned_extents(variant, shape);
+  std::vector<std::vector<std::int64_t>> extents;
+  bool are_as_large = true;
+  for (std::size_t i = 0; i < planned.size(); ++i) {
+    const variant::BoundTable& bound = call.bound.tables[i];
+    extents.emplace_back(bound.extents.begin(), bound.extents.begin() + bound.rank);
+    for (std::size_t axis = 0; axis < planned[i].size(); ++axis)
+      are_as_large = are_as_large && extents[i][axis] >= planned[i][axis];
+  }
+  const bool is_as_long =
+      inputs.sequences.empty() && std::ranges::all_of(call.problem.sequences, [&](const Sequence& sequence) {
+        return sequence.s_q == shape.s_q && sequence.s_kv == shape.s_kv;
+      });
+  if (!is_as_long || !are_as_large) expect_reads_inside(variant, extents, call.problem);
+}
+
+}  // namespace tilewise::attention

@@ -1,0 +1,231 @@
+#include "attention/cpu_backend.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "attention/check_plan.h"
+#include "core/fail.h"
+#include "core/isa.h"
+#include "cpu/select.h"
+#include "tiles/reads.h"
+#include "tilewise/traffic.h"
+
+namespace tilewise::attention {
+namespace {
+
+/// A sequence of at most this many queries is decoded: a strip of the forward kernels would be less than half full.
+constexpr std::int64_t kDecodeQueries = 8;
+
+/// Splits of a decoded sequence: enough for a core each on large processors, none so short that merging shows.
+constexpr std::int64_t kMostDecodeSplits = 32, kLeastDecodeKeys = 512;
+
+/// Shared memory that is used for more units at a time than the threads need.
+constexpr std::int64_t kWaveBytes = std::int64_t{64} << 20;
+
+std::int64_t round_up(std::int64_t value, std::int64_t step) { return (value + step - 1) / step * step; }
+
+/// All that a coordinate can be in calls of a plan, whatever their offsets.
+variant::IntervalPlace widest_universe(const PlanShape& shape) {
+  constexpr double kLow = std::numeric_limits<std::int32_t>::min(), kHigh = std::numeric_limits<std::int32_t>::max();
+  variant::IntervalPlace universe;
+  universe.fill({0, kHigh, false});
+  const auto at = [&](variant::Coordinate coordinate) -> variant::Interval& {
+    return universe[static_cast<std::size_t>(coordinate)];
+  };
+  at(variant::Coordinate::query) = at(variant::Coordinate::key) = {kLow, kHigh, false};
+  at(variant::Coordinate::head) = {0, static_cast<double>(shape.h_q - 1), false};
+  at(variant::Coordinate::kv_head) = {0, static_cast<double>(shape.h_kv - 1), false};
+  return universe;
+}
+
+/// Whether what a call binds may decide what is kept.
+bool binds_anything(const Variant& variant) {
+  return !variant.parameters().empty() ||
+         std::ranges::any_of(variant.tables(), [](const Table& table) { return !table.frozen_data().has_value(); });
+}
+
+cpu::Shape largest_shape(const PlanShape& shape) {
+  return {shape.s_q, shape.s_kv, static_cast<int>(shape.d_qk), static_cast<int>(shape.d_v)};
+}
+
+}  // namespace
+
+CpuBackend::CpuBackend(const Variant& variant, const PlanShape& shape, const cpu::Kernels& kernels, Executor& executor)
+    : Backend(variant, shape), kernels_(kernels), executor_(executor), programs_(variant, kernels, shape.backward) {
+  must_prove_reads_ = prove_planned_reads(variant, shape);
+  if (!binds_anything(variant)) {
+    const variant::SlotBounds slots = tiles::declared_bounds(variant.data().graph, planned_extents(variant, shape));
+    mask_.emplace(tiles::make_mask(variant.data(), slots, widest_universe(shape)));
+  }
+  Arena measure;
+  CpuState state;
+  take_memory(measure, state);
+  workspace_bytes_ = measure.used();
+}
+
+Cuts CpuBackend::cuts_of(std::int64_t s_q, std::int64_t s_kv, bool has_dropout) const {
+  Cuts cuts;
+  // Decoding adds up scores in another order than the backward pass, whose weights would not be the forward pass's.
+  cuts.decodes = s_q <= kDecodeQueries && s_kv > 0 && !has_dropout && !shape().backward;
+  cuts.decode_keys =
+      std::max(kLeastDecodeKeys, round_up((s_kv + kMostDecodeSplits - 1) / kMostDecodeSplits, kernels_.decode_keys));
+  // Four strips share each key tile that is packed; fewer would pay for the packing.
+  cuts.task_queries = std::clamp(round_up(s_q * shape().h_q / kTasks, kernels_.strip_queries),
+                                 std::int64_t{4} * kernels_.strip_queries, kernels_.tile_queries);
+  // Every split holds partial sums of d_q of the whole group, which must not outgrow the rest of the memory.
+  const std::int64_t tiles = (s_kv + kernels_.backward_keys - 1) / kernels_.backward_keys;
+  const std::int64_t wanted = (kTasks + shape().h_kv - 1) / shape().h_kv;
+  cuts.backward_splits = std::max<std::int64_t>(1, std::min({wanted, tiles, std::max<std::int64_t>(4, 64 / group())}));
+  return cuts;
+}
+
+/// Bytes for as many units at a time as keep the threads busy.
+std::int64_t CpuBackend::shared_bytes() const {
+  const std::int64_t units = std::max<std::int64_t>(1, shape().b * shape().h_kv);
+  const auto wave = [&](std::int64_t unit_bytes, std::int64_t tasks_of_unit) {
+    const std::int64_t needed = (std::int64_t{4} * executor_.workers() + tasks_of_unit - 1) / tasks_of_unit;
+    const std::int64_t held = kWaveBytes / std::max<std::int64_t>(1, unit_bytes);
+    return std::clamp<std::int64_t>(std::max(needed, held), 1, units) * unit_bytes;
+  };
+  // Of any length up to the longest: a shorter sequence may have more splits, never more than these.
+  const std::int64_t splits = std::min(kMostDecodeSplits, (shape().s_kv + kLeastDecodeKeys - 1) / kLeastDecodeKeys);
+  const std::int64_t rows = group() * std::min(shape().s_q, kDecodeQueries);
+  Arena decode;
+  decode.take<float>(splits * rows * shape().d_v);
+  decode.take<float>(splits * rows);
+  std::int64_t bytes = wave(decode.used(), std::max<std::int64_t>(1, splits));
+  if (shape().backward) {
+    const Cuts cuts = cuts_of(shape().s_q, shape().s_kv, true);
+    BackwardUnit unit;
+    Arena backward;
+    lay_out(unit, shape().s_q, shape().s_kv, cuts, backward);
+    bytes = std::max(bytes, wave(backward.used(), cuts.backward_splits));
+  }
+  return bytes;
+}
+
+void CpuBackend::take_memory(Arena& arena, CpuState& state) const {
+  const cpu::Shape largest = largest_shape(shape());
+  constexpr int kMostRows = 16;  // of a decode task
+  std::int64_t floats = std::max(kernels_.forward_floats(largest), kernels_.decode_floats(largest, kMostRows));
+  if (shape().backward) floats = std::max(floats, kernels_.backward_floats(largest));
+  for (int worker = 0; worker < executor_.workers(); ++worker) {
+    state.kernel_memory.push_back(arena.take<float>(floats));
+    state.row_memory.push_back(arena.take<float>(std::max({shape().s_q, shape().d_qk, shape().d_v})));
+    state.workers.emplace_back(programs_, kernels_, worker, arena);
+    if (!shape().backward) continue;
+    state.hooks.push_back(arena.take<HeadHooks>(group()));
+    state.heads.push_back(arena.take<cpu::BackwardHead>(group()));
+  }
+  if (shape().backward) state.gradients.emplace(variant(), shape(), executor_.workers(), arena);
+  state.shared = arena.take_bytes(shared_bytes());
+}
+
+CpuState& CpuBackend::state_in(Workspace& workspace) const {
+  if (workspace.bytes() < workspace_bytes_) {
+    fail_argument("workspace has {} bytes; expected at least Plan::workspace_bytes(), {}", workspace.bytes(),
+                  workspace_bytes_);
+  }
+  return workspace.states().of<CpuState>(shared_from_this(), [&] {
+    auto state = std::make_unique<CpuState>();
+    Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
+    take_memory(arena, *state);
+    state->first_task.reserve(static_cast<std::size_t>(shape().b + 1));
+    state->decode_units.reserve(static_cast<std::size_t>(shape().b * shape().h_kv));
+    if (shape().backward) state->backward_units.reserve(static_cast<std::size_t>(shape().b * shape().h_kv));
+    state->largest.resize(static_cast<std::size_t>(executor_.workers()));
+    return state;
+  });
+}
+
+/// What the forward and the backward pass prepare alike, once the arguments are known to be right.
+void CpuBackend::start(CpuState& state, VariantGradients* gradients) const {
+  const bool is_bound = !mask_.has_value();
+  if (is_bound) {
+    state.slots = variant::bounds_of(variant().data().graph, state.call.bound);
+    state.mask = tiles::make_mask(variant().data(), *state.slots, tiles::universe_of(state.call.problem));
+  }
+  for (Worker& worker : state.workers) worker.start(state.call, is_bound ? *state.mask : *mask_, is_bound, gradients);
+}
+
+void CpuBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs, Workspace& workspace) const {
+  CpuState& state = state_in(workspace);
+  state.call = variant::check_forward(variant(), inputs, outputs);
+  check_planned(shape(), inputs, state.call);
+  check_dtype("o", outputs.o, shape().dtype);
+  if (must_prove_reads_) prove_reads(variant(), shape(), inputs, state.call);
+  start(state, nullptr);
+  run_forward(*this, state, inputs, outputs);
+  run_decode(*this, state, inputs, outputs);
+}
+
+void CpuBackend::backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs,
+                          Workspace& workspace) const {
+  CpuState& state = state_in(workspace);
+  state.call = variant::check_backward(variant(), inputs, given, outputs);
+  check_planned(shape(), inputs, state.call);
+  if (!given.o) fail_argument("o is missing; expected what the forward pass wrote");
+  if (!given.lse) fail_argument("lse is missing; expected what the forward pass wrote: ask it for lse");
+  check_dtype("o", *given.o, shape().dtype);
+  check_dtype("d_o", given.d_o, shape().dtype);
+  if (outputs.d_q) check_dtype("d_q", *outputs.d_q, shape().dtype);
+  if (outputs.d_k) check_dtype("d_k", *outputs.d_k, kv_dtype_of(shape()));
+  if (outputs.d_v) check_dtype("d_v", *outputs.d_v, kv_dtype_of(shape()));
+  state.gradients->start(variant(), state.call, outputs);
+  if (must_prove_reads_) prove_reads(variant(), shape(), inputs, state.call);
+  start(state, &*state.gradients);
+  run_backward(*this, state, inputs, given, outputs);
+}
+
+std::string CpuBackend::explain() const {
+  const Cuts cuts = cuts_of(shape().s_q, shape().s_kv, false);
+  std::string text = fmt::format("backend: cpu, instruction set {}, {} workers\n", kernels_.name, executor_.workers());
+  text += fmt::format("forward: tasks of {} queries of a head, strips of {} queries, tiles of {} keys\n",
+                      cuts.task_queries, kernels_.strip_queries, kernels_.tile_keys);
+  if (!shape().backward) {
+    text += fmt::format(
+        "decode: sequences of up to {} queries without dropout; at {} keys, splits of {} keys, merged in their order\n",
+        kDecodeQueries, shape().s_kv, cuts.decode_keys);
+  }
+  if (shape().backward) {
+    text += fmt::format("backward: tiles of {} keys x {} queries, {} splits of the keys of a key head\n",
+                        kernels_.backward_keys, kernels_.backward_queries, cuts.backward_splits);
+  }
+  text += fmt::format("scores: {}\n", programs_.tiles.changes_full_tiles
+                                          ? "a program on every kept tile, with keeps on partial ones"
+                                      : programs_.tiles.changes_partial_tiles ? "keeps on partial tiles"
+                                                                              : "as they are, everything kept");
+  text += fmt::format("mask: {}\n", !mask_ ? "analysed at each call, for it may depend on what the call binds"
+                                    : mask_->program.wanted.empty() ? "none"
+                                                                    : "analysed with the plan");
+  return text;
+}
+
+std::shared_ptr<Backend> make_cpu_backend(const Variant& variant, const PlanShape& shape, const Device& device) {
+  const DType kv = kv_dtype_of(shape);
+  if (shape.dtype == DType::float64 || kv == DType::float64)
+    fail(ErrorCode::unsupported, "computes in float32; float64 would lose half of its digits");
+  const cpu::Kernels* chosen = nullptr;
+  std::vector<std::string> passed_over;
+  for (const cpu::Kernels* kernels : cpu::available_kernels()) {
+    const Isa isa = isa_from_string(kernels->name);
+    if (isa > chosen_isa()) {
+      passed_over.push_back(fmt::format("cpu {}: TILEWISE_ISA asks for {}", kernels->name, to_string(chosen_isa())));
+    } else if (kernels->operand == DType::bfloat16 && (shape.dtype != DType::bfloat16 || kv != DType::bfloat16)) {
+      passed_over.push_back(fmt::format("cpu {}: multiplies bfloat16, to which {} would be rounded", kernels->name,
+                                        to_string(shape.dtype == DType::bfloat16 ? kv : shape.dtype)));
+    } else {
+      chosen = kernels;
+      break;
+    }
+  }
+  if (chosen == nullptr) {
+    fail(ErrorCode::unsupported, "has no kernels for instruction set {}; the least is avx2 ({})",
+         to_string(chosen_isa()), fmt::join(passed_over, "; "));
+  }
+  auto backend = std::make_shared<CpuBackend>(variant, shape, *chosen, device.executor());
+  backend->refusals = std::move(passed_over);
+  return backend;
+}
+
+}  // namespace tilewise::attention

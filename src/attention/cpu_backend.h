@@ -1,0 +1,116 @@
+// Attention by the processor's kernels: what a plan fixes, what a call prepares, and the three ways to run.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "attention/backend.h"
+#include "attention/call_state.h"
+#include "attention/programs.h"
+#include "attention/variant_gradients.h"
+#include "attention/worker.h"
+
+namespace tilewise::attention {
+
+/// Tasks that a sequence should give, forward and backward, however few its heads.
+inline constexpr std::int64_t kTasks = 16;
+
+/// How a sequence is cut into tasks. Follows from its own lengths and the heads alone, so that results do not depend on
+/// threads or on the rest of a batch.
+struct Cuts {
+  bool decodes = false;              // few queries: its keys are split
+  std::int64_t task_queries = 0;     // of a forward task
+  std::int64_t decode_keys = 0;      // of a split of a decoded sequence
+  std::int64_t backward_splits = 1;  // of the keys, in a backward pass
+};
+
+/// Parts of the shared memory of a decoded sequence and key head: partial results of its splits.
+struct DecodeUnit {
+  std::int64_t sequence = 0, kv_head = 0;
+  std::int64_t first_task = 0;  // among the wave's: rows in chunks, times splits
+  std::int64_t splits = 0, chunks = 0, rows = 0;
+  float* o = nullptr;    // [splits, rows, d_v]; row = query head within the group * s_q + query
+  float* lse = nullptr;  // [splits, rows]
+};
+
+/// Likewise of a backward pass.
+struct BackwardUnit {
+  std::int64_t sequence = 0, kv_head = 0;
+  std::int64_t first_head_task = 0;  // among the wave's tasks of query heads and blocks of queries
+  std::int64_t first_key_task = 0;   // and among those of splits of the keys
+  std::int64_t splits = 0, blocks = 0;
+  float* prepared = nullptr;  // [group] times Kernels::prepared_floats
+  float* d_q = nullptr;       // [splits, group] times Kernels::d_q_floats
+  float* delta = nullptr;     // [group, s_q]
+  float* lse = nullptr;       // [group, s_q]
+  float* d_lse = nullptr;     // [group, s_q]
+};
+
+/// What a call of one plan works with, besides the plan: made once for a workspace, used again by each call in it.
+struct CpuState final : CallState {
+  variant::Call call;
+  std::optional<variant::SlotBounds> slots;  // of `mask`
+  std::optional<tiles::Mask> mask;           // where it depends on what the call binds
+  std::vector<Worker> workers;
+  std::vector<float*> kernel_memory;      // [workers]
+  std::vector<HeadHooks*> hooks;          // [workers], of a backward task: [group] each
+  std::vector<cpu::BackwardHead*> heads;  // likewise
+  std::vector<float*> row_memory;         // [workers], s_q or d floats each
+  std::optional<VariantGradients> gradients;
+  std::span<std::byte> shared;
+  std::vector<std::int64_t> first_task;  // [b + 1], of the forward pass
+  std::vector<DecodeUnit> decode_units;
+  std::vector<BackwardUnit> backward_units;
+  std::vector<float> largest;  // [workers], scratch
+};
+
+class CpuBackend final : public Backend {
+ public:
+  CpuBackend(const Variant& variant, const PlanShape& shape, const cpu::Kernels& kernels, Executor& executor);
+
+  void forward(const ForwardInputs& inputs, const ForwardOutputs& outputs, Workspace& workspace) const override;
+  void backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs,
+                Workspace& workspace) const override;
+  std::int64_t workspace_bytes() const override { return workspace_bytes_; }
+  std::string explain() const override;
+
+  const cpu::Kernels& kernels() const { return kernels_; }
+  Executor& executor() const { return executor_; }
+  const Programs& programs() const { return programs_; }
+  std::int64_t group() const { return shape().h_q / shape().h_kv; }
+
+  Cuts cuts_of(std::int64_t s_q, std::int64_t s_kv, bool has_dropout) const;
+
+  /// A unit's memory, or how much it needs.
+  void lay_out(DecodeUnit& unit, std::int64_t s_q, const Cuts& cuts, std::int64_t s_kv, Arena& arena) const;
+  void lay_out(BackwardUnit& unit, std::int64_t s_q, std::int64_t s_kv, const Cuts& cuts, Arena& arena) const;
+
+ private:
+  void take_memory(Arena& arena, CpuState& state) const;
+  CpuState& state_in(Workspace& workspace) const;
+  void start(CpuState& state, VariantGradients* gradients) const;
+  std::int64_t shared_bytes() const;
+
+  const cpu::Kernels& kernels_;
+  Executor& executor_;
+  Programs programs_;
+  std::optional<tiles::Mask> mask_;  // where it depends on nothing that a call binds
+  bool must_prove_reads_ = false;    // some read of a bound table is not clamped
+  std::int64_t workspace_bytes_ = 0;
+};
+
+/// The forward pass of the sequences that are not decoded, and of those that are.
+void run_forward(const CpuBackend& backend, CpuState& state, const ForwardInputs& inputs,
+                 const ForwardOutputs& outputs);
+void run_decode(const CpuBackend& backend, CpuState& state, const ForwardInputs& inputs, const ForwardOutputs& outputs);
+void run_backward(const CpuBackend& backend, CpuState& state, const ForwardInputs& inputs, const BackwardInputs& given,
+                  const BackwardOutputs& outputs);
+
+/// Lengths of a sequence without the keys that do not exist.
+inline cpu::Shape shape_of(const variant::Call& call, std::int64_t sequence) {
+  const Sequence& lengths = call.problem.sequences[static_cast<std::size_t>(sequence)];
+  return {lengths.s_q, lengths.s_kv - lengths.key_start, static_cast<int>(call.d_qk), static_cast<int>(call.d_v)};
+}
+
+}  // namespace tilewise::attention

@@ -1,0 +1,16 @@
+// Dropout on a tile of weights.
+#pragma once
+
+#include <cstdint>
+
+#include "core/dropout.h"
+#include "cpu/kernels.h"
+
+namespace tilewise::attention {
+
+/// Multiplies each weight of the block by 0 or by dropout's scale. The block's keys count from `first_key`;
+/// `head_index` is sequence * h_q + head.
+void drop_weights(const Dropout& dropout, std::uint32_t head_index, std::int64_t first_key,
+                  const cpu::ScoreBlock& block);
+
+}  // namespace tilewise::attention

@@ -1,0 +1,218 @@
+#include "attention/variant_gradients.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/element.h"
+#include "core/fail.h"
+
+namespace tilewise::attention {
+namespace {
+
+/// Numbers below 2^exponent are held as multiples of 2^(exponent - kBits).
+constexpr int kBits = 60;
+
+/// The largest number must be within this many bits of the bound, or what is far below it would lose its last bits.
+constexpr int kSlack = 34;
+
+/// Arrays up to this size are added up by each worker for itself: 32 KiB each. Larger ones are hit rarely enough at the
+/// same place to be shared.
+constexpr std::int64_t kMostPrivate = 2048;
+
+/// Adds `units` to a sum. The carry follows from what the low word held, so that concurrent additions lose nothing.
+template <bool kShared>
+void add_units(FixedSum& sum, std::int64_t units) {
+  const auto low = static_cast<std::uint64_t>(units);
+  std::uint64_t before = 0;
+  if constexpr (kShared) {
+    before = std::atomic_ref(sum.low).fetch_add(low, std::memory_order_relaxed);
+  } else {
+    before = sum.low;
+    sum.low += low;
+  }
+  const std::int64_t carry = (before + low < before ? 1 : 0) + (units < 0 ? -1 : 0);
+  if constexpr (kShared) {
+    if (carry != 0) std::atomic_ref(sum.high).fetch_add(carry, std::memory_order_relaxed);
+  } else {
+    sum.high += carry;
+  }
+}
+
+}  // namespace
+
+VariantGradients::VariantGradients(const Variant& variant, const PlanShape& shape, int workers, Arena& arena)
+    : tables_(variant.tables().size()), workers_(workers) {
+  for (const Table& table : variant.tables()) {
+    const auto planned =
+        std::ranges::find_if(shape.tables, [&](const TableShape& known) { return known.table == table; });
+    std::int64_t elements = -1;
+    if (planned != shape.tables.end() && table.type() == Type::real && !table.frozen_data()) {
+      elements = 1;
+      for (const std::int64_t extent : planned->extents) elements *= extent;
+    }
+    most_elements_.push_back(elements);
+  }
+  for (const Parameter& parameter : variant.parameters())
+    most_elements_.push_back(parameter.type() == Type::real ? 1 : -1);
+  for (const std::int64_t most : most_elements_) {
+    GradientArray array;
+    array.lists = most <= kMostPrivate ? workers : 1;
+    if (most >= 0) array.sums = arena.take<FixedSum>(most * array.lists);
+    arrays_.push_back(array);
+  }
+  seen_.resize(arrays_.size() * static_cast<std::size_t>(workers));
+}
+
+void VariantGradients::start(const Variant& variant, const variant::Call& call, const BackwardOutputs& outputs) {
+  for (GradientArray& array : arrays_) array.is_wanted = false;
+  for (const TableGradientBinding& binding : outputs.d_tables) {
+    const auto index =
+        static_cast<std::size_t>(std::ranges::find(variant.tables(), binding.table) - variant.tables().begin());
+    const variant::BoundTable& bound = call.bound.tables[index];
+    const std::int64_t elements = bound.elements();
+    if (elements > most_elements_[index]) {
+      fail_argument(
+          "d_tables names '{}', whose data has {} elements; expected at most the {} of PlanShape::tables, which sizes "
+          "the workspace",
+          binding.table.name(), elements, std::max<std::int64_t>(most_elements_[index], 0));
+    }
+    arrays_[index].is_wanted = true;
+    arrays_[index].elements = elements;
+    arrays_[index].extents = bound.extents;
+  }
+  for (const ParameterGradientBinding& binding : outputs.d_parameters) {
+    const auto index = tables_ + static_cast<std::size_t>(std::ranges::find(variant.parameters(), binding.parameter) -
+                                                          variant.parameters().begin());
+    arrays_[index].is_wanted = true;
+    arrays_[index].elements = 1;
+  }
+  any_wanted_ = std::ranges::any_of(arrays_, [](const GradientArray& array) { return array.is_wanted; });
+}
+
+void VariantGradients::guess(int exponent) {
+  for (GradientArray& array : arrays_) array.exponent = exponent;
+}
+
+void VariantGradients::clear() {
+  std::ranges::fill(seen_, Seen{});
+  for (GradientArray& array : arrays_) {
+    if (array.is_wanted) std::fill_n(array.sums, array.elements * array.lists, FixedSum{});
+  }
+}
+
+bool VariantGradients::look_at(std::size_t array, const float* values, std::int64_t rows, std::int64_t columns,
+                               std::int64_t stride, int worker) {
+  float largest = 0;
+  bool is_finite = true;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    for (std::int64_t column = 0; column < columns; ++column) {
+      const float magnitude = std::fabs(values[row * stride + column]);
+      is_finite = is_finite && magnitude <= std::numeric_limits<float>::max();
+      largest = magnitude > largest ? magnitude : largest;
+    }
+  }
+  Seen& seen = seen_[static_cast<std::size_t>(worker) * arrays_.size() + array];
+  seen.is_finite = seen.is_finite && is_finite;
+  if (is_finite) seen.largest = std::max(seen.largest, largest);
+  return is_finite && largest > 0 && static_cast<double>(largest) < std::ldexp(1.0, arrays_[array].exponent);
+}
+
+template <class ElementOf>
+void VariantGradients::add(std::size_t array, const float* values, std::int64_t rows, std::int64_t columns,
+                           std::int64_t stride, int worker, const ElementOf& element_of) {
+  if (!look_at(array, values, rows, columns, stride, worker)) return;
+  const GradientArray& to = arrays_[array];
+  const double units = std::ldexp(1.0, kBits - to.exponent);
+  const auto add_all = [&]<bool kShared>(FixedSum* sums) {
+    for (std::int64_t row = 0; row < rows; ++row) {
+      for (std::int64_t column = 0; column < columns; ++column) {
+        const float number = values[row * stride + column];
+        if (number == 0) continue;
+        add_units<kShared>(sums[element_of(row * stride + column)],
+                           static_cast<std::int64_t>(static_cast<double>(number) * units));
+      }
+    }
+  };
+  if (to.lists == 1 && workers_ > 1) return add_all.template operator()<true>(to.sums);
+  add_all.template operator()<false>(to.sums + (to.lists == 1 ? 0 : worker) * to.elements);
+}
+
+void VariantGradients::add_to_table(std::int32_t table, const float* values,
+                                    std::span<const std::int32_t* const> indices, std::int64_t rows,
+                                    std::int64_t columns, std::int64_t stride, int worker) {
+  const auto array = static_cast<std::size_t>(table);
+  const GradientArray& to = arrays_[array];
+  if (!to.is_wanted || to.elements == 0) return;
+  add(array, values, rows, columns, stride, worker, [&](std::int64_t at) {
+    std::int64_t element = 0;
+    for (std::size_t axis = 0; axis < indices.size(); ++axis) {
+      const std::int64_t index = std::clamp<std::int64_t>(indices[axis][at], 0, to.extents[axis] - 1);
+      element = element * to.extents[axis] + index;
+    }
+    return element;
+  });
+}
+
+void VariantGradients::add_to_parameter(std::int32_t parameter, const float* values, std::int64_t rows,
+                                        std::int64_t columns, std::int64_t stride, int worker) {
+  const std::size_t array = tables_ + static_cast<std::size_t>(parameter);
+  if (!arrays_[array].is_wanted) return;
+  add(array, values, rows, columns, stride, worker, [](std::int64_t) { return std::int64_t{0}; });
+}
+
+bool VariantGradients::settle() {
+  bool all_settled = true;
+  for (std::size_t i = 0; i < arrays_.size(); ++i) {
+    float largest = 0;
+    for (std::size_t at = i; at < seen_.size(); at += arrays_.size()) largest = std::max(largest, seen_[at].largest);
+    if (!arrays_[i].is_wanted || largest == 0) continue;
+    int needed = 0;
+    std::frexp(largest, &needed);  // largest < 2^needed
+    if (needed <= arrays_[i].exponent && needed >= arrays_[i].exponent - kSlack) continue;
+    arrays_[i].exponent = needed;
+    all_settled = false;
+  }
+  return all_settled;
+}
+
+double VariantGradients::value(std::size_t array, std::int64_t element) const {
+  const GradientArray& from = arrays_[array];
+  for (int worker = 0; worker < workers_; ++worker) {
+    if (!seen_[static_cast<std::size_t>(worker) * arrays_.size() + array].is_finite) {
+      return std::numeric_limits<double>::quiet_NaN();
+    }
+  }
+  FixedSum sum;
+  for (std::int64_t list = 0; list < from.lists; ++list) {
+    const FixedSum& part = from.sums[list * from.elements + element];
+    sum.low += part.low;
+    sum.high += part.high + (sum.low < part.low ? 1 : 0);
+  }
+  const long double units = std::ldexp(static_cast<long double>(sum.high), 64) + static_cast<long double>(sum.low);
+  return static_cast<double>(std::ldexp(units, from.exponent - kBits));
+}
+
+void VariantGradients::store(const Variant& variant, const BackwardOutputs& outputs) const {
+  for (const TableGradientBinding& binding : outputs.d_tables) {
+    const auto array =
+        static_cast<std::size_t>(std::ranges::find(variant.tables(), binding.table) - variant.tables().begin());
+    const Tensor& to = binding.gradient;
+    for (std::int64_t element = 0; element < arrays_[array].elements; ++element) {
+      std::int64_t rest = element, offset = 0;
+      for (int axis = to.rank; axis-- > 0;) {
+        const auto a = static_cast<std::size_t>(axis);
+        offset += rest % to.extents[a] * to.strides[a];
+        rest /= to.extents[a];
+      }
+      store_real(static_cast<char*>(to.data) + offset * size_of(to.dtype), to.dtype, value(array, element));
+    }
+  }
+  for (const ParameterGradientBinding& binding : outputs.d_parameters) {
+    const auto array = tables_ + static_cast<std::size_t>(std::ranges::find(variant.parameters(), binding.parameter) -
+                                                          variant.parameters().begin());
+    store_real(binding.gradient.data, binding.gradient.dtype, value(array, 0));
+  }
+}
+
+}  // namespace tilewise::attention

@@ -1,0 +1,92 @@
+// Gradients of tables and parameters: sums that are the same bits whoever adds up what, in whatever order.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "attention/arena.h"
+#include "tilewise/attention.h"
+#include "variant/call.h"
+
+namespace tilewise::attention {
+
+/// A sum in fixed point, 128 bits wide: float32 numbers within 2^36 of the largest one are added exactly, and 2^67 of
+/// them fit.
+struct FixedSum {
+  std::uint64_t low = 0;
+  std::int64_t high = 0;
+};
+
+/// One array of gradients: of a table, or of a parameter (an array of one).
+struct GradientArray {
+  bool is_wanted = false;
+  std::int64_t elements = 0;
+  std::array<std::int64_t, kMaxRank> extents{};
+  FixedSum* sums = nullptr;  // [elements], or one such list for each worker
+  std::int64_t lists = 1;    // 1: shared by the workers, who add atomically
+  int exponent = 0;          // numbers lie below 2^exponent
+};
+
+/// What one worker has seen of the numbers it added to one array.
+struct alignas(64) Seen {
+  float largest = 0;  // magnitude
+  bool is_finite = true;
+};
+
+/// The sums of one call. The point is fixed before the numbers are known, by a guess; should the largest number turn
+/// out too large for it or too small, everything is added up again with the right one.
+class VariantGradients {
+ public:
+  /// Arrays of all tables and parameters with a gradient in a plan.
+  VariantGradients(const Variant& variant, const PlanShape& shape, int workers, Arena& arena);
+
+  /// Notes which gradients a call asks for. Throws Error(invalid_argument) where a table was not planned, or not as
+  /// large.
+  void start(const Variant& variant, const variant::Call& call, const BackwardOutputs& outputs);
+
+  bool any_wanted() const { return any_wanted_; }
+
+  /// Guesses that numbers lie below 2^exponent.
+  void guess(int exponent);
+
+  void clear();
+
+  bool wants_table(std::int32_t table) const { return arrays_[static_cast<std::size_t>(table)].is_wanted; }
+  bool wants_parameter(std::int32_t parameter) const {
+    return arrays_[tables_ + static_cast<std::size_t>(parameter)].is_wanted;
+  }
+
+  /// Adds a block of numbers: value (i, j), i < rows, j < columns, at value[i * stride + j], belongs to the element
+  /// whose indices are at the same place of each of indices[axis]; they are clamped to the extents.
+  void add_to_table(std::int32_t table, const float* values, std::span<const std::int32_t* const> indices,
+                    std::int64_t rows, std::int64_t columns, std::int64_t stride, int worker);
+  void add_to_parameter(std::int32_t parameter, const float* values, std::int64_t rows, std::int64_t columns,
+                        std::int64_t stride, int worker);
+
+  /// Whether every exponent was right. Those that were not are set right: everything is to be added again.
+  bool settle();
+
+  /// Writes what was asked for.
+  void store(const Variant& variant, const BackwardOutputs& outputs) const;
+
+ private:
+  /// False where the block cannot be added: it holds no number but 0, or some that are too large.
+  bool look_at(std::size_t array, const float* values, std::int64_t rows, std::int64_t columns, std::int64_t stride,
+               int worker);
+  template <class ElementOf>
+  void add(std::size_t array, const float* values, std::int64_t rows, std::int64_t columns, std::int64_t stride,
+           int worker, const ElementOf& element_of);
+  double value(std::size_t array, std::int64_t element) const;
+
+  std::vector<GradientArray> arrays_;        // [tables + parameters]
+  std::vector<std::int64_t> most_elements_;  // [tables + parameters], planned; -1: not planned
+  std::vector<Seen> seen_;                   // [workers][tables + parameters]
+  std::size_t tables_ = 0;
+  int workers_ = 1;
+  bool any_wanted_ = false;
+};
+
+}  // namespace tilewise::attention

@@ -1,0 +1,94 @@
+// What one worker of a call has: its memory, and the variant's programs, moved from head to head as kernels ask.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "attention/arena.h"
+#include "attention/programs.h"
+#include "attention/variant_gradients.h"
+#include "cpu/kernels.h"
+#include "tiles/key_spans.h"
+#include "variant/call.h"
+#include "variant/lanes/runner.h"
+
+namespace tilewise::attention {
+
+class Worker;
+
+/// One query head of a sequence as kernels see it: its keys count from the first that exists. What hooks point to.
+struct HeadHooks {
+  Worker* worker = nullptr;
+  std::int64_t sequence = 0, head = 0;
+  std::int64_t first_key = 0;  // key_start
+  tiles::Walk walk = tiles::Walk::along_keys;
+
+  cpu::TileWalk tile_walk() const;
+  cpu::ScoreProgram tile_scores() const;
+  cpu::ScoreProgram row_scores() const;  // for decoding
+  cpu::AdjointHook adjoint() const;
+  cpu::DropoutHook dropout() const;
+};
+
+class Worker {
+ public:
+  /// Keeps references. The arena's memory may be absent, to measure; then nothing else may be called.
+  Worker(const Programs& programs, const cpu::Kernels& kernels, int number, Arena& arena);
+
+  /// Begins a call. Keeps references; `gradients` may be null. `is_new_mask`: the mask is not that of the last call,
+  /// even if it lies where that lay.
+  void start(const variant::Call& call, const tiles::Mask& mask, bool is_new_mask, VariantGradients* gradients);
+
+  /// The sink's logit of a head.
+  float sink(std::int64_t sequence, std::int64_t head);
+
+  /// Adds what d(loss)/d(the sink's logit) gives tables and parameters.
+  void differentiate_sink(std::int64_t sequence, std::int64_t head, float d_sink);
+
+ private:
+  friend struct HeadHooks;
+
+  /// A runner and the head that it has been moved to.
+  struct Runner {
+    Runner(const variant::LaneProgram& of, Arena& arena)
+        : program(&of), memory(arena.take_bytes(of.workspace_bytes())) {}
+    const variant::LaneProgram* program;
+    std::span<std::byte> memory;
+    std::optional<variant::LaneRunner> runner;
+    std::int64_t sequence = -1, head = -1;
+  };
+
+  /// A stage's derivative, ready to run.
+  struct Adjoint {
+    const AdjointProgram* stage;
+    std::optional<Runner> runner;
+  };
+
+  variant::LaneRunner& enter(Runner& runner, std::int64_t sequence, std::int64_t head);
+  cpu::KeySpan span(const HeadHooks& head, std::int64_t query_begin, std::int64_t query_end, std::int64_t key_begin,
+                    std::int64_t key_end);
+  void apply(Runner& full, Runner& partial, const HeadHooks& head, const cpu::ScoreBlock& block, std::int64_t stride);
+  void adjoin(const HeadHooks& head, const cpu::AdjointBlock& block);
+  const float* score_before(const HeadHooks& head, std::size_t stage, const cpu::ScoreBlock& block);
+  void run_adjoint(Adjoint& adjoint, std::int64_t sequence, std::int64_t head, const Box& box, const float* score,
+                   float* seed, std::int64_t stride);
+
+  const Programs& programs_;
+  int number_;
+  std::int64_t strip_floats_;  // of an output of an adjoint on a tile
+  Runner full_, partial_, row_full_, row_partial_;
+  std::optional<Runner> sink_;
+  std::vector<Runner> stages_;     // [score stages - 1]
+  std::vector<Adjoint> adjoints_;  // [score stages]
+  std::optional<Adjoint> sink_adjoint_;
+  std::vector<float*> stage_scores_;        // [score stages - 1], each strip_floats_: the scores that stages leave
+  std::vector<float*> outputs_;             // [most outputs], each strip_floats_
+  std::vector<variant::TileStrip> strips_;  // [most outputs]
+  const variant::Call* call_ = nullptr;
+  const tiles::Mask* mask_ = nullptr;
+  VariantGradients* gradients_ = nullptr;
+  std::optional<tiles::KeySpans> spans_;
+};
+
+}  // namespace tilewise::attention

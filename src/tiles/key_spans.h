@@ -1,0 +1,56 @@
+// Which keys of a tile are kept, as kernels ask for it while they walk.
+#pragma once
+
+#include <cstdint>
+
+#include "tiles/mask.h"
+#include "tilewise/problem.h"
+#include "tilewise/tiles.h"
+
+namespace tilewise::tiles {
+
+/// Keys of a tile: those outside [begin, end) are kept by no query, those in [full_begin, full_end) by every one;
+/// nothing is known of the rest. begin == end: nothing is kept.
+struct KeySpan {
+  std::int64_t begin, full_begin, full_end, end;
+
+  bool is_empty() const { return begin >= end; }
+  friend bool operator==(const KeySpan&, const KeySpan&) = default;
+};
+
+/// Which way a kernel walks from tile to tile. What is decided for a tile is tried for those to come as well, since
+/// kLanes boxes cost no more than one.
+enum class Walk : std::uint8_t { along_keys, along_queries };
+
+/// Finds the spans of one mask. Keeps one verdict: make one for each thread.
+class KeySpans {
+ public:
+  /// Keeps a reference to the mask.
+  explicit KeySpans(const Mask& mask) : mask_(&mask), reading_(mask.program) {}
+
+  /// To be called before anything else of a call: whatever was known is forgotten. Keeps a reference.
+  void start(const Problem& problem);
+
+  /// Moves to a sequence and head.
+  void enter(std::int64_t sequence, std::int64_t head, Walk walk);
+
+  /// The span of a box that is not empty, inside the sequence's lengths. Keys before key_start exist as far as this is
+  /// concerned. Rounded outwards (and its full part inwards) to sixteenths of the box's keys.
+  KeySpan operator()(const Box& box);
+
+ private:
+  /// Evaluates the box, and larger ones that begin with it. Returns what the mask leaves of the box.
+  TileClass classify(const Box& box);
+  KeySpan refine(const Box& box);
+
+  const Mask* mask_;
+  variant::IntervalReading reading_;
+  const Problem* problem_ = nullptr;
+  std::int64_t sequence_ = -1, head_ = -1;
+  Walk walk_ = Walk::along_keys;
+  std::int64_t s_q_ = 0, s_kv_ = 0;
+  Box known_;                                 // all of one class, which is not partial
+  TileClass known_class_ = TileClass::empty;  // of known_
+};
+
+}  // namespace tilewise::tiles

@@ -1,0 +1,251 @@
+#include "tests/attention/oracle.h"
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+#include "tilewise/reference.h"
+#include "tilewise/tiles.h"
+
+namespace tilewise::attention::testing {
+
+using reference::Array;
+using reference::AttentionData;
+
+Problem problem_of(const reference::Shape& shape) {
+  return {.h_q = shape.h_q, .h_kv = shape.h_kv, .sequences = shape.sequences};
+}
+
+reference::Shape uniform(std::int64_t b, std::int64_t h_q, std::int64_t h_kv, std::int64_t s_q, std::int64_t s_kv,
+                         std::int64_t d_qk, std::int64_t d_v) {
+  return {.h_q = h_q,
+          .h_kv = h_kv,
+          .d_qk = d_qk,
+          .d_v = d_v,
+          .sequences = std::vector<Sequence>(static_cast<std::size_t>(b), Sequence{.s_q = s_q, .s_kv = s_kv})};
+}
+
+PlanShape plan_shape(const reference::Shape& shape, DType dtype, bool backward, const Bound& bound) {
+  PlanShape plan{.dtype = dtype,
+                 .b = static_cast<std::int64_t>(shape.sequences.size()),
+                 .h_q = shape.h_q,
+                 .h_kv = shape.h_kv,
+                 .d_qk = shape.d_qk,
+                 .d_v = shape.d_v,
+                 .backward = backward,
+                 .tables = bound.shapes};
+  std::int64_t query_tokens = 0, key_tokens = 0;
+  for (const Sequence& sequence : shape.sequences) {
+    plan.s_q = std::max(plan.s_q, sequence.s_q);
+    plan.s_kv = std::max(plan.s_kv, sequence.s_kv);
+    query_tokens = std::max(query_tokens, sequence.first_query_token + sequence.s_q);
+    key_tokens = std::max(key_tokens, sequence.first_key_token + sequence.s_kv);
+  }
+  plan.query_tokens = query_tokens;
+  plan.key_tokens = key_tokens;
+  if (!shape.sequences.empty()) plan.query_offset = shape.sequences.front().query_offset;
+  return plan;
+}
+
+Bound bind_random(const Variant& variant, const Problem& problem, std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  Bound bound;
+  // Tables fit the call, and the plan's own proof, which assumes the longest lengths and aligned ends.
+  Problem planned = problem;
+  std::int64_t s_q = 0, s_kv = 0;
+  for (const Sequence& sequence : problem.sequences) {
+    s_q = std::max(s_q, sequence.s_q), s_kv = std::max(s_kv, sequence.s_kv);
+  }
+  for (Sequence& sequence : planned.sequences) {
+    sequence = {.s_q = s_q, .s_kv = s_kv, .query_offset = problem.sequences.front().query_offset};
+  }
+  const auto of_call = fitting_extents(variant, problem), of_plan = fitting_extents(variant, planned);
+  for (std::size_t i = 0; i < variant.tables().size(); ++i) {
+    const Table& table = variant.tables()[i];
+    if (table.frozen_data()) continue;
+    std::vector<std::int64_t> extents = of_call[i];
+    for (std::size_t axis = 0; axis < extents.size(); ++axis) extents[axis] = std::max(extents[axis], of_plan[i][axis]);
+    bound.shapes.push_back({table, extents});
+    const Tensor sizes(nullptr, table.dtype(), extents);
+    auto memory = std::make_shared<std::vector<std::byte>>(
+        static_cast<std::size_t>(std::max<std::int64_t>(1, sizes.elements()) * size_of(table.dtype())));
+    for (std::int64_t at = 0; at < sizes.elements(); ++at) {
+      std::byte* element = memory->data() + at * size_of(table.dtype());
+      if (table.type() == Type::real) {
+        store_real(element, table.dtype(),
+                   std::clamp(std::normal_distribution<double>()(random), table.low(), table.high()));
+      } else {
+        const double low = std::max(table.low(), 0.0), high = std::min(table.high(), low + 7);
+        store_int(element, table.dtype(),
+                  std::uniform_int_distribution<std::int64_t>(static_cast<std::int64_t>(low),
+                                                              static_cast<std::int64_t>(high))(random));
+      }
+    }
+    bound.tables.push_back({table, ConstTensor(memory->data(), table.dtype(), extents)});
+    bound.memory.push_back(std::move(memory));
+  }
+  for (const Parameter& parameter : variant.parameters()) {
+    const double low = std::max(parameter.low(), 0.5), high = std::min(parameter.high(), low + 1);
+    bound.parameters.push_back({parameter, parameter.type() == Type::int32 ? std::floor(high) : (low + high) / 2});
+  }
+  return bound;
+}
+
+void Errors::add(double exact, double found, double usual) {
+  // Equal infinities differ by nothing; a NaN where none is expected differs by infinity.
+  const auto gap = [exact](double value) {
+    if (exact == value || (std::isnan(exact) && std::isnan(value))) return 0.0;
+    const double difference = std::fabs(exact - value);
+    return std::isnan(difference) ? std::numeric_limits<double>::infinity() : difference;
+  };
+  largest = std::max(largest, gap(found));
+  square += gap(found) * gap(found);
+  usual_largest = std::max(usual_largest, gap(usual));
+  usual_square += gap(usual) * gap(usual);
+  if (std::isfinite(exact)) magnitude = std::max(magnitude, std::fabs(exact));
+  ++count;
+}
+
+namespace {
+
+constexpr double kPoison = 768;  // which every dtype holds
+
+/// Gradients of tables and parameters.
+struct VariantOutputs {
+  std::vector<std::vector<double>> values;
+  std::vector<TableGradientBinding> tables;
+  std::vector<ParameterGradientBinding> parameters;
+
+  VariantOutputs(const Variant& variant, const Bound& bound) {
+    values.reserve(bound.tables.size() + bound.parameters.size());
+    for (const auto& [table, data] : bound.tables) {
+      if (table.type() != Type::real) continue;
+      auto& memory = values.emplace_back(static_cast<std::size_t>(data.elements()), kPoison);
+      tables.push_back({table, Tensor(memory.data(), DType::float64,
+                                      std::span(data.extents.data(), static_cast<std::size_t>(data.rank)))});
+    }
+    for (const Parameter& parameter : variant.parameters()) {
+      if (parameter.type() != Type::real) continue;
+      auto& memory = values.emplace_back(1, kPoison);
+      parameters.push_back({parameter, Tensor(memory.data(), DType::float64, {})});
+    }
+  }
+};
+
+void poison(AttentionData& data) {
+  for (Array* array : {&data.o, &data.lse, &data.d_q, &data.d_k, &data.d_v}) array->fill(kPoison);
+}
+
+/// Elements that no sequence has are as they were.
+void expect_untouched(const char* name, const Array& array, std::int64_t written) {
+  std::int64_t touched = 0;
+  for (std::int64_t i = 0; i < array.size(); ++i) touched += array.get(i) != kPoison;
+  EXPECT_LE(touched, written) << name << ": memory outside of every sequence was written";
+}
+
+}  // namespace
+
+void Oracle::run(const Variant& variant, const reference::Shape& shape, const Bound& bound, std::uint64_t seed,
+                 std::optional<double> scale, const Device& device) {
+  AttentionData data(shape, seed, dtype_, DType::float32);
+  for (Array* array : {&data.q, &data.k}) {
+    for (std::int64_t i = 0; i < array->size(); ++i) array->set(i, deviation * array->get(i));
+  }
+  data.inputs.tables = bound.tables;
+  data.inputs.parameters = bound.parameters;
+  data.inputs.scale = scale;
+  data.inputs.dropout_probability = dropout;
+  data.inputs.seed = seed * 0x9e3779b97f4a7c15u;
+  data.inputs.seed_offset = seed % 5;
+  poison(data);
+  AttentionData usual = data, exact(shape, seed, DType::float64, DType::float64);
+  usual.inputs = exact.inputs = data.inputs;  // the very same memory
+
+  const Plan plan = Attention(variant).plan(plan_shape(shape, dtype_, backward_, bound), device);
+  std::vector<std::byte> garbage(static_cast<std::size_t>(plan.workspace_bytes() + 128), std::byte{0xff});  // NaN
+  const std::size_t offset = 64 - reinterpret_cast<std::uintptr_t>(garbage.data()) % 64;
+  Workspace workspace(std::span(garbage.data() + offset, static_cast<std::size_t>(plan.workspace_bytes())));
+  plan.forward(data.inputs, data.outputs(), workspace);
+  for (std::size_t i = static_cast<std::size_t>(plan.workspace_bytes()) + offset; i < garbage.size(); ++i)
+    ASSERT_EQ(garbage[i], std::byte{0xff}) << "written behind the workspace";
+  standard_attention(variant, usual.inputs, usual.outputs(), dtype_);
+  standard_attention(variant, exact.inputs, exact.outputs());
+  std::int64_t queries = 0, keys = 0;
+  data.for_each_query([&](std::int64_t i, const Sequence&, std::int64_t head, std::int64_t row) {
+    ++queries;
+    const auto compare = [&](Quantity quantity, Array AttentionData::*array, std::int64_t column) {
+      errors_[quantity].add(exact.at_query(exact.*array, i, head, row, column),
+                            data.at_query(data.*array, i, head, row, column),
+                            usual.at_query(usual.*array, i, head, row, column));
+    };
+    for (std::int64_t c = 0; c < shape.d_v; ++c) compare(kO, &AttentionData::o, c);
+    compare(kLse, &AttentionData::lse, 0);
+  });
+  expect_untouched("o", data.o, queries * shape.d_v);
+  expect_untouched("lse", data.lse, queries);
+  if (!backward_) return;
+
+  VariantOutputs found(variant, bound), of_usual(variant, bound), of_exact(variant, bound);
+  const auto run_backward = [](AttentionData& to, VariantOutputs& more, const auto& call) {
+    BackwardOutputs outputs = to.gradients();
+    outputs.d_tables = more.tables;
+    outputs.d_parameters = more.parameters;
+    call(outputs);
+  };
+  BackwardInputs given = data.given();
+  run_backward(usual, of_usual, [&](const BackwardOutputs& outputs) {
+    standard_attention_backward(variant, usual.inputs, given, outputs, dtype_);
+  });
+  run_backward(exact, of_exact, [&](const BackwardOutputs& outputs) {
+    standard_attention_backward(variant, exact.inputs, given, outputs);
+  });
+  given.o = data.o.view();
+  given.lse = data.lse.view();
+  run_backward(data, found,
+               [&](const BackwardOutputs& outputs) { plan.backward(data.inputs, given, outputs, workspace); });
+  for (std::size_t i = static_cast<std::size_t>(plan.workspace_bytes()) + offset; i < garbage.size(); ++i)
+    ASSERT_EQ(garbage[i], std::byte{0xff}) << "written behind the workspace";
+  data.for_each_query([&](std::int64_t i, const Sequence&, std::int64_t head, std::int64_t row) {
+    for (std::int64_t c = 0; c < shape.d_qk; ++c) {
+      errors_[kDQ].add(exact.at_query(exact.d_q, i, head, row, c), data.at_query(data.d_q, i, head, row, c),
+                       usual.at_query(usual.d_q, i, head, row, c));
+    }
+  });
+  data.for_each_key([&](std::int64_t i, const Sequence&, std::int64_t head, std::int64_t row) {
+    ++keys;
+    for (std::int64_t c = 0; c < shape.d_qk; ++c) {
+      errors_[kDK].add(exact.at_key(exact.d_k, i, head, row, c), data.at_key(data.d_k, i, head, row, c),
+                       usual.at_key(usual.d_k, i, head, row, c));
+    }
+    for (std::int64_t c = 0; c < shape.d_v; ++c) {
+      errors_[kDV].add(exact.at_key(exact.d_v, i, head, row, c), data.at_key(data.d_v, i, head, row, c),
+                       usual.at_key(usual.d_v, i, head, row, c));
+    }
+  });
+  expect_untouched("d_q", data.d_q, queries * shape.d_qk);
+  expect_untouched("d_k", data.d_k, keys * shape.d_qk);
+  expect_untouched("d_v", data.d_v, keys * shape.d_v);
+  for (std::size_t i = 0; i < found.values.size(); ++i) {
+    for (std::size_t j = 0; j < found.values[i].size(); ++j)
+      errors_[kDTable].add(of_exact.values[i][j], found.values[i][j], of_usual.values[i][j]);
+  }
+}
+
+void Oracle::expect_close(const std::string& what) const {
+  constexpr const char* kNames[] = {"o", "lse", "d_q", "d_k", "d_v", "gradients of tables and parameters"};
+  for (int i = 0; i < kQuantities; ++i) {
+    const Errors& errors = errors_[i];
+    if (errors.count == 0) continue;
+    const bool is_float = i == kLse || i == kDTable || dtype_ == DType::float32;
+    const double epsilon = is_float ? 0x1p-23 : dtype_ == DType::bfloat16 ? 0x1p-7 : 0x1p-10;
+    const double factor = i <= kLse ? 2 : 3, slack = 2 * epsilon * errors.magnitude;
+    const auto rms = [&](double square) { return std::sqrt(square / static_cast<double>(errors.count)); };
+    EXPECT_LE(errors.largest, factor * errors.usual_largest + slack)
+        << what << ": largest error of " << kNames[i] << ", " << to_string(dtype_) << ", magnitude "
+        << errors.magnitude;
+    EXPECT_LE(rms(errors.square), factor * rms(errors.usual_square) + slack)
+        << what << ": RMS error of " << kNames[i] << ", " << to_string(dtype_) << ", magnitude " << errors.magnitude;
+  }
+}
+
+}  // namespace tilewise::attention::testing
