@@ -29,8 +29,9 @@ function(tilewise_add_test name)
     target_sources(${target} PRIVATE "${PROJECT_SOURCE_DIR}/tests/laws/cases.cc")
     set(properties PROPERTIES LABELS laws)
   endif()
-  # Cases are listed when ctest runs, not when the binary is linked, so a build never runs what it builds.
-  gtest_discover_tests(${target} TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+  # Cases are listed when ctest runs, not when the binary is linked, so a build never runs what it builds. Parameters go
+  # by their suite's names for them: a printed pointer would change a test's name from run to run.
+  gtest_discover_tests(${target} TEST_PREFIX ${name}. NO_PRETTY_VALUES DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
                        ${properties})
 endfunction()
 

@@ -7,7 +7,7 @@
 #include "attention/call_state.h"
 #include "attention/check_plan.h"
 #include "core/fail.h"
-#include "tilewise/traffic.h"
+#include "tilewise/tiles.h"
 
 namespace tilewise {
 namespace {
@@ -26,8 +26,9 @@ std::string traffic_text(const Plan& plan) {
   const PlanShape& shape = plan.shape();
   const TileSizes tile;
   const Problem problem = Problem::uniform(shape.b, shape.h_q, shape.h_kv, shape.s_q, shape.s_kv);
-  const AttentionShape dims{shape.d_qk, shape.d_v, shape.dtype};
-  const double standard = standard_traffic(problem, dims).bytes();
+  const std::int64_t element = size_of(shape.dtype);
+  const TrafficShape head{shape.s_q, shape.s_kv, shape.d_qk, shape.d_v, element, element, element, element};
+  const double standard = static_cast<double>(shape.b * shape.h_q) * standard_forward_traffic(head).total();
   std::string text = fmt::format("traffic forward, standard attention: {:.3g} MB\n", standard / 1e6);
   const double tiles = static_cast<double>(shape.b * shape.h_q) * static_cast<double>(shape.s_q) / 128 *
                        static_cast<double>(shape.s_kv) / 128;
@@ -36,7 +37,12 @@ std::string traffic_text(const Plan& plan) {
     return text + "traffic forward, tiled: depends on what calls bind\n";
   }
   if (tiles > kMostTiles) return text + "traffic forward, tiled: not predicted, for there are too many tiles\n";
-  const double tiled = tiled_traffic(plan.variant(), {}, problem, dims, tile).bytes();
+  double tiled = 0;
+  for (std::int64_t sequence = 0; sequence < shape.b; ++sequence) {
+    for (std::int64_t i = 0; i < shape.h_q; ++i) {
+      tiled += tiled_forward_traffic(head, classify_tiles(plan.variant(), {}, problem, tile, sequence, i)).total();
+    }
+  }
   return text + fmt::format("traffic forward, tiled {} x {}: {:.3g} MB\n", tile.queries, tile.keys, tiled / 1e6);
 }
 

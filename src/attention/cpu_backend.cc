@@ -8,7 +8,6 @@
 #include "core/isa.h"
 #include "cpu/select.h"
 #include "tiles/reads.h"
-#include "tilewise/traffic.h"
 
 namespace tilewise::attention {
 namespace {

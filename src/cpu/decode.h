@@ -30,8 +30,8 @@ class DecodeKernel {
  private:
   using Vec = typename Lanes::Vec;
   static constexpr int kWidth = Lanes::kWidth;
-  static constexpr int kKeys = 4;       // keys of a register block of products
-  static constexpr int kRows = 4;       // rows of a register block of outputs
+  static constexpr int kKeys = 4;  // keys of a register block of products
+  static constexpr int kRows = 4;  // rows of a register block of outputs
 
   static std::int64_t padded(int d) { return (d + kWidth - 1) / kWidth * kWidth; }
   static std::int64_t rounded(std::int64_t floats) { return (floats + 15) / 16 * 16; }

@@ -211,6 +211,40 @@ TEST_P(LaneOperations, HaveTheBitsOfTheScalarReadingWhereTheyAreExact) {
   }
 }
 
+/// Row i of the one is row 7919 * i of the other: other neighbours, and another place in the vector.
+Columns shuffled(const Columns& columns) {
+  Columns other = columns;
+  for (std::size_t i = 0; i < columns.operands.size(); ++i) {
+    for (std::size_t row = 0; row < columns.rows(); ++row)
+      other.operands[i][row] = columns.operands[i][row * 7919 % columns.rows()];
+  }
+  return other;
+}
+
+TEST_P(LaneOperations, GiveTheSameBitsBesideAnyNeighbours) {
+  Random random(20261121);
+  for (std::size_t number = 0; number < kInfo.size(); ++number) {
+    for (Type last : last_types(kInfo[number])) {
+      const StripFunction function = operations().operation[number][last == Type::real];
+      Columns columns = inputs(kInfo[number], last, random);
+      while (columns.rows() % 7919 == 0) {  // the shuffle needs rows without that factor
+        for (auto& column : columns.operands) column.pop_back();
+      }
+      Columns other = shuffled(columns);
+      columns.run(function);
+      other.run(function);
+      std::size_t differing = 0;
+      for (std::size_t row = 0; row < columns.rows(); ++row) {
+        const std::uint32_t got = other.result[row], want = columns.result[row * 7919 % columns.rows()];
+        const bool both_nan = result_type(kInfo[number], last) == Type::real && std::isnan(std::bit_cast<float>(got)) &&
+                              std::isnan(std::bit_cast<float>(want));
+        differing += got == want || both_nan ? 0 : 1;
+      }
+      EXPECT_EQ(differing, 0u) << kInfo[number].name << " on " << to_string(last);
+    }
+  }
+}
+
 /// Largest error over the rows, which the operation's Info must cover.
 double largest_error(std::size_t number, const Columns& columns, std::size_t& worst) {
   double largest = 0;

@@ -208,14 +208,16 @@ V lane_sine(L l, V x, std::int64_t quarter) {
   return lane_in_double(l, l.f, l.half_f, sine_of, x);
 }
 
-/// `fast(x)` where every lane allows it, else `scalar` on each lane.
+/// `fast(x)` on lanes up to the limit, `scalar` on those beyond: what a lane gives does not depend on its neighbours.
 template <class L, class V, class Fast, class Scalar>
 V lane_within(L l, V x, float limit, Fast fast, Scalar scalar) {
-  if (AllFalse(l.f, Gt(Abs(x), Set(l.f, limit)))) return fast(x);
+  const auto is_beyond = Gt(Abs(x), Set(l.f, limit));
+  const V inside = fast(x);
+  if (AllFalse(l.f, is_beyond)) return inside;
   float values[kMostLanes], results[kMostLanes];
   StoreU(x, l.f, values);
   scalar(values, results, Lanes(l.f));
-  return LoadU(l.f, results);
+  return IfThenElse(is_beyond, LoadU(l.f, results), inside);
 }
 
 template <class L, class V>
