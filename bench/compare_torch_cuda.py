@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Forward attention on the GPU at hand: Tilewise beside PyTorch's FlashAttention-2 and cuDNN, alternating in one run.
+"""Attention on the GPU at hand: Tilewise beside PyTorch's FlashAttention-2 and cuDNN, alternating in one run.
 
-Usage: python3 bench/compare_torch_cuda.py BRIDGE [--rounds N] [--cases NAME:D ...] [--tune NAME:D ...]
+Usage: python3 bench/compare_torch_cuda.py BRIDGE [--rounds N] [--cases NAME:D ...] [--backward NAME:D ...]
+                                           [--tune NAME:D ...]
 BRIDGE: build/release/lib/libbench_torch_bridge.so. Needs PyTorch with CUDA.
 
 bfloat16, b 1, 16k tokens, hidden width 2048. Each round times every contestant once, in turn, so that clocks and power
@@ -28,6 +29,10 @@ class Bridge:
         self.library.bridge_plan.argtypes = [ctypes.c_void_p]
         self.library.bridge_close.argtypes = [ctypes.c_void_p]
         self.library.bridge_open.argtypes = [ctypes.c_char_p] + [ctypes.c_int] * 7 + [ctypes.POINTER(ctypes.c_void_p)]
+        self.library.bridge_open_backward.argtypes = [ctypes.c_char_p] + [ctypes.c_int] * 6 + [
+            ctypes.POINTER(ctypes.c_void_p)]
+        self.library.bridge_close_backward.argtypes = [ctypes.c_void_p]
+        self.library.bridge_backward.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_float, ctypes.c_void_p]
         self.library.bridge_forward.argtypes = [ctypes.c_void_p] * 6 + [ctypes.c_float, ctypes.c_void_p]
 
     def check(self, result):
@@ -44,13 +49,32 @@ class Tilewise:
                                                 ctypes.byref(self.handle)))
         self.plan = bridge.library.bridge_plan(self.handle).decode()
 
-    def __call__(self, q, k, v, o):
+    def __call__(self, q, k, v, o, lse=None):
         stream = torch.cuda.current_stream().cuda_stream
         self.bridge.check(self.bridge.library.bridge_forward(
-            self.handle, q.data_ptr(), k.data_ptr(), v.data_ptr(), o.data_ptr(), None, q.shape[-1] ** -0.5, stream))
+            self.handle, q.data_ptr(), k.data_ptr(), v.data_ptr(), o.data_ptr(),
+            None if lse is None else lse.data_ptr(), q.shape[-1] ** -0.5, stream))
 
     def close(self):
         self.bridge.library.bridge_close(self.handle)
+
+
+class TilewiseBackward:
+    """The gradients of one variant, ready to launch."""
+
+    def __init__(self, bridge, variant, heads, tokens, d):
+        self.bridge, self.handle = bridge, ctypes.c_void_p()
+        bridge.check(bridge.library.bridge_open_backward(variant.encode(), 1, heads, heads, tokens, tokens, d,
+                                                         ctypes.byref(self.handle)))
+
+    def __call__(self, tensors, lse):
+        stream = torch.cuda.current_stream().cuda_stream
+        pointers = (ctypes.c_void_p * 8)(*[tensor.data_ptr() for tensor in tensors])
+        self.bridge.check(self.bridge.library.bridge_backward(
+            self.handle, ctypes.cast(pointers, ctypes.c_void_p), lse.data_ptr(), tensors[0].shape[-1] ** -0.5, stream))
+
+    def close(self):
+        self.bridge.library.bridge_close_backward(self.handle)
 
 
 def milliseconds(call, repeats):
@@ -138,6 +162,40 @@ def compare(bridge, variant, d, rounds):
     ours.close()
 
 
+def compare_backward(bridge, variant, d, rounds):
+    """FLOPs count 2.5 times those of the forward pass; everything that a backward call does is timed."""
+    heads = HIDDEN // d
+    q, k, v = inputs(heads, d)
+    o, d_o = torch.empty_like(q), torch.randn_like(q)
+    lse = torch.empty(1, heads, TOKENS, device="cuda", dtype=torch.float32)
+    forward = Tilewise(bridge, variant, heads, TOKENS, d)
+    forward(q, k, v, o, lse)
+    d_q, d_k, d_v = torch.full_like(q, torch.nan), torch.full_like(q, torch.nan), torch.full_like(q, torch.nan)
+    ours = TilewiseBackward(bridge, variant, heads, TOKENS, d)
+    ours((q, k, v, o, d_o, d_q, d_k, d_v), lse)
+    contestants = {"Tilewise": lambda: ours((q, k, v, o, d_o, d_q, d_k, d_v), lse)}
+    difference = ""
+    if variant in ("full", "causal"):
+        leaves = [x.transpose(1, 2).detach().requires_grad_() for x in (q, k, v)]
+        outputs = {}
+        for name, backend in (("FlashAttention-2", SDPBackend.FLASH_ATTENTION), ("cuDNN", SDPBackend.CUDNN_ATTENTION)):
+            with sdpa_kernel(backend):
+                outputs[name] = scaled_dot_product_attention(*leaves, is_causal=variant == "causal")
+            contestants[name] = lambda name=name: torch.autograd.grad(outputs[name], leaves, d_o.transpose(1, 2),
+                                                                      retain_graph=True)
+        peer = [gradient.transpose(1, 2).float() for gradient in contestants["FlashAttention-2"]()]
+        errors = [((mine.float() - theirs).norm() / theirs.norm()).item()
+                  for mine, theirs in zip((d_q, d_k, d_v), peer)]
+        difference = "; from FlashAttention-2's gradients: " + ", ".join(f"{error:.1e}" for error in errors)
+    medians = alternate(contestants, rounds)
+    figures = {name: 2.5 * teraflops(variant, heads, d, ms) for name, ms in medians.items()}
+    ratios = "".join(f", {figures['Tilewise'] / figures[peer]:.3f} of {peer}" for peer in figures if peer != "Tilewise")
+    shown = ", ".join(f"{name} {value:.1f}" for name, value in figures.items())
+    print(f"backward d {d} {variant}: {shown} TFLOP/s{ratios}{difference}", flush=True)
+    ours.close()
+    forward.close()
+
+
 def tune(bridge, variant, d, rounds, candidates):
     heads = HIDDEN // d
     q, k, v = inputs(heads, d)
@@ -163,6 +221,8 @@ def main():
         "full:64", "causal:64", "full:128", "causal:128", "softcap:128", "softcap_causal:128", "alibi:128",
         "alibi_causal:128", "window:128"])
     parser.add_argument("--tune", nargs="*", default=[])
+    parser.add_argument("--backward", nargs="*", default=["full:64", "causal:64", "full:128", "causal:128",
+                                                          "softcap:128", "alibi:128", "window:128"])
     parser.add_argument("--candidates", type=int, default=8)
     arguments = parser.parse_args()
     torch.cuda.init()
@@ -175,6 +235,9 @@ def main():
     for case in arguments.cases:
         variant, d = case.split(":")
         compare(bridge, variant, int(d), arguments.rounds)
+    for case in arguments.backward:
+        variant, d = case.split(":")
+        compare_backward(bridge, variant, int(d), arguments.rounds)
 
 
 if __name__ == "__main__":

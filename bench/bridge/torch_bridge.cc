@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 
+#include "cuda/launch/backward.h"
 #include "cuda/launch/bound_variant.h"
 #include "cuda/launch/forward.h"
 #include "jit/compiler.h"
@@ -81,6 +82,53 @@ std::unique_ptr<Attention> open(const std::string& name, int b, int h_q, int h_k
   return made;
 }
 
+/// A backward problem, ready to launch.
+struct Gradients {
+  std::shared_ptr<const jit::Context> context;
+  Problem problem;
+  std::unique_ptr<BackwardKernels> kernels;
+  std::unique_ptr<BoundVariant> bound;
+  DeviceMemory sequences, reference, delta, d_q_sums;
+  std::unique_ptr<DeviceTileLists> lists;
+  BackwardArguments arguments{};
+  int d = 0;
+};
+
+std::unique_ptr<Gradients> open_gradients(const std::string& name, int b, int h_q, int h_kv, int s_q, int s_kv, int d) {
+  auto made = std::make_unique<Gradients>();
+  made->context = std::make_shared<const jit::Context>(jit::Driver::instance(), 0);
+  made->problem = Problem::uniform(b, h_q, h_kv, s_q, s_kv);
+  made->d = d;
+  const Variant variant = variant_of(name, h_q);
+  ForwardShape shape;
+  shape.d_qk = shape.d_v = d;
+  shape.has_lists = name != "full";
+  made->kernels = std::make_unique<BackwardKernels>(jit::Compiler::instance(), made->context, variant, shape);
+  made->bound = std::make_unique<BoundVariant>(made->context, variant, made->kernels->layout(), Bindings());
+  made->sequences = DeviceMemory::of(made->context, sequence_shapes(made->problem));
+  const auto floats = [&](std::int64_t count) {
+    return DeviceMemory(made->context, static_cast<std::size_t>(count) * sizeof(float));
+  };
+  made->reference = floats(BackwardKernels::row_floats(b, h_q, s_q));
+  made->delta = floats(BackwardKernels::row_floats(b, h_q, s_q));
+  made->d_q_sums = floats(BackwardKernels::d_q_floats(b, h_q, s_q, d));
+  BackwardArguments& arguments = made->arguments;
+  arguments.sequences = made->sequences.as<const SequenceShape>();
+  arguments.reference = made->reference.as<float>();
+  arguments.delta = made->delta.as<float>();
+  arguments.d_q_sums = made->d_q_sums.as<float>();
+  arguments.heads_per_kv = h_q / h_kv;
+  arguments.h_q = h_q;
+  arguments.s_q = s_q;
+  if (shape.has_lists) {
+    tiles::Classifier classifier(variant, Bindings(), made->problem);
+    made->lists = std::make_unique<DeviceTileLists>(
+        made->context, make_query_lists(classifier, made->problem, {BackwardPlan::kQueries, BackwardPlan::kKeys}));
+    arguments.lists = made->lists->view();
+  }
+  return made;
+}
+
 /// [b, s, h, d] without gaps.
 TensorView dense(void* data, int s, int h, int d) {
   const auto row = static_cast<long long>(h) * d;
@@ -116,6 +164,33 @@ int bridge_forward(void* attention, void* q, void* k, void* v, void* o, void* ls
     a.arguments.lse = {lse, static_cast<long long>(h_q) * s_q, s_q, 1};
     a.arguments.scale = scale;
     a.kernel->launch(a.arguments, a.bound->bytes(), a.extent, static_cast<jit::StreamHandle>(stream));
+  });
+}
+
+/// As bridge_open; closed by bridge_close_backward.
+int bridge_open_backward(const char* variant, int b, int h_q, int h_kv, int s_q, int s_kv, int d, void** made) {
+  return guarded([&] { *made = open_gradients(variant, b, h_q, h_kv, s_q, s_kv, d).release(); });
+}
+
+void bridge_close_backward(void* gradients) { delete static_cast<Gradients*>(gradients); }
+
+/// `tensors`: q, k, v, o, d_o, d_q, d_k, d_v, all bfloat16 [b, s, h, d] without gaps; lse: float32 [b, h_q, s_q].
+int bridge_backward(void* gradients, void** tensors, void* lse, float scale, void* stream) {
+  return guarded([&] {
+    Gradients& g = *static_cast<Gradients*>(gradients);
+    const int h_q = static_cast<int>(g.problem.h_q), h_kv = static_cast<int>(g.problem.h_kv);
+    const int s_q = g.arguments.s_q, s_kv = static_cast<int>(g.problem.sequences[0].s_kv);
+    BackwardArguments& a = g.arguments;
+    TensorView* of_queries[] = {&a.q, &a.o, &a.d_o, &a.d_q};
+    TensorView* of_keys[] = {&a.k, &a.v, &a.d_k, &a.d_v};
+    const int query_places[] = {0, 3, 4, 5}, key_places[] = {1, 2, 6, 7};
+    for (int i = 0; i < 4; ++i) {
+      *of_queries[i] = dense(tensors[query_places[i]], s_q, h_q, g.d);
+      *of_keys[i] = dense(tensors[key_places[i]], s_kv, h_kv, g.d);
+    }
+    a.lse = {lse, static_cast<long long>(h_q) * s_q, s_q, 1};
+    a.scale = scale;
+    g.kernels->launch(a, g.bound->bytes(), g.problem.b(), h_kv, s_kv, static_cast<jit::StreamHandle>(stream));
   });
 }
 

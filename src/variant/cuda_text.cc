@@ -8,6 +8,7 @@
 #include <optional>
 #include <set>
 
+#include "variant/adjoint.h"
 #include "variant/cuda_prelude.h"
 #include "variant/hoist.h"
 #include "variant/operations/operations.h"
@@ -98,8 +99,12 @@ bool is_named_everywhere(const Node& node) {
 
 class Writer {
  public:
-  explicit Writer(const Variant::Data& data)
+  Writer(const Variant::Data& data, bool with_slope)
       : data_(data), graph_(data.graph), hoist_(hoisting_classes(data.graph)), crosses_(data.graph.size(), false) {
+    for (const Stage& stage : data_.stages) {
+      if (with_slope && stage.kind == Stage::Kind::score) adjoints_.push_back(adjoint(graph_, stage.root));
+    }
+    has_slope_ = with_slope;
     for (NodeId id = 0; id < graph_.size(); ++id) {
       for (NodeId operand : graph_[id].inputs()) {
         if (!is_local(operand, text_of(hoist_[id]))) crosses_[operand] = true;
@@ -119,9 +124,10 @@ class Writer {
     }
     write_score("full_score", false);
     write_score("partial_score", true);
+    if (has_slope_) write_slope();
     if (data_.sink != kNoNode) write_sink();
     text_ += "}  // namespace variant\n";
-    return {std::move(text_), std::move(layout_)};
+    return {std::move(text_), std::move(layout_), has_slope_};
   }
 
  private:
@@ -129,9 +135,13 @@ class Writer {
   void write_operations() {
     static constexpr auto kText = for_each_operation([]<class O>() { return O::cuda; });
     std::set<std::int32_t> used;
-    for (const Node& node : graph_.nodes()) {
-      if (node.kind == Kind::operation) used.insert(node.index);
-    }
+    const auto use = [&](const Graph& graph) {
+      for (const Node& node : graph.nodes()) {
+        if (node.kind == Kind::operation) used.insert(node.index);
+      }
+    };
+    use(graph_);
+    for (const StageAdjoint& derivative : adjoints_) use(derivative.graph);
     for (std::int32_t number : used) text_ += kText[static_cast<std::size_t>(number)];
   }
 
@@ -263,6 +273,61 @@ class Writer {
     text_ += "  return s;\n}\n\n";
   }
 
+  /// The score of an entry and its derivative by the score that came in: the stages in order, each with its own
+  /// derivative. A derivative's nodes follow those of the graph; they are all computed for each entry.
+  void write_slope() {
+    const ClassText& entry = text_of(Hoist::entry);
+    text_ += fmt::format(
+        "struct Sloped {{\n  float score, slope;\n}};\n__device__ inline Sloped sloped_score({}) {{\n"
+        "  const float removed = __int_as_float(0xff800000);\n  float slope = 1;\n",
+        parameters(entry));
+    auto derivative = adjoints_.begin();
+    for (const Stage& stage : data_.stages) {
+      text_ += "  {\n";
+      if (stage.kind == Stage::Kind::keep) {
+        write_values(entry, needed_by({stage.root}, entry));
+        text_ += fmt::format("  if (!{}) return {{removed, 0}};\n  }}\n", name(stage.root, entry));
+      } else {
+        write_derivative(stage.root, *derivative++);
+        text_ += fmt::format(
+            "  s = {};\n  }}\n  if (s == removed) return {{removed, 0}};\n"
+            "  if (s < -0x1p126f) s = -0x1p126f, slope = 0;\n",
+            name(stage.root, entry));
+      }
+    }
+    text_ += "  return {s, slope};\n}\n\n";
+  }
+
+  /// Statements for a score stage's root and for its derivative, which multiplies the slope.
+  void write_derivative(NodeId root, const StageAdjoint& derivative) {
+    const ClassText& entry = text_of(Hoist::entry);
+    const Graph& graph = derivative.graph;
+    const auto is_original = [&](NodeId id) { return id < graph_.size(); };
+    std::vector<bool> needed(graph.size(), false);
+    needed[root] = true;
+    if (derivative.d_score != kNoNode) needed[derivative.d_score] = true;
+    for (auto id = static_cast<NodeId>(graph.size()); id-- > 0;) {
+      if (!needed[id] || (is_original(id) && !is_local(id, entry))) continue;
+      for (NodeId operand : graph[id].inputs()) needed[operand] = true;
+    }
+    write_values(entry, needed);
+    const auto name_of = [&](NodeId id) -> std::string {
+      if (is_original(id)) return name(id, entry);
+      if (graph[id].kind == Kind::seed) return "1.0f";
+      return graph[id].is_constant() ? constant_text(graph[id]) : fmt::format("t{}", id);
+    };
+    for (auto id = static_cast<NodeId>(graph_.size()); id < graph.size(); ++id) {
+      const Node& node = graph[id];
+      if (!needed[id] || node.kind != Kind::operation) continue;
+      std::vector<std::string> operands;
+      for (NodeId operand : node.inputs()) operands.push_back(name_of(operand));
+      text_ += fmt::format("  const {} t{} = {}({});\n", type_name(node.type), id,
+                           kInfo[static_cast<std::size_t>(node.index)].name, fmt::join(operands, ", "));
+    }
+    const bool depends = derivative.d_score != kNoNode;
+    text_ += fmt::format("  slope *= {};\n", depends ? name_of(derivative.d_score) : "0.0f");
+  }
+
   void write_sink() {
     const ClassText& uniform = text_of(Hoist::uniform);
     text_ += fmt::format("__device__ inline float sink_logit({}, const Uniform& uniform) {{\n", parameters(uniform));
@@ -271,8 +336,10 @@ class Writer {
 
   const Variant::Data& data_;
   const Graph& graph_;
-  const std::vector<Hoist> hoist_;  // [nodes]
-  std::vector<bool> crosses_;       // [nodes]: some other class, or a stage, reads the value
+  const std::vector<Hoist> hoist_;      // [nodes]
+  std::vector<bool> crosses_;           // [nodes]: some other class, or a stage, reads the value
+  std::vector<StageAdjoint> adjoints_;  // [score stages], where the slope is asked for
+  bool has_slope_ = false;
   std::string text_;
   ArgumentLayout layout_;
 };
@@ -293,7 +360,7 @@ void put_number(std::vector<std::byte>& bytes, std::int64_t offset, Type type, d
 
 std::int64_t table_view_size(int rank) { return 8 + 8 * rank + (4 * rank + 7) / 8 * 8; }
 
-CudaText cuda_text(const Variant& variant) { return Writer(variant.data()).write(); }
+CudaText cuda_text(const Variant& variant, bool with_slope) { return Writer(variant.data(), with_slope).write(); }
 
 std::vector<std::byte> pack_arguments(const Graph& graph, const Bound& bound, const ArgumentLayout& layout) {
   std::vector<std::byte> bytes(static_cast<std::size_t>(layout.size));

@@ -30,7 +30,10 @@ std::int64_t table_view_size(int rank);
 ///                          key_values() and diagonal_values() (of query_index - key_index);
 ///   full_score(...)        the score where every keep is proven true;
 ///   partial_score(...)     the score with -inf for removed entries;
-///   sink_logit(...)        the sink's logit, where there is one.
+///   sink_logit(...)        the sink's logit, where there is one;
+///   sloped_score(...)      where `with_slope`: partial_score and its derivative by the score that came in, for
+///   backward
+///                          passes; 0 where the entry is removed or its score was clamped.
 /// Arithmetic is as the scalar float32 reading states it: correctly rounded operations keep their bits (the text uses
 /// the _rn intrinsics, so that a kernel's own contraction cannot reach it).
 ///
@@ -38,8 +41,9 @@ std::int64_t table_view_size(int rank);
 struct CudaText {
   std::string source;
   ArgumentLayout layout;
+  bool has_slope = false;
 };
-CudaText cuda_text(const Variant& variant);
+CudaText cuda_text(const Variant& variant, bool with_slope = false);
 
 /// The arguments' bytes for a launch: what `Bound` holds, in the layout's places. Table data must be device addresses.
 

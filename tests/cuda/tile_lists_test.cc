@@ -25,7 +25,7 @@ constexpr int partial(int tile) { return 2 * tile + 1; }
 TEST(TileLists, CausalRowsEndAtTheDiagonal) {
   const HostTileLists lists = lists_of(zoo::causal(), Problem::uniform(1, 2, 1, 8, 8), {4, 2});
   EXPECT_EQ(lists.heads, 1);
-  EXPECT_EQ(lists.query_tiles, 2);
+  EXPECT_EQ(lists.rows, 2);
   EXPECT_EQ(row(lists, 0), (std::vector{partial(0), partial(1)}));
   EXPECT_EQ(row(lists, 1), (std::vector{full(0), full(1), partial(2), partial(3)}));
   EXPECT_EQ(lists.order, (std::vector{1, 0, 1, 0}));  // for each of the two heads, the longer row first
@@ -45,6 +45,17 @@ TEST(TileLists, ShorterSequencesHaveEmptyRowsAndHeadsTheirOwnLists) {
   const HostTileLists lists = lists_of(by_head, problem, {4, 2});
   EXPECT_EQ(lists.heads, 2);
   EXPECT_EQ(lists.count, (std::vector{1, 1, 2, 2, 1, 0, 2, 0}));
+}
+
+TEST(TileLists, KeyTilesMeetTheQueriesFromTheDiagonalOn) {
+  const Problem problem = Problem::uniform(1, 2, 1, 8, 8);
+  tiles::Classifier classifier(zoo::causal(), {}, problem);
+  const HostTileLists lists = make_query_lists(classifier, problem, {4, 2});
+  EXPECT_EQ(lists.rows, 4);
+  EXPECT_EQ(row(lists, 0), (std::vector{partial(0), full(1)}));
+  EXPECT_EQ(row(lists, 1), (std::vector{partial(0), full(1)}));
+  EXPECT_EQ(row(lists, 2), (std::vector{partial(1)}));
+  EXPECT_EQ(lists.order, (std::vector{0, 1, 2, 3}));  // for the one key head
 }
 
 }  // namespace

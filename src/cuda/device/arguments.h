@@ -49,4 +49,20 @@ struct ForwardArguments {
   int padding;
 };
 
+struct BackwardArguments {
+  TensorView q, k, v, o, d_o;  // as in ForwardArguments; d_o as o
+  TensorView lse, d_lse;       // float [b, h_q, s_q]; d_lse's data may be null, for 0
+  TensorView d_q, d_k, d_v;    // results, as q, k and v
+  float* reference;  // workspace [b, h_q, s_q of the longest]: lse in log2 units, +inf for rows without weights
+  float* delta;      // workspace, likewise: sum over d_v of d_o * o, less d_lse
+  float* d_q_sums;   // workspace [b, h_q, s_q of the longest, d_qk]
+  const SequenceShape* sequences;  // [b]
+  TileLists lists;  // rows are key tiles and entries query tiles; `order` is [sequences, h_kv, key tiles]
+  DropoutArguments dropout;
+  int is_packed, heads_per_kv;
+  int h_q, s_q;  // heads, and queries of the longest sequence
+  float scale;
+  int padding;
+};
+
 }  // namespace tilewise::cuda

@@ -22,6 +22,13 @@ __device__ inline unsigned packed(Float16, float low, float high) {
   return pair;
 }
 
+__device__ inline float value_of(BFloat16 x) { return __uint_as_float(unsigned(x.bits) << 16); }
+__device__ inline float value_of(Float16 x) {
+  float value;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(x.bits));
+  return value;
+}
+
 /// A power of two that a weight may reach before it is divided by its row's sum. In float16 the largest is 65504; in
 /// bfloat16 and float32 the limit only has to keep sums over a tile far from overflow.
 template <class Element>

@@ -75,6 +75,15 @@ __device__ inline LeftFragment load_left(const LaneAddress<Tile>& from, int row,
   return a;
 }
 
+/// The transpose of rows [row, row + 16) and columns [column, column + 16) of a tile as a left operand: its rows are
+/// the tile's columns. `from` is transposed().
+template <class Tile>
+__device__ inline LeftFragment load_left_transposed(const LaneAddress<Tile>& from, int row, int column) {
+  LeftFragment a;
+  load_matrices_transposed(a.pairs, from.at(row, column));
+  return a;
+}
+
 /// The transpose of rows [row, row + 16) and columns [column, column + 16) of a tile as a right operand: its rows are
 /// the tile's columns.
 template <class Tile>

@@ -30,6 +30,14 @@ struct DenseWalk {
   }
 };
 
+/// All tiles from 0 on.
+struct AllTiles {
+  int tiles;
+
+  __device__ int count() const { return tiles; }
+  __device__ Visit visit(int index) const { return {2 * index}; }
+};
+
 /// The tiles of a list.
 struct ListWalk {
   const int* tiles;

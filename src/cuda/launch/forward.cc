@@ -57,8 +57,8 @@ DeviceTileLists::DeviceTileLists(const std::shared_ptr<const jit::Context>& cont
       count_(DeviceMemory::of(context, lists.count)),
       tiles_(DeviceMemory::of(context, lists.tiles)),
       order_(DeviceMemory::of(context, lists.order)),
-      sequence_rows_(lists.heads * lists.query_tiles),
-      head_rows_(lists.heads == 1 ? 0 : lists.query_tiles) {}
+      sequence_rows_(lists.heads * lists.rows),
+      head_rows_(lists.heads == 1 ? 0 : lists.rows) {}
 
 TileLists DeviceTileLists::view() const {
   return {first_.as<const long long>(), count_.as<const int>(), tiles_.as<const int>(),

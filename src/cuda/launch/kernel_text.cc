@@ -50,6 +50,17 @@ struct KernelVariant {
   }
 )cuda";
 
+constexpr const char* kSlope = R"cuda(
+  using Sloped = variant::Sloped;
+  __device__ static Sloped sloped_score(const Arguments& arguments, const Place& place, const Query& query,
+                                        const Key& key, int query_index, int key_index, float s) {
+    return variant::sloped_score(
+        arguments, place.sequence, place.uniform, query, key,
+        variant::diagonal_values(arguments, place.sequence, place.uniform, query_index - key_index), query_index,
+        key_index, s);
+  }
+)cuda";
+
 constexpr const char* kSink = R"cuda(
   __device__ static float sink_logit(const Arguments& arguments, const Place& place) {
     return variant::sink_logit(arguments, place.sequence, place.uniform);
@@ -66,9 +77,10 @@ jit::Header variant_header(const Variant& variant, const variant::CudaText& text
   return {
       "variant.h",
       fmt::format("#pragma once\n#include \"arguments.h\"\n{}{}\n"
-                  "  static constexpr bool kChangesScores = {};\n  static constexpr bool kHasSink = {};\n{}}};\n\n"
+                  "  static constexpr bool kChangesScores = {};\n  static constexpr bool kHasSink = {};\n{}{}}};\n\n"
                   "}}  // namespace tilewise::cuda\n",
-                  text.source, kKernelVariant, changes_scores, variant.has_sink(), variant.has_sink() ? kSink : "")};
+                  text.source, kKernelVariant, changes_scores, variant.has_sink(), variant.has_sink() ? kSink : "",
+                  text.has_slope ? kSlope : "")};
 }
 
 }  // namespace tilewise::cuda

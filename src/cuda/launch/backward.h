@@ -1,0 +1,46 @@
+// The backward kernels: programs and launch.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "cuda/device/arguments.h"
+#include "cuda/launch/forward.h"
+#include "cuda/plan/backward_plan.h"
+
+namespace tilewise::cuda {
+
+/// A program of three kernels, "prepare", "backward" and "finish", each of which takes BackwardArguments; "backward"
+/// also the variant's bytes. `text` is made with its slope.
+jit::Program backward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
+                              const jit::Architecture& architecture);
+
+/// The backward kernels, compiled and loaded. Const and shared between threads.
+class BackwardKernels {
+ public:
+  /// Throws as ForwardKernel, and Error(unsupported) as validate_backward.
+  BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context, const Variant& variant,
+                  const ForwardShape& shape);
+
+  /// Queues all three. d_q is summed up by atomics, so its last bits differ from run to run. Nothing is checked here.
+  void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound, std::int64_t b,
+              std::int64_t h_kv, std::int64_t s_kv, jit::StreamHandle stream) const;
+
+  /// Floats of the workspace: reference and delta, and the sums of d_q.
+  static std::int64_t row_floats(std::int64_t b, std::int64_t h_q, std::int64_t s_q) { return b * h_q * s_q; }
+  static std::int64_t d_q_floats(std::int64_t b, std::int64_t h_q, std::int64_t s_q, int d_qk) {
+    return b * h_q * s_q * d_qk;
+  }
+
+  const variant::ArgumentLayout& layout() const { return text_.layout; }
+
+ private:
+  ForwardShape shape_;
+  BackwardPlan plan_;
+  variant::CudaText text_;
+  std::shared_ptr<const jit::Module> module_;
+  jit::Kernel prepare_, backward_, finish_;
+};
+
+}  // namespace tilewise::cuda
