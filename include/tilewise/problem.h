@@ -40,6 +40,9 @@ struct Problem {
   static Problem packed(std::int64_t h_q, std::int64_t h_kv, std::span<const std::int64_t> s_q,  // [b]
                         std::span<const std::int64_t> s_kv);                                     // [b]
 
+  /// Makes the sequences those of uniform(), in the memory that is there. Throws as that.
+  void set_uniform(std::int64_t b, std::int64_t s_q, std::int64_t s_kv);
+
   std::int64_t b() const { return static_cast<std::int64_t>(sequences.size()); }
 
   /// Throws Error(invalid_argument) naming what is wrong: a negative length, h_q not a positive multiple of h_kv,

@@ -143,20 +143,23 @@ bool prove_planned_reads(const Variant& variant, const PlanShape& shape) {
 
 void prove_reads(const Variant& variant, const PlanShape& shape, const ForwardInputs& inputs,
                  const variant::Call& call) {
-  const std::vector<std::vector<std::int64_t>> planned = planned_extents(variant, shape);
-  std::vector<std::vector<std::int64_t>> extents;
+  const bool is_as_planned =
+      inputs.sequences.empty() && !shape.query_offset && !shape.query_tokens && !shape.key_tokens;
+  const bool is_as_long = std::ranges::all_of(call.problem.sequences, [&](const Sequence& sequence) {
+    return sequence.s_q == shape.s_q && sequence.s_kv == shape.s_kv;
+  });
   bool are_as_large = true;
-  for (std::size_t i = 0; i < planned.size(); ++i) {
-    const variant::BoundTable& bound = call.bound.tables[i];
-    extents.emplace_back(bound.extents.begin(), bound.extents.begin() + bound.rank);
-    for (std::size_t axis = 0; axis < planned[i].size(); ++axis)
-      are_as_large = are_as_large && extents[i][axis] >= planned[i][axis];
+  for (const TableShape& planned : shape.tables) {
+    const auto at = std::ranges::find(variant.tables(), planned.table) - variant.tables().begin();
+    const variant::BoundTable& bound = call.bound.tables[static_cast<std::size_t>(at)];
+    for (std::size_t axis = 0; axis < planned.extents.size(); ++axis)
+      are_as_large = are_as_large && bound.extents[axis] >= planned.extents[axis];
   }
-  const bool is_as_long =
-      inputs.sequences.empty() && std::ranges::all_of(call.problem.sequences, [&](const Sequence& sequence) {
-        return sequence.s_q == shape.s_q && sequence.s_kv == shape.s_kv;
-      });
-  if (!is_as_long || !are_as_large) expect_reads_inside(variant, extents, call.problem);
+  if (is_as_planned && is_as_long && are_as_large) return;
+  std::vector<std::vector<std::int64_t>> extents;
+  for (const variant::BoundTable& bound : call.bound.tables)
+    extents.emplace_back(bound.extents.begin(), bound.extents.begin() + bound.rank);
+  expect_reads_inside(variant, extents, call.problem);
 }
 
 }  // namespace tilewise::attention

@@ -129,6 +129,7 @@ CpuState& CpuBackend::state_in(Workspace& workspace) const {
     auto state = std::make_unique<CpuState>();
     Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
     take_memory(arena, *state);
+    state->call.problem.sequences.reserve(static_cast<std::size_t>(shape().b));
     state->first_task.reserve(static_cast<std::size_t>(shape().b + 1));
     state->decode_units.reserve(static_cast<std::size_t>(shape().b * shape().h_kv));
     if (shape().backward) state->backward_units.reserve(static_cast<std::size_t>(shape().b * shape().h_kv));
@@ -149,7 +150,7 @@ void CpuBackend::start(CpuState& state, VariantGradients* gradients) const {
 
 void CpuBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs, Workspace& workspace) const {
   CpuState& state = state_in(workspace);
-  state.call = variant::check_forward(variant(), inputs, outputs);
+  variant::check_forward(variant(), inputs, outputs, state.call);
   check_planned(shape(), inputs, state.call);
   check_dtype("o", outputs.o, shape().dtype);
   if (must_prove_reads_) prove_reads(variant(), shape(), inputs, state.call);
@@ -161,7 +162,7 @@ void CpuBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& outp
 void CpuBackend::backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs,
                           Workspace& workspace) const {
   CpuState& state = state_in(workspace);
-  state.call = variant::check_backward(variant(), inputs, given, outputs);
+  variant::check_backward(variant(), inputs, given, outputs, state.call);
   check_planned(shape(), inputs, state.call);
   if (!given.o) fail_argument("o is missing; expected what the forward pass wrote");
   if (!given.lse) fail_argument("lse is missing; expected what the forward pass wrote: ask it for lse");

@@ -1,8 +1,8 @@
 #include "core/check_tensor.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
-#include <vector>
 
 #include "core/element.h"
 #include "core/fail.h"
@@ -61,13 +61,17 @@ void check_distinct_elements(std::string_view name, const ConstTensor& tensor) {
   struct Axis {
     std::int64_t stride, steps;
   };
-  std::vector<Axis> axes;
+  std::array<Axis, kMaxRank> axes{};  // by stride
+  std::size_t count = 0;
   for (std::size_t axis = 0; axis < static_cast<std::size_t>(tensor.rank); ++axis) {
-    if (tensor.extents[axis] > 1) axes.push_back({std::abs(tensor.strides[axis]), tensor.extents[axis] - 1});
+    if (tensor.extents[axis] <= 1) continue;
+    const std::int64_t stride = std::abs(tensor.strides[axis]);
+    std::size_t at = count++;
+    for (; at > 0 && axes[at - 1].stride > stride; --at) axes[at] = axes[at - 1];
+    axes[at] = {stride, tensor.extents[axis] - 1};
   }
-  std::ranges::sort(axes, {}, &Axis::stride);
   std::int64_t reach = 0;  // of the axes so far: their largest offset
-  for (const Axis& axis : axes) {
+  for (const Axis& axis : std::span(axes.data(), count)) {
     if (axis.stride <= reach) {
       fail_argument("{} has extents {} and strides {}; expected an output whose elements share no memory", name,
                     extents_text(tensor), strides_text(tensor));

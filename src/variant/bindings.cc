@@ -171,14 +171,24 @@ void expect_values_in_range(const Table::Info& info, const BoundTable& table) {
   });
 }
 
-Bound bind(const Graph& graph, const Bindings& bindings) {
-  expect_known("table", graph.tables(), bindings.tables, &TableBinding::table);
-  expect_known("parameter", graph.parameters(), bindings.parameters, &ParameterBinding::parameter);
-  Bound bound;
-  for (const Table& table : graph.tables()) bound.tables.push_back(bind_table(table, bindings.tables));
+void bind(const Graph& graph, const std::vector<TableBinding>& tables, const std::vector<ParameterBinding>& parameters,
+          Bound& bound) {
+  expect_known("table", graph.tables(), tables, &TableBinding::table);
+  expect_known("parameter", graph.parameters(), parameters, &ParameterBinding::parameter);
+  bound.tables.clear();
+  bound.parameters.clear();
+  bound.literals.clear();
+  for (const Table& table : graph.tables()) bound.tables.push_back(bind_table(table, tables));
   for (const Parameter& parameter : graph.parameters())
-    bound.parameters.push_back(bind_parameter(parameter, bindings.parameters));
-  bound.literals = graph.literals();
+    bound.parameters.push_back(bind_parameter(parameter, parameters));
+  for (const Node& node : graph.nodes()) {
+    if (node.kind == Kind::literal) bound.literals.push_back(node.value);
+  }
+}
+
+Bound bind(const Graph& graph, const Bindings& bindings) {
+  Bound bound;
+  bind(graph, bindings.tables, bindings.parameters, bound);
   return bound;
 }
 

@@ -43,6 +43,10 @@ struct Bound {
 /// a declared range, int64 values outside int32.
 Bound bind(const Graph& graph, const Bindings& bindings);
 
+/// The same into `bound`, whose memory is used again.
+void bind(const Graph& graph, const std::vector<TableBinding>& tables, const std::vector<ParameterBinding>& parameters,
+          Bound& bound);
+
 /// A tensor as the data of a table: checks rank, dtype, extents and data.
 BoundTable view_of(const Table& table, const ConstTensor& data);
 

@@ -1,7 +1,9 @@
 #include "variant/call.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <vector>
 
@@ -12,24 +14,32 @@
 namespace tilewise::variant {
 namespace {
 
-using Extents = std::vector<std::int64_t>;
+/// Extents of a tensor, without memory of their own.
+struct Extents {
+  std::array<std::int64_t, kMaxRank> values{};
+  std::size_t rank = 0;
+
+  operator std::span<const std::int64_t>() const {
+    return {values.data(), rank};
+  }  // NOLINT(google-explicit-constructor)
+};
 
 /// An axis of a tensor in either storage, counted from its end: 0 is d, 1 the rows, 2 the heads, 3 the batch.
 std::int64_t axis_from_end(const ConstTensor& tensor, int axis) {
   return tensor.extents[static_cast<std::size_t>(tensor.rank - 1 - axis)];
 }
 
-Extents extents_of(const ConstTensor& tensor) { return {tensor.extents.begin(), tensor.extents.begin() + tensor.rank}; }
+Extents extents_of(const ConstTensor& tensor) { return {tensor.extents, static_cast<std::size_t>(tensor.rank)}; }
 
 /// The extents of `tensor` with another last axis, or, for lse, without it.
 Extents with_last_axis(const ConstTensor& tensor, std::int64_t last) {
   Extents extents = extents_of(tensor);
-  extents.back() = last;
+  extents.values[extents.rank - 1] = last;
   return extents;
 }
 Extents without_last_axis(const ConstTensor& tensor) {
   Extents extents = extents_of(tensor);
-  extents.pop_back();
+  --extents.rank;
   return extents;
 }
 
@@ -101,13 +111,15 @@ void check_rows(const char* name, const ConstTensor& tensor, const std::vector<S
 }
 
 /// Heads and sequences of the call.
-Problem problem_of(const ForwardInputs& inputs) {
+void set_problem(const ForwardInputs& inputs, Problem& problem) {
   const std::int64_t batch = batch_of(inputs);
   const std::int64_t h_q = axis_from_end(inputs.q, 2), h_kv = axis_from_end(inputs.k, 2);
   const bool packed = inputs.q.rank == 3 || inputs.k.rank == 3;
-  Problem problem{.h_q = h_q, .h_kv = h_kv, .sequences = inputs.sequences};
+  problem.h_q = h_q;
+  problem.h_kv = h_kv;
+  problem.sequences.assign(inputs.sequences.begin(), inputs.sequences.end());
   if (inputs.sequences.empty() && !packed) {
-    problem = Problem::uniform(batch, h_q, h_kv, axis_from_end(inputs.q, 1), axis_from_end(inputs.k, 1));
+    problem.set_uniform(batch, axis_from_end(inputs.q, 1), axis_from_end(inputs.k, 1));
   } else if (batch >= 0 && problem.b() != batch) {
     fail_argument("sequences has {} elements; expected {}, b of the padded tensors", problem.b(), batch);
   } else if (problem.b() == 0 && inputs.q.elements() + inputs.k.elements() > 0) {
@@ -117,12 +129,15 @@ Problem problem_of(const ForwardInputs& inputs) {
   check_rows("q", inputs.q, problem.sequences, "s_q", &Sequence::s_q, "first_query_token",
              &Sequence::first_query_token);
   check_rows("k", inputs.k, problem.sequences, "s_kv", &Sequence::s_kv, "first_key_token", &Sequence::first_key_token);
-  return problem;
 }
 
 /// Expects that no two sequences of packed storage share rows, since each would write them.
 void check_own_rows(const char* what, const std::vector<Sequence>& sequences, std::int64_t Sequence::*length,
                     std::int64_t Sequence::*first_token) {
+  const auto follows = [&](const Sequence& before, const Sequence& after) {
+    return before.*first_token + before.*length <= after.*first_token;
+  };
+  if (std::ranges::adjacent_find(sequences, std::not_fn(follows)) == sequences.end()) return;  // as nearly always
   std::vector<std::size_t> order;
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     if (sequences[i].*length > 0) order.push_back(i);
@@ -162,21 +177,19 @@ Dropout checked_dropout(const Variant& variant, const ForwardInputs& inputs, con
   return {1 - probability, inputs.seed, static_cast<std::uint32_t>(inputs.seed_offset)};
 }
 
-Call check_inputs(const Variant& variant, const ForwardInputs& inputs) {
+void check_inputs(const Variant& variant, const ForwardInputs& inputs, Call& call) {
   check_shapes(inputs);
-  Call call;
-  call.problem = problem_of(inputs);
+  set_problem(inputs, call.problem);
   call.queries_packed = inputs.q.rank == 3;
   call.keys_packed = inputs.k.rank == 3;
   call.d_qk = axis_from_end(inputs.q, 0);
   call.d_v = axis_from_end(inputs.v, 0);
   call.scale = checked_scale(inputs, call.d_qk);
-  call.bound = bind(variant.data().graph, {inputs.tables, inputs.parameters});
+  bind(variant.data().graph, inputs.tables, inputs.parameters, call.bound);
   call.dropout = checked_dropout(variant, inputs, call.problem);
   if (call.queries_packed) {
     check_own_rows("query", call.problem.sequences, &Sequence::s_q, &Sequence::first_query_token);
   }
-  return call;
 }
 
 /// The gradients that a call asks for: each handle the variant's own, each once.
@@ -199,6 +212,18 @@ void check_handles(const char* what, const std::vector<Handle>& known, const std
   }
 }
 
+/// What an error would call an argument, without memory of its own; long names are cut off.
+class Name {
+ public:
+  Name(fmt::format_string<const std::string&> pattern, const std::string& name)
+      : size_(std::min(fmt::format_to_n(text_.data(), text_.size(), pattern, name).size, text_.size())) {}
+  std::string_view text() const { return {text_.data(), size_}; }
+
+ private:
+  std::array<char, 200> text_{};
+  std::size_t size_;
+};
+
 void check_variant_gradients(const Variant& variant, const Bound& bound, const BackwardOutputs& outputs) {
   check_handles("table", variant.tables(), outputs.d_tables, &TableGradientBinding::table);
   check_handles("parameter", variant.parameters(), outputs.d_parameters, &ParameterGradientBinding::parameter);
@@ -207,29 +232,28 @@ void check_variant_gradients(const Variant& variant, const Bound& bound, const B
       fail_argument("d_tables names '{}', which is frozen; bind it to have its gradient", table.name());
     const auto index = std::ranges::find(variant.tables(), table) - variant.tables().begin();
     const BoundTable& data = bound.tables[static_cast<std::size_t>(index)];
-    const std::string name = fmt::format("the gradient of table '{}'", table.name());
-    check_output(name, gradient, {data.extents.begin(), data.extents.begin() + data.rank}, "as the bound data");
+    const Name name("the gradient of table '{}'", table.name());
+    check_output(name.text(), gradient, {data.extents, static_cast<std::size_t>(data.rank)}, "as the bound data");
   }
   for (const auto& [parameter, gradient] : outputs.d_parameters) {
-    check_output(fmt::format("the gradient of parameter '{}'", parameter.name()), gradient, {}, "a single number");
+    check_output(Name("the gradient of parameter '{}'", parameter.name()).text(), gradient, {}, "a single number");
   }
 }
 
 }  // namespace
 
-Call check_forward(const Variant& variant, const ForwardInputs& inputs, const ForwardOutputs& outputs) {
-  Call call = check_inputs(variant, inputs);
+void check_forward(const Variant& variant, const ForwardInputs& inputs, const ForwardOutputs& outputs, Call& call) {
+  check_inputs(variant, inputs, call);
   check_output("o", outputs.o, with_last_axis(inputs.q, call.d_v), "as q but for the last axis, d_v");
   if (outputs.lse) {
     check_output("lse", *outputs.lse, without_last_axis(inputs.q), "as q without the last axis");
     check_lse_dtype("lse", *outputs.lse);
   }
-  return call;
 }
 
-Call check_backward(const Variant& variant, const ForwardInputs& inputs, const BackwardInputs& given,
-                    const BackwardOutputs& outputs) {
-  Call call = check_inputs(variant, inputs);
+void check_backward(const Variant& variant, const ForwardInputs& inputs, const BackwardInputs& given,
+                    const BackwardOutputs& outputs, Call& call) {
+  check_inputs(variant, inputs, call);
   const Extents as_o = with_last_axis(inputs.q, call.d_v), as_lse = without_last_axis(inputs.q);
   if (given.o) check_given("o", *given.o, as_o, "as q but for the last axis, d_v");
   check_given("d_o", given.d_o, as_o, "as q but for the last axis, d_v");
@@ -245,6 +269,18 @@ Call check_backward(const Variant& variant, const ForwardInputs& inputs, const B
     check_own_rows("key", call.problem.sequences, &Sequence::s_kv, &Sequence::first_key_token);
   }
   check_variant_gradients(variant, call.bound, outputs);
+}
+
+Call check_forward(const Variant& variant, const ForwardInputs& inputs, const ForwardOutputs& outputs) {
+  Call call;
+  check_forward(variant, inputs, outputs, call);
+  return call;
+}
+
+Call check_backward(const Variant& variant, const ForwardInputs& inputs, const BackwardInputs& given,
+                    const BackwardOutputs& outputs) {
+  Call call;
+  check_backward(variant, inputs, given, outputs, call);
   return call;
 }
 

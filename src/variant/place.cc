@@ -42,15 +42,20 @@ void validate(std::size_t number, const Sequence& sequence) {
 }  // namespace
 
 Problem Problem::uniform(std::int64_t b, std::int64_t h_q, std::int64_t h_kv, std::int64_t s_q, std::int64_t s_kv) {
+  Problem problem{.h_q = h_q, .h_kv = h_kv, .sequences = {}};
+  problem.set_uniform(b, s_q, s_kv);
+  return problem;
+}
+
+void Problem::set_uniform(std::int64_t b, std::int64_t s_q, std::int64_t s_kv) {
   if (b < 0 || b > kMax) fail_argument("b is {}, expected 0 to {}", b, kMax);
   expect_length(0, "s_q", s_q);
   expect_length(0, "s_kv", s_kv);
-  Problem problem{.h_q = h_q, .h_kv = h_kv, .sequences = {}};
+  sequences.clear();
   for (std::int64_t i = 0; i < b; ++i) {
-    problem.sequences.push_back(
+    sequences.push_back(
         {.s_q = s_q, .s_kv = s_kv, .query_offset = {}, .first_query_token = i * s_q, .first_key_token = i * s_kv});
   }
-  return problem;
 }
 
 Problem Problem::packed(std::int64_t h_q, std::int64_t h_kv, std::span<const std::int64_t> s_q,

@@ -1,0 +1,64 @@
+// A call allocates nothing: operator new is counted.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "tests/attention/oracle.h"
+
+namespace {
+std::atomic<std::int64_t> allocations{0};
+}  // namespace
+
+// Replaced for the whole binary; the other forms of new end up here. Not inlined: the compiler would see malloc and
+// delete, or new and free, and warn.
+__attribute__((noinline)) void* operator new(std::size_t bytes) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
+  throw std::bad_alloc();
+}
+__attribute__((noinline)) void operator delete(void* memory) noexcept { std::free(memory); }
+__attribute__((noinline)) void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+
+namespace tilewise::attention::testing {
+namespace {
+
+using reference::AttentionData;
+
+TEST(Allocations, AreNotMadeByCalls) {
+  const std::array slopes{0.5f, 0.25f};
+  const Table frozen_slopes = Table::frozen("slopes", ConstTensor(slopes.data(), DType::float32, {2}));
+  const Variant causal = keep([](const At& at) { return at.query >= at.key; });
+  const Variant biased =
+      causal & score([&](Expr s, const At& at) { return s - frozen_slopes.clamped(at.head) * (at.query - at.key); });
+  for (const Variant& variant : {Variant(), causal, biased, biased & dropout(0.1)}) {
+    for (const bool backward : {false, true}) {
+      // Of different lengths, as many as the plan allows; a decoded sequence among them.
+      reference::Shape shape{.h_q = 2, .h_kv = 1, .d_qk = 8, .d_v = 8, .sequences = {}};
+      shape.sequences = {{.s_q = 200, .s_kv = 300}, {.s_q = 1, .s_kv = 250}};
+      AttentionData data(shape, 1, DType::float32, DType::float32);
+      AttentionData longest(uniform(2, 2, 1, 200, 300, 8, 8), 1, DType::float32, DType::float32);
+      const Plan plan = Attention(variant).plan(plan_shape(shape, DType::float32, backward, {}));
+      Workspace workspace(plan.workspace_bytes());
+      const auto call = [&](AttentionData& with) {
+        const ForwardOutputs outputs = with.outputs();
+        BackwardInputs given = with.given();
+        given.o = with.o.view();
+        given.lse = with.lse.view();
+        const BackwardOutputs gradients = with.gradients();
+        const std::int64_t before = allocations;
+        plan.forward(with.inputs, outputs, workspace);
+        if (backward) plan.backward(with.inputs, given, gradients, workspace);
+        return allocations - before;
+      };
+      call(longest);  // the first one in a workspace sets up what calls keep there, and starts the threads
+      EXPECT_EQ(call(longest), 0) << to_string(variant);
+      EXPECT_EQ(call(data), 0) << to_string(variant);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tilewise::attention::testing
