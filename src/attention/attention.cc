@@ -22,28 +22,40 @@ Workspace& own_workspace(const Plan& plan) {
 /// Tiles that are classified for a prediction, at most: some tenths of a second.
 constexpr double kMostTiles = 1 << 20;
 
+/// One direction's line: standard attention's bytes beside those of the kept tiles, where they can be told.
+std::string traffic_line(const char* direction, double standard, const std::string& tiled) {
+  return fmt::format("traffic {}: standard attention {:.3g} MB, tiled {}\n", direction, standard / 1e6, tiled);
+}
+
 std::string traffic_text(const Plan& plan) {
   const PlanShape& shape = plan.shape();
   const TileSizes tile;
-  const Problem problem = Problem::uniform(shape.b, shape.h_q, shape.h_kv, shape.s_q, shape.s_kv);
-  const std::int64_t element = size_of(shape.dtype);
-  const TrafficShape head{shape.s_q, shape.s_kv, shape.d_qk, shape.d_v, element, element, element, element};
-  const double standard = static_cast<double>(shape.b * shape.h_q) * standard_forward_traffic(head).total();
-  std::string text = fmt::format("traffic forward, standard attention: {:.3g} MB\n", standard / 1e6);
-  const double tiles = static_cast<double>(shape.b * shape.h_q) * static_cast<double>(shape.s_q) / 128 *
-                       static_cast<double>(shape.s_kv) / 128;
+  const std::int64_t element = size_of(shape.dtype), kv_element = size_of(shape.kv_dtype.value_or(shape.dtype));
+  const TrafficShape head{shape.s_q, shape.s_kv, shape.d_qk, shape.d_v, element, kv_element, element, element};
+  const double heads = static_cast<double>(shape.b * shape.h_q);
+  const double tiles = heads * static_cast<double>(shape.s_q) / 128 * static_cast<double>(shape.s_kv) / 128;
   const auto is_bound = [](const Table& table) { return !table.frozen_data().has_value(); };
+  std::string forward, backward;
   if (!plan.variant().parameters().empty() || std::ranges::any_of(plan.variant().tables(), is_bound)) {
-    return text + "traffic forward, tiled: depends on what calls bind\n";
-  }
-  if (tiles > kMostTiles) return text + "traffic forward, tiled: not predicted, for there are too many tiles\n";
-  double tiled = 0;
-  for (std::int64_t sequence = 0; sequence < shape.b; ++sequence) {
-    for (std::int64_t i = 0; i < shape.h_q; ++i) {
-      tiled += tiled_forward_traffic(head, classify_tiles(plan.variant(), {}, problem, tile, sequence, i)).total();
+    forward = backward = "depends on what calls bind";
+  } else if (tiles > kMostTiles) {
+    forward = backward = "not predicted, for there are too many tiles";
+  } else {
+    const Problem problem = Problem::uniform(shape.b, shape.h_q, shape.h_kv, shape.s_q, shape.s_kv);
+    double forward_bytes = 0, backward_bytes = 0;
+    for (std::int64_t sequence = 0; sequence < shape.b; ++sequence) {
+      for (std::int64_t i = 0; i < shape.h_q; ++i) {
+        const TileMap map = classify_tiles(plan.variant(), {}, problem, tile, sequence, i);
+        forward_bytes += tiled_forward_traffic(head, map).total();
+        backward_bytes += tiled_backward_traffic(head, map).total();
+      }
     }
+    forward = fmt::format("{} x {} {:.3g} MB", tile.queries, tile.keys, forward_bytes / 1e6);
+    backward = fmt::format("{} x {} {:.3g} MB", tile.queries, tile.keys, backward_bytes / 1e6);
   }
-  return text + fmt::format("traffic forward, tiled {} x {}: {:.3g} MB\n", tile.queries, tile.keys, tiled / 1e6);
+  std::string text = traffic_line("forward", heads * standard_forward_traffic(head).total(), forward);
+  if (shape.backward) text += traffic_line("backward", heads * standard_backward_traffic(head).total(), backward);
+  return text;
 }
 
 }  // namespace
