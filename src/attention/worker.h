@@ -11,6 +11,7 @@
 #include "cpu/kernels.h"
 #include "tiles/key_spans.h"
 #include "variant/call.h"
+#include "variant/lanes/dropout_strip.h"
 #include "variant/lanes/runner.h"
 
 namespace tilewise::attention {
@@ -81,6 +82,7 @@ class Worker {
   int number_;
   std::int64_t strip_floats_;  // of an output of an adjoint on a tile
   Runner full_, partial_, row_full_, row_partial_;
+  variant::DropoutFunction dropout_;  // may be null
   std::optional<Runner> sink_;
   std::vector<Runner> stages_;     // [score stages - 1]
   std::vector<Adjoint> adjoints_;  // [score stages]

@@ -156,12 +156,16 @@ class ForwardKernel {
             rows.stride * bytes, touches};
   }
 
-  void raise_maximum(int keys, Vec* maximum) {
-    for (int key = 0; key < keys; ++key) {
-      for (int n = 0; n < kVectors; ++n) {
-        maximum[n] = Lanes::max(Lanes::load(scores_ + std::int64_t{key} * kStrip + n * Lanes::kWidth), maximum[n]);
-      }
+  void raise_maximum(int keys, Vec* maximum) const {
+    // In registers: through the pointer every key's maximum would wait for the store of the one before.
+    Vec highest[kVectors];
+    for (int n = 0; n < kVectors; ++n) highest[n] = maximum[n];
+    const float* at = scores_;
+    for (int key = 0; key < keys; ++key, at += kStrip) {
+#pragma GCC unroll 8
+      for (int n = 0; n < kVectors; ++n) highest[n] = Lanes::max(Lanes::load(at + n * Lanes::kWidth), highest[n]);
     }
+    for (int n = 0; n < kVectors; ++n) maximum[n] = highest[n];
   }
 
   /// Raises the strip's reference to `maximum` where that grew by more than kRescaleGrowth, and rescales.
