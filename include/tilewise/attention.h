@@ -87,6 +87,10 @@ class Plan {
   const Variant& variant() const;
   const PlanShape& shape() const;
 
+  /// The instruction set of the kernels that run, one of HostInfo::instruction_sets: at most the one that the
+  /// environment variable TILEWISE_ISA named when the plan was made.
+  std::string instruction_set() const;
+
   /// For people: the backend, its instruction set, tiles, splits, workspace and predicted traffic, and why other
   /// backends were not taken.
   std::string explain() const;

@@ -74,6 +74,7 @@ class CpuBackend final : public Backend {
   void backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs,
                 Workspace& workspace) const override;
   std::int64_t workspace_bytes() const override { return workspace_bytes_; }
+  std::string instruction_set() const override { return kernels_.name; }
   std::string explain() const override;
 
   const cpu::Kernels& kernels() const { return kernels_; }

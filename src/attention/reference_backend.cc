@@ -18,6 +18,7 @@ class ReferenceBackend final : public Backend {
     standard_attention_backward(variant(), inputs, given, outputs);
   }
   std::int64_t workspace_bytes() const override { return 0; }
+  std::string instruction_set() const override { return "baseline"; }
 
   std::string explain() const override {
     return "backend: reference, standard attention in float64 on one thread; it holds the scores of a head, "
