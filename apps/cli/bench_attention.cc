@@ -77,6 +77,16 @@ std::vector<std::string> variants_of(const Options& options, std::int64_t querie
   return usual_variants(options.heads, queries);
 }
 
+/// The assignments for the parameters that a variant has.
+std::vector<std::string> parameters_of(const Variant& variant, const std::vector<std::string>& given) {
+  std::vector<std::string> its;
+  for (const std::string& assignment : given) {
+    const auto is_it = [&](const Parameter& one) { return assignment.starts_with(one.name() + "="); };
+    if (std::ranges::any_of(variant.parameters(), is_it)) its.push_back(assignment);
+  }
+  return its;
+}
+
 CaseShape shape_of(const Options& options, std::int64_t dim, bool backward) {
   const std::int64_t queries = options.queries.value_or(32 * dim);
   return {.b = options.batch,
@@ -100,8 +110,9 @@ std::vector<Row> measure(const Options& options, const Machine& machine, std::in
       [&] { peak = std::max(peak, burst_gflops(cases.front()->plan().instruction_set(), machine.threads())); });
   for (const std::string& text : variants_of(options, shape.s_q)) {
     progress.detail("preparing " + text);
-    cases.push_back(
-        std::make_unique<AttentionCase>(parse_variant(text), shape, machine.executor(), options.parameters));
+    const Variant variant = parse_variant(text);
+    cases.push_back(std::make_unique<AttentionCase>(variant, shape, machine.executor(),
+                                                    parameters_of(variant, options.parameters)));
     AttentionCase& one = *cases.back();
     if (backward) one.forward();  // the o and lse that the backward pass reads
     alternation.add(text, [&one, backward] { backward ? one.backward() : one.forward(); });
@@ -117,8 +128,8 @@ std::vector<Row> measure(const Options& options, const Machine& machine, std::in
                     .kept_share = one.kept_share(),
                     .kept_entries = one.kept_entries() / all});
   }
-  const std::vector<Timing> timings =
-      alternation.run(options.seconds, options.rounds, [&](const std::string& name) { progress.detail(name); });
+  const std::vector<Timing> timings = alternation.run(options.seconds, static_cast<std::size_t>(options.rounds),
+                                                      [&](const std::string& name) { progress.detail(name); });
   for (std::size_t i = 0; i < rows.size(); ++i) {
     rows[i].timing = timings[i];
     rows[i].plain_best = timings[0].best;
@@ -142,11 +153,16 @@ void check(const Options& options) {
   for (std::int64_t dim : options.dims) {
     expect(dim >= 1, fmt::format("--dim is {}, expected at least 1", dim));
     const CaseShape shape = shape_of(options, dim, false);
-    for (const std::string& text : variants_of(options, shape.s_q)) parse_variant(text);
-    Problem::uniform(shape.b, shape.h_q, shape.h_kv, shape.s_q, shape.s_kv).validate();
     expect(shape.s_q >= 1 && shape.s_kv >= 1,
            fmt::format("--queries is {} and --keys is {}, expected at least 1: nothing to measure", shape.s_q,
                        shape.s_kv));
+    Problem::uniform(shape.b, shape.h_q, shape.h_kv, shape.s_q, shape.s_kv).validate();
+    std::vector<std::string> unused = options.parameters;
+    for (const std::string& text : variants_of(options, shape.s_q)) {
+      for (const std::string& used : parameters_of(parse_variant(text), options.parameters)) std::erase(unused, used);
+    }
+    expect(unused.empty(), fmt::format("--parameter {}: no variant has a parameter '{}'", fmt::join(unused, ", "),
+                                       unused.empty() ? "" : unused[0].substr(0, unused[0].find('='))));
   }
 }
 
