@@ -7,11 +7,11 @@
 
 namespace tilewise::cli {
 
-/// Seconds that one call took, over all rounds.
+/// Seconds that one call took, over all turns.
 struct Timing {
   double best = 0;
   double median = 0;
-  int rounds = 0;
+  int turns = 0;
 };
 
 class Alternation {
@@ -25,8 +25,8 @@ class Alternation {
   void add(std::string name, std::function<void()> work);
 
   /// Calls everything round after round in the order in which it was added, until `seconds` have gone by and each has
-  /// `least_rounds` calls, at least one. Calls of less than two milliseconds are repeated within a round. Gives the
-  /// timings in the order of adding.
+  /// `least_rounds` calls, at least one. Calls of less than two milliseconds are repeated within a turn, and what
+  /// is much shorter than the longest takes several turns a round. Gives the timings in the order of adding.
   std::vector<Timing> run(
       double seconds, std::size_t least_rounds,
       const std::function<void(const std::string&)>& say = [](const std::string&) {});
@@ -35,8 +35,9 @@ class Alternation {
   struct Contestant {
     std::string name;
     std::function<void()> work;
-    int repeats = 1;
-    std::vector<double> seconds{};  // [rounds], of one call
+    int repeats = 1;                // within one timed turn
+    double typical = 0;             // seconds of a turn
+    std::vector<double> seconds{};  // [turns], of one call
   };
 
   std::function<void()> each_round_;

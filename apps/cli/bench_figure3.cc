@@ -20,16 +20,6 @@ struct Options : Figure3Options {
 constexpr std::array<const char*, kFigure3Methods> kKeys{"standard", "tilewise", "block_sparse"};  // in JSON
 constexpr std::array kColours{Colour{200, 70, 60}, Colour{40, 90, 170}, Colour{60, 150, 90}};
 
-std::string length_text(double length) {
-  return length >= 1024 ? fmt::format("{:g}k", length / 1024) : fmt::format("{:g}", length);
-}
-
-std::string seconds_text(double seconds) {
-  return seconds < 1e-3 ? fmt::format("{:.3g} us", seconds * 1e6)
-         : seconds < 1  ? fmt::format("{:.3g} ms", seconds * 1e3)
-                        : fmt::format("{:.3g} s", seconds);
-}
-
 /// Ticks stand at powers of ten.
 std::string decimal_bytes_text(double bytes) {
   return bytes < 1e6   ? fmt::format("{:g} kB", bytes / 1e3)
@@ -106,7 +96,7 @@ Json point_json(const Figure3Point& point) {
           {"seconds_median", point.forward.median + point.backward.median},
           {"forward_seconds_best", point.forward.best},
           {"backward_seconds_best", point.backward.best},
-          {"rounds", point.forward.rounds},
+          {"turns", point.forward.turns},
           {"extra_bytes", point.extra_bytes},
           {"measured_bytes", point.measured_bytes},
           {"tiles_kept", point.tiles_kept}};

@@ -23,6 +23,7 @@ void add_explain_softmax(CLI::App& explain);
 void add_explain_attention(CLI::App& explain);
 void add_bench_attention(CLI::App& bench);
 void add_bench_figure3(CLI::App& bench);
+void add_bench_sparse(CLI::App& bench);
 void add_variants(CLI::App& program);
 void add_device(CLI::App& program);
 

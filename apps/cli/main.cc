@@ -21,6 +21,7 @@ void add_commands(CLI::App& program) {
   bench.require_subcommand(1);
   add_bench_attention(bench);
   add_bench_figure3(bench);
+  add_bench_sparse(bench);
   add_variants(program);
   add_device(program);
 }

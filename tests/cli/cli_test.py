@@ -176,7 +176,7 @@ class BenchAttention(unittest.TestCase):
             self.assertEqual((row["dim"], row["queries"], row["keys"], row["tiles_kept"]), (16, 64, 64, 1))
             self.assertAlmostEqual(row["gflops_best"] * row["seconds_best"] * 1e9, flops, delta=1)
             self.assertLessEqual(row["seconds_best"], row["seconds_median"])
-            self.assertGreaterEqual(row["rounds"], 1)
+            self.assertGreaterEqual(row["turns"], 1)
             self.assertGreater(row["peak_gflops"], 0)
 
     def test_every_dtype_and_instruction_set(self):
@@ -278,6 +278,45 @@ class BenchFigure3(unittest.TestCase):
                 self.assertEqual(result.stdout, "")
 
 
+class BenchSparse(unittest.TestCase):
+    TINY = ("--dim", "16", "--seconds", "0")
+
+    def test_rows(self):
+        rows = answer("bench", "sparse", *self.TINY, "--lengths", "512,2048")["rows"]
+        self.assertEqual([row["variant"] for row in rows], ["dense", "Longformer", "BigBird"] * 4)
+        self.assertEqual([row["queries"] for row in rows], [512] * 6 + [2048] * 6)
+        self.assertEqual([row["direction"] for row in rows], (["forward"] * 3 + ["backward"] * 3) * 2)
+        for row in rows:
+            self.assertAlmostEqual(row["time_of_share"] * row["tiles_kept"],
+                                   row["seconds_best"] / next(one["seconds_best"] for one in rows if
+                                                              one["variant"] == "dense" and
+                                                              one["queries"] == row["queries"] and
+                                                              one["direction"] == row["direction"]))
+        # 32 blocks of 64: the first row and column whole, then a band of three and three random ones.
+        bigbird = next(row for row in rows if row["variant"] == "BigBird" and row["queries"] == 2048)
+        band = sum(min(i + 1, 31) - max(i - 1, 1) + 1 for i in range(1, 32))
+        self.assertEqual(bigbird["tiles_kept"], (32 + 31 + band + 31 * 3) / 32**2)
+        self.assertEqual(bigbird["entries_kept"], bigbird["tiles_kept"])
+
+    def test_plots(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "sparse.svg")
+            result = run("bench", "sparse", *self.TINY, "--lengths", "128,256", "--plot", str(path))
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertTrue(xml.etree.ElementTree.parse(path).getroot().tag.endswith("svg"))
+            self.assertEqual(run("bench", "sparse", "--plot", f"{folder}/no/such.svg").returncode, 1)
+            self.assertEqual([entry.name for entry in pathlib.Path(folder).iterdir()], ["sparse.svg"])
+
+    def test_refusals_come_before_any_work(self):
+        for option, value in (("--lengths", "0"), ("--lengths", "512,128"), ("--lengths", "1048577"), ("--dim", "0"),
+                              ("--heads", "0"), ("--dtype", "float64"), ("--seconds", "-1"), ("--threads", "-3")):
+            with self.subTest(option, value=value):
+                result = run("bench", "sparse", option, value)
+                self.assertEqual(result.returncode, 2, result.stdout)
+                self.assertIn(value.split(",")[-1], result.stderr)
+                self.assertNotIn("[1/", result.stderr)
+
+
 class Refusals(unittest.TestCase):
     def test_a_caret_marks_the_place(self):
         result = run("explain", "attention", "--variant", "keep(query >= kay)")
@@ -324,7 +363,7 @@ class Others(unittest.TestCase):
 
     def test_help_has_examples(self):
         for command in ([], ["explain", "softmax"], ["explain", "attention"], ["variants"], ["device"],
-                        ["bench", "attention"], ["bench", "figure3"]):
+                        ["bench", "attention"], ["bench", "figure3"], ["bench", "sparse"]):
             with self.subTest(command):
                 result = run(*command, "--help")
                 self.assertEqual(result.returncode, 0)
