@@ -41,6 +41,9 @@ class Worker {
   /// even if it lies where that lay.
   void start(const variant::Call& call, const tiles::Mask& mask, bool is_new_mask, VariantGradients* gradients);
 
+  /// Of the call that was begun.
+  tiles::KeySpans& spans() { return *spans_; }
+
   /// The sink's logit of a head.
   float sink(std::int64_t sequence, std::int64_t head);
 
