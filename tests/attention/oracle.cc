@@ -50,14 +50,21 @@ PlanShape plan_shape(const reference::Shape& shape, DType dtype, bool backward, 
 Bound bind_random(const Variant& variant, const Problem& problem, std::uint64_t seed) {
   std::mt19937_64 random(seed);
   Bound bound;
-  // Tables fit the call, and the plan's own proof, which assumes the longest lengths and aligned ends.
+  // Tables fit the call, and the plan's own proof, which assumes the longest lengths, aligned ends, and packed storage
+  // with one sequence at its beginning and others at its end.
   Problem planned = problem;
-  std::int64_t s_q = 0, s_kv = 0;
+  std::int64_t s_q = 0, s_kv = 0, query_tokens = 0, key_tokens = 0;
   for (const Sequence& sequence : problem.sequences) {
     s_q = std::max(s_q, sequence.s_q), s_kv = std::max(s_kv, sequence.s_kv);
+    query_tokens = std::max(query_tokens, sequence.first_query_token + sequence.s_q);
+    key_tokens = std::max(key_tokens, sequence.first_key_token + sequence.s_kv);
   }
-  for (Sequence& sequence : planned.sequences) {
-    sequence = {.s_q = s_q, .s_kv = s_kv, .query_offset = problem.sequences.front().query_offset};
+  for (std::size_t i = 0; i < planned.sequences.size(); ++i) {
+    planned.sequences[i] = {.s_q = s_q,
+                            .s_kv = s_kv,
+                            .query_offset = problem.sequences.front().query_offset,
+                            .first_query_token = i == 0 ? 0 : query_tokens - s_q,
+                            .first_key_token = i == 0 ? 0 : key_tokens - s_kv};
   }
   const auto of_call = fitting_extents(variant, problem), of_plan = fitting_extents(variant, planned);
   for (std::size_t i = 0; i < variant.tables().size(); ++i) {
@@ -104,6 +111,15 @@ void Errors::add(double exact, double found, double usual) {
   usual_square += gap(usual) * gap(usual);
   if (std::isfinite(exact)) magnitude = std::max(magnitude, std::fabs(exact));
   ++count;
+}
+
+void Errors::add(const Errors& others) {
+  largest = std::max(largest, others.largest);
+  usual_largest = std::max(usual_largest, others.usual_largest);
+  magnitude = std::max(magnitude, others.magnitude);
+  square += others.square;
+  usual_square += others.usual_square;
+  count += others.count;
 }
 
 namespace {

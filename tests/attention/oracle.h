@@ -30,6 +30,7 @@ struct Errors {
   std::int64_t count = 0;
 
   void add(double exact, double found, double usual);
+  void add(const Errors& others);
 };
 
 /// What is compared: o, lse, d_q, d_k, d_v, and all tables' and parameters' gradients.
