@@ -24,6 +24,20 @@ struct Bound {
 /// Random data: reals are normal, ints small and within the declared range, as many as fit the problem.
 Bound bind_random(const Variant& variant, const Problem& problem, std::uint64_t seed);
 
+/// Gradients of the real ones of them, in float64, NaN at first.
+struct VariantOutputs {
+  explicit VariantOutputs(const Bound& bound);
+
+  std::vector<std::vector<double>> values;  // of `tables`, then of `parameters`
+  std::vector<TableGradientBinding> tables;
+  std::vector<ParameterGradientBinding> parameters;
+
+  void add_to(BackwardOutputs& outputs) const {
+    outputs.d_tables = tables;
+    outputs.d_parameters = parameters;
+  }
+};
+
 /// Differences from float64, of the plan's results and of standard attention's in the plan's dtype.
 struct Errors {
   double largest = 0, square = 0, usual_largest = 0, usual_square = 0, magnitude = 0;
@@ -48,7 +62,10 @@ class Oracle {
 
   /// No error is larger than c times standard attention's, give or take two units in the last place of the largest
   /// output: c is 2 forward, 3 for gradients.
-  void expect_close(const std::string& what) const;
+  void expect_close(const std::string& what) const { EXPECT_EQ(verdict(), "") << what; }
+
+  /// What breaks that rule, a line each; empty where nothing does.
+  std::string verdict() const;
 
   /// What to multiply q and k with.
   double deviation = 1;
