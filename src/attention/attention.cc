@@ -12,12 +12,40 @@
 namespace tilewise {
 namespace {
 
-/// The workspace of this thread, grown to what the plan needs.
-Workspace& own_workspace(const Plan& plan) {
-  thread_local Workspace workspace;
-  if (workspace.bytes() < plan.workspace_bytes()) workspace = Workspace(plan.workspace_bytes());
-  return workspace;
-}
+/// A workspace that this thread keeps, grown to what the plan needs, for one call. A caller's executor may run other
+/// calls on this thread while one of them waits: each has its own.
+class OwnWorkspace {
+ public:
+  explicit OwnWorkspace(const Plan& plan) {
+    Kept& kept = of_thread();
+    if (!kept.idle.empty()) {
+      workspace_ = std::move(kept.idle.back());
+      kept.idle.pop_back();
+    } else {
+      kept.idle.reserve(++kept.made);  // room for the return of each, since destructors must not throw
+    }
+    if (!workspace_ || workspace_->bytes() < plan.workspace_bytes()) workspace_.emplace(plan.workspace_bytes());
+  }
+  ~OwnWorkspace() {
+    if (workspace_) of_thread().idle.push_back(std::move(workspace_));
+  }
+  OwnWorkspace(const OwnWorkspace&) = delete;
+  OwnWorkspace& operator=(const OwnWorkspace&) = delete;
+
+  Workspace& get() { return *workspace_; }
+
+ private:
+  struct Kept {
+    std::vector<std::optional<Workspace>> idle;
+    std::size_t made = 0;
+  };
+  static Kept& of_thread() {
+    thread_local Kept kept;
+    return kept;
+  }
+
+  std::optional<Workspace> workspace_;
+};
 
 /// Tiles that are classified for a prediction, at most: some tenths of a second.
 constexpr double kMostTiles = 1 << 20;
@@ -90,7 +118,7 @@ void Plan::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs, W
 }
 
 void Plan::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs) const {
-  forward(inputs, outputs, own_workspace(*this));
+  forward(inputs, outputs, OwnWorkspace(*this).get());
 }
 
 void Plan::backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs,
@@ -100,7 +128,7 @@ void Plan::backward(const ForwardInputs& inputs, const BackwardInputs& given, co
 }
 
 void Plan::backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs) const {
-  backward(inputs, given, outputs, own_workspace(*this));
+  backward(inputs, given, outputs, OwnWorkspace(*this).get());
 }
 
 std::int64_t Plan::workspace_bytes() const { return backend_->workspace_bytes(); }
