@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <ranges>
 
 #include "attention/check_holes.h"
 #include "attention/check_plan.h"
@@ -210,9 +211,11 @@ std::shared_ptr<Backend> make_cpu_backend(const Variant& variant, const PlanShap
     fail(ErrorCode::unsupported, "computes in float32; float64 would lose half of its digits");
   const cpu::Kernels* chosen = nullptr;
   std::vector<std::string> passed_over;
-  for (const cpu::Kernels* kernels : cpu::available_kernels()) {
-    const Isa isa = isa_from_string(kernels->name);
-    if (isa > chosen_isa()) {
+  for (const cpu::CompiledKernels& compiled : std::views::reverse(cpu::compiled_kernels())) {
+    const cpu::Kernels* kernels = cpu::kernels_for(compiled.isa);
+    if (kernels == nullptr) {
+      passed_over.push_back(fmt::format("cpu {}: {}", to_string(compiled.isa), why_unavailable(compiled.isa)));
+    } else if (compiled.isa > chosen_isa()) {
       passed_over.push_back(fmt::format("cpu {}: TILEWISE_ISA asks for {}", kernels->name, to_string(chosen_isa())));
     } else if (kernels->operand == DType::bfloat16 && (shape.dtype != DType::bfloat16 || kv != DType::bfloat16)) {
       passed_over.push_back(fmt::format("cpu {}: multiplies bfloat16, to which {} would be rounded", kernels->name,
@@ -221,10 +224,6 @@ std::shared_ptr<Backend> make_cpu_backend(const Variant& variant, const PlanShap
       chosen = kernels;
       break;
     }
-  }
-  if (chosen == nullptr) {
-    fail(ErrorCode::unsupported, "has no kernels for instruction set {}; the least is avx2 ({})",
-         to_string(chosen_isa()), fmt::join(passed_over, "; "));
   }
   auto backend = std::make_shared<CpuBackend>(variant, shape, *chosen, device.executor());
   backend->refusals = std::move(passed_over);
