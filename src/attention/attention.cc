@@ -12,11 +12,13 @@
 namespace tilewise {
 namespace {
 
-/// The workspace of this thread, grown to what the plan needs.
-Workspace& own_workspace(const Plan& plan) {
-  thread_local Workspace workspace;
-  if (workspace.bytes() < plan.workspace_bytes()) workspace = Workspace(plan.workspace_bytes());
-  return workspace;
+/// The workspace that this thread keeps for a device, grown to what the plan needs.
+Workspace& own_workspace(const attention::Backend& backend) {
+  thread_local std::vector<Workspace> workspaces;
+  auto own = std::ranges::find(workspaces, backend.device(), &Workspace::device);
+  if (own == workspaces.end()) own = workspaces.insert(own, Workspace(0, backend.device()));
+  if (own->bytes() < backend.workspace_bytes()) *own = Workspace(backend.workspace_bytes(), backend.device());
+  return *own;
 }
 
 /// Tiles that are classified for a prediction, at most: some tenths of a second.
@@ -72,11 +74,17 @@ Plan Attention::plan(const PlanShape& shape, const Device& device) const {
       return nullptr;
     }
   };
-  auto backend = attempt("cpu", [&] { return attention::make_cpu_backend(variant_, shape, device); });
-  if (backend == nullptr) {
-    backend = attempt("reference", [&] { return attention::make_reference_backend(variant_, shape); });
+  std::shared_ptr<attention::Backend> backend;
+  if (device.is_cuda()) {
+    backend = attempt(device.text().c_str(), [&] { return attention::make_cuda_backend(variant_, shape, device); });
+    refusals.push_back(fmt::format("cpu: the plan is for {}", device.text()));
   } else {
-    refusals.emplace_back("reference: takes float64 alone, for its cost grows with s_q x s_kv");
+    backend = attempt("cpu", [&] { return attention::make_cpu_backend(variant_, shape, device); });
+    if (backend == nullptr) {
+      backend = attempt("reference", [&] { return attention::make_reference_backend(variant_, shape); });
+    } else {
+      refusals.emplace_back("reference: takes float64 alone, for its cost grows with s_q x s_kv");
+    }
   }
   if (backend == nullptr) {
     fail(ErrorCode::unsupported, "no backend takes this shape. {}", fmt::join(refusals, ". "));
@@ -90,7 +98,7 @@ void Plan::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs, W
 }
 
 void Plan::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs) const {
-  forward(inputs, outputs, own_workspace(*this));
+  forward(inputs, outputs, own_workspace(*backend_));
 }
 
 void Plan::backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs,
@@ -100,7 +108,7 @@ void Plan::backward(const ForwardInputs& inputs, const BackwardInputs& given, co
 }
 
 void Plan::backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs) const {
-  backward(inputs, given, outputs, own_workspace(*this));
+  backward(inputs, given, outputs, own_workspace(*backend_));
 }
 
 std::int64_t Plan::workspace_bytes() const { return backend_->workspace_bytes(); }
