@@ -106,6 +106,7 @@ void Plan::backward(const ForwardInputs& inputs, const BackwardInputs& given, co
 std::int64_t Plan::workspace_bytes() const { return backend_->workspace_bytes(); }
 const Variant& Plan::variant() const { return backend_->variant(); }
 const PlanShape& Plan::shape() const { return backend_->shape(); }
+std::string Plan::instruction_set() const { return backend_->instruction_set(); }
 
 std::string Plan::explain() const {
   std::string text = backend_->explain();

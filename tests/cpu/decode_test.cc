@@ -46,7 +46,10 @@ class Cache {
       found.page_tokens = page_;
       found.page_stride = page_ * stride_;
     }
-    if (dtype_ == DType::int8) found.scales = scales_.data();
+    if (dtype_ == DType::int8) {
+      found.scales = scales_.data();
+      found.scale_page_stride = page_;
+    }
     return found;
   }
 

@@ -198,8 +198,8 @@ TEST_P(ForwardTest, ScoresOfTheLowestFiniteMagnitudeStillAverage) {
   task.shape = shape;
   task.query_end = 30;
   task.q = inputs.q.view();
-  task.k = inputs.k.view();
-  task.v = inputs.v.view();
+  task.k.rows = inputs.k.view();
+  task.v.rows = inputs.v.view();
   task.o = o.mutable_view();
   task.score.apply = [](const void*, const ScoreBlock& block) {
     for (std::int64_t i = 0; i < block.keys * block.stride; ++i) block.values[i] = -0x1p126f;

@@ -30,6 +30,8 @@ static_assert(HWY_TARGET == HWY_AVX3, "the flags of this source lack some of wha
 static_assert(HWY_TARGET == HWY_AVX2, "the flags of this source lack some of what Highway wants");
 #endif
 static_assert(kLanes <= static_cast<std::int64_t>(kMostLanes));
+/// Vectors in a strip of queries of the kernels that run on the same processor.
+constexpr int kStripVectors = HWY_TARGET == HWY_AVX2 ? 3 : 2;
 
 auto tag_of(float) { return kTags.f; }
 auto tag_of(std::int32_t) { return kTags.i; }
@@ -77,6 +79,7 @@ struct Source {
     from += step;
     return v;
   }
+  HWY_INLINE auto at(std::int64_t vector) const { return hn::LoadU(tag_of(T{}), from + vector * step); }
   HWY_INLINE auto rest(std::int64_t count) const {
     return step == 0 ? hn::LoadU(tag_of(T{}), from) : load_some(from, count);
   }
@@ -109,9 +112,23 @@ HWY_INLINE void run_row(std::int32_t* result, std::int64_t count, Source<T>... s
   for (; count >= kLanes; count -= kLanes, result += kLanes) store(Compute::lanes(sources.next()...), result);
   if (count > 0) store_some(Compute::lanes(sources.rest(count)...), result, count);
 }
+/// Rows of kVectors whole vectors.
+template <class Compute, int kVectors, class... T>
+HWY_INLINE void run_whole_row(std::int32_t* result, Source<T>... sources) {
+  for (int i = 0; i < kVectors; ++i) store(Compute::lanes(sources.at(i)...), result + i * kLanes);
+}
+template <class Compute, int kVectors, class... T>
+HWY_INLINE void run_whole_rows(std::int64_t outer, std::int32_t* result, std::int64_t result_outer,
+                               Operand<T>... operands) {
+  for (; outer > 0; --outer, result += result_outer)
+    run_whole_row<Compute, kVectors, T...>(result, operands.next_row()...);
+}
 template <class Compute, class... T>
 HWY_INLINE void run_rows(std::int64_t outer, std::int64_t inner, std::int32_t* result, std::int64_t result_outer,
                          Operand<T>... operands) {
+  // The strips of the kernels: their rows are so short that a loop over one costs as much as what it computes.
+  if (outer > 1 && inner == kStripVectors * kLanes)
+    return run_whole_rows<Compute, kStripVectors, T...>(outer, result, result_outer, operands...);
   for (; outer > 0; --outer, result += result_outer) run_row<Compute, T...>(result, inner, operands.next_row()...);
 }
 
