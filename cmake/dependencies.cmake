@@ -4,6 +4,7 @@ set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
 find_package(fmt REQUIRED)
 find_package(hwy REQUIRED)
+find_package(nlohmann_json REQUIRED)
 
 # xxHash, header only: Debian's package ships no CMake configuration.
 find_path(XXHASH_INCLUDE_DIR xxhash.h REQUIRED)
@@ -13,7 +14,6 @@ target_compile_definitions(tilewise_xxhash INTERFACE XXH_INLINE_ALL)
 
 if(TILEWISE_CLI)
   find_package(CLI11 REQUIRED)
-  find_package(nlohmann_json REQUIRED)
   find_package(PNG REQUIRED)
   find_package(PkgConfig REQUIRED)
   pkg_check_modules(CAIRO REQUIRED cairo)
