@@ -6,7 +6,7 @@ BRIDGE: build/release/lib/libbench_cpu_bridge.so. Needs PyTorch (pip install tor
 
 Each round calls every contestant once, in turn; short calls are repeated until they take 5 ms. Printed are GFLOP/s of
 the best call of each, the median in brackets, and ours over theirs by both. FLOPs are 4 d a kept entry (causal: half
-of all), 2.5 times that backward. `peak` is the best of bursts of multiply-adds, one each round.
+of all), 2.5 times that backward. Shares are of the best burst of multiply-adds; there is one in each round.
 
 For one core, pin the process as well: taskset -c 1 python3 bench/compare_torch.py BRIDGE --threads 1
 """
@@ -83,18 +83,17 @@ def seconds_of(call, repeats):
 
 
 def alternate(contestants, burst, rounds):
-    """Seconds of each call of each contestant (name -> call), and the best burst."""
+    """Seconds of each call of each contestant (name -> call)."""
     times, repeats = {name: [] for name in contestants}, {}
     for name, call in contestants.items():
         call()
         repeats[name] = max(1, int(LEAST_SECONDS / seconds_of(call, 1)))
-    peak = 0.0
     for _ in range(rounds):
-        peak = max(peak, burst())
+        burst()
         for name, call in contestants.items():
             time.sleep(PAUSE_SECONDS)
             times[name].append(seconds_of(call, repeats[name]))
-    return times, peak
+    return times
 
 
 def relative_difference(ours, theirs):
@@ -122,6 +121,7 @@ class Comparison:
     def __init__(self, bridge, threads, rounds):
         self.bridge, self.threads, self.rounds = bridge, threads, rounds
         self.rows = []
+        self.peaks = {}  # instruction set -> GFLOP/s of the best burst so far
 
     def case(self, part, variant, peer, dtype, heads, s, d, backward):
         """One row: ours beside SDPA (plain and causal) or compiled FlexAttention."""
@@ -141,10 +141,13 @@ class Comparison:
             with torch.no_grad():
                 difference = relative_difference(ours.o, attention(q, k, v))
             contestants = {"Tilewise": ours.forward, peer: lambda: self.without_gradients(attention, q, k, v)}
-        times, peak = alternate(contestants, lambda: self.bridge.burst(ours.instruction_set, self.threads), self.rounds)
+        times = alternate(contestants, lambda: self.burst(ours.instruction_set), self.rounds)
         flops = 4 * d * heads * s * s * (0.5 if "causal" in variant else 1) * (2.5 if backward else 1)
-        self.tell(part, variant, peer, dtype, heads, s, d, backward, ours.instruction_set, times, flops, peak, difference)
+        self.tell(part, variant, peer, dtype, heads, s, d, backward, ours.instruction_set, times, flops, difference)
         ours.close()
+
+    def burst(self, isa):
+        self.peaks[isa] = max(self.peaks.get(isa, 0), self.bridge.burst(isa, self.threads))
 
     @staticmethod
     def without_gradients(attention, q, k, v):
@@ -161,20 +164,20 @@ class Comparison:
         score = score_function(variant, heads)
         return lambda q, k, v: compiled(q, k, v, score_mod=score)
 
-    def tell(self, part, variant, peer, dtype, heads, s, d, backward, isa, times, flops, peak, difference):
+    def tell(self, part, variant, peer, dtype, heads, s, d, backward, isa, times, flops, difference):
         best = {name: min(values) for name, values in times.items()}
         median = {name: statistics.median(values) for name, values in times.items()}
         row = {"part": part, "variant": variant, "peer": peer, "dtype": dtype, "heads": heads, "s": s, "d": d,
                "direction": "backward" if backward else "forward", "instruction_set": isa, "threads": self.threads,
                "gflops_best": flops / best["Tilewise"] * 1e-9, "gflops_median": flops / median["Tilewise"] * 1e-9,
                "peer_gflops_best": flops / best[peer] * 1e-9, "peer_gflops_median": flops / median[peer] * 1e-9,
-               "peak_gflops": peak, "ratio_best": best[peer] / best["Tilewise"],
+               "peak_gflops": self.peaks[isa], "ratio_best": best[peer] / best["Tilewise"],
                "ratio_median": median[peer] / median["Tilewise"], "difference": difference}
         self.rows.append(row)
         print("{part:9} {variant:12} {dtype:9} h {heads:<3} s {s:<5} d {d:<4} {direction:9} "
               "Tilewise {gflops_best:7.1f} ({gflops_median:7.1f})  {peer} {peer_gflops_best:7.1f} "
               "({peer_gflops_median:7.1f})  ratio {ratio_best:.3f} ({ratio_median:.3f})  "
-              "of peak {share:.3f}  difference {difference:.1e}".format(share=row["gflops_best"] / peak, **row), flush=True)
+              "of peak {share:.3f}  difference {difference:.1e}".format(share=row["gflops_best"] / self.peaks[isa], **row), flush=True)
 
 
 def run(comparison, parts, heads):
