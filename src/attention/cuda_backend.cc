@@ -152,6 +152,8 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
   variant::Call& call = state.call;
   variant::check_forward(variant(), inputs, outputs, call, variant::TableData::elsewhere);
   check_planned(shape(), inputs, call);
+  if (call.keys_paged)
+    fail(ErrorCode::unsupported, "block_table is given; the GPU's kernels take keys and values that are not paged");
   check_dtype("o", outputs.o, shape().dtype);
   if (outputs.lse) expect_float("lse", *outputs.lse);
   const jit::CurrentContext current(*context_);
