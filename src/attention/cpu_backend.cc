@@ -115,6 +115,7 @@ void CpuBackend::take_memory(Arena& arena, CpuState& state) const {
     if (!shape().backward) continue;
     state.hooks.push_back(arena.take<HeadHooks>(group()));
     state.heads.push_back(arena.take<cpu::BackwardHead>(group()));
+    state.statistics.push_back(arena.take<float>(2 * kPreparedBlocks * kernels_.backward_queries));
   }
   if (shape().backward) state.gradients.emplace(variant(), shape(), executor_.workers(), arena);
   state.shared = arena.take_bytes(shared_bytes());

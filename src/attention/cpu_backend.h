@@ -16,6 +16,9 @@ namespace tilewise::attention {
 /// Tasks that a sequence should give, forward and backward, however few its heads.
 inline constexpr std::int64_t kTasks = 16;
 
+/// Blocks of queries in a task that prepares or finishes a backward pass.
+inline constexpr std::int64_t kPreparedBlocks = 4;
+
 /// How a sequence is cut into tasks. Follows from its own lengths and the heads alone, so that results do not depend on
 /// threads or on the rest of a batch.
 struct Cuts {
@@ -58,6 +61,7 @@ struct CpuState final : CallState {
   std::vector<HeadHooks*> hooks;          // [workers], of a backward task: [group] each
   std::vector<cpu::BackwardHead*> heads;  // likewise
   std::vector<float*> row_memory;         // [workers], s_q or d floats each
+  std::vector<float*> statistics;         // [workers], maxima and sums of the rows of a task that prepares
   std::optional<VariantGradients> gradients;
   std::span<std::byte> shared;
   std::vector<std::int64_t> first_task;  // [b + 1], of the forward pass

@@ -13,6 +13,7 @@ namespace tilewise::cpu {
 /// right side of d_k and d_v), and two numbers a query.
 template <class Engine>
 struct Prepared {
+  using Lanes = typename Engine::Lanes;
   static constexpr int kStrip = Engine::kStrip;
   static constexpr int kQueries = Engine::kBackwardQueries;
   static constexpr int kStrips = kQueries / kStrip;
@@ -27,13 +28,16 @@ struct Prepared {
     Float* d_o_right;  // likewise
     Float* reference;  // [kQueries], lse in the units of the score buffer; +inf where no weight may come from
     Float* delta;      // [kQueries]
+    Float* share;      // [kQueries], what exp(score - reference) is to be multiplied by: 1 but for large lse
+    Float* is_odd;     // [kStrips], whether a strip needs care: a NaN in its lse, or a share that is not 1
   };
 
   static std::int64_t block_floats(const Shape& shape) {
     return kStrips * (Engine::packed_q_floats(shape.d_qk) + Engine::packed_q_floats(shape.d_v)) +
            Engine::packed_right_floats(kQueries, shape.d_qk) + Engine::packed_right_floats(kQueries, shape.d_v) +
-           2 * kQueries;
+           4 * kQueries;
   }
+  static_assert(kStrips <= kQueries);
   static std::int64_t blocks(const Shape& shape) { return (shape.s_q + kQueries - 1) / kQueries; }
   static std::int64_t floats(const Shape& shape) { return blocks(shape) * block_floats(shape); }
 
@@ -51,6 +55,8 @@ struct Prepared {
     found.d_o_right = found.q_right + Engine::packed_right_floats(kQueries, shape.d_qk);
     found.reference = found.d_o_right + Engine::packed_right_floats(kQueries, shape.d_v);
     found.delta = found.reference + kQueries;
+    found.share = found.delta + kQueries;
+    found.is_odd = found.share + kQueries;
     return found;
   }
 
@@ -97,10 +103,23 @@ struct Prepared {
     }
     Engine::pack_right(task.q, query, count, kQueries, shape.d_qk, block.q_right);
     Engine::pack_right(task.d_o, query, count, kQueries, shape.d_v, block.d_o_right);
-    for (int i = 0; i < kQueries; ++i) block.reference[i] = __builtin_inff();
+    // A key that a row does not keep must not receive 0 * NaN from it; of one that it keeps the score carries the NaN.
+    for (std::int64_t i = 0; i < Engine::packed_right_floats(kQueries, shape.d_qk); i += Lanes::kWidth)
+      Lanes::store(block.q_right + i, Lanes::finite_or_zero(Lanes::load(block.q_right + i)));
+    for (int i = 0; i < kQueries; ++i) {
+      block.reference[i] = __builtin_inff();
+      block.share[i] = 1;
+    }
+    for (int strip = 0; strip < kStrips; ++strip) block.is_odd[strip] = 0;
     for (int i = 0; i < count; ++i) {
       const float lse = task.lse[query + i];
       if (lse != -__builtin_inff()) block.reference[i] = static_cast<float>(double{lse} / units.natural);
+      const bool is_usual = lse == -__builtin_inff() || (lse > -kLargeLse && lse < kLargeLse);
+      if (!is_usual) block.is_odd[i / kStrip] = 1;
+      if (!is_usual && lse == lse && task.maximum != nullptr) {
+        block.reference[i] = task.maximum[query - task.query_begin + i];
+        block.share[i] = 1 / task.sum[query - task.query_begin + i];
+      }
       if (task.d_lse != nullptr) block.delta[i] -= task.d_lse[query + i];
       task.delta[query + i] = block.delta[i];
     }
