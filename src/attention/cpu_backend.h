@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "attention/backend.h"
+#include "attention/call_masks.h"
 #include "attention/call_state.h"
 #include "attention/programs.h"
 #include "attention/variant_gradients.h"
@@ -54,8 +55,8 @@ struct BackwardUnit {
 struct CpuState final : CallState {
   variant::Call call;
   bool may_decode = false;
-  std::optional<variant::SlotBounds> slots;  // of `mask`
-  std::optional<tiles::Mask> mask;           // where it depends on what the call binds
+  AnalysedMask mask;                       // where it depends on what the call binds
+  const tiles::Mask* last_mask = nullptr;  // of the last call: of the plan, or in `mask`
   std::vector<Worker> workers;
   std::vector<float*> kernel_memory;      // [workers]
   std::vector<HeadHooks*> hooks;          // [workers], of a backward task: [group] each
@@ -102,8 +103,8 @@ class CpuBackend final : public Backend {
   const cpu::Kernels& kernels_;
   Executor& executor_;
   Programs programs_;
-  std::optional<tiles::Mask> mask_;  // where it depends on nothing that a call binds
-  bool must_prove_reads_ = false;    // some read of a bound table is not clamped
+  CallMasks masks_;
+  bool must_prove_reads_ = false;  // some read of a bound table is not clamped
   std::int64_t workspace_bytes_ = 0;
 };
 
