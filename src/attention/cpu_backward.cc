@@ -209,7 +209,7 @@ class Backward {
           *new (hooks + i) HeadHooks{&state_.workers[static_cast<std::size_t>(number)], unit.sequence,
                                      unit.kv_head * group() + i, lengths.key_start, tiles::Walk::along_queries};
       float* partial = unit.d_q + (split * group() + i) * d_q;
-      std::fill_n(partial, d_q, 0.0f);
+      std::fill_n(partial, kernels_.d_q_flags(shape), 0.0f);
       new (heads + i) cpu::BackwardHead{unit.prepared + i * prepared, partial,        hook.tile_walk(),
                                         hook.tile_scores(),           hook.adjoint(), hook.dropout()};
     }

@@ -124,6 +124,7 @@ class BackwardKernel {
 
   void query_block(const BackwardHead& head, const Tile& tile) {
     const Block block = Head::block(head.prepared, shape_, tile.query);
+    d_q_ = Head::d_q_block(head.d_q, shape_, tile.query);
     for (int i = 0; i < kStrips; ++i) strip(head, tile, block, i);
     for (int row = 0; row < tile.keys; row += Engine::kRows) {
       int first = kStrips, last = -1;  // strips that keep any of these keys
@@ -153,7 +154,7 @@ class BackwardKernel {
     }
     if (first < end) kept_strip(head, tile, block, index);
     pack_rows(tile.keys, index);
-    if (first < end) accumulate_d_q(head, tile, index);
+    if (first < end) accumulate_d_q(tile, index);
   }
 
   void kept_strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) {
@@ -203,7 +204,7 @@ class BackwardKernel {
   }
 
   /// d_q of one strip += k^T d_scores.
-  void accumulate_d_q(const BackwardHead& head, const Tile& tile, int index) {
+  void accumulate_d_q(const Tile& tile, int index) {
     const KeySpan& span = tile.spans[index];
     const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
     const float* right = d_scores_ + index * kStrip + first * kWeightsStride;
@@ -213,7 +214,7 @@ class BackwardKernel {
       right = d_weights_;
     }
     const std::int64_t floats = Head::d_q_strip(shape_);
-    float* d_q = head.d_q + (tile.query / kStrip + index) * floats;
+    float* d_q = d_q_ + index * floats;
     const Ahead ahead = index + 1 == kStrips ? Ahead() : Ahead(d_q + floats, floats, shape_.d_qk / Engine::kBlock + 1);
     Engine::pv(k_columns_, first, right, kPacks ? kStrip : kWeightsStride, keys, shape_.d_qk, d_q, ahead);
   }
@@ -331,6 +332,7 @@ class BackwardKernel {
   float* raw_scores_;    // [kKeys][kStrip], before the program
   float* d_weights_;     // [kKeys][kStrip]
   float* factors_;       // [kKeys][kStrip], of dropout: 0 or 1 / p_keep
+  float* d_q_;           // of the block of queries, [kStrips][Head::d_q_strip]
   float* d_k_;           // [kKeys][rounded d_qk], unscaled
   float* d_v_;           // [kKeys][rounded d_v]
   float* packed_k_;      // k and v where they cannot be read in place

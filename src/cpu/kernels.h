@@ -119,7 +119,7 @@ struct ForwardTask {
   DropoutHook dropout;
   float* maximum = nullptr;  // [query_end - query_begin]; with `sum`, may be null: what the weights of a row are
                              // relative to, in the units of the score buffer, and
-  float* sum = nullptr;  // [query_end - query_begin], of those weights: more digits than lse has where it is large
+  float* sum = nullptr;      // [query_end - query_begin], of those weights: more digits than lse has where it is large
   float* workspace = nullptr;  // Kernels::forward_floats(shape) floats, 64-byte aligned
 };
 
@@ -147,7 +147,8 @@ struct PrepareTask {
 /// One query head's share in a backward task.
 struct BackwardHead {
   const float* prepared = nullptr;  // of the whole head
-  float* d_q = nullptr;             // [d_q_floats], accumulated: the sum over this task's keys, packed and unscaled
+  float* d_q = nullptr;  // [d_q_floats], accumulated: the sum over this task's keys, packed and unscaled; its first
+                         // Kernels::d_q_flags are zeroed before
   TileWalk walk;
   ScoreProgram score;
   AdjointHook adjoint;
@@ -216,7 +217,8 @@ struct Kernels {
 
   std::int64_t backward_keys, backward_queries;         // a backward tile; tasks are best a multiple of its keys
   std::int64_t (*prepared_floats)(const Shape& shape);  // of one query head
-  std::int64_t (*d_q_floats)(const Shape& shape);       // of one partial sum of one query head; to be zeroed before
+  std::int64_t (*d_q_floats)(const Shape& shape);       // of one partial sum of one query head
+  std::int64_t (*d_q_flags)(const Shape& shape);        // its first floats, which are to be zeroed before
   std::int64_t (*backward_floats)(const Shape& shape);  // workspace of one backward task
   void (*prepare)(const PrepareTask& task);
   void (*backward)(const BackwardTask& task);

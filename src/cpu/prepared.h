@@ -43,7 +43,21 @@ struct Prepared {
 
   /// Floats of one strip of d_q: [rounded d_qk][kStrip].
   static std::int64_t d_q_strip(const Shape& shape) { return std::int64_t{Engine::rounded_d_v(shape.d_qk)} * kStrip; }
-  static std::int64_t d_q_floats(const Shape& shape) { return blocks(shape) * kStrips * d_q_strip(shape); }
+  /// A partial sum of d_q: a flag for each block of queries, 0 until something has been added to it, and then the
+  /// blocks, which hold nothing until then.
+  static std::int64_t d_q_flags(const Shape& shape) { return (blocks(shape) + 15) / 16 * 16; }
+  static std::int64_t d_q_floats(const Shape& shape) {
+    return d_q_flags(shape) + blocks(shape) * kStrips * d_q_strip(shape);
+  }
+  /// The block of query `query`, cleared where nothing has been added to it.
+  static float* d_q_block(float* d_q, const Shape& shape, std::int64_t query) {
+    const std::int64_t floats = kStrips * d_q_strip(shape);
+    float* block = d_q + d_q_flags(shape) + query / kQueries * floats;
+    if (d_q[query / kQueries] != 0) return block;
+    for (std::int64_t i = 0; i < floats; ++i) block[i] = 0;
+    d_q[query / kQueries] = 1;
+    return block;
+  }
 
   /// The block whose first query is `query`, a multiple of kQueries.
   template <class Float>
@@ -70,11 +84,12 @@ struct Prepared {
     float factors[kStrip];
     for (float& factor : factors) factor = task.scale;
     const std::int64_t strip_floats = d_q_strip(task.shape);
-    float* sum = task.partials[0];
     for (std::int64_t query = task.query_begin; query < task.query_end; query += kStrip) {
-      float* strip = sum + query / kStrip * strip_floats;
+      const std::int64_t within = query % kQueries / kStrip * strip_floats;
+      float* strip = d_q_block(task.partials[0], task.shape, query) + within;
       for (int i = 1; i < task.partial_count; ++i) {
-        const float* partial = task.partials[i] + query / kStrip * strip_floats;
+        if (task.partials[i][query / kQueries] == 0) continue;
+        const float* partial = d_q_block(task.partials[i], task.shape, query) + within;
         for (std::int64_t j = 0; j < strip_floats; ++j) strip[j] += partial[j];
       }
       const std::int64_t left = task.query_end - query;
