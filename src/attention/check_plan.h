@@ -13,8 +13,9 @@ void check_shape(const Variant& variant, const PlanShape& shape);
 /// lengths at most its.
 void check_planned(const PlanShape& shape, const ForwardInputs& inputs, const variant::Call& call);
 
-/// Throws unless the tensor has the dtype that a plan has for it.
-void check_dtype(const char* name, const ConstTensor& tensor, DType planned);
+/// Throws unless tensors have the dtypes that a plan has for them.
+void check_outputs(const PlanShape& shape, const ForwardOutputs& outputs);
+void check_outputs(const PlanShape& shape, const BackwardInputs& given, const BackwardOutputs& outputs);
 
 inline DType kv_dtype_of(const PlanShape& shape) { return shape.kv_dtype.value_or(shape.dtype); }
 

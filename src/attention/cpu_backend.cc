@@ -152,7 +152,7 @@ void CpuBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& outp
   CpuState& state = state_in(workspace);
   variant::check_forward(variant(), inputs, outputs, state.call);
   check_planned(shape(), inputs, state.call);
-  check_dtype("o", outputs.o, shape().dtype);
+  check_outputs(shape(), outputs);
   if (must_prove_reads_) prove_reads(variant(), shape(), inputs, state.call);
   // Decoding adds up scores in another order than the backward pass, whose weights exp(score - lse) would not sum to
   // one: a call whose lse may go there is not decoded.
@@ -171,11 +171,7 @@ void CpuBackend::backward(const ForwardInputs& inputs, const BackwardInputs& giv
   check_planned(shape(), inputs, state.call);
   if (!given.o) fail_argument("o is missing; expected what the forward pass wrote");
   if (!given.lse) fail_argument("lse is missing; expected what the forward pass wrote: ask it for lse");
-  check_dtype("o", *given.o, shape().dtype);
-  check_dtype("d_o", given.d_o, shape().dtype);
-  if (outputs.d_q) check_dtype("d_q", *outputs.d_q, shape().dtype);
-  if (outputs.d_k) check_dtype("d_k", *outputs.d_k, kv_dtype_of(shape()));
-  if (outputs.d_v) check_dtype("d_v", *outputs.d_v, kv_dtype_of(shape()));
+  check_outputs(shape(), given, outputs);
   state.gradients->start(variant(), state.call, outputs);
   if (must_prove_reads_) prove_reads(variant(), shape(), inputs, state.call);
   start(state, &*state.gradients);
@@ -226,6 +222,8 @@ std::shared_ptr<Backend> make_cpu_backend(const Variant& variant, const PlanShap
     fail(ErrorCode::unsupported, "has no kernels for instruction set {}; the least is avx2 ({})",
          to_string(chosen_isa()), fmt::join(passed_over, "; "));
   }
+  if (const int workers = device.executor().workers(); workers < 1)
+    fail_argument("the executor has {} workers; expected at least 1", workers);
   auto backend = std::make_shared<CpuBackend>(variant, shape, *chosen, device.executor());
   backend->refusals = std::move(passed_over);
   return backend;
