@@ -12,19 +12,23 @@
 namespace tilewise {
 namespace {
 
-/// A workspace that this thread keeps, grown to what the plan needs, for one call. A caller's executor may run other
-/// calls on this thread while one of them waits: each has its own.
+/// A workspace that this thread keeps for a device, grown to what the plan needs, for one call. A caller's executor may
+/// run other calls on this thread while one of them waits: each has its own.
 class OwnWorkspace {
  public:
-  explicit OwnWorkspace(const Plan& plan) {
+  explicit OwnWorkspace(const attention::Backend& backend) {
     Kept& kept = of_thread();
-    if (!kept.idle.empty()) {
-      workspace_ = std::move(kept.idle.back());
-      kept.idle.pop_back();
+    const auto idle = std::ranges::find_if(
+        kept.idle, [&](const std::optional<Workspace>& workspace) { return workspace->device() == backend.device(); });
+    if (idle != kept.idle.end()) {
+      workspace_ = std::move(*idle);
+      kept.idle.erase(idle);
     } else {
       kept.idle.reserve(++kept.made);  // room for the return of each, since destructors must not throw
     }
-    if (!workspace_ || workspace_->bytes() < plan.workspace_bytes()) workspace_.emplace(plan.workspace_bytes());
+    if (!workspace_ || workspace_->bytes() < backend.workspace_bytes()) {
+      workspace_.emplace(backend.workspace_bytes(), backend.device());
+    }
   }
   ~OwnWorkspace() {
     if (workspace_) of_thread().idle.push_back(std::move(workspace_));
@@ -102,11 +106,17 @@ Plan Attention::plan(const PlanShape& shape, const Device& device) const {
       fail(ErrorCode::out_of_memory, "a plan for b = {}, h_q = {} does not fit into memory", shape.b, shape.h_q);
     }
   };
-  auto backend = attempt("cpu", [&] { return attention::make_cpu_backend(variant_, shape, device); });
-  if (backend == nullptr) {
-    backend = attempt("reference", [&] { return attention::make_reference_backend(variant_, shape); });
+  std::shared_ptr<attention::Backend> backend;
+  if (device.is_cuda()) {
+    backend = attempt(device.text().c_str(), [&] { return attention::make_cuda_backend(variant_, shape, device); });
+    refusals.push_back(fmt::format("cpu: the plan is for {}", device.text()));
   } else {
-    refusals.emplace_back("reference: takes float64 alone, for its cost grows with s_q x s_kv");
+    backend = attempt("cpu", [&] { return attention::make_cpu_backend(variant_, shape, device); });
+    if (backend == nullptr) {
+      backend = attempt("reference", [&] { return attention::make_reference_backend(variant_, shape); });
+    } else {
+      refusals.emplace_back("reference: takes float64 alone, for its cost grows with s_q x s_kv");
+    }
   }
   if (backend == nullptr) {
     fail(ErrorCode::unsupported, "no backend takes this shape. {}", fmt::join(refusals, ". "));
@@ -120,7 +130,7 @@ void Plan::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs, W
 }
 
 void Plan::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs) const {
-  forward(inputs, outputs, OwnWorkspace(*this).get());
+  forward(inputs, outputs, OwnWorkspace(*backend_).get());
 }
 
 void Plan::backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs,
@@ -130,7 +140,7 @@ void Plan::backward(const ForwardInputs& inputs, const BackwardInputs& given, co
 }
 
 void Plan::backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs) const {
-  backward(inputs, given, outputs, OwnWorkspace(*this).get());
+  backward(inputs, given, outputs, OwnWorkspace(*backend_).get());
 }
 
 std::int64_t Plan::workspace_bytes() const { return backend_->workspace_bytes(); }

@@ -61,11 +61,6 @@ void check_same(const char* name, std::int64_t size, std::int64_t planned) {
   if (size != planned) fail_argument("{} is {}; the plan was made for {}", name, size, planned);
 }
 
-void check_dtype(const char* name, const ConstTensor& tensor, DType planned) {
-  if (tensor.dtype != planned)
-    fail_argument("{} has dtype {}; the plan was made for {}", name, to_string(tensor.dtype), to_string(planned));
-}
-
 }  // namespace
 
 void check_shape(const Variant& variant, const PlanShape& shape) {
@@ -108,6 +103,33 @@ void check_shape(const Variant& variant, const PlanShape& shape) {
   }
 }
 
+void check_dtype(const char* name, const ConstTensor& tensor, DType planned) {
+  if (tensor.dtype != planned)
+    fail_argument("{} has dtype {}; the plan was made for {}", name, to_string(tensor.dtype), to_string(planned));
+}
+
+void check_outputs(const PlanShape& shape, const ForwardOutputs& outputs) { check_dtype("o", outputs.o, shape.dtype); }
+
+void check_outputs(const PlanShape& shape, const BackwardInputs& given, const BackwardOutputs& outputs) {
+  if (given.o) check_dtype("o", *given.o, shape.dtype);
+  check_dtype("d_o", given.d_o, shape.dtype);
+  if (outputs.d_q) check_dtype("d_q", *outputs.d_q, shape.dtype);
+  if (outputs.d_k) check_dtype("d_k", *outputs.d_k, kv_dtype_of(shape));
+  if (outputs.d_v) check_dtype("d_v", *outputs.d_v, kv_dtype_of(shape));
+}
+
+void check_gradients(const PlanShape& shape, const BackwardInputs& given, const BackwardOutputs& outputs) {
+  if (!given.o) fail_argument("o is missing; expected what the forward pass wrote");
+  if (!given.lse) fail_argument("lse is missing; expected what the forward pass wrote: ask it for lse");
+  check_outputs(shape, given, outputs);
+}
+
+void expect_on(const Workspace& workspace, const Device& device) {
+  if (workspace.device() == device) return;
+  fail_argument("workspace lies on {}; the plan was made for {}: make it with Workspace(bytes, device)",
+                workspace.device().text(), device.text());
+}
+
 void check_planned(const PlanShape& shape, const ForwardInputs& inputs, const variant::Call& call) {
   check_dtype("q", inputs.q, shape.dtype);
   check_dtype("k", inputs.k, kv_dtype_of(shape));
@@ -124,16 +146,6 @@ void check_planned(const PlanShape& shape, const ForwardInputs& inputs, const va
     check_most("s_q", sequence.s_q, shape.s_q);
     check_most("s_kv", sequence.s_kv, shape.s_kv);
   }
-}
-
-void check_outputs(const PlanShape& shape, const ForwardOutputs& outputs) { check_dtype("o", outputs.o, shape.dtype); }
-
-void check_outputs(const PlanShape& shape, const BackwardInputs& given, const BackwardOutputs& outputs) {
-  if (given.o) check_dtype("o", *given.o, shape.dtype);
-  check_dtype("d_o", given.d_o, shape.dtype);
-  if (outputs.d_q) check_dtype("d_q", *outputs.d_q, shape.dtype);
-  if (outputs.d_k) check_dtype("d_k", *outputs.d_k, kv_dtype_of(shape));
-  if (outputs.d_v) check_dtype("d_v", *outputs.d_v, kv_dtype_of(shape));
 }
 
 std::vector<std::vector<std::int64_t>> planned_extents(const Variant& variant, const PlanShape& shape) {

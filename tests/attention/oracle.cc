@@ -141,6 +141,43 @@ void Errors::add(const Errors& others) {
 
 namespace {
 
+/// A workspace full of NaN with more of them behind it.
+class GarbageWorkspace {
+ public:
+  explicit GarbageWorkspace(std::int64_t bytes)
+      : memory_(static_cast<std::size_t>(bytes + 128), std::byte{0xff}),
+        end_(static_cast<std::size_t>(bytes) + 64 - reinterpret_cast<std::uintptr_t>(memory_.data()) % 64),
+        workspace_(std::span(memory_.data() + end_ - bytes, static_cast<std::size_t>(bytes))) {}
+
+  Workspace& workspace() { return workspace_; }
+  void expect_untouched_behind() const {
+    for (std::size_t i = end_; i < memory_.size(); ++i)
+      ASSERT_EQ(memory_[i], std::byte{0xff}) << "written behind the workspace";
+  }
+
+ private:
+  std::vector<std::byte> memory_;
+  std::size_t end_;
+  Workspace workspace_;
+};
+
+}  // namespace
+
+void Caller::forward(const Plan& plan, const ForwardInputs& inputs, const ForwardOutputs& outputs) {
+  GarbageWorkspace garbage(plan.workspace_bytes());
+  plan.forward(inputs, outputs, garbage.workspace());
+  garbage.expect_untouched_behind();
+}
+
+void Caller::backward(const Plan& plan, const ForwardInputs& inputs, const BackwardInputs& given,
+                      const BackwardOutputs& outputs) {
+  GarbageWorkspace garbage(plan.workspace_bytes());
+  plan.backward(inputs, given, outputs, garbage.workspace());
+  garbage.expect_untouched_behind();
+}
+
+namespace {
+
 constexpr double kPoison = 768;  // which every dtype holds
 
 void poison(AttentionData& data) {
@@ -157,7 +194,7 @@ void expect_untouched(const char* name, const Array& array, std::int64_t written
 }  // namespace
 
 void Oracle::run(const Variant& variant, const reference::Shape& shape, const Bound& bound, std::uint64_t seed,
-                 std::optional<double> scale, const Device& device) {
+                 std::optional<double> scale) {
   AttentionData data(shape, seed, dtype_, DType::float32);
   for (Array* array : {&data.q, &data.k}) {
     for (std::int64_t i = 0; i < array->size(); ++i) array->set(i, deviation * array->get(i));
@@ -172,13 +209,8 @@ void Oracle::run(const Variant& variant, const reference::Shape& shape, const Bo
   AttentionData usual = data, exact(shape, seed, DType::float64, DType::float64);
   usual.inputs = exact.inputs = data.inputs;  // the very same memory
 
-  const Plan plan = Attention(variant).plan(plan_shape(shape, dtype_, backward_, bound), device);
-  std::vector<std::byte> garbage(static_cast<std::size_t>(plan.workspace_bytes() + 128), std::byte{0xff});  // NaN
-  const std::size_t offset = 64 - reinterpret_cast<std::uintptr_t>(garbage.data()) % 64;
-  Workspace workspace(std::span(garbage.data() + offset, static_cast<std::size_t>(plan.workspace_bytes())));
-  plan.forward(data.inputs, data.outputs(), workspace);
-  for (std::size_t i = static_cast<std::size_t>(plan.workspace_bytes()) + offset; i < garbage.size(); ++i)
-    ASSERT_EQ(garbage[i], std::byte{0xff}) << "written behind the workspace";
+  const Plan plan = Attention(variant).plan(plan_shape(shape, dtype_, backward_, bound), caller_.device());
+  caller_.forward(plan, data.inputs, data.outputs());
   standard_attention(variant, usual.inputs, usual.outputs(), dtype_);
   standard_attention(variant, exact.inputs, exact.outputs());
   std::int64_t queries = 0, keys = 0;
@@ -212,9 +244,7 @@ void Oracle::run(const Variant& variant, const reference::Shape& shape, const Bo
   given.o = data.o.view();
   given.lse = data.lse.view();
   run_backward(data, found,
-               [&](const BackwardOutputs& outputs) { plan.backward(data.inputs, given, outputs, workspace); });
-  for (std::size_t i = static_cast<std::size_t>(plan.workspace_bytes()) + offset; i < garbage.size(); ++i)
-    ASSERT_EQ(garbage[i], std::byte{0xff}) << "written behind the workspace";
+               [&](const BackwardOutputs& outputs) { caller_.backward(plan, data.inputs, given, outputs); });
   data.for_each_query([&](std::int64_t i, const Sequence&, std::int64_t head, std::int64_t row) {
     for (std::int64_t c = 0; c < shape.d_qk; ++c) {
       errors_[kDQ].add(exact.at_query(exact.d_q, i, head, row, c), data.at_query(data.d_q, i, head, row, c),

@@ -50,15 +50,27 @@ struct Errors {
 /// What is compared: o, lse, d_q, d_k, d_v, and all tables' and parameters' gradients.
 enum Quantity { kO, kLse, kDQ, kDK, kDV, kDTable, kQuantities };
 
+/// How a call reaches a plan. This one hands it the host's memory and a workspace full of NaN, and sees that nothing is
+/// written behind that.
+class Caller {
+ public:
+  virtual ~Caller() = default;
+  virtual Device device() const { return Device::cpu(); }
+  virtual void forward(const Plan& plan, const ForwardInputs& inputs, const ForwardOutputs& outputs);
+  virtual void backward(const Plan& plan, const ForwardInputs& inputs, const BackwardInputs& given,
+                        const BackwardOutputs& outputs);
+};
+
 /// Judges calls together: the largest of a handful of rounding errors is chance.
 class Oracle {
  public:
-  /// `backward`: gradients too.
-  Oracle(DType dtype, bool backward) : dtype_(dtype), backward_(backward) {}
+  /// `backward`: gradients too. Keeps a reference to the caller, where one is given.
+  Oracle(DType dtype, bool backward, Caller* caller = nullptr)
+      : dtype_(dtype), backward_(backward), caller_(caller != nullptr ? *caller : own_caller_) {}
 
   /// Runs one call in all three ways. Throws what the plan throws.
   void run(const Variant& variant, const reference::Shape& shape, const Bound& bound, std::uint64_t seed,
-           std::optional<double> scale = {}, const Device& device = Device::cpu());
+           std::optional<double> scale = {});
 
   /// No error is larger than c times standard attention's, give or take two units in the last place of the largest
   /// output: c is 2 forward, 3 for gradients.
@@ -74,6 +86,8 @@ class Oracle {
  private:
   DType dtype_;
   bool backward_;
+  Caller own_caller_;
+  Caller& caller_;
   Errors errors_[kQuantities];
 };
 
