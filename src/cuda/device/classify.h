@@ -46,7 +46,7 @@ class RowClassifier {
     for (int first = 0; first < columns; first += kThreads) {
       const int column = first + static_cast<int>(threadIdx.x);
       const int entry = column < columns ? classify(column) : kEmpty;
-      const int place = listed + place_among_kept(entry != kEmpty, listed);
+      const int place = place_of(entry != kEmpty, listed);
       if (entry != kEmpty) tiles[place] = entry;
     }
     if (threadIdx.x == 0) arguments_.count[list] = listed;
@@ -55,22 +55,21 @@ class RowClassifier {
  private:
   static constexpr int kEmpty = -1;
 
-  /// How many threads before this one keep their tiles; adds those of the whole block to `listed`.
-  __device__ int place_among_kept(bool keeps, int& listed) const {
+  /// Where this thread's tile goes behind the `listed` ones, to which those of the whole block are added.
+  __device__ static int place_of(bool keeps, int& listed) {
     __shared__ int kept_by_warp[kThreads / 32];
     const unsigned votes = __ballot_sync(~0u, keeps);
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     __syncthreads();  // all are done with the counts of the round before
     if (lane == 0) kept_by_warp[warp] = __popc(votes);
     __syncthreads();
-    int before = 0, all = 0;
+    int place = listed + __popc(votes & ((1u << lane) - 1));
 #pragma unroll
     for (int i = 0; i < kThreads / 32; ++i) {
-      before += i < warp ? kept_by_warp[i] : 0;
-      all += kept_by_warp[i];
+      place += i < warp ? kept_by_warp[i] : 0;
+      listed += kept_by_warp[i];
     }
-    listed += all;
-    return before + __popc(votes & ((1u << lane) - 1)) - all;
+    return place;
   }
 
   __device__ static int tiles_of(int length, int tile) { return (length + tile - 1) / tile; }
