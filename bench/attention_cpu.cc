@@ -139,8 +139,8 @@ void forward(benchmark::State& state, const Case& c) {
   ForwardTask task;
   task.shape = shape;
   task.q = q.view();
-  task.k = k.view();
-  task.v = v.view();
+  task.k.rows = k.view();
+  task.v.rows = v.view();
   task.o = o.mutable_view();
   task.lse = lse.get();
   task.scale = 1 / std::sqrt(static_cast<float>(c.d));

@@ -17,6 +17,11 @@ void add_commands(CLI::App& program) {
   explain.require_subcommand(1);
   add_explain_softmax(explain);
   add_explain_attention(explain);
+  CLI::App& bench = *program.add_subcommand("bench", "Measure attention on this machine");
+  bench.require_subcommand(1);
+  add_bench_attention(bench);
+  add_bench_figure3(bench);
+  add_bench_sparse(bench);
   add_variants(program);
   add_device(program);
 }

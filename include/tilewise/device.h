@@ -75,6 +75,15 @@ struct HostRates {
 /// Measures for about two seconds. Throws Error(out_of_memory) where the buffer to read (256 MiB) cannot be had.
 HostRates measure_host();
 
+/// GFLOP/s of one burst, of some milliseconds, of the multiply-adds that kernels of an instruction set are made of:
+/// float32 ones, two FLOPs each, dot products of bfloat16 pairs, four, for avx512_bf16, or of tiles for amx. Runs on
+/// `threads` threads of its own and adds up their rates. Bursts that alternate with other work tell what that work
+/// could have reached; the best of many is the peak.
+///
+/// Throws Error(parse) on an unknown name, Error(unsupported) on one that this processor does not run, and
+/// Error(invalid_argument) on fewer than one thread.
+double burst_gflops(const std::string& instruction_set, int threads);
+
 /// FLOPs for each byte read at which arithmetic and memory take equally long (the roofline's ridge; Williams,
 /// Waterman and Patterson, 2009).
 inline double ridge(double gflops, double gbs) { return gflops / gbs; }

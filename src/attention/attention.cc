@@ -12,14 +12,44 @@
 namespace tilewise {
 namespace {
 
-/// The workspace that this thread keeps for a device, grown to what the plan needs.
-Workspace& own_workspace(const attention::Backend& backend) {
-  thread_local std::vector<Workspace> workspaces;
-  auto own = std::ranges::find(workspaces, backend.device(), &Workspace::device);
-  if (own == workspaces.end()) own = workspaces.insert(own, Workspace(0, backend.device()));
-  if (own->bytes() < backend.workspace_bytes()) *own = Workspace(backend.workspace_bytes(), backend.device());
-  return *own;
-}
+/// A workspace that this thread keeps for a device, grown to what the plan needs, for one call. A caller's executor may
+/// run other calls on this thread while one of them waits: each has its own.
+class OwnWorkspace {
+ public:
+  explicit OwnWorkspace(const attention::Backend& backend) {
+    Kept& kept = of_thread();
+    const auto idle = std::ranges::find_if(
+        kept.idle, [&](const std::optional<Workspace>& workspace) { return workspace->device() == backend.device(); });
+    if (idle != kept.idle.end()) {
+      workspace_ = std::move(*idle);
+      kept.idle.erase(idle);
+    } else {
+      kept.idle.reserve(++kept.made);  // room for the return of each, since destructors must not throw
+    }
+    if (!workspace_ || workspace_->bytes() < backend.workspace_bytes()) {
+      workspace_.emplace(backend.workspace_bytes(), backend.device());
+    }
+  }
+  ~OwnWorkspace() {
+    if (workspace_) of_thread().idle.push_back(std::move(workspace_));
+  }
+  OwnWorkspace(const OwnWorkspace&) = delete;
+  OwnWorkspace& operator=(const OwnWorkspace&) = delete;
+
+  Workspace& get() { return *workspace_; }
+
+ private:
+  struct Kept {
+    std::vector<std::optional<Workspace>> idle;
+    std::size_t made = 0;
+  };
+  static Kept& of_thread() {
+    thread_local Kept kept;
+    return kept;
+  }
+
+  std::optional<Workspace> workspace_;
+};
 
 /// Tiles that are classified for a prediction, at most: some tenths of a second.
 constexpr double kMostTiles = 1 << 20;
@@ -98,7 +128,7 @@ void Plan::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs, W
 }
 
 void Plan::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs) const {
-  forward(inputs, outputs, own_workspace(*backend_));
+  forward(inputs, outputs, OwnWorkspace(*backend_).get());
 }
 
 void Plan::backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs,
@@ -108,12 +138,13 @@ void Plan::backward(const ForwardInputs& inputs, const BackwardInputs& given, co
 }
 
 void Plan::backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs) const {
-  backward(inputs, given, outputs, own_workspace(*backend_));
+  backward(inputs, given, outputs, OwnWorkspace(*backend_).get());
 }
 
 std::int64_t Plan::workspace_bytes() const { return backend_->workspace_bytes(); }
 const Variant& Plan::variant() const { return backend_->variant(); }
 const PlanShape& Plan::shape() const { return backend_->shape(); }
+std::string Plan::instruction_set() const { return backend_->instruction_set(); }
 
 std::string Plan::explain() const {
   std::string text = backend_->explain();

@@ -50,7 +50,10 @@ void check_same(const char* name, std::int64_t size, std::int64_t planned) {
 
 void check_shape(const Variant& variant, const PlanShape& shape) {
   check_floating_dtype("dtype", shape.dtype);
-  check_floating_dtype("kv_dtype", kv_dtype_of(shape));
+  const DType kv_dtype = kv_dtype_of(shape);
+  if (kv_dtype == DType::int8 && shape.backward)
+    fail_argument("kv_dtype is int8 and backward is true; expected a floating dtype, as int8 has no gradients");
+  if (kv_dtype != DType::int8) check_floating_dtype("kv_dtype", kv_dtype);
   check_size("b", shape.b, 0);
   check_size("h_q", shape.h_q, 1);
   check_size("h_kv", shape.h_kv, 1);

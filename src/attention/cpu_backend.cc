@@ -1,7 +1,10 @@
 #include "attention/cpu_backend.h"
 
 #include <algorithm>
+#include <limits>
+#include <ranges>
 
+#include "attention/check_holes.h"
 #include "attention/check_plan.h"
 #include "attention/planned_mask.h"
 #include "core/fail.h"
@@ -38,10 +41,9 @@ CpuBackend::CpuBackend(const Variant& variant, const PlanShape& shape, const cpu
   workspace_bytes_ = measure.used();
 }
 
-Cuts CpuBackend::cuts_of(std::int64_t s_q, std::int64_t s_kv, bool has_dropout) const {
+Cuts CpuBackend::cuts_of(std::int64_t s_q, std::int64_t s_kv, bool may_decode) const {
   Cuts cuts;
-  // Decoding adds up scores in another order than the backward pass, whose weights would not be the forward pass's.
-  cuts.decodes = s_q <= kDecodeQueries && s_kv > 0 && !has_dropout && !shape().backward;
+  cuts.decodes = may_decode && s_q <= kDecodeQueries && s_kv > 0;
   cuts.decode_keys =
       std::max(kLeastDecodeKeys, round_up((s_kv + kMostDecodeSplits - 1) / kMostDecodeSplits, kernels_.decode_keys));
   // Four strips share each key tile that is packed; fewer would pay for the packing.
@@ -70,7 +72,7 @@ std::int64_t CpuBackend::shared_bytes() const {
   decode.take<float>(splits * rows);
   std::int64_t bytes = wave(decode.used(), std::max<std::int64_t>(1, splits));
   if (shape().backward) {
-    const Cuts cuts = cuts_of(shape().s_q, shape().s_kv, true);
+    const Cuts cuts = cuts_of(shape().s_q, shape().s_kv, false);
     BackwardUnit unit;
     Arena backward;
     lay_out(unit, shape().s_q, shape().s_kv, cuts, backward);
@@ -131,7 +133,12 @@ void CpuBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& outp
   check_planned(shape(), inputs, state.call);
   check_dtype("o", outputs.o, shape().dtype);
   if (must_prove_reads_) prove_reads(variant(), shape(), inputs, state.call);
+  // Decoding adds up scores in another order than the backward pass, whose weights exp(score - lse) would not sum to
+  // one: a call whose lse may go there is not decoded.
+  const bool may_differentiate = shape().backward && outputs.lse && !state.call.keys_paged;
+  state.may_decode = !state.call.has_dropout() && !may_differentiate;
   start(state, nullptr);
+  check_holes(state.call, state.workers.front().spans(), (mask_ ? *mask_ : *state.mask).follows_head);
   run_forward(*this, state, inputs, outputs);
   run_decode(*this, state, inputs, outputs);
 }
@@ -149,15 +156,13 @@ void CpuBackend::backward(const ForwardInputs& inputs, const BackwardInputs& giv
 }
 
 std::string CpuBackend::explain() const {
-  const Cuts cuts = cuts_of(shape().s_q, shape().s_kv, false);
+  const Cuts cuts = cuts_of(shape().s_q, shape().s_kv, true);
   std::string text = fmt::format("backend: cpu, instruction set {}, {} workers\n", kernels_.name, executor_.workers());
   text += fmt::format("forward: tasks of {} queries of a head, strips of {} queries, tiles of {} keys\n",
                       cuts.task_queries, kernels_.strip_queries, kernels_.tile_keys);
-  if (!shape().backward) {
-    text += fmt::format(
-        "decode: sequences of up to {} queries without dropout; at {} keys, splits of {} keys, merged in their order\n",
-        kDecodeQueries, shape().s_kv, cuts.decode_keys);
-  }
+  text += fmt::format(
+      "decode: sequences of up to {} queries without dropout{}; at {} keys, splits of {} keys, merged in their order\n",
+      kDecodeQueries, shape().backward ? ", where lse is not asked for" : "", shape().s_kv, cuts.decode_keys);
   if (shape().backward) {
     text += fmt::format("backward: tiles of {} keys x {} queries, {} splits of the keys of a key head\n",
                         kernels_.backward_keys, kernels_.backward_queries, cuts.backward_splits);
@@ -178,9 +183,11 @@ std::shared_ptr<Backend> make_cpu_backend(const Variant& variant, const PlanShap
     fail(ErrorCode::unsupported, "computes in float32; float64 would lose half of its digits");
   const cpu::Kernels* chosen = nullptr;
   std::vector<std::string> passed_over;
-  for (const cpu::Kernels* kernels : cpu::available_kernels()) {
-    const Isa isa = isa_from_string(kernels->name);
-    if (isa > chosen_isa()) {
+  for (const cpu::CompiledKernels& compiled : std::views::reverse(cpu::compiled_kernels())) {
+    const cpu::Kernels* kernels = cpu::kernels_for(compiled.isa);
+    if (kernels == nullptr) {
+      passed_over.push_back(fmt::format("cpu {}: {}", to_string(compiled.isa), why_unavailable(compiled.isa)));
+    } else if (compiled.isa > chosen_isa()) {
       passed_over.push_back(fmt::format("cpu {}: TILEWISE_ISA asks for {}", kernels->name, to_string(chosen_isa())));
     } else if (kernels->operand == DType::bfloat16 && (shape.dtype != DType::bfloat16 || kv != DType::bfloat16)) {
       passed_over.push_back(fmt::format("cpu {}: multiplies bfloat16, to which {} would be rounded", kernels->name,
@@ -189,10 +196,6 @@ std::shared_ptr<Backend> make_cpu_backend(const Variant& variant, const PlanShap
       chosen = kernels;
       break;
     }
-  }
-  if (chosen == nullptr) {
-    fail(ErrorCode::unsupported, "has no kernels for instruction set {}; the least is avx2 ({})",
-         to_string(chosen_isa()), fmt::join(passed_over, "; "));
   }
   auto backend = std::make_shared<CpuBackend>(variant, shape, *chosen, device.executor());
   backend->refusals = std::move(passed_over);

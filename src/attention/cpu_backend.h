@@ -50,6 +50,7 @@ struct BackwardUnit {
 /// What a call of one plan works with, besides the plan: made once for a workspace, used again by each call in it.
 struct CpuState final : CallState {
   variant::Call call;
+  bool may_decode = false;
   std::optional<variant::SlotBounds> slots;  // of `mask`
   std::optional<tiles::Mask> mask;           // where it depends on what the call binds
   std::vector<Worker> workers;
@@ -73,6 +74,7 @@ class CpuBackend final : public Backend {
   void backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs,
                 Workspace& workspace) const override;
   std::int64_t workspace_bytes() const override { return workspace_bytes_; }
+  std::string instruction_set() const override { return kernels_.name; }
   std::string explain() const override;
 
   const cpu::Kernels& kernels() const { return kernels_; }
@@ -80,7 +82,8 @@ class CpuBackend final : public Backend {
   const Programs& programs() const { return programs_; }
   std::int64_t group() const { return shape().h_q / shape().h_kv; }
 
-  Cuts cuts_of(std::int64_t s_q, std::int64_t s_kv, bool has_dropout) const;
+  /// `may_decode`: the call is one that decoding serves.
+  Cuts cuts_of(std::int64_t s_q, std::int64_t s_kv, bool may_decode) const;
 
   /// A unit's memory, or how much it needs.
   void lay_out(DecodeUnit& unit, std::int64_t s_q, const Cuts& cuts, std::int64_t s_kv, Arena& arena) const;

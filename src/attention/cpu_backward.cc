@@ -87,7 +87,7 @@ class Backward {
 
   void add(std::int64_t sequence, std::int64_t kv_head) {
     const cpu::Shape shape = shape_of(call_, sequence);
-    const Cuts cuts = backend_.cuts_of(shape.s_q, shape.s_kv, true);
+    const Cuts cuts = backend_.cuts_of(shape.s_q, shape.s_kv, false);
     BackwardUnit unit{.sequence = sequence, .kv_head = kv_head};
     Arena measure;
     backend_.lay_out(unit, shape.s_q, shape.s_kv, cuts, measure);

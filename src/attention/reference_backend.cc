@@ -18,6 +18,7 @@ class ReferenceBackend final : public Backend {
     standard_attention_backward(variant(), inputs, given, outputs);
   }
   std::int64_t workspace_bytes() const override { return 0; }
+  std::string instruction_set() const override { return "baseline"; }
 
   std::string explain() const override {
     return "backend: reference, standard attention in float64 on one thread; it holds the scores of a head, "
@@ -29,7 +30,7 @@ class ReferenceBackend final : public Backend {
 
 std::shared_ptr<Backend> make_reference_backend(const Variant& variant, const PlanShape& shape) {
   const DType kv = shape.kv_dtype.value_or(shape.dtype);
-  if (shape.dtype != DType::float64 || kv != DType::float64) {
+  if (shape.dtype != DType::float64 || (kv != DType::float64 && kv != DType::int8)) {
     fail(ErrorCode::unsupported, "takes float64 alone, for its cost grows with s_q x s_kv");
   }
   return std::make_shared<ReferenceBackend>(variant, shape);

@@ -61,7 +61,7 @@ cpu::DropoutHook HeadHooks::dropout() const {
             const HeadHooks& at = hooks_of(context);
             const variant::Call& call = *at.worker->call_;
             drop_weights(call.dropout, static_cast<std::uint32_t>(at.sequence * call.problem.h_q + at.head),
-                         at.first_key, block);
+                         at.first_key, block, at.worker->dropout_);
           },
           this};
 }
@@ -73,7 +73,8 @@ Worker::Worker(const Programs& programs, const cpu::Kernels& kernels, int number
       full_(programs.tiles.full, arena),
       partial_(programs.tiles.partial, arena),
       row_full_(programs.rows.full, arena),
-      row_partial_(programs.rows.partial, arena) {
+      row_partial_(programs.rows.partial, arena),
+      dropout_(variant::dropout_function(programs.tiles.full.options().isa)) {
   if (programs.sink) sink_.emplace(*programs.sink, arena);
   const auto make = [&arena](const AdjointProgram& stage) {
     Adjoint adjoint{&stage, {}};

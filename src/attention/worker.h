@@ -11,6 +11,7 @@
 #include "cpu/kernels.h"
 #include "tiles/key_spans.h"
 #include "variant/call.h"
+#include "variant/lanes/dropout_strip.h"
 #include "variant/lanes/runner.h"
 
 namespace tilewise::attention {
@@ -39,6 +40,9 @@ class Worker {
   /// Begins a call. Keeps references; `gradients` may be null. `is_new_mask`: the mask is not that of the last call,
   /// even if it lies where that lay.
   void start(const variant::Call& call, const tiles::Mask& mask, bool is_new_mask, VariantGradients* gradients);
+
+  /// Of the call that was begun.
+  tiles::KeySpans& spans() { return *spans_; }
 
   /// The sink's logit of a head.
   float sink(std::int64_t sequence, std::int64_t head);
@@ -78,6 +82,7 @@ class Worker {
   int number_;
   std::int64_t strip_floats_;  // of an output of an adjoint on a tile
   Runner full_, partial_, row_full_, row_partial_;
+  variant::DropoutFunction dropout_;  // may be null
   std::optional<Runner> sink_;
   std::vector<Runner> stages_;     // [score stages - 1]
   std::vector<Adjoint> adjoints_;  // [score stages]

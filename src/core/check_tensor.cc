@@ -24,7 +24,7 @@ std::string strides_text(const ConstTensor& tensor) {
 
 std::string extents_text(const ConstTensor& tensor) { return text_of(extents_of(tensor)); }
 
-void check_memory(std::string_view name, const ConstTensor& tensor) {
+void check_elements(std::string_view name, const ConstTensor& tensor) {
   const auto extents = extents_of(tensor);
   if (std::any_of(extents.begin(), extents.end(), [](std::int64_t extent) { return extent < 0; })) {
     fail_argument("{} has extents {}; expected none below 0", name, text_of(extents));
@@ -32,6 +32,10 @@ void check_memory(std::string_view name, const ConstTensor& tensor) {
   if (tensor.data == nullptr && tensor.elements() != 0) {
     fail_argument("{} is null; expected memory for its extents {}", name, text_of(extents));
   }
+}
+
+void check_memory(std::string_view name, const ConstTensor& tensor) {
+  check_elements(name, tensor);
   const auto last = static_cast<std::size_t>(tensor.rank) - 1;
   if (tensor.rank > 0 && tensor.extents[last] > 1 && tensor.strides[last] != 1) {
     fail_argument("{} has strides {}; expected 1 along the last axis: copy it, or view it with that axis contiguous",

@@ -71,6 +71,19 @@ struct Rows {
   DType dtype = DType::float32;
 };
 
+/// Keys or values of one sequence and head, rows of one tensor or of pages: the one thing that kernels of the forward
+/// pass load them from (row_source.h).
+struct RowSource {
+  Rows rows;                                  // strided: row i as in Rows; paged: slot i of page 0
+  const std::int32_t* block_table = nullptr;  // [pages of the sequence], indices of pages, -1 a hole; null: strided
+  std::int64_t page_tokens = 0;
+  std::int64_t page_stride = 0;        // elements between neighbouring pages
+  std::int64_t first_slot = 0;         // paged: of row 0, counted from the beginning of the block table
+  const float* scales = nullptr;       // int8: an element's value is itself times its row's scale
+  std::int64_t scale_stride = 1;       // floats between neighbouring rows' scales
+  std::int64_t scale_page_stride = 0;  // paged: between neighbouring pages
+};
+
 /// As Rows, written to.
 struct MutableRows {
   void* data = nullptr;
@@ -89,8 +102,8 @@ struct ForwardTask {
   Shape shape;
   std::int64_t query_begin = 0, query_end = 0;  // query_end - query_begin <= Kernels::tile_queries
   Rows q;                                       // [s_q, d_qk]
-  Rows k;                                       // [s_kv, d_qk]
-  Rows v;                                       // [s_kv, d_v]
+  RowSource k;                                  // [s_kv, d_qk]
+  RowSource v;                                  // [s_kv, d_v]
   MutableRows o;                                // [s_q, d_v]
   float* lse = nullptr;                         // [s_q], natural log; may be null
   float scale = 1;
@@ -151,16 +164,6 @@ struct FinishTask {
   MutableRows d_q;  // [s_q, d_qk]
 };
 
-/// Keys or values of one sequence and head: rows of one tensor, or of pages.
-struct RowSource {
-  Rows rows;                                  // strided: row i as in Rows; paged: row i % page_tokens of a page
-  const std::int32_t* block_table = nullptr;  // [pages of the sequence], indices of pages; null: strided
-  std::int64_t page_tokens = 0;
-  std::int64_t page_stride = 0;   // elements between neighbouring pages
-  const float* scales = nullptr;  // int8: an element's value is itself times its row's scale;
-                                  // strided: [s_kv], paged: [pages, page_tokens]
-};
-
 /// One query of one of the heads that share keys.
 struct DecodeRow {
   const void* q = nullptr;  // [d_qk]
@@ -208,11 +211,15 @@ struct Kernels {
   void (*decode)(const DecodeTask& task);
 };
 
+/// For every processor of the architecture.
+const Kernels& baseline_kernels();
 /// To be called only where the processor has AVX2, FMA and F16C.
 const Kernels& avx2_kernels();
 /// To be called only where the processor has AVX-512 F, BW, DQ and VL as well.
 const Kernels& avx512_kernels();
 /// And AVX512-BF16.
 const Kernels& avx512_bf16_kernels();
+/// And AMX-TILE and AMX-BF16, granted by the operating system.
+const Kernels& amx_kernels();
 
 }  // namespace tilewise::cpu

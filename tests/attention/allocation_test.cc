@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "tests/attention/cache.h"
 #include "tests/attention/oracle.h"
 
 namespace {
@@ -30,6 +31,25 @@ namespace tilewise::attention::testing {
 namespace {
 
 using reference::AttentionData;
+
+TEST(Allocations, AreNotMadeByCallsOnACache) {
+  const reference::Shape shape{
+      .h_q = 2, .h_kv = 1, .d_qk = 8, .d_v = 8, .sequences = {{.s_q = 90, .s_kv = 300}, {.s_q = 1, .s_kv = 250}}};
+  AttentionData data(shape, 1, DType::float32, DType::float32);
+  const Variant window = keep([](const At& at) { return at.query - at.key < 100; });
+  for (const bool is_int8 : {false, true}) {
+    const Cache cache(data, is_int8, {.holes = {0, 1, 2}}, 1);
+    PlanShape planned = plan_shape(shape, DType::float32, false, {});
+    if (is_int8) planned.kv_dtype = DType::int8;
+    const Plan plan = Attention(window).plan(planned);
+    Workspace workspace(plan.workspace_bytes());
+    const ForwardOutputs outputs = data.outputs();
+    plan.forward(cache.paged, outputs, workspace);
+    const std::int64_t before = allocations;
+    plan.forward(cache.paged, outputs, workspace);
+    EXPECT_EQ(allocations - before, 0);
+  }
+}
 
 TEST(Allocations, AreNotMadeByCalls) {
   const std::array slopes{0.5f, 0.25f};

@@ -24,12 +24,27 @@ struct Bound {
 /// Random data: reals are normal, ints small and within the declared range, as many as fit the problem.
 Bound bind_random(const Variant& variant, const Problem& problem, std::uint64_t seed);
 
+/// Gradients of the real ones of them, in float64, NaN at first.
+struct VariantOutputs {
+  explicit VariantOutputs(const Bound& bound);
+
+  std::vector<std::vector<double>> values;  // of `tables`, then of `parameters`
+  std::vector<TableGradientBinding> tables;
+  std::vector<ParameterGradientBinding> parameters;
+
+  void add_to(BackwardOutputs& outputs) const {
+    outputs.d_tables = tables;
+    outputs.d_parameters = parameters;
+  }
+};
+
 /// Differences from float64, of the plan's results and of standard attention's in the plan's dtype.
 struct Errors {
   double largest = 0, square = 0, usual_largest = 0, usual_square = 0, magnitude = 0;
   std::int64_t count = 0;
 
   void add(double exact, double found, double usual);
+  void add(const Errors& others);
 };
 
 /// What is compared: o, lse, d_q, d_k, d_v, and all tables' and parameters' gradients.
@@ -59,7 +74,10 @@ class Oracle {
 
   /// No error is larger than c times standard attention's, give or take two units in the last place of the largest
   /// output: c is 2 forward, 3 for gradients.
-  void expect_close(const std::string& what) const;
+  void expect_close(const std::string& what) const { EXPECT_EQ(verdict(), "") << what; }
+
+  /// What breaks that rule, a line each; empty where nothing does.
+  std::string verdict() const;
 
   /// What to multiply q and k with.
   double deviation = 1;

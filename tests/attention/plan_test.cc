@@ -45,7 +45,8 @@ TEST(Plans, RefuseShapesThatMakeNoSense) {
   refuse("s_kv is -1", [](PlanShape& shape) { shape.s_kv = -1; });
   refuse("s_q is 2147483648", [](PlanShape& shape) { shape.s_q = std::int64_t{1} << 31; });
   refuse("dtype is int32; expected float64", [](PlanShape& shape) { shape.dtype = DType::int32; });
-  refuse("kv_dtype is int8; expected float64", [](PlanShape& shape) { shape.kv_dtype = DType::int8; });
+  refuse("kv_dtype is int32; expected float64", [](PlanShape& shape) { shape.kv_dtype = DType::int32; });
+  refuse("kv_dtype is int8 and backward is true", [](PlanShape& shape) { shape.kv_dtype = DType::int8; });
   const Table stranger("stranger", DType::float32, 1);
   refuse("tables names 'stranger'", [&](PlanShape& shape) { shape.tables = {{stranger, {3}}}; });
 }
