@@ -34,7 +34,7 @@ SENTENCES = [
     "すべての人間は、生れながらにして自由であり、かつ、尊厳と権利とについて平等である。",
     "모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다.",
     "ሰብአዊ ፍጡራን ሁሉ ነጻ ሆነው ይወለዳሉ።",
-    "I'm sure they'll say we've been there; he'd've known it's 'round 12'000'000. DON'T! I'LL, WE'RE, 'ſ, 'S",
+    "I'm sure they'll say we've been there; he'd've known it's 'round 12'000'000. DON'T! I'LL, WE'RE, 'ſ, 'S, ab'ſtc, 'Sx 'lLx",
     "x = 3.14159; y := 0x1F600 + 1_000_000; if (a[i]->b != nullptr) { return \"\\n\\t\"; } // 100% ok",
     "price: $1,234.56 — €99.–, ¥5000, ₹1२३४, ٣٤٥, ⅷ ½ ² ① 〇 千 １２３ 𝟙𝟚",
     "👩‍👩‍👧‍👦 👍🏽 🇩🇪🇯🇵 1️⃣ ❤️ 🏴‍☠️ 🫠🤣 ☃ ♠ →⇒∑∫√ Ⓐ ™ ©",

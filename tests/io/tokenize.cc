@@ -26,8 +26,7 @@ void put(std::ofstream& out, const void* data, std::size_t count, std::size_t si
   out.write(static_cast<const char*>(data), static_cast<std::streamsize>(count * size));
 }
 
-int run(const std::string& path, const std::string& texts_path, const std::string& answers_path,
-        bool parse_control) {
+int run(const std::string& path, const std::string& texts_path, const std::string& answers_path, bool parse_control) {
   const bool json = path.ends_with(".json");
   const std::unique_ptr<const Tokenizer> tokenizer =
       json ? tilewise::io::load_tokenizer_json(path) : tilewise::io::load_tokenizer(tilewise::io::GgufFile(path));

@@ -19,6 +19,8 @@ namespace {
 constexpr std::int64_t kMostId = std::numeric_limits<TokenId>::max() - 1;
 // Numbers may have gaps, but not so many that a short file takes much memory.
 constexpr std::int64_t kMostGaps = 1 << 16;
+// The work for a word grows with the square of its length.
+constexpr std::int64_t kMostWordCharacters = 1000;
 
 [[noreturn]] void fail_unsupported(const JsonValue& value, const std::string& supported) {
   fail(ErrorCode::unsupported, "{}, {}: not supported; supported {}", value.path(), value.where(), supported);
@@ -207,7 +209,7 @@ std::unique_ptr<const TokenModel> read_word_piece(const JsonValue& root, const J
   settings.lowercase = flag(normalizer, "lowercase", true);
   settings.strip_accents = flag(normalizer, "strip_accents", settings.lowercase);
   settings.continuing = model.member("continuing_subword_prefix").string();
-  settings.most_characters = model.member("max_input_chars_per_word").integer(1, 1 << 20);
+  settings.most_characters = model.member("max_input_chars_per_word").integer(1, kMostWordCharacters);
   if (const auto decoder = root.find("decoder")) {
     if (type_of(*decoder) != "WordPiece" || text(*decoder, "prefix") != settings.continuing) {
       fail_unsupported(*decoder, "is WordPiece with the model's continuing_subword_prefix");
