@@ -9,6 +9,7 @@
 
 #include "cuda/launch/bound_variant.h"
 #include "cuda/launch/forward.h"
+#include "cuda/launch/sequences.h"
 #include "jit/compiler.h"
 #include "tilewise/error.h"
 #include "tilewise/zoo.h"

@@ -11,8 +11,8 @@ set(isa_amx ${isa_avx512_bf16} -mamx-tile -mamx-bf16)
 # like the layer itself. The sources see TILEWISE_ISA, the name of an enumerator of Isa. Whatever they define besides
 # their entry point must have internal linkage, or the linker may hand code for one processor to another (see
 # tilewise_add_isa_objects_test). Optimised in every configuration, for a call that is not inlined would emit Highway's
-# shared helpers; their objects are in the global property TILEWISE_ISA_OBJECTS_<layer>, the targets beyond the baseline
-# in TILEWISE_NEWER_TARGETS.
+# shared helpers; the objects beyond the baseline are in the global property TILEWISE_ISA_OBJECTS_<layer>, their targets in
+# TILEWISE_NEWER_TARGETS.
 function(tilewise_add_isa_sources layer)
   cmake_parse_arguments(PARSE_ARGV 1 ISA "" "NAME" "ISAS;SOURCES")
   if(ISA_UNPARSED_ARGUMENTS OR NOT ISA_SOURCES OR NOT ISA_ISAS OR NOT ISA_NAME)
@@ -34,7 +34,7 @@ function(tilewise_add_isa_sources layer)
     set_property(GLOBAL APPEND PROPERTY TILEWISE_LAYERS ${target})
     if(NOT isa STREQUAL baseline)
       set_property(GLOBAL APPEND PROPERTY TILEWISE_NEWER_TARGETS ${target})
+      set_property(GLOBAL APPEND PROPERTY TILEWISE_ISA_OBJECTS_${layer} $<TARGET_OBJECTS:${target}>)
     endif()
-    set_property(GLOBAL APPEND PROPERTY TILEWISE_ISA_OBJECTS_${layer} $<TARGET_OBJECTS:${target}>)
   endforeach()
 endfunction()

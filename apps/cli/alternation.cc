@@ -9,6 +9,8 @@ namespace {
 
 constexpr double kLeastSeconds = 2e-3;  // of a timed stretch: the clock and the call around it are then below 0.1%
 constexpr int kMostRepeats = 10000;
+constexpr int kMostTurns = 10;     // of a short call in a round: together no longer than a third of the longest
+constexpr double kLongCall = 0.3;  // a call this long is hardly slower the first time, and counts
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
@@ -20,25 +22,35 @@ double seconds_of(const std::function<void()>& work, int repeats) {
 
 }  // namespace
 
-std::size_t Alternation::add(std::string name, std::function<void()> work) {
-  contestants_.push_back({std::move(name), std::move(work)});
-  return contestants_.size() - 1;
+void Alternation::add(std::string name, std::function<void()> work) {
+  Contestant contestant{std::move(name), std::move(work)};
+  const double first = seconds_of(contestant.work, 1);  // sets up what calls keep, touches the memory
+  contestant.typical = first;
+  if (first >= kLongCall) {
+    contestant.seconds.push_back(first);
+  } else {
+    const double second = std::max(seconds_of(contestant.work, 1), 1e-9);
+    contestant.repeats = std::clamp(static_cast<int>(kLeastSeconds / second) + 1, 1, kMostRepeats);
+    contestant.typical = second * contestant.repeats;
+  }
+  contestants_.push_back(std::move(contestant));
 }
 
-std::vector<Timing> Alternation::run(double seconds, int least_rounds,
+std::vector<Timing> Alternation::run(double seconds, std::size_t least_rounds,
                                      const std::function<void(const std::string&)>& say) {
-  for (Contestant& contestant : contestants_) {
-    say(contestant.name);
-    contestant.work();  // sets up what calls keep, touches the memory
-    const double once = std::max(seconds_of(contestant.work, 1), 1e-9);
-    contestant.repeats = std::clamp(static_cast<int>(kLeastSeconds / once) + 1, 1, kMostRepeats);
-  }
-  const double begin = now();
-  for (int round = 0; round < least_rounds || now() - begin < seconds; ++round) {
+  double longest = 0;
+  for (const Contestant& contestant : contestants_) longest = std::max(longest, contestant.typical);
+  const double end = now() + seconds;
+  const auto goes_on = [&](const Contestant& contestant) {
+    return contestant.seconds.size() < least_rounds || now() < end;
+  };
+  while (std::ranges::any_of(contestants_, goes_on)) {
     each_round_();
     for (Contestant& contestant : contestants_) {
+      if (!goes_on(contestant)) continue;
       say(contestant.name);
-      contestant.seconds.push_back(seconds_of(contestant.work, contestant.repeats));
+      const int turns = std::clamp(static_cast<int>(longest / contestant.typical / 3), 1, kMostTurns);
+      for (int i = 0; i < turns; ++i) contestant.seconds.push_back(seconds_of(contestant.work, contestant.repeats));
     }
   }
   std::vector<Timing> timings;

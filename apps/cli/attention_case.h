@@ -37,10 +37,6 @@ class AttentionCase {
   double kept_entries() const;  ///< Of all sequences and query heads; the most, where it depends on scores.
   double kept_share() const;    ///< Tiles of 64 x 64 that are not empty over all tiles.
 
-  /// 2 (d_qk + d_v) a kept entry, 2.5 times that backward.
-  double forward_flops() const { return 4.0 * static_cast<double>(shape_.d) * kept_entries(); }
-  double backward_flops() const { return 2.5 * forward_flops(); }
-
  private:
   struct Free {
     void operator()(void* memory) const;

@@ -5,13 +5,9 @@
 #include <memory>
 #include <optional>
 
-#include "alternation.h"
-#include "attention_case.h"
 #include "command.h"
-#include "machine.h"
-#include "progress.h"
+#include "comparison.h"
 #include "table.h"
-#include "tilewise/device.h"
 #include "tilewise/error.h"
 #include "tilewise/zoo.h"
 
@@ -33,22 +29,6 @@ struct Options {
   std::vector<std::string> parameters;
   double seconds = 10;
   int rounds = 3;
-};
-
-/// What is measured of one variant, dimension and direction. "Plain" is the same shape without a variant.
-struct Row {
-  std::string variant, direction, instruction_set;
-  std::int64_t dim = 0, queries = 0, keys = 0;
-  Timing timing;
-  double flops = 0, peak_gflops = 0;
-  double kept_share = 1, kept_entries = 1;  // of tiles of 64 x 64, of entries
-  double plain_best = 0, plain_median = 0;  // seconds
-
-  double gflops(double seconds) const { return flops / seconds * 1e-9; }
-  /// Rate on kept entries, of plain attention's.
-  double of_plain() const { return kept_entries * plain_best / timing.best; }
-  /// Time, of what plain attention takes for the kept share of tiles.
-  double of_share() const { return kept_share > 0 ? timing.best / (kept_share * plain_best) : 0; }
 };
 
 /// Plain and causal attention; score functions, cheap, transcendental and from a learned table; masks down to 1% kept.
@@ -89,44 +69,6 @@ CaseShape shape_of(const Options& options, std::int64_t dim, bool backward) {
           .backward = backward};
 }
 
-/// All variants of one dimension and direction, timed in turn with bursts of the machine's peak; raises `peak` to the
-/// best one.
-std::vector<Row> measure(const Options& options, const Machine& machine, std::int64_t dim, bool backward, double& peak,
-                         Progress& progress) {
-  const CaseShape shape = shape_of(options, dim, backward);
-  std::vector<std::unique_ptr<AttentionCase>> cases;
-  std::vector<Row> rows;
-  Alternation alternation(
-      [&] { peak = std::max(peak, burst_gflops(cases.front()->plan().instruction_set(), machine.threads())); });
-  for (const std::string& text : variants_of(options, shape.s_q)) {
-    progress.detail("preparing " + text);
-    cases.push_back(
-        std::make_unique<AttentionCase>(parse_variant(text), shape, machine.executor(), options.parameters));
-    AttentionCase& one = *cases.back();
-    if (backward) one.forward();  // the o and lse that the backward pass reads
-    alternation.add(text, [&one, backward] { backward ? one.backward() : one.forward(); });
-    const double all = static_cast<double>(shape.b * shape.h_q) * static_cast<double>(shape.s_q * shape.s_kv);
-    rows.push_back({.variant = text,
-                    .direction = backward ? "backward" : "forward",
-                    .instruction_set = one.plan().instruction_set(),
-                    .dim = dim,
-                    .queries = shape.s_q,
-                    .keys = shape.s_kv,
-                    .timing = {},
-                    .flops = backward ? one.backward_flops() : one.forward_flops(),
-                    .kept_share = one.kept_share(),
-                    .kept_entries = one.kept_entries() / all});
-  }
-  const std::vector<Timing> timings =
-      alternation.run(options.seconds, options.rounds, [&](const std::string& name) { progress.detail(name); });
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    rows[i].timing = timings[i];
-    rows[i].plain_best = timings[0].best;
-    rows[i].plain_median = timings[0].median;
-  }
-  return rows;
-}
-
 void check(const Options& options) {
   const auto expect = [](bool holds, const std::string& what) {
     if (!holds) throw Error(ErrorCode::invalid_argument, what);
@@ -142,38 +84,52 @@ void check(const Options& options) {
   for (std::int64_t dim : options.dims) {
     expect(dim >= 1, fmt::format("--dim is {}, expected at least 1", dim));
     const CaseShape shape = shape_of(options, dim, false);
-    for (const std::string& text : variants_of(options, shape.s_q)) parse_variant(text);
-    Problem::uniform(shape.b, shape.h_q, shape.h_kv, shape.s_q, shape.s_kv).validate();
     expect(shape.s_q >= 1 && shape.s_kv >= 1,
            fmt::format("--queries is {} and --keys is {}, expected at least 1: nothing to measure", shape.s_q,
                        shape.s_kv));
+    Problem::uniform(shape.b, shape.h_q, shape.h_kv, shape.s_q, shape.s_kv).validate();
+    std::vector<std::string> unused = options.parameters;
+    for (const std::string& text : variants_of(options, shape.s_q)) {
+      for (const std::string& used : parameters_of(parse_variant(text), options.parameters)) std::erase(unused, used);
+    }
+    expect(unused.empty(), fmt::format("--parameter {}: no variant has a parameter '{}'", fmt::join(unused, ", "),
+                                       unused.empty() ? "" : unused[0].substr(0, unused[0].find('='))));
   }
 }
 
-std::vector<Row> measure_all(const Options& options, const Machine& machine) {
+std::vector<ComparedRow> measure_all(const Options& options, const Machine& machine) {
   check(options);
   std::vector<bool> directions;
   if (options.direction != "backward") directions.push_back(false);
   if (options.direction != "forward") directions.push_back(true);
   Progress progress(static_cast<int>(options.dims.size() * directions.size()));
-  std::vector<Row> rows;
-  double peak = 0;  // the best burst of the whole run
+  std::vector<ComparedRow> rows;
+  double peak = 0;  // the best burst of the whole run, for all rows
   for (std::int64_t dim : options.dims) {
     for (const bool backward : directions) {
       progress.step(fmt::format("d {} {}", dim, backward ? "backward" : "forward"));
-      for (Row& row : measure(options, machine, dim, backward, peak, progress)) rows.push_back(std::move(row));
+      const CaseShape shape = shape_of(options, dim, backward);
+      const Comparison comparison{.variants = variants_of(options, shape.s_q),
+                                  .shape = shape,
+                                  .parameters = options.parameters,
+                                  .seconds = options.seconds,
+                                  .rounds = options.rounds};
+      for (ComparedRow& row : compare(comparison, machine, progress)) {
+        peak = std::max(peak, row.peak_gflops);
+        rows.push_back(std::move(row));
+      }
     }
   }
-  for (Row& row : rows) row.peak_gflops = peak;
+  for (ComparedRow& row : rows) row.peak_gflops = peak;
   return rows;
 }
 
 std::string answer_text(const Options& options) {
   const Machine machine(options.machine);
-  const std::vector<Row> rows = measure_all(options, machine);
+  const std::vector<ComparedRow> rows = measure_all(options, machine);
   TextTable table({"variant", "d", "s", "direction", "GFLOP/s", "median", "of peak", "median", "of plain",
                    "entries kept", "tiles kept", "time/(share x plain)"});
-  for (const Row& row : rows) {
+  for (const ComparedRow& row : rows) {
     const double best = row.gflops(row.timing.best), median = row.gflops(row.timing.median);
     const auto share = [](double value) { return fmt::format("{:.3f}", value); };
     table.add({row.variant, fmt::format("{}", row.dim), fmt::format("{}", row.queries), row.direction,
@@ -193,23 +149,8 @@ std::string answer_text(const Options& options) {
 Json answer_json(const Options& options) {
   const Machine machine(options.machine);
   Json list = Json::array();
-  for (const Row& row : measure_all(options, machine)) {
-    list.push_back({{"variant", row.variant},
-                    {"direction", row.direction},
-                    {"dim", row.dim},
-                    {"queries", row.queries},
-                    {"keys", row.keys},
-                    {"instruction_set", row.instruction_set},
-                    {"seconds_best", row.timing.best},
-                    {"seconds_median", row.timing.median},
-                    {"rounds", row.timing.rounds},
-                    {"gflops_best", row.gflops(row.timing.best)},
-                    {"gflops_median", row.gflops(row.timing.median)},
-                    {"peak_gflops", row.peak_gflops},
-                    {"of_plain", row.of_plain()},
-                    {"entries_kept", row.kept_entries},
-                    {"tiles_kept", row.kept_share},
-                    {"time_of_share", row.of_share()}});
+  for (const ComparedRow& row : measure_all(options, machine)) {
+    list.push_back(row_json(row));
   }
   return {{"machine", machine.json()},
           {"dtype", options.dtype},

@@ -20,6 +20,8 @@ void add_commands(CLI::App& program) {
   CLI::App& bench = *program.add_subcommand("bench", "Measure attention on this machine");
   bench.require_subcommand(1);
   add_bench_attention(bench);
+  add_bench_figure3(bench);
+  add_bench_sparse(bench);
   add_variants(program);
   add_device(program);
 }

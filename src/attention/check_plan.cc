@@ -81,6 +81,22 @@ void check_dtype(const char* name, const ConstTensor& tensor, DType planned) {
     fail_argument("{} has dtype {}; the plan was made for {}", name, to_string(tensor.dtype), to_string(planned));
 }
 
+void check_gradients(const PlanShape& shape, const BackwardInputs& given, const BackwardOutputs& outputs) {
+  if (!given.o) fail_argument("o is missing; expected what the forward pass wrote");
+  if (!given.lse) fail_argument("lse is missing; expected what the forward pass wrote: ask it for lse");
+  check_dtype("o", *given.o, shape.dtype);
+  check_dtype("d_o", given.d_o, shape.dtype);
+  if (outputs.d_q) check_dtype("d_q", *outputs.d_q, shape.dtype);
+  if (outputs.d_k) check_dtype("d_k", *outputs.d_k, kv_dtype_of(shape));
+  if (outputs.d_v) check_dtype("d_v", *outputs.d_v, kv_dtype_of(shape));
+}
+
+void expect_on(const Workspace& workspace, const Device& device) {
+  if (workspace.device() == device) return;
+  fail_argument("workspace lies on {}; the plan was made for {}: make it with Workspace(bytes, device)",
+                workspace.device().text(), device.text());
+}
+
 void check_planned(const PlanShape& shape, const ForwardInputs& inputs, const variant::Call& call) {
   check_dtype("q", inputs.q, shape.dtype);
   check_dtype("k", inputs.k, kv_dtype_of(shape));

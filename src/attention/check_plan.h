@@ -16,6 +16,13 @@ void check_planned(const PlanShape& shape, const ForwardInputs& inputs, const va
 /// Throws unless the tensor has the dtype that a plan has for it.
 void check_dtype(const char* name, const ConstTensor& tensor, DType planned);
 
+/// Throws Error(invalid_argument) where o or lse is missing, or a tensor of a backward pass has another dtype than
+/// planned.
+void check_gradients(const PlanShape& shape, const BackwardInputs& given, const BackwardOutputs& outputs);
+
+/// Throws unless the workspace lies on that device.
+void expect_on(const Workspace& workspace, const Device& device);
+
 inline DType kv_dtype_of(const PlanShape& shape) { return shape.kv_dtype.value_or(shape.dtype); }
 
 /// Proves that reads of tables lie inside for the plan's lengths, with offset 0 for keys and aligned ends. Throws

@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <limits>
+#include <ranges>
 
 #include "attention/check_holes.h"
 #include "attention/check_plan.h"
+#include "attention/planned_mask.h"
 #include "core/fail.h"
 #include "core/isa.h"
 #include "cpu/select.h"
-#include "tiles/reads.h"
 
 namespace tilewise::attention {
 namespace {
@@ -24,26 +25,6 @@ constexpr std::int64_t kWaveBytes = std::int64_t{64} << 20;
 
 std::int64_t round_up(std::int64_t value, std::int64_t step) { return (value + step - 1) / step * step; }
 
-/// All that a coordinate can be in calls of a plan, whatever their offsets.
-variant::IntervalPlace widest_universe(const PlanShape& shape) {
-  constexpr double kLow = std::numeric_limits<std::int32_t>::min(), kHigh = std::numeric_limits<std::int32_t>::max();
-  variant::IntervalPlace universe;
-  universe.fill({0, kHigh, false});
-  const auto at = [&](variant::Coordinate coordinate) -> variant::Interval& {
-    return universe[static_cast<std::size_t>(coordinate)];
-  };
-  at(variant::Coordinate::query) = at(variant::Coordinate::key) = {kLow, kHigh, false};
-  at(variant::Coordinate::head) = {0, static_cast<double>(shape.h_q - 1), false};
-  at(variant::Coordinate::kv_head) = {0, static_cast<double>(shape.h_kv - 1), false};
-  return universe;
-}
-
-/// Whether what a call binds may decide what is kept.
-bool binds_anything(const Variant& variant) {
-  return !variant.parameters().empty() ||
-         std::ranges::any_of(variant.tables(), [](const Table& table) { return !table.frozen_data().has_value(); });
-}
-
 cpu::Shape largest_shape(const PlanShape& shape) {
   return {shape.s_q, shape.s_kv, static_cast<int>(shape.d_qk), static_cast<int>(shape.d_v)};
 }
@@ -53,10 +34,7 @@ cpu::Shape largest_shape(const PlanShape& shape) {
 CpuBackend::CpuBackend(const Variant& variant, const PlanShape& shape, const cpu::Kernels& kernels, Executor& executor)
     : Backend(variant, shape), kernels_(kernels), executor_(executor), programs_(variant, kernels, shape.backward) {
   must_prove_reads_ = prove_planned_reads(variant, shape);
-  if (!binds_anything(variant)) {
-    const variant::SlotBounds slots = tiles::declared_bounds(variant.data().graph, planned_extents(variant, shape));
-    mask_.emplace(tiles::make_mask(variant.data(), slots, widest_universe(shape)));
-  }
+  if (!binds_anything(variant)) mask_.emplace(planned_mask(variant, shape));
   Arena measure;
   CpuState state;
   take_memory(measure, state);
@@ -121,6 +99,7 @@ void CpuBackend::take_memory(Arena& arena, CpuState& state) const {
 }
 
 CpuState& CpuBackend::state_in(Workspace& workspace) const {
+  expect_on(workspace, device());
   if (workspace.bytes() < workspace_bytes_) {
     fail_argument("workspace has {} bytes; expected at least Plan::workspace_bytes(), {}", workspace.bytes(),
                   workspace_bytes_);
@@ -169,13 +148,7 @@ void CpuBackend::backward(const ForwardInputs& inputs, const BackwardInputs& giv
   CpuState& state = state_in(workspace);
   variant::check_backward(variant(), inputs, given, outputs, state.call);
   check_planned(shape(), inputs, state.call);
-  if (!given.o) fail_argument("o is missing; expected what the forward pass wrote");
-  if (!given.lse) fail_argument("lse is missing; expected what the forward pass wrote: ask it for lse");
-  check_dtype("o", *given.o, shape().dtype);
-  check_dtype("d_o", given.d_o, shape().dtype);
-  if (outputs.d_q) check_dtype("d_q", *outputs.d_q, shape().dtype);
-  if (outputs.d_k) check_dtype("d_k", *outputs.d_k, kv_dtype_of(shape()));
-  if (outputs.d_v) check_dtype("d_v", *outputs.d_v, kv_dtype_of(shape()));
+  check_gradients(shape(), given, outputs);
   state.gradients->start(variant(), state.call, outputs);
   if (must_prove_reads_) prove_reads(variant(), shape(), inputs, state.call);
   start(state, &*state.gradients);
@@ -210,9 +183,11 @@ std::shared_ptr<Backend> make_cpu_backend(const Variant& variant, const PlanShap
     fail(ErrorCode::unsupported, "computes in float32; float64 would lose half of its digits");
   const cpu::Kernels* chosen = nullptr;
   std::vector<std::string> passed_over;
-  for (const cpu::Kernels* kernels : cpu::available_kernels()) {
-    const Isa isa = isa_from_string(kernels->name);
-    if (isa > chosen_isa()) {
+  for (const cpu::CompiledKernels& compiled : std::views::reverse(cpu::compiled_kernels())) {
+    const cpu::Kernels* kernels = cpu::kernels_for(compiled.isa);
+    if (kernels == nullptr) {
+      passed_over.push_back(fmt::format("cpu {}: {}", to_string(compiled.isa), why_unavailable(compiled.isa)));
+    } else if (compiled.isa > chosen_isa()) {
       passed_over.push_back(fmt::format("cpu {}: TILEWISE_ISA asks for {}", kernels->name, to_string(chosen_isa())));
     } else if (kernels->operand == DType::bfloat16 && (shape.dtype != DType::bfloat16 || kv != DType::bfloat16)) {
       passed_over.push_back(fmt::format("cpu {}: multiplies bfloat16, to which {} would be rounded", kernels->name,
@@ -221,10 +196,6 @@ std::shared_ptr<Backend> make_cpu_backend(const Variant& variant, const PlanShap
       chosen = kernels;
       break;
     }
-  }
-  if (chosen == nullptr) {
-    fail(ErrorCode::unsupported, "has no kernels for instruction set {}; the least is avx2 ({})",
-         to_string(chosen_isa()), fmt::join(passed_over, "; "));
   }
   auto backend = std::make_shared<CpuBackend>(variant, shape, *chosen, device.executor());
   backend->refusals = std::move(passed_over);

@@ -211,11 +211,15 @@ struct Kernels {
   void (*decode)(const DecodeTask& task);
 };
 
+/// For every processor of the architecture.
+const Kernels& baseline_kernels();
 /// To be called only where the processor has AVX2, FMA and F16C.
 const Kernels& avx2_kernels();
 /// To be called only where the processor has AVX-512 F, BW, DQ and VL as well.
 const Kernels& avx512_kernels();
 /// And AVX512-BF16.
 const Kernels& avx512_bf16_kernels();
+/// And AMX-TILE and AMX-BF16, granted by the operating system.
+const Kernels& amx_kernels();
 
 }  // namespace tilewise::cpu

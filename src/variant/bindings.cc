@@ -38,7 +38,7 @@ void expect_known(const char* what, const std::vector<Handle>& known, const std:
   }
 }
 
-BoundTable bind_table(const Table& table, const std::vector<TableBinding>& given) {
+BoundTable bind_table(const Table& table, const std::vector<TableBinding>& given, TableData data) {
   if (const auto frozen = table.frozen_data()) {
     for (const TableBinding& binding : given) {
       if (binding.table == table) fail_argument("table '{}' is frozen, expected no binding in the call", table.name());
@@ -46,7 +46,8 @@ BoundTable bind_table(const Table& table, const std::vector<TableBinding>& given
     return view_of(table, *frozen);
   }
   const BoundTable view = view_of(table, only_binding("table", table, given, &TableBinding::table).data);
-  if (table.has_declared_range() || table.dtype() == DType::int64) expect_values_in_range(table.info(), view);
+  const bool has_limits = table.has_declared_range() || table.dtype() == DType::int64;
+  if (has_limits && data == TableData::readable) expect_values_in_range(table.info(), view);
   return view;
 }
 
@@ -172,13 +173,13 @@ void expect_values_in_range(const Table::Info& info, const BoundTable& table) {
 }
 
 void bind(const Graph& graph, const std::vector<TableBinding>& tables, const std::vector<ParameterBinding>& parameters,
-          Bound& bound) {
+          Bound& bound, TableData data) {
   expect_known("table", graph.tables(), tables, &TableBinding::table);
   expect_known("parameter", graph.parameters(), parameters, &ParameterBinding::parameter);
   bound.tables.clear();
   bound.parameters.clear();
   bound.literals.clear();
-  for (const Table& table : graph.tables()) bound.tables.push_back(bind_table(table, tables));
+  for (const Table& table : graph.tables()) bound.tables.push_back(bind_table(table, tables, data));
   for (const Parameter& parameter : graph.parameters())
     bound.parameters.push_back(bind_parameter(parameter, parameters));
   for (const Node& node : graph.nodes()) {

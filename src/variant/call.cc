@@ -241,7 +241,7 @@ Dropout checked_dropout(const Variant& variant, const ForwardInputs& inputs, con
   return {1 - probability, inputs.seed, static_cast<std::uint32_t>(inputs.seed_offset)};
 }
 
-void check_inputs(const Variant& variant, const ForwardInputs& inputs, Call& call) {
+void check_inputs(const Variant& variant, const ForwardInputs& inputs, Call& call, TableData data) {
   check_shapes(inputs);
   set_problem(inputs, call.problem);
   call.queries_packed = inputs.q.rank == 3;
@@ -252,7 +252,7 @@ void check_inputs(const Variant& variant, const ForwardInputs& inputs, Call& cal
   call.d_qk = axis_from_end(inputs.q, 0);
   call.d_v = axis_from_end(inputs.v, 0);
   call.scale = checked_scale(inputs, call.d_qk);
-  bind(variant.data().graph, inputs.tables, inputs.parameters, call.bound);
+  bind(variant.data().graph, inputs.tables, inputs.parameters, call.bound, data);
   call.dropout = checked_dropout(variant, inputs, call.problem);
   if (call.queries_packed) {
     check_own_rows("query", call.problem.sequences, &Sequence::s_q, &Sequence::first_query_token);
@@ -309,8 +309,9 @@ void check_variant_gradients(const Variant& variant, const Bound& bound, const B
 
 }  // namespace
 
-void check_forward(const Variant& variant, const ForwardInputs& inputs, const ForwardOutputs& outputs, Call& call) {
-  check_inputs(variant, inputs, call);
+void check_forward(const Variant& variant, const ForwardInputs& inputs, const ForwardOutputs& outputs, Call& call,
+                   TableData data) {
+  check_inputs(variant, inputs, call, data);
   check_output("o", outputs.o, with_last_axis(inputs.q, call.d_v), "as q but for the last axis, d_v");
   if (outputs.lse) {
     check_output("lse", *outputs.lse, without_last_axis(inputs.q), "as q without the last axis");
@@ -319,8 +320,8 @@ void check_forward(const Variant& variant, const ForwardInputs& inputs, const Fo
 }
 
 void check_backward(const Variant& variant, const ForwardInputs& inputs, const BackwardInputs& given,
-                    const BackwardOutputs& outputs, Call& call) {
-  check_inputs(variant, inputs, call);
+                    const BackwardOutputs& outputs, Call& call, TableData data) {
+  check_inputs(variant, inputs, call, data);
   if (call.keys_paged)
     fail_argument("block_table is given to a backward pass; expected keys and values that are not paged: gather them");
   if (inputs.k_scales || inputs.v_scales) {

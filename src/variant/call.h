@@ -35,12 +35,13 @@ struct Call {
 /// held one as large allocates nothing. Throws Error(invalid_argument) naming the argument, its value and what was
 /// expected. That tables are read inside their extents, and that no entry of a hole of the block table is kept, is not
 /// checked here: it takes a look at every entry, or a proof.
-void check_forward(const Variant& variant, const ForwardInputs& inputs, const ForwardOutputs& outputs, Call& call);
+void check_forward(const Variant& variant, const ForwardInputs& inputs, const ForwardOutputs& outputs, Call& call,
+                   TableData data = TableData::readable);
 Call check_forward(const Variant& variant, const ForwardInputs& inputs, const ForwardOutputs& outputs);
 
 /// Likewise for a backward pass. o and lse are checked where they are given; a backend that needs them says so.
 void check_backward(const Variant& variant, const ForwardInputs& inputs, const BackwardInputs& given,
-                    const BackwardOutputs& outputs, Call& call);
+                    const BackwardOutputs& outputs, Call& call, TableData data = TableData::readable);
 Call check_backward(const Variant& variant, const ForwardInputs& inputs, const BackwardInputs& given,
                     const BackwardOutputs& outputs);
 

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "cuda/launch/bound_variant.h"
+#include "cuda/launch/sequences.h"
 #include "tests/gpu/host_tensor.h"
 #include "tests/laws/reading.h"
 #include "tiles/classify.h"
@@ -172,7 +173,7 @@ Answer kernel_attention(const std::shared_ptr<const jit::Context>& context, jit:
     arguments.dropout = {given.dropout->seed, given.dropout->offset, given.dropout->keep_below,
                          static_cast<float>(given.dropout->scale()), 0};
   }
-  arguments.is_packed = given.is_packed;
+  arguments.queries_packed = arguments.keys_packed = given.is_packed;
   arguments.heads_per_kv = static_cast<int>(given.problem.h_q / given.problem.h_kv);
   arguments.scale = static_cast<float>(scale_of(given));
   ForwardExtent extent{.b = given.problem.b(), .h_q = given.problem.h_q};

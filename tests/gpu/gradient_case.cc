@@ -6,6 +6,7 @@
 
 #include "cuda/launch/backward.h"
 #include "cuda/launch/bound_variant.h"
+#include "cuda/launch/sequences.h"
 #include "tests/gpu/host_tensor.h"
 #include "tests/laws/reading.h"
 #include "tiles/classify.h"
@@ -284,7 +285,7 @@ std::array<std::vector<double>, 3> kernel_gradients(const std::shared_ptr<const 
     arguments.dropout = {given.dropout->seed, given.dropout->offset, given.dropout->keep_below,
                          static_cast<float>(given.dropout->scale()), 0};
   }
-  arguments.is_packed = given.is_packed;
+  arguments.queries_packed = arguments.keys_packed = given.is_packed;
   arguments.heads_per_kv = static_cast<int>(h_q / h_kv);
   arguments.h_q = static_cast<int>(h_q);
   arguments.s_q = static_cast<int>(s_q);

@@ -167,41 +167,44 @@ TEST(VariantLanes, EveryNamedVariantHasTheScalarScores) {
 }
 
 TEST(VariantLanes, TablesAreReadAlongEachClass) {
-  std::vector<float> values(41 * 97);
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i) * 0.37f;
-  const ConstTensor data(values.data(), DType::float32, {41, 97});
-  const Table bias("bias", DType::float32, 2);
-  const Bindings bindings{{{bias, data}}, {}};
-  for (const auto& index : std::vector<std::function<std::pair<Expr, Expr>(const At&)>>{
-           [](const At& at) {
-             return std::pair{at.query_index, at.key_index};
-           },
-           [](const At& at) {
-             return std::pair{at.key_index, at.query_index};
-           },
-           [](const At& at) {
-             return std::pair{at.head, at.query - at.key + 48};
-           },
-           [](const At& at) {
-             return std::pair{at.key - at.query + 20, at.head};
-           },
-           [](const At& at) {
-             return std::pair{at.head % 41, 200 - at.query};
-           },
-           [](const At& at) {
-             return std::pair{floor_divide(at.query, 8), floor_divide(at.key, 8)};
-           },
-           [](const At& at) {
-             return std::pair{at.query_index, at.query_index};
-           },
-           [](const At& at) {
-             return std::pair{at.query * 2 - at.key, at.key ^ 5};
-           }}) {
-    expect_scalar_scores(score([&](Expr s, const At& at) {
-                           const auto [row, column] = index(at);
-                           return s + bias.clamped(row, column);
-                         }),
-                         bindings);
+  for (const DType dtype : {DType::float32, DType::float64, DType::float16, DType::bfloat16}) {
+    std::vector<std::byte> values(static_cast<std::size_t>(41 * 97 * size_of(dtype)));
+    for (std::int64_t i = 0; i < 41 * 97; ++i)
+      store_real(values.data() + i * size_of(dtype), dtype, static_cast<double>(i) * 0.37);
+    const ConstTensor data(values.data(), dtype, {41, 97});
+    const Table bias("bias", dtype, 2);
+    const Bindings bindings{{{bias, data}}, {}};
+    for (const auto& index : std::vector<std::function<std::pair<Expr, Expr>(const At&)>>{
+             [](const At& at) {
+               return std::pair{at.query_index, at.key_index};
+             },
+             [](const At& at) {
+               return std::pair{at.key_index, at.query_index};
+             },
+             [](const At& at) {
+               return std::pair{at.head, at.query - at.key + 48};
+             },
+             [](const At& at) {
+               return std::pair{at.key - at.query + 20, at.head};
+             },
+             [](const At& at) {
+               return std::pair{at.head % 41, 200 - at.query};
+             },
+             [](const At& at) {
+               return std::pair{floor_divide(at.query, 8), floor_divide(at.key, 8)};
+             },
+             [](const At& at) {
+               return std::pair{at.query_index, at.query_index};
+             },
+             [](const At& at) {
+               return std::pair{at.query * 2 - at.key, at.key ^ 5};
+             }}) {
+      expect_scalar_scores(score([&](Expr s, const At& at) {
+                             const auto [row, column] = index(at);
+                             return s + bias.clamped(row, column);
+                           }),
+                           bindings);
+    }
   }
 }
 

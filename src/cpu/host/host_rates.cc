@@ -23,6 +23,7 @@ constexpr std::int64_t kFloats = std::int64_t{64} << 20;  // 256 MiB: far beyond
 
 const cpu::RateLoops& loops_of(Isa isa) {
 #if defined(__x86_64__)
+  if (isa == Isa::amx) return cpu::compiled_rate_loops<Isa::amx>();
   if (isa == Isa::avx512_bf16) return cpu::compiled_rate_loops<Isa::avx512_bf16>();
   if (isa == Isa::avx512) return cpu::compiled_rate_loops<Isa::avx512>();
   if (isa == Isa::avx2) return cpu::compiled_rate_loops<Isa::avx2>();

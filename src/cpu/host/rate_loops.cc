@@ -33,7 +33,26 @@ double multiply_add(std::int64_t rounds, float* sink) {
   return 2.0 * kSums * static_cast<double>(hn::Lanes(tag)) * static_cast<double>(rounds);
 }
 
-#if defined(__AVX512BF16__)
+#if defined(__AMX_BF16__)
+
+double bfloat16_dot(std::int64_t rounds, float* sink) {
+  struct alignas(64) {
+    std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  } shapes;
+  asm volatile("ldtilecfg %0" : : "m"(shapes));  // and every tile is zero
+  for (std::int64_t round = 0; round < rounds / 16; ++round) {
+    asm volatile(
+        "tdpbf16ps %tmm6, %tmm4, %tmm0\n tdpbf16ps %tmm7, %tmm4, %tmm1\n"
+        "tdpbf16ps %tmm6, %tmm5, %tmm2\n tdpbf16ps %tmm7, %tmm5, %tmm3");
+  }
+  asm volatile("tilerelease");
+  *sink = 0;
+  return 4.0 * 16 * 16 * 64 * static_cast<double>(rounds / 16);
+}
+
+#elif defined(__AVX512BF16__)
 
 double bfloat16_dot(std::int64_t rounds, float* sink) {
   const auto ones = reinterpret_cast<__m512bh>(_mm512_set1_epi16(static_cast<short>(*sink) + 0x3f80));

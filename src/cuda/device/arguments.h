@@ -37,32 +37,38 @@ struct DropoutArguments {
   int padding;
 };
 
+/// Sequences on their way to the GPU, by value: what a launch's arguments hold (4 kB).
+struct SequenceBatch {
+  static constexpr int kMost = 96;
+  SequenceShape shapes[kMost];
+  int count;          // of sequences to be written
+  int are_all_alike;  // the first of the shapes stands for all of them
+};
+
 struct ForwardArguments {
   TensorView q, k, v, o;  // q [b, h_q, s_q, d_qk], k [b, h_kv, s_kv, d_qk], v [b, h_kv, s_kv, d_v], o as q with d_v
   TensorView lse;         // float [b, h_q, s_q]; its data may be null
-  const SequenceShape* sequences;  // [b]
-  TileLists lists;                 // where the kernel was made for lists
-  DropoutArguments dropout;        // where it was made for dropout
-  int is_packed;                   // tensors are packed: a sequence's rows begin at its tokens
-  int heads_per_kv;                // h_q / h_kv
-  float scale;                     // of q.k
-  int padding;
+  const SequenceShape* sequences;   // [b]
+  TileLists lists;                  // where the kernel was made for lists
+  DropoutArguments dropout;         // where it was made for dropout
+  int queries_packed, keys_packed;  // tensors of that side are packed: a sequence's rows begin at its tokens
+  int heads_per_kv;                 // h_q / h_kv
+  float scale;                      // of q.k
 };
 
 struct BackwardArguments {
   TensorView q, k, v, o, d_o;  // as in ForwardArguments; d_o as o
   TensorView lse, d_lse;       // float [b, h_q, s_q]; d_lse's data may be null, for 0
-  TensorView d_q, d_k, d_v;    // results, as q, k and v
+  TensorView d_q, d_k, d_v;    // results, as q, k and v; their data may be null
   float* reference;  // workspace [b, h_q, s_q of the longest]: lse in log2 units, +inf for rows without weights
   float* delta;      // workspace, likewise: sum over d_v of d_o * o, less d_lse
   float* d_q_sums;   // workspace [b, h_q, s_q of the longest, d_qk]
   const SequenceShape* sequences;  // [b]
   TileLists lists;  // rows are key tiles and entries query tiles; `order` is [sequences, h_kv, key tiles]
   DropoutArguments dropout;
-  int is_packed, heads_per_kv;
+  int queries_packed, keys_packed, heads_per_kv;
   int h_q, s_q;  // heads, and queries of the longest sequence
   float scale;
-  int padding;
 };
 
 }  // namespace tilewise::cuda

@@ -86,6 +86,10 @@ BackwardKernels::BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const 
       backward_(module_->kernel("backward", static_cast<unsigned>(plan_.shared_bytes(shape)))),
       finish_(module_->kernel("finish")) {}
 
+std::string BackwardKernels::text() const {
+  return fmt::format("{} x {}, {} warps", BackwardPlan::kQueries, BackwardPlan::kKeys, BackwardPlan::kWarps);
+}
+
 void BackwardKernels::launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound, std::int64_t b,
                              std::int64_t h_kv, std::int64_t s_kv, jit::StreamHandle stream) const {
   constexpr unsigned kRowsOfBlock = 4;  // a warp to a query
@@ -106,7 +110,7 @@ void BackwardKernels::launch(const BackwardArguments& arguments, const std::vect
   std::array<void*, 2> pointers = {const_cast<BackwardArguments*>(&arguments), const_cast<std::byte*>(bound.data())};
   if (arguments.s_q > 0) prepare_.launch(rows, pointers.data());
   if (s_kv > 0) backward_.launch(tiles, pointers.data());
-  if (arguments.s_q > 0) finish_.launch(rows, pointers.data());
+  if (arguments.s_q > 0 && arguments.d_q.data != nullptr) finish_.launch(rows, pointers.data());
 }
 
 }  // namespace tilewise::cuda

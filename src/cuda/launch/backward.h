@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "cuda/device/arguments.h"
@@ -16,8 +17,23 @@ namespace tilewise::cuda {
 jit::Program backward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
                               const jit::Architecture& architecture);
 
-/// The backward kernels, compiled and loaded. Const and shared between threads.
-class BackwardKernels {
+/// Compiled backward kernels of any family, loaded. Const and shared between threads.
+class BackwardRunner {
+ public:
+  virtual ~BackwardRunner() = default;
+
+  /// Queues them. `bound` is what pack_arguments gave for layout(). Nothing is checked here.
+  virtual void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound, std::int64_t b,
+                      std::int64_t h_kv, std::int64_t s_kv, jit::StreamHandle stream) const = 0;
+
+  /// What lists of tiles are made for, with a row for each key tile.
+  virtual TileSizes tile() const = 0;
+  virtual const variant::ArgumentLayout& layout() const = 0;
+  virtual std::string text() const = 0;
+};
+
+/// The portable family: from compute capability 8.0 on.
+class BackwardKernels final : public BackwardRunner {
  public:
   /// Throws as ForwardKernel, and Error(unsupported) as validate_backward.
   BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context, const Variant& variant,
@@ -25,15 +41,16 @@ class BackwardKernels {
 
   /// Queues all three. d_q is summed up by atomics, so its last bits differ from run to run. Nothing is checked here.
   void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound, std::int64_t b,
-              std::int64_t h_kv, std::int64_t s_kv, jit::StreamHandle stream) const;
+              std::int64_t h_kv, std::int64_t s_kv, jit::StreamHandle stream) const override;
+  TileSizes tile() const override { return {BackwardPlan::kQueries, BackwardPlan::kKeys}; }
+  const variant::ArgumentLayout& layout() const override { return text_.layout; }
+  std::string text() const override;
 
   /// Floats of the workspace: reference and delta, and the sums of d_q.
   static std::int64_t row_floats(std::int64_t b, std::int64_t h_q, std::int64_t s_q) { return b * h_q * s_q; }
   static std::int64_t d_q_floats(std::int64_t b, std::int64_t h_q, std::int64_t s_q, int d_qk) {
     return b * h_q * s_q * d_qk;
   }
-
-  const variant::ArgumentLayout& layout() const { return text_.layout; }
 
  private:
   ForwardShape shape_;

@@ -41,17 +41,6 @@ void ForwardKernel::launch(const ForwardArguments& arguments, const std::vector<
   kernel_.launch(launch, pointers.data());
 }
 
-std::vector<SequenceShape> sequence_shapes(const Problem& problem) {
-  std::vector<SequenceShape> shapes;
-  for (const Sequence& sequence : problem.sequences) {
-    shapes.push_back({static_cast<int>(sequence.s_q), static_cast<int>(sequence.s_kv),
-                      static_cast<int>(sequence.key_start), static_cast<int>(sequence.first_query_position()),
-                      static_cast<int>(sequence.key_offset), static_cast<int>(sequence.first_query_token),
-                      static_cast<int>(sequence.first_key_token), 0});
-  }
-  return shapes;
-}
-
 DeviceTileLists::DeviceTileLists(const std::shared_ptr<const jit::Context>& context, const HostTileLists& lists)
     : first_(DeviceMemory::of(context, lists.first)),
       count_(DeviceMemory::of(context, lists.count)),

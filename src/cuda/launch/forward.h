@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "cuda/device/arguments.h"
@@ -15,14 +16,34 @@
 
 namespace tilewise::cuda {
 
-/// How many blocks a launch has along each axis.
+/// The most that a call has along each axis.
 struct ForwardExtent {
   std::int64_t b = 1, h_q = 1;
   std::int64_t s_q = 0;  // of the longest sequence
+  std::int64_t h_kv = 1;
+  std::int64_t s_kv = 0;
 };
 
-/// A forward kernel, compiled and loaded. Const and shared between threads.
-class ForwardKernel {
+/// A compiled forward kernel of any family, loaded. Const and shared between threads.
+class ForwardRunner {
+ public:
+  virtual ~ForwardRunner() = default;
+
+  /// Queues the kernel. `bound` is what pack_arguments gave for layout(). All pointers are the GPU's; nothing of them
+  /// is checked here.
+  virtual void launch(const ForwardArguments& arguments, const std::vector<std::byte>& bound,
+                      const ForwardExtent& extent, jit::StreamHandle stream) const = 0;
+
+  /// What lists of tiles are made for.
+  virtual TileSizes tile() const = 0;
+  virtual const variant::ArgumentLayout& layout() const = 0;
+
+  /// Its plan, for people.
+  virtual std::string text() const = 0;
+};
+
+/// The portable family: from compute capability 8.0 on.
+class ForwardKernel final : public ForwardRunner {
  public:
   /// Throws Error(unsupported) for a shape that no kernel takes; as jit::load_program; DriverError.
   ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context, const Variant& variant,
@@ -32,14 +53,14 @@ class ForwardKernel {
   ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context, const Variant& variant,
                 const ForwardShape& shape, const ForwardPlan& plan);
 
-  /// Queues the kernel. `bound` is what pack_arguments gave for layout(). All pointers are the GPU's; nothing of them
-  /// is checked here.
   void launch(const ForwardArguments& arguments, const std::vector<std::byte>& bound, const ForwardExtent& extent,
-              jit::StreamHandle stream) const;
+              jit::StreamHandle stream) const override;
+  TileSizes tile() const override { return {plan_.query_tile(), plan_.key_tile}; }
+  const variant::ArgumentLayout& layout() const override { return text_.layout; }
+  std::string text() const override { return plan_.text(); }
 
   const ForwardPlan& plan() const { return plan_; }
   const ForwardShape& shape() const { return shape_; }
-  const variant::ArgumentLayout& layout() const { return text_.layout; }
   const jit::Kernel& kernel() const { return kernel_; }
 
  private:
@@ -48,9 +69,6 @@ class ForwardKernel {
   variant::CudaText text_;
   jit::Kernel kernel_;
 };
-
-/// Lengths and offsets as the kernel takes them: [b].
-std::vector<SequenceShape> sequence_shapes(const Problem& problem);
 
 /// Lists on the GPU.
 class DeviceTileLists {

@@ -111,7 +111,7 @@ Lowering::ValueId Lowering::leaf(const Node& node, Hoist domain) {
   return add(is_ramp ? domain : Hoist::uniform, instruction, {});
 }
 
-/// How an index grows from one column of the strips of `domain` to the next.
+/// How an index grows along the strips of `domain`.
 IndexStep Lowering::step_of(NodeId index, Hoist domain) const {
   const Affine form = dependences_[index].form;
   if (!form.known || domain == Hoist::uniform) return {};
@@ -120,8 +120,10 @@ IndexStep Lowering::step_of(NodeId index, Hoist domain) const {
     case Hoist::query: return {true, static_cast<std::int32_t>(form.query)};
     case Hoist::key: return {true, static_cast<std::int32_t>(form.key)};
     case Hoist::diagonal: return {true, static_cast<std::int32_t>(queries_inner ? form.query : 0u - form.query)};
-    default: return {true, static_cast<std::int32_t>(queries_inner ? form.query : form.key)};
+    default: break;
   }
+  const auto query = static_cast<std::int32_t>(form.query), key = static_cast<std::int32_t>(form.key);
+  return queries_inner ? IndexStep{true, query, key} : IndexStep{true, key, query};
 }
 
 Lowering::ValueId Lowering::lower_in(NodeId id, Hoist domain) {

@@ -31,7 +31,9 @@ std::int32_t word_of(Type type, double number) {
 }  // namespace
 
 LaneRunner::LaneRunner(const LaneProgram& program, std::span<std::byte> workspace)
-    : program_(program), words_(reinterpret_cast<std::int32_t*>(workspace.data())) {
+    : program_(program),
+      transpose_(strip_operations(program.options().isa).transpose),
+      words_(reinterpret_cast<std::int32_t*>(workspace.data())) {
   const auto address = reinterpret_cast<std::uintptr_t>(workspace.data());
   if (static_cast<std::int64_t>(workspace.size()) < program.workspace_bytes() ||
       address % LaneProgram::kWorkspaceAlignment != 0) {
@@ -120,7 +122,7 @@ void LaneRunner::execute(const LaneInstruction& instruction, Hoist hoist, Shape 
     is_flat = is_flat && operands[i].outer == shape.inner * operands[i].inner;
   }
   if (instruction.kind == LaneInstruction::Kind::read) {
-    return read_table(bound_->tables[static_cast<std::size_t>(instruction.table)], instruction.steps, call);
+    return read_table(bound_->tables[static_cast<std::size_t>(instruction.table)], instruction.steps, call, transpose_);
   }
   if (is_flat) {  // rows that follow one another are one long row
     call.inner = shape.outer * shape.inner;

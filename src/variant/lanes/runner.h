@@ -49,6 +49,7 @@ class LaneRunner {
   void ramp(const LaneInstruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row);
 
   const LaneProgram& program_;
+  TransposeFunction transpose_;
   std::int32_t* words_;  // the workspace
   const Bound* bound_ = nullptr;
   Place origin_{};
