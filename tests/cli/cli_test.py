@@ -201,6 +201,15 @@ class BenchAttention(unittest.TestCase):
         stray = run("bench", "attention", *self.TINY, "--variant", variant, "--parameter", "sise=2")
         self.assertIn("no variant has a parameter 'sise'", stray.stderr)
 
+    def test_plots(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "attention.svg")
+            result = run("bench", "attention", *self.TINY, "--plot", str(path))
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertTrue(xml.etree.ElementTree.parse(path).getroot().tag.endswith("svg"))
+            self.assertEqual(run("bench", "attention", "--plot", f"{folder}/no/such.svg").returncode, 1)
+            self.assertEqual([entry.name for entry in pathlib.Path(folder).iterdir()], ["attention.svg"])
+
     def test_refusals_come_before_any_work(self):
         for option, value in (("--queries", "0"), ("--keys", "-1"), ("--batch", "0"), ("--heads", "0"),
                               ("--kv-heads", "3"), ("--dim", "0"), ("--dtype", "float64"), ("--direction", "up"),
