@@ -34,7 +34,7 @@ CpuBackend::CpuBackend(const Variant& variant, const PlanShape& shape, const cpu
     : Backend(variant, shape),
       kernels_(kernels),
       executor_(executor),
-      programs_(variant, kernels, shape.backward),
+      programs_(variant, kernels, shape.backward, shape.s_q + shape.s_kv),
       masks_(variant, shape) {
   must_prove_reads_ = prove_planned_reads(variant, shape);
   Arena measure;
