@@ -133,7 +133,7 @@ void CpuBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& outp
   CpuState& state = state_in(workspace);
   variant::check_forward(variant(), inputs, outputs, state.call);
   check_planned(shape(), inputs, state.call);
-  check_dtype("o", outputs.o, shape().dtype);
+  check_outputs(shape(), outputs);
   if (must_prove_reads_) prove_reads(variant(), shape(), inputs, state.call);
   // Decoding adds up scores in another order than the backward pass, whose weights exp(score - lse) would not sum to
   // one: a call whose lse may go there is not decoded.
@@ -200,6 +200,8 @@ std::shared_ptr<Backend> make_cpu_backend(const Variant& variant, const PlanShap
       break;
     }
   }
+  if (const int workers = device.executor().workers(); workers < 1)
+    fail_argument("the executor has {} workers; expected at least 1", workers);
   auto backend = std::make_shared<CpuBackend>(variant, shape, *chosen, device.executor());
   backend->refusals = std::move(passed_over);
   return backend;
