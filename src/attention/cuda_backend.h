@@ -67,6 +67,7 @@ class CudaBackend final : public Backend {
   void backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs,
                 Workspace& workspace) const override;
   std::int64_t workspace_bytes() const override { return workspace_bytes_; }
+  std::string instruction_set() const override { return context_->device().architecture().name(); }
   Device device() const override { return device_; }
   std::string explain() const override;
 
