@@ -5,17 +5,18 @@ say() { printf '== %s\n' "$*" >&2; }
 # Lists of tools/: one name a line, then a comment.
 read_list() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' -e 's/[[:space:]]*$//' "$1"; }
 
-# Installs what tools/packages.txt names and the machine lacks; touches neither apt nor the network when it lacks nothing.
+# install_missing_packages [list...]: installs what tools/packages.txt and the lists name and the machine lacks; touches
+# neither apt nor the network when it lacks nothing.
 install_missing_packages() {
-  local package missing=() as_root=()
+  local list package missing=() as_root=()
   if ! command -v dpkg-query > /dev/null; then
-    say "No dpkg here: taking the tools and libraries of tools/packages.txt as installed by other means."
+    say "No dpkg here: taking the tools and libraries of tools/packages.txt $* as installed by other means."
     return
   fi
   while read -r package; do
     [[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2> /dev/null || true)" == installed ]] ||
       missing+=("$package")
-  done < <(read_list tools/packages.txt)
+  done < <(for list in tools/packages.txt "$@"; do read_list "$list"; done)
   ((${#missing[@]})) || return 0
 
   if ((EUID != 0)); then

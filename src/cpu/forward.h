@@ -235,6 +235,10 @@ class ForwardKernel {
         sum = sum * shrink + __builtin_expf(static_cast<float>(sink - reference));
       }
       factor[i] = sum == 0 ? 0.0f : shrink / sum;
+      if (task_.maximum != nullptr && i < strip.count) {
+        task_.maximum[strip.begin - task_.query_begin + i] = static_cast<float>(reference / units_.natural);
+        task_.sum[strip.begin - task_.query_begin + i] = sum;
+      }
       if (task_.lse != nullptr && i < strip.count) {
         const float lse = static_cast<float>(reference + static_cast<double>(__builtin_logf(sum)));
         task_.lse[strip.begin + i] = sum == 0 ? -__builtin_inff() : lse;

@@ -64,6 +64,7 @@ Mask make_mask(const Variant::Data& variant, const SlotBounds& slots, const Inte
   mask.program = builder.finish();
   IntervalReading reading(mask.program);
   reading.evaluate(universe);
+  for (const Register condition : conditions) mask.removes.push_back(!reading.value(condition).is_true());
   std::erase_if(conditions, [&](Register condition) { return reading.value(condition).is_true(); });
   mask.program.keep_only(conditions);
   mask.follows_head = follows_head(mask.program);

@@ -1,6 +1,8 @@
 // A variant's mask: what of it decides which entries are removed.
 #pragma once
 
+#include <vector>
+
 #include "variant/interval_reading.h"
 
 namespace tilewise::tiles {
@@ -9,6 +11,7 @@ namespace tilewise::tiles {
 struct Mask {
   variant::IntervalProgram program;
   bool follows_head = false;  // whether heads differ
+  std::vector<bool> removes;  // [stages], whether a stage may remove an entry
 };
 
 /// Whether the entries of a lane's box are kept, by a reading of a mask's program: three-valued.

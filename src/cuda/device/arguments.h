@@ -18,14 +18,25 @@ struct TensorView {
   long long batch, head, row;
 };
 
-/// The key tiles that each row of query tiles visits, in the order of the visits. Lists with a row for every (sequence,
-/// head, query tile), in that order; heads that share their lists have a head stride of 0.
+/// The key tiles that each row of query tiles visits, in the order of the visits; in a backward pass, the query tiles
+/// that each row of key tiles meets. There is a list for every (sequence, head, row); heads that share their lists have
+/// a head stride of 0.
 struct TileLists {
-  const long long* first;  // [rows], where a row's list begins in `tiles`
-  const int* count;        // [rows]
-  const int* tiles;        // key tile * 2 + (1 where entries of it may be removed)
-  const int* order;        // [sequences, heads, query tiles], which query tile a block takes: longest list first
-  long long sequence_rows, head_rows;  // strides of the above, in rows
+  const int* tiles;    // [lists, capacity], tile * 2 + (1 where entries of it may be removed)
+  const int* count;    // [lists], tiles of a list
+  const int* order;    // [lists], for each (sequence, head) its rows in the order in which blocks take them
+  long long capacity;  // the most tiles of a list
+  long long sequence_rows, head_rows;  // strides of lists
+};
+
+/// What makes such lists.
+struct ClassifyArguments {
+  const SequenceShape* sequences;  // [b]
+  TileLists lists;                 // the shape of
+  int *tiles, *count, *order;      // these, to be written
+  int tile_queries, tile_keys;
+  int by_key;  // rows are key tiles
+  int heads_per_kv;
 };
 
 /// Dropout (docs/decisions/dropout.md): an entry is kept when its random byte is below keep_below.

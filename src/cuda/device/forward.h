@@ -53,7 +53,7 @@ class Forward {
   __device__ void run() {
     int row = blockIdx.x;
     if constexpr (Config::kHasLists) {
-      row = __ldg(arguments_.lists.order + (static_cast<long long>(sequence_) * gridDim.y + head_) * gridDim.x + row);
+      row = row_of(arguments_.lists, sequence_, head_, row);
     }
     query_begin_ = row * kQueryTile;
     if (query_begin_ >= shape_.queries) return;

@@ -32,6 +32,7 @@ enum class Space : std::uint8_t {
   score,     // the caller's, [outer][inner]
   seed,      // the caller's, [outer][inner]
   output,    // the caller's, [outer][inner]; register is its number
+  input,     // the caller's, [outer][inner]: what another program left; register is its number
 };
 inline constexpr int kRegisterSpaces = 5;          // those before `score`
 inline constexpr std::int64_t kUniformWords = 16;  // a whole vector of any instruction set
@@ -82,6 +83,9 @@ class LaneProgram {
   const LaneOptions& options() const { return options_; }
   std::size_t outputs() const { return outputs_; }
 
+  /// Registers of the values that a run leaves besides its outputs, none of them of the class `entry`.
+  const std::vector<Slot>& strips() const { return strips_; }
+
   /// In order of execution. Uniform registers hold while sequence and head stay, query and key ones while the tile's
   /// queries or keys stay.
   const std::vector<LaneInstruction>& instructions(Hoist hoist) const {
@@ -100,6 +104,7 @@ class LaneProgram {
 
   LaneOptions options_;
   std::size_t outputs_ = 0;
+  std::vector<Slot> strips_;
   std::array<std::vector<LaneInstruction>, kRegisterSpaces> instructions_;
   std::array<std::int64_t, kRegisterSpaces> words_{}, starts_{};
   std::int64_t workspace_words_ = 0;

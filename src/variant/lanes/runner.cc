@@ -49,7 +49,8 @@ void LaneRunner::enter(const Bound& bound, const Place& origin) {
   run_on_strip(Hoist::uniform, kUniformWords);
 }
 
-void LaneRunner::run(const Box& box, TileStrip score, TileStrip seed, std::span<const TileStrip> outputs) {
+void LaneRunner::run(const Box& box, TileStrip score, TileStrip seed, std::span<const TileStrip> outputs,
+                     std::span<const TileStrip> inputs) {
   const LaneOptions& options = program_.options();
   if (box.is_empty()) return;
   const std::int64_t queries = box.query_end - box.query_begin, keys = box.key_end - box.key_begin;
@@ -62,6 +63,7 @@ void LaneRunner::run(const Box& box, TileStrip score, TileStrip seed, std::span<
   score_ = score;
   seed_ = seed;
   outputs_ = outputs;
+  inputs_ = inputs;
   enter_strips(box);
 
   const std::int64_t rows = std::max<std::int64_t>(program_.register_words(Space::entry) / tile_.inner, 1);
@@ -96,6 +98,7 @@ Strip LaneRunner::strip_of(Slot slot, Hoist hoist, std::int64_t first_row) const
     case Space::score: return words_of(score_);
     case Space::seed: return words_of(seed_);
     case Space::output: return words_of(outputs_[slot.place]);
+    case Space::input: return words_of(inputs_[slot.place]);
     default: break;
   }
   std::int32_t* start = words_ + program_.start(slot);

@@ -34,7 +34,13 @@ class LaneRunner {
   /// Computes the outputs over a tile: `outputs` has one strip for each root. `score` and `seed` are only read, where
   /// the program reads them. An output may lie where `score` or `seed` does if the program has no other output.
   /// Throws Error where the tile is larger than the program's options say.
-  void run(const Box& box, TileStrip score, TileStrip seed, std::span<const TileStrip> outputs);
+  /// `inputs`: what the program takes over from another one's outputs.
+  void run(const Box& box, TileStrip score, TileStrip seed, std::span<const TileStrip> outputs,
+           std::span<const TileStrip> inputs = {});
+
+  /// The last run's value of LaneProgram::strips()[number]: one word, or one for each query, key or diagonal (those
+  /// from the tile's last row, first column on).
+  const std::int32_t* strip(std::size_t number) const { return words_ + program_.start(program_.strips()[number]); }
 
  private:
   struct Shape {
@@ -58,7 +64,7 @@ class LaneRunner {
   // Of the run in progress:
   Shape tile_{};
   TileStrip score_, seed_;
-  std::span<const TileStrip> outputs_;
+  std::span<const TileStrip> outputs_, inputs_;
 };
 
 }  // namespace tilewise::variant
