@@ -34,9 +34,9 @@ CpuBackend::CpuBackend(const Variant& variant, const PlanShape& shape, const cpu
     : Backend(variant, shape),
       kernels_(kernels),
       executor_(executor),
-      programs_(variant, kernels, shape.backward),
+      programs_(variant, kernels, shape.backward, shape.s_q + shape.s_kv),
+      reads_(variant, shape),
       masks_(variant, shape) {
-  must_prove_reads_ = prove_planned_reads(variant, shape);
   Arena measure;
   CpuState state;
   take_memory(measure, state);
@@ -138,7 +138,7 @@ void CpuBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& outp
   variant::check_forward(variant(), inputs, outputs, state.call);
   check_planned(shape(), inputs, state.call);
   check_outputs(shape(), outputs);
-  if (must_prove_reads_) prove_reads(variant(), shape(), inputs, state.call);
+  reads_.prove(shape(), inputs, state.call, state.proven_reads);
   // Decoding adds up scores in another order than the backward pass, whose weights exp(score - lse) would not sum to
   // one: a call whose lse may go there is not decoded.
   const bool may_differentiate = shape().backward && outputs.lse && !state.call.keys_paged;
@@ -156,7 +156,7 @@ void CpuBackend::backward(const ForwardInputs& inputs, const BackwardInputs& giv
   check_planned(shape(), inputs, state.call);
   check_gradients(shape(), given, outputs);
   state.gradients->start(variant(), state.call, outputs);
-  if (must_prove_reads_) prove_reads(variant(), shape(), inputs, state.call);
+  reads_.prove(shape(), inputs, state.call, state.proven_reads);
   start(state, &*state.gradients);
   run_backward(*this, state, inputs, given, outputs);
 }
