@@ -27,7 +27,7 @@ std::vector<ComparedRow> compare(const Comparison& comparison, const Machine& ma
     for (int i = 0; i < kBursts; ++i)
       peak = std::max(peak, burst_gflops(cases.front()->plan().instruction_set(), machine.threads()));
   };
-  Alternation alternation(burst);
+  Alternation alternation(machine.cpu_time(), burst);
   const double all = static_cast<double>(shape.b * shape.h_q) * static_cast<double>(shape.s_q * shape.s_kv);
   for (const std::string& text : comparison.variants) {
     progress.detail("preparing " + text);

@@ -201,6 +201,13 @@ class BenchAttention(unittest.TestCase):
         stray = run("bench", "attention", *self.TINY, "--variant", variant, "--parameter", "sise=2")
         self.assertIn("no variant has a parameter 'sise'", stray.stderr)
 
+    def test_processor_time_is_one_threads(self):
+        told = answer("bench", "attention", *self.TINY, "--cpu-time")
+        self.assertEqual(told["machine"]["clock"], "processor")
+        result = run("bench", "attention", *self.TINY, "--cpu-time", "--threads", "2")
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("--threads is 2, expected 1 with --cpu-time", result.stderr)
+
     def test_plots(self):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder, "attention.svg")
