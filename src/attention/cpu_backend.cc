@@ -85,8 +85,12 @@ std::int64_t CpuBackend::shared_bytes() const {
 
 void CpuBackend::take_memory(Arena& arena, CpuState& state) const {
   const cpu::Shape largest = largest_shape(shape());
+  cpu::Shape task =
+      largest;  // of the forward kernels, which get no keys where all sequences that have some are decoded
+  task.s_q = std::min(task.s_q, cuts_of(shape().s_q, shape().s_kv, false).task_queries);
+  if (shape().s_q <= kDecodeQueries && !variant().has_dropout() && !shape().backward) task.s_kv = 0;
   constexpr int kMostRows = 16;  // of a decode task
-  std::int64_t floats = std::max(kernels_.forward_floats(largest), kernels_.decode_floats(largest, kMostRows));
+  std::int64_t floats = std::max(kernels_.forward_floats(task), kernels_.decode_floats(largest, kMostRows));
   if (shape().backward) floats = std::max(floats, kernels_.backward_floats(largest));
   for (int worker = 0; worker < executor_.workers(); ++worker) {
     state.kernel_memory.push_back(arena.take<float>(floats));
