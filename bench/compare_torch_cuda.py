@@ -2,12 +2,11 @@
 """Attention on the GPU at hand: Tilewise beside PyTorch's FlashAttention-2 and cuDNN, alternating in one run.
 
 Usage: python3 bench/compare_torch_cuda.py BRIDGE [--rounds N] [--cases NAME:D ...] [--backward NAME:D ...]
-                                           [--tune NAME:D ...]
 BRIDGE: build/release/lib/libbench_torch_bridge.so. Needs PyTorch with CUDA.
 
 bfloat16, b 1, 16k tokens, hidden width 2048. Each round times every contestant once, in turn, so that clocks and power
 are the same for all; figures are medians over the rounds. FLOPs are 4 d a kept entry (causal: half of all).
---tune measures the first candidate plans (--candidates, 8).
+Everything that a public call does is in its time: lengths on their way, classification of tiles, the kernels.
 """
 
 import argparse
@@ -24,57 +23,51 @@ TOKENS, HIDDEN = 16384, 2048
 class Bridge:
     def __init__(self, path):
         self.library = ctypes.CDLL(path)
+        pointer = ctypes.c_void_p
         self.library.bridge_error.restype = ctypes.c_char_p
         self.library.bridge_plan.restype = ctypes.c_char_p
-        self.library.bridge_plan.argtypes = [ctypes.c_void_p]
-        self.library.bridge_close.argtypes = [ctypes.c_void_p]
-        self.library.bridge_open.argtypes = [ctypes.c_char_p] + [ctypes.c_int] * 7 + [ctypes.POINTER(ctypes.c_void_p)]
-        self.library.bridge_open_backward.argtypes = [ctypes.c_char_p] + [ctypes.c_int] * 6 + [
-            ctypes.POINTER(ctypes.c_void_p)]
-        self.library.bridge_close_backward.argtypes = [ctypes.c_void_p]
-        self.library.bridge_backward.argtypes = [ctypes.c_void_p] * 3 + [ctypes.c_float, ctypes.c_void_p]
-        self.library.bridge_forward.argtypes = [ctypes.c_void_p] * 6 + [ctypes.c_float, ctypes.c_void_p]
+        self.library.bridge_plan.argtypes = [pointer]
+        self.library.bridge_close.argtypes = [pointer]
+        self.library.bridge_open.argtypes = [ctypes.c_char_p, ctypes.c_char_p, pointer, ctypes.c_int,
+                                             ctypes.POINTER(pointer)]
+        self.library.bridge_forward.argtypes = [pointer] * 3
+        self.library.bridge_backward.argtypes = [pointer] * 3
 
     def check(self, result):
         if result != 0:
             raise RuntimeError(self.library.bridge_error().decode())
 
 
+VARIANTS = {"full": "plain", "causal": "causal()", "softcap": "softcap(30)", "softcap_causal": "softcap(30) & causal()",
+            "alibi": "alibi({heads})", "alibi_causal": "alibi({heads}) & causal()", "window": "window(1024)"}
+
+
 class Tilewise:
-    """One variant, ready to launch on [b, s, h, d] tensors."""
+    """A public plan for [b, s, h, d] tensors."""
 
-    def __init__(self, bridge, variant, heads, tokens, d, candidate=0):
+    def __init__(self, bridge, variant, heads, tokens, d, backward=False):
         self.bridge, self.handle = bridge, ctypes.c_void_p()
-        bridge.check(bridge.library.bridge_open(variant.encode(), 1, heads, heads, tokens, tokens, d, candidate,
-                                                ctypes.byref(self.handle)))
-        self.plan = bridge.library.bridge_plan(self.handle).decode()
+        text = VARIANTS[variant].format(heads=heads)
+        sizes = (ctypes.c_int * 7)(1, heads, heads, tokens, tokens, d, d)
+        bridge.check(bridge.library.bridge_open(text.encode(), b"bfloat16", ctypes.cast(sizes, ctypes.c_void_p),
+                                                int(backward), ctypes.byref(self.handle)))
+        lines = bridge.library.bridge_plan(self.handle).decode().splitlines()
+        self.plan = "; ".join(line for line in lines if line.startswith(("forward", "backward")))
 
-    def __call__(self, q, k, v, o, lse=None):
-        stream = torch.cuda.current_stream().cuda_stream
-        self.bridge.check(self.bridge.library.bridge_forward(
-            self.handle, q.data_ptr(), k.data_ptr(), v.data_ptr(), o.data_ptr(),
-            None if lse is None else lse.data_ptr(), q.shape[-1] ** -0.5, stream))
+    def call(self, function, tensors):
+        pointers = (ctypes.c_void_p * len(tensors))(*[None if x is None else x.data_ptr() for x in tensors])
+        self.bridge.check(function(self.handle, ctypes.cast(pointers, ctypes.c_void_p),
+                                   torch.cuda.current_stream().cuda_stream))
+
+    def forward(self, q, k, v, o, lse=None):
+        self.call(self.bridge.library.bridge_forward, (q, k, v, o, lse))
+
+    def backward(self, *tensors):
+        """q, k, v, o, lse, d_o, d_q, d_k, d_v"""
+        self.call(self.bridge.library.bridge_backward, tensors)
 
     def close(self):
         self.bridge.library.bridge_close(self.handle)
-
-
-class TilewiseBackward:
-    """The gradients of one variant, ready to launch."""
-
-    def __init__(self, bridge, variant, heads, tokens, d):
-        self.bridge, self.handle = bridge, ctypes.c_void_p()
-        bridge.check(bridge.library.bridge_open_backward(variant.encode(), 1, heads, heads, tokens, tokens, d,
-                                                         ctypes.byref(self.handle)))
-
-    def __call__(self, tensors, lse):
-        stream = torch.cuda.current_stream().cuda_stream
-        pointers = (ctypes.c_void_p * 8)(*[tensor.data_ptr() for tensor in tensors])
-        self.bridge.check(self.bridge.library.bridge_backward(
-            self.handle, ctypes.cast(pointers, ctypes.c_void_p), lse.data_ptr(), tensors[0].shape[-1] ** -0.5, stream))
-
-    def close(self):
-        self.bridge.library.bridge_close_backward(self.handle)
 
 
 def milliseconds(call, repeats):
@@ -150,11 +143,11 @@ def compare(bridge, variant, d, rounds):
     q, k, v = inputs(heads, d)
     o = torch.full_like(q, torch.nan)
     ours = Tilewise(bridge, variant, heads, TOKENS, d)
-    ours(q, k, v, o)
+    ours.forward(q, k, v, o)
     rows = [0, 1, 1000, 8191, TOKENS - 1]
     exact = expected_rows(variant, q, k, v, rows)
     error = ((o[0, rows].float() - exact).norm() / exact.norm()).item()
-    medians = alternate({"Tilewise": lambda: ours(q, k, v, o), **peers(variant, q, k, v)}, rounds)
+    medians = alternate({"Tilewise": lambda: ours.forward(q, k, v, o), **peers(variant, q, k, v)}, rounds)
     figures = {name: teraflops(variant, heads, d, ms) for name, ms in medians.items()}
     ratios = "".join(f", {figures['Tilewise'] / figures[peer]:.3f} of {peer}" for peer in figures if peer != "Tilewise")
     shown = ", ".join(f"{name} {value:.1f}" for name, value in figures.items())
@@ -168,12 +161,12 @@ def compare_backward(bridge, variant, d, rounds):
     q, k, v = inputs(heads, d)
     o, d_o = torch.empty_like(q), torch.randn_like(q)
     lse = torch.empty(1, heads, TOKENS, device="cuda", dtype=torch.float32)
-    forward = Tilewise(bridge, variant, heads, TOKENS, d)
-    forward(q, k, v, o, lse)
+    ours = Tilewise(bridge, variant, heads, TOKENS, d, backward=True)
+    ours.forward(q, k, v, o, lse)
     d_q, d_k, d_v = torch.full_like(q, torch.nan), torch.full_like(q, torch.nan), torch.full_like(q, torch.nan)
-    ours = TilewiseBackward(bridge, variant, heads, TOKENS, d)
-    ours((q, k, v, o, d_o, d_q, d_k, d_v), lse)
-    contestants = {"Tilewise": lambda: ours((q, k, v, o, d_o, d_q, d_k, d_v), lse)}
+    tensors = (q, k, v, o, lse, d_o, d_q, d_k, d_v)
+    ours.backward(*tensors)
+    contestants = {"Tilewise": lambda: ours.backward(*tensors)}
     difference = ""
     if variant in ("full", "causal"):
         leaves = [x.transpose(1, 2).detach().requires_grad_() for x in (q, k, v)]
@@ -193,24 +186,6 @@ def compare_backward(bridge, variant, d, rounds):
     shown = ", ".join(f"{name} {value:.1f}" for name, value in figures.items())
     print(f"backward d {d} {variant}: {shown} TFLOP/s{ratios}{difference}", flush=True)
     ours.close()
-    forward.close()
-
-
-def tune(bridge, variant, d, rounds, candidates):
-    heads = HIDDEN // d
-    q, k, v = inputs(heads, d)
-    o = torch.empty_like(q)
-    made = []
-    while len(made) < candidates:
-        try:
-            made.append(Tilewise(bridge, variant, heads, TOKENS, d, len(made)))
-        except RuntimeError:
-            break
-    medians = alternate({one.plan: lambda one=one: one(q, k, v, o) for one in made}, rounds)
-    for plan, ms in medians.items():
-        print(f"tune d {d} {variant}: {teraflops(variant, heads, d, ms):.1f} TFLOP/s, {plan}", flush=True)
-    for one in made:
-        one.close()
 
 
 def main():
@@ -220,18 +195,13 @@ def main():
     parser.add_argument("--cases", nargs="*", default=[
         "full:64", "causal:64", "full:128", "causal:128", "softcap:128", "softcap_causal:128", "alibi:128",
         "alibi_causal:128", "window:128"])
-    parser.add_argument("--tune", nargs="*", default=[])
     parser.add_argument("--backward", nargs="*", default=["full:64", "causal:64", "full:128", "causal:128",
                                                           "softcap:128", "alibi:128", "window:128"])
-    parser.add_argument("--candidates", type=int, default=8)
     arguments = parser.parse_args()
     torch.cuda.init()
     torch.zeros(1, device="cuda")  # the primary context is there before anything else asks for it
     print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}")
     bridge = Bridge(arguments.bridge)
-    for case in arguments.tune:
-        variant, d = case.split(":")
-        tune(bridge, variant, int(d), arguments.rounds, arguments.candidates)
     for case in arguments.cases:
         variant, d = case.split(":")
         compare(bridge, variant, int(d), arguments.rounds)

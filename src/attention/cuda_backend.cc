@@ -67,11 +67,10 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
       device_(device),
       context_(std::make_shared<const jit::Context>(jit::Driver::instance(), device.ordinal())),
       must_prove_reads_(prove_planned_reads(variant, shape)),
-      has_lists_(!planned_mask(variant, shape).program.wanted.empty()),
       sequences_(jit::Compiler::instance(), context_) {
   check_cuda_shape(shape);
-  if (has_lists_ && binds_anything(variant))
-    fail(ErrorCode::unsupported, "what is kept may depend on tables or parameters that calls bind");
+  const tiles::Mask mask = planned_mask(variant, shape);
+  if (!mask.program.wanted.empty()) lister_.emplace(jit::Compiler::instance(), context_, variant, mask);
   upload_frozen_tables();
   forward_.emplace([this](bool is_aligned) {
     return cuda::make_forward({jit::Compiler::instance(), context_, this->variant(), kernel_shape(is_aligned)},
@@ -93,7 +92,7 @@ cuda::ForwardShape CudaBackend::kernel_shape(bool is_aligned) const {
   return {.dtype = shape().dtype,
           .d_qk = dimension(shape().d_qk),
           .d_v = dimension(shape().d_v),
-          .has_lists = has_lists_,
+          .has_lists = lister_.has_value(),
           .has_dropout = variant().has_dropout(),
           .is_aligned = is_aligned};
 }
@@ -108,9 +107,33 @@ void CudaBackend::upload_frozen_tables() {
   }
 }
 
+cuda::ListExtent CudaBackend::largest_lists(const Direction& direction) const {
+  return lister_->extent(shape().b, shape().h_q, shape().s_q, shape().s_kv, direction.tile, direction.by_key);
+}
+
+/// Queues the making of a call's lists.
+cuda::TileLists CudaBackend::list_tiles(const CudaState& state, const CudaMemory& memory, const Direction& direction,
+                                        const cuda::ForwardExtent& extent, jit::StreamHandle stream) const {
+  const cuda::ListExtent lists =
+      lister_->extent(extent.b, extent.h_q, extent.s_q, extent.s_kv, direction.tile, direction.by_key);
+  return lister_->make(memory.sequences, lists, direction.tile, direction.by_key, extent.h_q / extent.h_kv,
+                       memory.tiles, memory.tile_counts, memory.tile_order, state.bound, stream);
+}
+
 CudaMemory CudaBackend::memory_in(Arena& arena) const {
   CudaMemory memory;
   memory.sequences = arena.take<cuda::SequenceShape>(shape().b);
+  if (lister_) {
+    cuda::ListExtent lists = largest_lists({forward_->aligned().tile(), false});
+    std::int64_t ints = lists.tile_ints(), rows = lists.lists();
+    if (backward_) {
+      lists = largest_lists({backward_->aligned().tile(), true});
+      ints = std::max(ints, lists.tile_ints()), rows = std::max(rows, lists.lists());
+    }
+    memory.tiles = arena.take<int>(ints);
+    memory.tile_counts = arena.take<int>(rows);
+    memory.tile_order = arena.take<int>(rows);
+  }
   if (!shape().backward) return memory;
   const std::int64_t rows = shape().b * shape().h_q * shape().s_q;
   memory.reference = arena.take<float>(rows);
@@ -152,6 +175,8 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
   variant::Call& call = state.call;
   variant::check_forward(variant(), inputs, outputs, call, variant::TableData::elsewhere);
   check_planned(shape(), inputs, call);
+  if (call.keys_paged)
+    fail(ErrorCode::unsupported, "block_table is given; the GPU's kernels take keys and values that are not paged");
   check_dtype("o", outputs.o, shape().dtype);
   if (outputs.lse) expect_float("lse", *outputs.lse);
   const jit::CurrentContext current(*context_);
@@ -178,12 +203,9 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
   arguments.keys_packed = call.keys_packed;
   arguments.heads_per_kv = static_cast<int>(call.problem.h_q / call.problem.h_kv);
   arguments.scale = static_cast<float>(call.scale);
-  if (has_lists_) {
-    tiles::Classifier classifier(variant(), {}, call.problem);
-    state.lists.emplace(context_, cuda::make_tile_lists(classifier, call.problem, kernel.tile()));
-    arguments.lists = state.lists->view();
-  }
-  kernel.launch(arguments, state.bound, extent_of(call), stream);
+  const cuda::ForwardExtent extent = extent_of(call);
+  if (lister_) arguments.lists = list_tiles(state, memory, {kernel.tile(), false}, extent, stream);
+  kernel.launch(arguments, state.bound, extent, stream);
 }
 
 void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs,
@@ -239,11 +261,7 @@ void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& gi
   arguments.h_q = static_cast<int>(call.problem.h_q);
   arguments.s_q = static_cast<int>(extent.s_q);
   arguments.scale = static_cast<float>(call.scale);
-  if (has_lists_) {
-    tiles::Classifier classifier(variant(), {}, call.problem);
-    state.lists.emplace(context_, cuda::make_query_lists(classifier, call.problem, kernels.tile()));
-    arguments.lists = state.lists->view();
-  }
+  if (lister_) arguments.lists = list_tiles(state, memory, {kernels.tile(), true}, extent, stream);
   kernels.launch(arguments, state.bound, extent.b, extent.h_kv, extent.s_kv, stream);
 }
 
@@ -251,7 +269,7 @@ std::string CudaBackend::explain() const {
   std::string text = fmt::format("backend: {}, {}\n", device_.text(), context_->device().name);
   text += fmt::format("forward: {}\n", forward_->aligned().text());
   if (backward_) text += fmt::format("backward: {}\n", backward_->aligned().text());
-  text += fmt::format("mask: {}\n", has_lists_ ? "kept tiles are listed for each call" : "none");
+  text += fmt::format("mask: {}\n", lister_ ? "tiles are classified on the GPU, before each kernel" : "none");
   return text;
 }
 

@@ -11,8 +11,10 @@
 #include "attention/arena.h"
 #include "attention/backend.h"
 #include "attention/call_state.h"
+#include "cuda/launch/device_memory.h"
 #include "cuda/launch/families.h"
 #include "cuda/launch/sequences.h"
+#include "cuda/launch/tile_lister.h"
 #include "variant/call.h"
 
 namespace tilewise::attention {
@@ -43,13 +45,15 @@ class ByAlignment {
 /// What a call of one plan works with, besides the plan: made once for a workspace, used again by each call in it.
 struct CudaState final : CallState {
   variant::Call call;
-  std::vector<std::byte> bound;                // of the kernel at hand
-  std::optional<cuda::DeviceTileLists> lists;  // of the last call
+  std::vector<std::byte> bound;  // the variant's, as its kernels take them
 };
 
 /// Parts of a workspace, on the GPU.
 struct CudaMemory {
   cuda::SequenceShape* sequences = nullptr;  // [b]
+  int* tiles = nullptr;                      // of lists, of the forward or the backward pass
+  int* tile_counts = nullptr;                // [lists]
+  int* tile_order = nullptr;                 // [lists]
   float* reference = nullptr;                // [b, h_q, s_q], of a backward pass
   float* delta = nullptr;                    // likewise
   float* d_q_sums = nullptr;                 // [b, h_q, s_q, d_qk]
@@ -74,7 +78,16 @@ class CudaBackend final : public Backend {
     variant::BoundTable view;
   };
 
+  /// One direction of a call: what its tiles are, and whether lists are of key tiles.
+  struct Direction {
+    TileSizes tile;
+    bool by_key;
+  };
+
   cuda::ForwardShape kernel_shape(bool is_aligned) const;
+  cuda::ListExtent largest_lists(const Direction& direction) const;
+  cuda::TileLists list_tiles(const CudaState& state, const CudaMemory& memory, const Direction& direction,
+                             const cuda::ForwardExtent& extent, jit::StreamHandle stream) const;
   CudaMemory memory_in(Arena& arena) const;
   CudaState& state_in(Workspace& workspace) const;
   void upload_frozen_tables();
@@ -85,7 +98,7 @@ class CudaBackend final : public Backend {
   Device device_;
   std::shared_ptr<const jit::Context> context_;
   bool must_prove_reads_ = false;
-  bool has_lists_ = false;  // some call may remove entries
+  std::optional<cuda::TileLister> lister_;  // where some call may remove entries
   std::vector<cuda::DeviceMemory> frozen_memory_;
   std::vector<FrozenTable> frozen_;
   cuda::SequenceWriter sequences_;

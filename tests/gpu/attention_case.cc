@@ -7,6 +7,7 @@
 #include "cuda/launch/bound_variant.h"
 #include "cuda/launch/sequences.h"
 #include "tests/gpu/host_tensor.h"
+#include "tests/gpu/made_lists.h"
 #include "tests/laws/reading.h"
 #include "tiles/classify.h"
 #include "variant/place.h"
@@ -162,11 +163,9 @@ Answer kernel_attention(const std::shared_ptr<const jit::Context>& context, jit:
   arguments.o = view_of(o_memory, o);
   arguments.lse = view_of(lse_memory, lse);
   arguments.sequences = sequences.as<const SequenceShape>();
-  std::optional<DeviceTileLists> lists;
+  std::optional<MadeLists> lists;
   if (given.with_lists) {
-    tiles::Classifier classifier(given.variant, given.bindings, given.problem);
-    lists.emplace(context,
-                  make_tile_lists(classifier, given.problem, {kernel.plan().query_tile(), kernel.plan().key_tile}));
+    lists.emplace(compiler, context, given.variant, given.bindings, bound.bytes(), given.problem, kernel.tile(), false);
     arguments.lists = lists->view();
   }
   if (given.dropout) {

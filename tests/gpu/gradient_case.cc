@@ -8,6 +8,7 @@
 #include "cuda/launch/bound_variant.h"
 #include "cuda/launch/sequences.h"
 #include "tests/gpu/host_tensor.h"
+#include "tests/gpu/made_lists.h"
 #include "tests/laws/reading.h"
 #include "tiles/classify.h"
 #include "variant/adjoint.h"
@@ -275,10 +276,9 @@ std::array<std::vector<double>, 3> kernel_gradients(const std::shared_ptr<const 
   arguments.d_q_sums = floats(BackwardKernels::d_q_floats(b, h_q, s_q, given.d_qk));
   kept.push_back(DeviceMemory::of(context, sequence_shapes(given.problem)));
   arguments.sequences = kept.back().as<const SequenceShape>();
-  std::optional<DeviceTileLists> lists;
+  std::optional<MadeLists> lists;
   if (given.with_lists) {
-    tiles::Classifier classifier(given.variant, given.bindings, given.problem);
-    lists.emplace(context, make_query_lists(classifier, given.problem, {BackwardPlan::kQueries, BackwardPlan::kKeys}));
+    lists.emplace(compiler, context, given.variant, given.bindings, bound.bytes(), given.problem, kernels.tile(), true);
     arguments.lists = lists->view();
   }
   if (given.dropout) {

@@ -124,16 +124,15 @@ struct Zoo : PlansOnGpu, ::testing::WithParamInterface<const zoo::Entry*> {};
 
 TEST_P(Zoo, IsClose) {
   const Variant variant = parse_variant(std::string(GetParam()->example));
-  for (const DType dtype : kDTypes) {
-    Oracle oracle(dtype, true, &*caller_);
-    reference::Shape shapes[] = {uniform(2, 4, 2, 49, 150, 16, 8), uniform(1, 4, 2, 131, 131, 8, 24),
-                                 uniform(1, 2, 1, 97, 33, 16, 8)};
-    shapes[2].sequences[0].query_offset = 0;
-    std::uint64_t seed = 1;
-    for (const reference::Shape& shape : shapes)
-      oracle.run(variant, shape, bind_random(variant, problem_of(shape), seed), seed), ++seed;
-    oracle.expect_close(std::string(GetParam()->name));
-  }
+  // One pair of dimensions for all, since every other one is other kernels.
+  Oracle oracle(DType::bfloat16, true, &*caller_);
+  reference::Shape shapes[] = {uniform(2, 4, 2, 49, 150, 16, 8), uniform(1, 4, 2, 131, 131, 16, 8),
+                               uniform(1, 2, 1, 97, 33, 16, 8)};
+  shapes[2].sequences[0].query_offset = 0;  // positions below 0 are not for every variant
+  std::uint64_t seed = 1;
+  for (const reference::Shape& shape : shapes)
+    oracle.run(variant, shape, bind_random(variant, problem_of(shape), seed), seed), ++seed;
+  oracle.expect_close(std::string(GetParam()->name));
 }
 
 std::vector<const zoo::Entry*> all_entries() {

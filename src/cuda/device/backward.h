@@ -50,8 +50,7 @@ class Backward {
   __device__ void run() {
     int tile = blockIdx.x;
     if constexpr (Config::kHasLists) {
-      tile =
-          __ldg(arguments_.lists.order + (static_cast<long long>(sequence_) * gridDim.y + kv_head_) * gridDim.x + tile);
+      tile = row_of(arguments_.lists, sequence_, kv_head_ * arguments_.heads_per_kv, tile);
     }
     key_begin_ = tile * kKeys;
     if (key_begin_ >= shape_.keys) return;

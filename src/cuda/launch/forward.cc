@@ -41,17 +41,4 @@ void ForwardKernel::launch(const ForwardArguments& arguments, const std::vector<
   kernel_.launch(launch, pointers.data());
 }
 
-DeviceTileLists::DeviceTileLists(const std::shared_ptr<const jit::Context>& context, const HostTileLists& lists)
-    : first_(DeviceMemory::of(context, lists.first)),
-      count_(DeviceMemory::of(context, lists.count)),
-      tiles_(DeviceMemory::of(context, lists.tiles)),
-      order_(DeviceMemory::of(context, lists.order)),
-      sequence_rows_(lists.heads * lists.rows),
-      head_rows_(lists.heads == 1 ? 0 : lists.rows) {}
-
-TileLists DeviceTileLists::view() const {
-  return {first_.as<const long long>(), count_.as<const int>(), tiles_.as<const int>(),
-          order_.as<const int>(),       sequence_rows_,         head_rows_};
-}
-
 }  // namespace tilewise::cuda

@@ -7,11 +7,9 @@
 #include <vector>
 
 #include "cuda/device/arguments.h"
-#include "cuda/launch/device_memory.h"
 #include "cuda/plan/forward_plan.h"
-#include "cuda/plan/tile_lists.h"
 #include "jit/module.h"
-#include "tilewise/problem.h"
+#include "tilewise/tiles.h"
 #include "variant/cuda_text.h"
 
 namespace tilewise::cuda {
@@ -68,20 +66,6 @@ class ForwardKernel final : public ForwardRunner {
   ForwardPlan plan_;
   variant::CudaText text_;
   jit::Kernel kernel_;
-};
-
-/// Lists on the GPU.
-class DeviceTileLists {
- public:
-  /// Copies; waits for it.
-  DeviceTileLists(const std::shared_ptr<const jit::Context>& context, const HostTileLists& lists);
-
-  /// What a kernel is given; holds as long as this object.
-  TileLists view() const;
-
- private:
-  DeviceMemory first_, count_, tiles_, order_;
-  long long sequence_rows_, head_rows_;
 };
 
 }  // namespace tilewise::cuda
