@@ -88,7 +88,8 @@ class Plan {
   const PlanShape& shape() const;
 
   /// The instruction set of the kernels that run, one of HostInfo::instruction_sets: at most the one that the
-  /// environment variable TILEWISE_ISA named when the plan was made. On a GPU what its kernels are compiled for: "sm_90a".
+  /// environment variable TILEWISE_ISA named when the plan was made. On a GPU what its kernels are compiled for:
+  /// "sm_90a".
   std::string instruction_set() const;
 
   /// For people: the backend, its instruction set, tiles, splits, workspace and predicted traffic, and why other

@@ -1,6 +1,7 @@
 #include "attention/cuda_backend.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "attention/check_plan.h"
 #include "attention/planned_mask.h"
@@ -12,6 +13,10 @@ namespace tilewise::attention {
 namespace {
 
 constexpr std::int64_t kMostBlocks = 65535;  // of a grid, along its second and third axis
+
+/// Sequences of at most this many queries are decoded, where all heads of a key head make at most that many rows: each
+/// 16 rows read the keys anew.
+constexpr std::int64_t kDecodeQueries = 16, kDecodeRows = 128;
 
 void check_cuda_shape(const PlanShape& shape) {
   if (kv_dtype_of(shape) != shape.dtype) {
@@ -60,6 +65,40 @@ cuda::ForwardExtent extent_of(const variant::Call& call) {
   return extent;
 }
 
+cuda::DropoutArguments dropout_of(const variant::Call& call) {
+  return {call.dropout.seed, call.dropout.offset, call.dropout.keep_below, static_cast<float>(call.dropout.scale()), 0};
+}
+
+/// Where the pages of a call's sequences are listed.
+cuda::PageTable pages_of(const ForwardInputs& inputs, const variant::Call& call) {
+  const auto page_tokens = static_cast<std::uint64_t>(call.page_tokens);
+  const int shift = std::has_single_bit(page_tokens) ? std::countr_zero(page_tokens) : -1;
+  return {static_cast<const int*>(call.block_table.data),
+          call.block_table.strides[0],
+          static_cast<int>(inputs.k.extents[0]),
+          static_cast<int>(call.page_tokens),
+          shift,
+          0};
+}
+
+/// All but what lies in the workspace.
+cuda::ForwardArguments arguments_of(const ForwardInputs& inputs, const ForwardOutputs& outputs,
+                                    const variant::Call& call) {
+  cuda::ForwardArguments arguments{};
+  arguments.q = view_of(inputs.q, call.queries_packed);
+  arguments.k = view_of(inputs.k, call.keys_packed);
+  arguments.v = view_of(inputs.v, call.keys_packed);
+  arguments.o = view_of(ConstTensor(outputs.o), call.queries_packed);
+  arguments.lse = view_of(outputs.lse, call.queries_packed);
+  arguments.dropout = dropout_of(call);
+  arguments.queries_packed = call.queries_packed;
+  arguments.keys_packed = call.keys_packed;
+  arguments.heads_per_kv = static_cast<int>(call.problem.h_q / call.problem.h_kv);
+  arguments.scale = static_cast<float>(call.scale);
+  if (call.keys_paged) arguments.pages = pages_of(inputs, call);
+  return arguments;
+}
+
 }  // namespace
 
 CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const Device& device)
@@ -72,14 +111,13 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
   const tiles::Mask mask = planned_mask(variant, shape);
   if (!mask.program.wanted.empty()) lister_.emplace(jit::Compiler::instance(), context_, variant, mask);
   upload_frozen_tables();
-  forward_.emplace([this](bool is_aligned) {
-    return cuda::make_forward({jit::Compiler::instance(), context_, this->variant(), kernel_shape(is_aligned)},
-                              refusals);
+  forward_.emplace([this](const Form& form) {
+    return cuda::make_forward({jit::Compiler::instance(), context_, this->variant(), kernel_shape(form)}, refusals);
   });
+  make_decoder();
   if (shape.backward) {
-    backward_.emplace([this](bool is_aligned) {
-      return cuda::make_backward({jit::Compiler::instance(), context_, this->variant(), kernel_shape(is_aligned)},
-                                 refusals);
+    backward_.emplace([this](const Form& form) {
+      return cuda::make_backward({jit::Compiler::instance(), context_, this->variant(), kernel_shape(form)}, refusals);
     });
   }
   Arena measure;
@@ -87,14 +125,38 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
   workspace_bytes_ = measure.used();
 }
 
-cuda::ForwardShape CudaBackend::kernel_shape(bool is_aligned) const {
+/// Few queries are decoded: a tile of the forward kernel would be mostly empty, and each of a key head's heads would
+/// read the keys again. Not where a backward pass follows, whose weights would not be quite those of the forward pass.
+void CudaBackend::make_decoder() {
+  if (shape().backward || shape().s_q > kDecodeQueries || (lister_ && lister_->follows_head())) return;
+  const jit::DeviceInfo& device = context_->device();
+  const cuda::Multiprocessor limits{device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block,
+                                    device.registers_per_multiprocessor};
+  const auto plan = cuda::choose_decode(kernel_shape({}), limits);
+  if (!plan) return;
+  decode_.emplace([this, plan](const Form& form) {
+    return std::make_unique<const cuda::DecodeKernels>(jit::Compiler::instance(), context_, this->variant(),
+                                                       kernel_shape(form), *plan);
+  });
+}
+
+bool CudaBackend::decodes(const Form& form, const cuda::ForwardExtent& extent) const {
+  return decode_ && form.is_aligned && extent.s_q * (extent.h_q / extent.h_kv) <= kDecodeRows;
+}
+
+cuda::ForwardExtent CudaBackend::largest_extent() const {
+  return {.b = shape().b, .h_q = shape().h_q, .s_q = shape().s_q, .h_kv = shape().h_kv, .s_kv = shape().s_kv};
+}
+
+cuda::ForwardShape CudaBackend::kernel_shape(const Form& form) const {
   const auto dimension = [](std::int64_t d) { return static_cast<int>(std::min<std::int64_t>(d, 1 << 20)); };
   return {.dtype = shape().dtype,
           .d_qk = dimension(shape().d_qk),
           .d_v = dimension(shape().d_v),
           .has_lists = lister_.has_value(),
           .has_dropout = variant().has_dropout(),
-          .is_aligned = is_aligned};
+          .is_paged = form.is_paged,
+          .is_aligned = form.is_aligned};
 }
 
 void CudaBackend::upload_frozen_tables() {
@@ -124,15 +186,20 @@ CudaMemory CudaBackend::memory_in(Arena& arena) const {
   CudaMemory memory;
   memory.sequences = arena.take<cuda::SequenceShape>(shape().b);
   if (lister_) {
-    cuda::ListExtent lists = largest_lists({forward_->aligned().tile(), false});
+    cuda::ListExtent lists = largest_lists({forward_->usual().tile(), false});
     std::int64_t ints = lists.tile_ints(), rows = lists.lists();
     if (backward_) {
-      lists = largest_lists({backward_->aligned().tile(), true});
+      lists = largest_lists({backward_->usual().tile(), true});
       ints = std::max(ints, lists.tile_ints()), rows = std::max(rows, lists.lists());
     }
     memory.tiles = arena.take<int>(ints);
     memory.tile_counts = arena.take<int>(rows);
     memory.tile_order = arena.take<int>(rows);
+  }
+  if (decode_) {
+    const auto floats = decode_->usual().partial_floats(largest_extent());
+    memory.partial_o = arena.take<float>(floats.o);
+    memory.partial_lse = arena.take<float>(floats.lse);
   }
   if (!shape().backward) return memory;
   const std::int64_t rows = shape().b * shape().h_q * shape().s_q;
@@ -151,23 +218,20 @@ CudaState& CudaBackend::state_in(Workspace& workspace) const {
   return workspace.states().of<CudaState>(shared_from_this(), [] { return std::make_unique<CudaState>(); });
 }
 
-/// The variant's bytes for a kernel. Tables must lie on the GPU.
-void CudaBackend::bind(CudaState& state, const variant::ArgumentLayout& layout) const {
+/// The variant's bytes, the same for all of its kernels. Tables must lie on the GPU.
+void CudaBackend::bind(CudaState& state) const {
   for (const FrozenTable& table : frozen_) state.call.bound.tables[table.number] = table.view;
-  variant::pack_arguments(variant().data().graph, state.call.bound, layout, state.bound);
+  variant::pack_arguments(variant().data().graph, state.call.bound, forward_->usual().layout(), state.bound);
 }
 
 void CudaBackend::expect_inputs(const ForwardInputs& inputs) const {
   cuda::expect_on_gpu(*context_, "q", inputs.q);
   cuda::expect_on_gpu(*context_, "k", inputs.k);
   cuda::expect_on_gpu(*context_, "v", inputs.v);
+  if (inputs.block_table) cuda::expect_on_gpu(*context_, "block_table", *inputs.block_table);
   for (const TableBinding& binding : inputs.tables) {
     cuda::expect_on_gpu(*context_, binding.table.name(), binding.data);
   }
-}
-
-cuda::DropoutArguments CudaBackend::dropout_of(const variant::Call& call) const {
-  return {call.dropout.seed, call.dropout.offset, call.dropout.keep_below, static_cast<float>(call.dropout.scale()), 0};
 }
 
 void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs, Workspace& workspace) const {
@@ -183,25 +247,25 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
   if (outputs.lse) cuda::expect_on_gpu(*context_, "lse", *outputs.lse);
   if (must_prove_reads_) prove_reads(variant(), shape(), inputs, call);
 
-  const cuda::ForwardRunner& kernel = forward_->get(all_aligned(inputs.q, inputs.k, inputs.v, outputs.o));
-  bind(state, kernel.layout());
+  const Form form{all_aligned(inputs.q, inputs.k, inputs.v, outputs.o), call.keys_paged};
+  const cuda::ForwardExtent extent = extent_of(call);
   Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
   const CudaMemory memory = memory_in(arena);
   auto* stream = static_cast<jit::StreamHandle>(workspace.stream());
-  sequences_.write(call.problem, memory.sequences, stream);
-  cuda::ForwardArguments arguments{};
-  arguments.q = view_of(inputs.q, call.queries_packed);
-  arguments.k = view_of(inputs.k, call.keys_packed);
-  arguments.v = view_of(inputs.v, call.keys_packed);
-  arguments.o = view_of(ConstTensor(outputs.o), call.queries_packed);
-  arguments.lse = view_of(outputs.lse, call.queries_packed);
+  cuda::ForwardArguments arguments = arguments_of(inputs, outputs, call);
   arguments.sequences = memory.sequences;
-  arguments.dropout = dropout_of(call);
-  arguments.queries_packed = call.queries_packed;
-  arguments.keys_packed = call.keys_packed;
-  arguments.heads_per_kv = static_cast<int>(call.problem.h_q / call.problem.h_kv);
-  arguments.scale = static_cast<float>(call.scale);
-  const cuda::ForwardExtent extent = extent_of(call);
+  if (decodes(form, extent)) {
+    const cuda::DecodeKernels& kernels = decode_->get(form);
+    bind(state);
+    sequences_.write(call.problem, memory.sequences, stream);
+    if (lister_)
+      arguments.lists = list_tiles(state, memory, {cuda::DecodeKernels::tile(kDecodeQueries), false}, extent, stream);
+    kernels.launch(arguments, memory.partial_o, memory.partial_lse, state.bound, extent, stream);
+    return;
+  }
+  const cuda::ForwardRunner& kernel = forward_->get(form);
+  bind(state);
+  sequences_.write(call.problem, memory.sequences, stream);
   if (lister_) arguments.lists = list_tiles(state, memory, {kernel.tile(), false}, extent, stream);
   kernel.launch(arguments, state.bound, extent, stream);
 }
@@ -230,8 +294,8 @@ void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& gi
 
   const bool aligned =
       all_aligned(inputs.q, inputs.k, inputs.v, given.d_o) && is_aligned(outputs.d_k) && is_aligned(outputs.d_v);
-  const cuda::BackwardRunner& kernels = backward_->get(aligned);
-  bind(state, kernels.layout());
+  const cuda::BackwardRunner& kernels = backward_->get({aligned, false});
+  bind(state);
   Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
   const CudaMemory memory = memory_in(arena);
   auto* stream = static_cast<jit::StreamHandle>(workspace.stream());
@@ -265,8 +329,9 @@ void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& gi
 
 std::string CudaBackend::explain() const {
   std::string text = fmt::format("backend: {}, {}\n", device_.text(), context_->device().name);
-  text += fmt::format("forward: {}\n", forward_->aligned().text());
-  if (backward_) text += fmt::format("backward: {}\n", backward_->aligned().text());
+  text += fmt::format("forward: {}\n", forward_->usual().text());
+  if (backward_) text += fmt::format("backward: {}\n", backward_->usual().text());
+  if (decode_) text += fmt::format("decoding, up to {} queries: {}\n", kDecodeQueries, decode_->usual().text());
   text += fmt::format("mask: {}\n", lister_ ? "tiles are classified on the GPU, before each kernel" : "none");
   return text;
 }
