@@ -206,7 +206,7 @@ void backward(benchmark::State& state, const Case& c) {
   finish.d_q = d_q.mutable_view();
   const double entries = static_cast<double>(c.s * c.s) * (c.causal ? 0.5 : 1.0);
   measure(state, c, 10.0 * c.d * entries, [&] {
-    std::fill_n(partial.get(), kernels.d_q_floats(shape), 0.0f);
+    std::fill_n(partial.get(), kernels.d_q_flags(shape), 0.0f);
     kernels.prepare(prepare);
     kernels.backward(task);
     kernels.finish(finish);

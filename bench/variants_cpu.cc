@@ -32,7 +32,7 @@ struct Options {
   std::int64_t s = 0;
   int d = 0, runs = 15;
   DType dtype = DType::float32;
-  bool forward_only = false;
+  bool forward_only = false, alone = false;
 };
 
 /// A tensor with its own memory, normally distributed.
@@ -133,6 +133,11 @@ void compare(const char* direction, Subject& plain, Subject& subject, double kep
 void measure(const std::string& text, std::int64_t s, int d, const Options& options, Executor& executor) {
   const bool wants_tables = text.ends_with("+tables");
   const Variant variant = parse_variant(wants_tables ? text.substr(0, text.size() - 7) : text);
+  if (options.alone) {
+    Subject subject(variant, s, d, options.dtype, executor, wants_tables);
+    for (int i = 0; i < options.runs; ++i) options.forward_only ? subject.forward() : subject.backward();
+    return;
+  }
   Subject plain(Variant(), s, d, options.dtype, executor, false);
   Subject subject(variant, s, d, options.dtype, executor, wants_tables);
   const TileMap map =
@@ -166,6 +171,8 @@ int main(int count, char** arguments) {
       options.runs = std::atoi(runs);
     else if (argument == "--dtype=bfloat16")
       options.dtype = DType::bfloat16;
+    else if (argument == "--alone")
+      options.alone = true;
     else if (argument == "--forward")
       options.forward_only = true;
     else

@@ -6,6 +6,11 @@ find_package(fmt REQUIRED)
 find_package(hwy REQUIRED)
 find_package(nlohmann_json REQUIRED)
 
+# utf8proc: Debian's package ships no CMake configuration. By its name alone, since an installed static tilewise hands it
+# on to machines where it may lie elsewhere.
+find_path(UTF8PROC_INCLUDE_DIR utf8proc.h REQUIRED)
+set(UTF8PROC_LIBRARY utf8proc)
+
 # xxHash, header only: Debian's package ships no CMake configuration.
 find_path(XXHASH_INCLUDE_DIR xxhash.h REQUIRED)
 add_library(tilewise_xxhash INTERFACE)

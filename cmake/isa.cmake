@@ -1,5 +1,10 @@
 # Sources compiled once for each instruction set, to be chosen between at run time (src/core/isa.h).
 
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  # Highway inlines its NEON into nothing less. Compilers emit the AES instructions that this allows for intrinsics of
+  # that name alone, and nothing here uses them.
+  set(isa_baseline -march=armv8-a+crypto)
+endif()
 set(isa_avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2)
 set(isa_avx512 ${isa_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd)
 set(isa_avx512_bf16 ${isa_avx512} -mavx512bf16)

@@ -87,9 +87,8 @@ class Plan {
   const Variant& variant() const;
   const PlanShape& shape() const;
 
-  /// The instruction set of the kernels that run, one of HostInfo::instruction_sets: at most the one that the
-  /// environment variable TILEWISE_ISA named when the plan was made. On a GPU what its kernels are compiled for:
-  /// "sm_90a".
+  /// The instruction set of the kernels that run. On the processor one of HostInfo::instruction_sets, at most the one
+  /// that the environment variable TILEWISE_ISA named when the plan was made; on a GPU its architecture, as "sm_90a".
   std::string instruction_set() const;
 
   /// For people: the backend, its instruction set, tiles, splits, workspace and predicted traffic, and why other

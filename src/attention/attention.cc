@@ -102,6 +102,8 @@ Plan Attention::plan(const PlanShape& shape, const Device& device) const {
       if (error.code() != ErrorCode::unsupported) throw;
       refusals.push_back(fmt::format("{}: {}", name, error.what()));
       return nullptr;
+    } catch (const std::bad_alloc&) {
+      fail(ErrorCode::out_of_memory, "a plan for b = {}, h_q = {} does not fit into memory", shape.b, shape.h_q);
     }
   };
   std::shared_ptr<attention::Backend> backend;

@@ -6,7 +6,6 @@
 
 #include "attention/check_holes.h"
 #include "attention/check_plan.h"
-#include "attention/planned_mask.h"
 #include "core/fail.h"
 #include "core/isa.h"
 #include "cpu/select.h"
@@ -32,9 +31,12 @@ cpu::Shape largest_shape(const PlanShape& shape) {
 }  // namespace
 
 CpuBackend::CpuBackend(const Variant& variant, const PlanShape& shape, const cpu::Kernels& kernels, Executor& executor)
-    : Backend(variant, shape), kernels_(kernels), executor_(executor), programs_(variant, kernels, shape.backward) {
-  must_prove_reads_ = prove_planned_reads(variant, shape);
-  if (!binds_anything(variant)) mask_.emplace(planned_mask(variant, shape));
+    : Backend(variant, shape),
+      kernels_(kernels),
+      executor_(executor),
+      programs_(variant, kernels, shape.backward, shape.s_q + shape.s_kv),
+      reads_(variant, shape),
+      masks_(variant, shape) {
   Arena measure;
   CpuState state;
   take_memory(measure, state);
@@ -83,8 +85,12 @@ std::int64_t CpuBackend::shared_bytes() const {
 
 void CpuBackend::take_memory(Arena& arena, CpuState& state) const {
   const cpu::Shape largest = largest_shape(shape());
+  cpu::Shape task =
+      largest;  // of the forward kernels, which get no keys where all sequences that have some are decoded
+  task.s_q = std::min(task.s_q, cuts_of(shape().s_q, shape().s_kv, false).task_queries);
+  if (shape().s_q <= kDecodeQueries && !variant().has_dropout() && !shape().backward) task.s_kv = 0;
   constexpr int kMostRows = 16;  // of a decode task
-  std::int64_t floats = std::max(kernels_.forward_floats(largest), kernels_.decode_floats(largest, kMostRows));
+  std::int64_t floats = std::max(kernels_.forward_floats(task), kernels_.decode_floats(largest, kMostRows));
   if (shape().backward) floats = std::max(floats, kernels_.backward_floats(largest));
   for (int worker = 0; worker < executor_.workers(); ++worker) {
     state.kernel_memory.push_back(arena.take<float>(floats));
@@ -93,6 +99,7 @@ void CpuBackend::take_memory(Arena& arena, CpuState& state) const {
     if (!shape().backward) continue;
     state.hooks.push_back(arena.take<HeadHooks>(group()));
     state.heads.push_back(arena.take<cpu::BackwardHead>(group()));
+    state.statistics.push_back(arena.take<float>(2 * kPreparedBlocks * kernels_.backward_queries));
   }
   if (shape().backward) state.gradients.emplace(variant(), shape(), executor_.workers(), arena);
   state.shared = arena.take_bytes(shared_bytes());
@@ -119,26 +126,25 @@ CpuState& CpuBackend::state_in(Workspace& workspace) const {
 
 /// What the forward and the backward pass prepare alike, once the arguments are known to be right.
 void CpuBackend::start(CpuState& state, VariantGradients* gradients) const {
-  const bool is_bound = !mask_.has_value();
-  if (is_bound) {
-    state.slots = variant::bounds_of(variant().data().graph, state.call.bound);
-    state.mask = tiles::make_mask(variant().data(), *state.slots, tiles::universe_of(state.call.problem));
-  }
-  for (Worker& worker : state.workers) worker.start(state.call, is_bound ? *state.mask : *mask_, is_bound, gradients);
+  bool is_new = false;
+  const tiles::Mask& mask = masks_.of(state.call, state.mask, &is_new);
+  is_new = is_new || state.last_mask != &mask;
+  state.last_mask = &mask;
+  for (Worker& worker : state.workers) worker.start(state.call, mask, is_new, gradients);
 }
 
 void CpuBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs, Workspace& workspace) const {
   CpuState& state = state_in(workspace);
   variant::check_forward(variant(), inputs, outputs, state.call);
   check_planned(shape(), inputs, state.call);
-  check_dtype("o", outputs.o, shape().dtype);
-  if (must_prove_reads_) prove_reads(variant(), shape(), inputs, state.call);
+  check_outputs(shape(), outputs);
+  reads_.prove(shape(), inputs, state.call, state.proven_reads);
   // Decoding adds up scores in another order than the backward pass, whose weights exp(score - lse) would not sum to
   // one: a call whose lse may go there is not decoded.
   const bool may_differentiate = shape().backward && outputs.lse && !state.call.keys_paged;
   state.may_decode = !state.call.has_dropout() && !may_differentiate;
   start(state, nullptr);
-  check_holes(state.call, state.workers.front().spans(), (mask_ ? *mask_ : *state.mask).follows_head);
+  check_holes(state.call, state.workers.front().spans(), state.last_mask->follows_head);
   run_forward(*this, state, inputs, outputs);
   run_decode(*this, state, inputs, outputs);
 }
@@ -150,7 +156,7 @@ void CpuBackend::backward(const ForwardInputs& inputs, const BackwardInputs& giv
   check_planned(shape(), inputs, state.call);
   check_gradients(shape(), given, outputs);
   state.gradients->start(variant(), state.call, outputs);
-  if (must_prove_reads_) prove_reads(variant(), shape(), inputs, state.call);
+  reads_.prove(shape(), inputs, state.call, state.proven_reads);
   start(state, &*state.gradients);
   run_backward(*this, state, inputs, given, outputs);
 }
@@ -171,9 +177,10 @@ std::string CpuBackend::explain() const {
                                           ? "a program on every kept tile, with keeps on partial ones"
                                       : programs_.tiles.changes_partial_tiles ? "keeps on partial tiles"
                                                                               : "as they are, everything kept");
-  text += fmt::format("mask: {}\n", !mask_ ? "analysed at each call, for it may depend on what the call binds"
-                                    : mask_->program.wanted.empty() ? "none"
-                                                                    : "analysed with the plan");
+  text += fmt::format("mask: {}\n", masks_.follows_bindings()
+                                        ? "analysed where calls bind something new, on which it may depend"
+                                    : masks_.is_empty() ? "none"
+                                                        : "analysed with the plan");
   return text;
 }
 
@@ -197,6 +204,8 @@ std::shared_ptr<Backend> make_cpu_backend(const Variant& variant, const PlanShap
       break;
     }
   }
+  if (const int workers = device.executor().workers(); workers < 1)
+    fail_argument("the executor has {} workers; expected at least 1", workers);
   auto backend = std::make_shared<CpuBackend>(variant, shape, *chosen, device.executor());
   backend->refusals = std::move(passed_over);
   return backend;

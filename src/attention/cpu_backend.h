@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "attention/backend.h"
+#include "attention/call_masks.h"
+#include "attention/call_reads.h"
 #include "attention/call_state.h"
 #include "attention/programs.h"
 #include "attention/variant_gradients.h"
@@ -15,6 +17,9 @@ namespace tilewise::attention {
 
 /// Tasks that a sequence should give, forward and backward, however few its heads.
 inline constexpr std::int64_t kTasks = 16;
+
+/// Blocks of queries in a task that prepares or finishes a backward pass.
+inline constexpr std::int64_t kPreparedBlocks = 4;
 
 /// How a sequence is cut into tasks. Follows from its own lengths and the heads alone, so that results do not depend on
 /// threads or on the rest of a batch.
@@ -51,13 +56,15 @@ struct BackwardUnit {
 struct CpuState final : CallState {
   variant::Call call;
   bool may_decode = false;
-  std::optional<variant::SlotBounds> slots;  // of `mask`
-  std::optional<tiles::Mask> mask;           // where it depends on what the call binds
+  ProvenReads proven_reads;
+  AnalysedMask mask;                       // where it depends on what the call binds
+  const tiles::Mask* last_mask = nullptr;  // of the last call: of the plan, or in `mask`
   std::vector<Worker> workers;
   std::vector<float*> kernel_memory;      // [workers]
   std::vector<HeadHooks*> hooks;          // [workers], of a backward task: [group] each
   std::vector<cpu::BackwardHead*> heads;  // likewise
   std::vector<float*> row_memory;         // [workers], s_q or d floats each
+  std::vector<float*> statistics;         // [workers], maxima and sums of the rows of a task that prepares
   std::optional<VariantGradients> gradients;
   std::span<std::byte> shared;
   std::vector<std::int64_t> first_task;  // [b + 1], of the forward pass
@@ -98,8 +105,8 @@ class CpuBackend final : public Backend {
   const cpu::Kernels& kernels_;
   Executor& executor_;
   Programs programs_;
-  std::optional<tiles::Mask> mask_;  // where it depends on nothing that a call binds
-  bool must_prove_reads_ = false;    // some read of a bound table is not clamped
+  CallReads reads_;
+  CallMasks masks_;
   std::int64_t workspace_bytes_ = 0;
 };
 

@@ -7,9 +7,7 @@
 #include "tiles/reads.h"
 
 namespace tilewise::attention {
-namespace {
 
-/// All that a coordinate can be in calls of a plan, whatever their offsets.
 variant::IntervalPlace widest_universe(const PlanShape& shape) {
   constexpr double kLow = std::numeric_limits<std::int32_t>::min(), kHigh = std::numeric_limits<std::int32_t>::max();
   variant::IntervalPlace universe;
@@ -22,8 +20,6 @@ variant::IntervalPlace widest_universe(const PlanShape& shape) {
   at(variant::Coordinate::kv_head) = {0, static_cast<double>(shape.h_kv - 1), false};
   return universe;
 }
-
-}  // namespace
 
 bool binds_anything(const Variant& variant) {
   return !variant.parameters().empty() ||

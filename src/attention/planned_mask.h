@@ -9,6 +9,9 @@ namespace tilewise::attention {
 /// Whether what a call binds may decide what is kept.
 bool binds_anything(const Variant& variant);
 
+/// All that a coordinate can be in calls of a plan, whatever their offsets.
+variant::IntervalPlace widest_universe(const PlanShape& shape);
+
 /// The mask for all calls of a plan, whatever their offsets. Tables and parameters that calls bind are taken for any
 /// values that they declare, so this is no mask to classify by where there are some; yet where it asks for nothing, no
 /// call removes an entry.

@@ -1,5 +1,6 @@
 // float64: standard attention itself, which the kernels are held to.
 #include "attention/backend.h"
+#include "attention/check_plan.h"
 #include "core/fail.h"
 #include "tilewise/reference.h"
 
@@ -11,10 +12,14 @@ class ReferenceBackend final : public Backend {
   using Backend::Backend;
 
   void forward(const ForwardInputs& inputs, const ForwardOutputs& outputs, Workspace&) const override {
+    check_planned(shape(), inputs, variant::check_forward(variant(), inputs, outputs));
+    check_outputs(shape(), outputs);
     standard_attention(variant(), inputs, outputs);
   }
   void backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs,
                 Workspace&) const override {
+    check_planned(shape(), inputs, variant::check_backward(variant(), inputs, given, outputs));
+    check_outputs(shape(), given, outputs);
     standard_attention_backward(variant(), inputs, given, outputs);
   }
   std::int64_t workspace_bytes() const override { return 0; }

@@ -26,10 +26,12 @@ class ForwardKernel {
   static constexpr std::int64_t kTileQueries = Engine::kTileQueries;
   static constexpr int kStrips = static_cast<int>(kTileQueries / kStrip);
 
-  /// Workspace of one task, in floats.
+  /// Workspace of one task, in floats. Without keys no more than the strips are touched.
   static std::int64_t workspace_floats(const Shape& shape) {
-    return kStrips * (Engine::packed_q_floats(shape.d_qk) + o_floats(shape) + 2 * kStrip) +
-           Engine::packed_k_floats(shape.d_qk) + Engine::packed_v_floats(shape.d_v) + kTileKeys * kStrip +
+    const std::int64_t needed = (shape.s_q + kStrip - 1) / kStrip, strips = needed < kStrips ? needed : kStrips;
+    const std::int64_t of_strips = strips * (Engine::packed_q_floats(shape.d_qk) + o_floats(shape) + 2 * kStrip);
+    if (shape.s_kv == 0) return of_strips;
+    return of_strips + Engine::packed_k_floats(shape.d_qk) + Engine::packed_v_floats(shape.d_v) + kTileKeys * kStrip +
            staged_floats(kTileKeys, shape.d_qk) + staged_floats(kTileKeys, shape.d_v);
   }
 
@@ -235,6 +237,10 @@ class ForwardKernel {
         sum = sum * shrink + __builtin_expf(static_cast<float>(sink - reference));
       }
       factor[i] = sum == 0 ? 0.0f : shrink / sum;
+      if (task_.maximum != nullptr && i < strip.count) {
+        task_.maximum[strip.begin - task_.query_begin + i] = static_cast<float>(reference / units_.natural);
+        task_.sum[strip.begin - task_.query_begin + i] = sum;
+      }
       if (task_.lse != nullptr && i < strip.count) {
         const float lse = static_cast<float>(reference + static_cast<double>(__builtin_logf(sum)));
         task_.lse[strip.begin + i] = sum == 0 ? -__builtin_inff() : lse;

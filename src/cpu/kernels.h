@@ -31,14 +31,20 @@ struct DropoutHook {
   const void* context = nullptr;
 };
 
-/// What a backward pass hands to the adjoint of the score program.
+/// What a backward pass hands to a score program and its adjoint: a block of one strip of queries.
 struct AdjointBlock {
-  ScoreBlock scores;  // before the program
-  float* d_scores;    // [keys, scores.stride]: in, the gradient of the program's result; out, of `scores`
+  ScoreBlock scores;      // before the program
+  int row;                // of the strip's span, where the block begins
+  float* results;         // [keys, scores.stride], the program's scores; out of the program, not for the adjoint
+  float* d_scores;        // [keys, d_stride]; in, the gradient of the results; out, of `scores`. For the adjoint only
+  std::int64_t d_stride;  // floats between neighbouring keys of d_scores
 };
 
-/// The adjoint of a score program; null `apply` means that the derivative of every kept score is one.
+/// A score program that changes kept scores, with its adjoint; null: the derivative of every kept score is one. For
+/// each strip `score` is called with the blocks of its span, then `apply` with the whole span, whose d_scores are 0
+/// where the weight is 0 and must be left so.
 struct AdjointHook {
+  void (*score)(const void* context, const AdjointBlock& block) = nullptr;  // as ScoreProgram, out of place
   void (*apply)(const void* context, const AdjointBlock& block) = nullptr;
   const void* context = nullptr;
 };
@@ -111,8 +117,15 @@ struct ForwardTask {
   TileWalk walk;
   ScoreProgram score;
   DropoutHook dropout;
+  float* maximum = nullptr;  // [query_end - query_begin]; with `sum`, may be null: what the weights of a row are
+                             // relative to, in the units of the score buffer, and
+  float* sum = nullptr;      // [query_end - query_begin], of those weights: more digits than lse has where it is large
   float* workspace = nullptr;  // Kernels::forward_floats(shape) floats, 64-byte aligned
 };
+
+/// Whether float32 has too few digits for weights exp(score - lse): at 2^16 they are 0.4% off, at 2^126, where a row of
+/// clamped scores lies, log(n) is lost altogether.
+inline constexpr float kLargeLse = 0x1p16f;
 
 /// What a backward pass needs of one query head, packed once and read by every key tile.
 struct PrepareTask {
@@ -123,6 +136,8 @@ struct PrepareTask {
   Rows d_o;                                     // [s_q, d_v]
   const float* lse = nullptr;                   // [s_q], as the forward pass returned it
   const float* d_lse = nullptr;                 // [s_q]; null: zero
+  const float* maximum = nullptr;               // [query_end - query_begin]; with `sum`, may be null: of a ForwardTask.
+  const float* sum = nullptr;  // [query_end - query_begin]; needed where a finite lse is kLargeLse or more in magnitude
   float scale = 1;
   ScoreProgram score;         // as in the forward pass
   float* delta = nullptr;     // [s_q], out: rowsum(d_o * o) - d_lse
@@ -132,7 +147,8 @@ struct PrepareTask {
 /// One query head's share in a backward task.
 struct BackwardHead {
   const float* prepared = nullptr;  // of the whole head
-  float* d_q = nullptr;             // [d_q_floats], accumulated: the sum over this task's keys, packed and unscaled
+  float* d_q = nullptr;  // [d_q_floats], accumulated: the sum over this task's keys, packed and unscaled; its first
+                         // Kernels::d_q_flags are zeroed before
   TileWalk walk;
   ScoreProgram score;
   AdjointHook adjoint;
@@ -201,7 +217,8 @@ struct Kernels {
 
   std::int64_t backward_keys, backward_queries;         // a backward tile; tasks are best a multiple of its keys
   std::int64_t (*prepared_floats)(const Shape& shape);  // of one query head
-  std::int64_t (*d_q_floats)(const Shape& shape);       // of one partial sum of one query head; to be zeroed before
+  std::int64_t (*d_q_floats)(const Shape& shape);       // of one partial sum of one query head
+  std::int64_t (*d_q_flags)(const Shape& shape);        // its first floats, which are to be zeroed before
   std::int64_t (*backward_floats)(const Shape& shape);  // workspace of one backward task
   void (*prepare)(const PrepareTask& task);
   void (*backward)(const BackwardTask& task);

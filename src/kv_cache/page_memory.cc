@@ -1,9 +1,10 @@
 #include "kv_cache/page_memory.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <limits>
 
@@ -13,27 +14,7 @@
 namespace tilewise::kv_cache {
 namespace {
 
-constexpr std::int64_t kAlignment = 64;  // a cache line, and the widest vector
 constexpr float kMostQuant = 127.0F;
-
-/// Zeroed memory that the system gives page by page as it is written; null for 0 bytes.
-void* allocate(const KvCacheShape& shape, std::int64_t rows_of_page, std::int64_t row_bytes) {
-  std::int64_t bytes = row_bytes;
-  bool fits = true;
-  for (const std::int64_t extent : {shape.layers, shape.pages, rows_of_page}) {
-    fits = fits && !__builtin_mul_overflow(bytes, extent, &bytes);
-  }
-  fits = fits && bytes <= std::numeric_limits<std::int64_t>::max() - kAlignment;
-  if (!fits) fail_argument("pages is {}: the cache would take more bytes than 64 bits count", shape.pages);
-  if (bytes == 0) return nullptr;
-  const auto size = static_cast<std::size_t>((bytes + kAlignment - 1) / kAlignment * kAlignment);
-  void* memory = std::aligned_alloc(kAlignment, size);
-  if (memory == nullptr) {
-    fail(ErrorCode::out_of_memory, "a cache of {} pages takes {} bytes more than there are; choose fewer pages",
-         shape.pages, bytes);
-  }
-  return memory;
-}
 
 template <class Half>
 void store_halves(const float* row, std::int64_t d, std::byte* out) {
@@ -74,7 +55,24 @@ float store_int8(const float* row, std::int64_t d, std::byte* out) {
 
 }  // namespace
 
-void PageMemory::Free::operator()(void* memory) const { std::free(memory); }
+void Unmap::operator()(void* memory) const { munmap(memory, size); }
+
+template <class T>
+Mapped<T> PageMemory::map(const KvCacheShape& shape, std::int64_t rows_of_page, std::int64_t row_bytes) {
+  std::int64_t bytes = row_bytes;
+  bool fits = true;
+  for (const std::int64_t extent : {shape.layers, shape.pages, rows_of_page}) {
+    fits = fits && !__builtin_mul_overflow(bytes, extent, &bytes);
+  }
+  if (!fits) fail_argument("pages is {}: the cache would take more bytes than 64 bits count", shape.pages);
+  const auto size = static_cast<std::size_t>(bytes);
+  void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) {
+    fail(ErrorCode::out_of_memory, "a cache of {} pages takes {} bytes, which there are not; choose fewer pages",
+         shape.pages, bytes);
+  }
+  return {static_cast<T*>(memory), Unmap{size}};
+}
 
 PageMemory::PageMemory(const KvCacheShape& shape, std::int64_t d)
     : shape_(shape), d_(d), row_bytes_(d * size_of(shape.dtype)) {
@@ -82,8 +80,8 @@ PageMemory::PageMemory(const KvCacheShape& shape, std::int64_t d)
   if (__builtin_mul_overflow(shape.h_kv, shape.page_tokens, &rows_of_page)) {
     fail_argument("h_kv * page_tokens is {} * {}: more rows than 64 bits count", shape.h_kv, shape.page_tokens);
   }
-  rows_.reset(static_cast<std::byte*>(allocate(shape, rows_of_page, row_bytes_)));
-  if (shape.dtype == DType::int8) scales_.reset(static_cast<float*>(allocate(shape, rows_of_page, sizeof(float))));
+  rows_ = map<std::byte>(shape, rows_of_page, row_bytes_);
+  if (shape.dtype == DType::int8) scales_ = map<float>(shape, rows_of_page, sizeof(float));
 }
 
 ConstTensor PageMemory::layer(std::int64_t layer) const {

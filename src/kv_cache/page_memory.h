@@ -9,6 +9,16 @@
 
 namespace tilewise::kv_cache {
 
+/// Gives pages of memory back to the system.
+struct Unmap {
+  std::size_t size = 0;  // bytes
+  void operator()(void* memory) const;
+};
+
+/// Zeroed memory, which the system gives as it is first written.
+template <class T>
+using Mapped = std::unique_ptr<T, Unmap>;
+
 /// Keys or values of all layers. A page's rows of a layer lie together, [layers, pages, h_kv, page_tokens, d], so that
 /// copying a page is one copy a layer and attention reads a head's rows of a page in order.
 class PageMemory {
@@ -29,9 +39,9 @@ class PageMemory {
   void copy(std::int32_t from, std::int32_t to);
 
  private:
-  struct Free {
-    void operator()(void* memory) const;
-  };
+  /// Throws as the constructor.
+  template <class T>
+  static Mapped<T> map(const KvCacheShape& shape, std::int64_t rows_of_page, std::int64_t row_bytes);
 
   std::int64_t row_of(std::int64_t layer, std::int64_t page, std::int64_t head, std::int64_t slot) const {
     return ((layer * shape_.pages + page) * shape_.h_kv + head) * shape_.page_tokens + slot;
@@ -39,8 +49,8 @@ class PageMemory {
 
   KvCacheShape shape_;
   std::int64_t d_, row_bytes_;
-  std::unique_ptr<std::byte, Free> rows_;  // [layers, pages, h_kv, page_tokens, d]
-  std::unique_ptr<float, Free> scales_;    // [layers, pages, h_kv, page_tokens], int8 only
+  Mapped<std::byte> rows_;  // [layers, pages, h_kv, page_tokens, d]
+  Mapped<float> scales_;    // [layers, pages, h_kv, page_tokens], int8 only
 };
 
 }  // namespace tilewise::kv_cache

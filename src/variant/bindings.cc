@@ -7,6 +7,7 @@
 #include <limits>
 #include <numeric>
 
+#include "core/check_tensor.h"
 #include "core/element.h"
 #include "core/fail.h"
 
@@ -107,6 +108,11 @@ BoundTable view_of(const Table& table, const ConstTensor& data) {
     if (extent < 0 || extent > std::numeric_limits<std::int32_t>::max()) {
       fail_argument("table '{}': axis {} has extent {}, expected 0 to 2147483647", table.name(), axis, extent);
     }
+  }
+  if (!is_addressable(data)) {
+    fail_argument(
+        "table '{}': the data has extents {} and strides [{}], expected elements within 2^62 bytes of the first",
+        table.name(), extents_text(data), fmt::join(data.strides.begin(), data.strides.begin() + data.rank, ", "));
   }
   if (data.data == nullptr && !view.is_empty())
     fail_argument("table '{}': the data is null, expected {} elements", table.name(), data.elements());

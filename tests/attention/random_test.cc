@@ -1,6 +1,7 @@
 // Random compositions of keeps, scores, sinks and dropout, forward and backward.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <iostream>
 #include <random>
@@ -48,9 +49,13 @@ std::vector<double> results_of(const Random& random, std::uint64_t seed, DType p
 }
 
 /// Whether results are of a size that float32 can tell apart, and whether scores that differ by rounding give results
-/// that do. Random functions of the score have steps, and then there is nothing to compare.
+/// that do. Random functions of the score have steps, and then there is nothing to compare. And backward, which knows a
+/// row by lse alone, whether a float32 says enough of it: one of 8 tells weights to 5e-7.
 bool is_tame(const Random& random, std::uint64_t seed, bool backward) {
   const std::vector<double> exact = results_of(random, seed, DType::float64, 1, backward);
+  const auto lses = static_cast<std::ptrdiff_t>(2 * random.shape.h_q * random.shape.sequences[0].s_q);
+  const auto is_large = [](double lse) { return lse > 8 || (lse < -8 && lse != -kInfinity); };
+  if (backward && std::any_of(exact.begin(), exact.begin() + lses, is_large)) return false;
   const auto is_near = [&](DType precision, double factor) {
     const std::vector<double> other = results_of(random, seed, precision, factor, backward);
     for (std::size_t i = 0; i < exact.size(); ++i) {
@@ -104,10 +109,11 @@ void expect_close(bool backward) {
   const std::uint64_t start = std::random_device()();
   std::cout << "seed " << start << '\n';
   Oracle oracle(DType::float32, backward);
-  const int tame = for_each_tame(start, 400, backward, [&](const Random& random, std::uint64_t seed) {
+  const int tame = for_each_tame(start, backward ? 100 : 400, backward, [&](const Random& random, std::uint64_t seed) {
     oracle.run(random.variant, random.shape, random.bound, seed);
   });
-  EXPECT_GT(tame, 40);
+  std::cout << tame << " compared\n";
+  EXPECT_GT(tame, backward ? 15 : 40);
   oracle.expect_close("seed " + std::to_string(start));
 }
 

@@ -114,7 +114,10 @@ class BackwardTest : public EachIsaTest {
         task.query_end = std::min(sizes.s_q, begin + kernels.backward_queries);
         kernels.prepare(task);
       }
-      for (int split = 0; split < splits; ++split) partials[i].emplace_back(kernels.d_q_floats(shape), 0.0f);
+      for (int split = 0; split < splits; ++split) {
+        Workspace& partial = partials[i].emplace_back(kernels.d_q_floats(shape));
+        std::fill_n(partial.data(), kernels.d_q_flags(shape), 0.0f);
+      }
     }
 
     const Stored k(problem.k, problem.dtype), v(problem.v, problem.dtype);

@@ -179,7 +179,7 @@ class Hooks {
   }
   AdjointHook adjoint() const {
     if (variant_.softcap == 0) return {};
-    return {adjoin, &variant_};
+    return {recompute, adjoin, &variant_};
   }
 
  private:
@@ -216,12 +216,19 @@ class Hooks {
     }
   }
 
+  static void recompute(const void* context, const AdjointBlock& block) {
+    ScoreBlock results = block.scores;
+    std::copy_n(block.scores.values, block.scores.keys * block.scores.stride, block.results);
+    results.values = block.results;
+    apply(context, results);
+  }
+
   static void adjoin(const void* context, const AdjointBlock& block) {
     const auto& variant = *static_cast<const TestVariant*>(context);
     for (int key = 0; key < block.scores.keys; ++key) {
       for (int query = 0; query < block.scores.queries; ++query) {
         const std::int64_t at = key * block.scores.stride + query;
-        block.d_scores[at] *= static_cast<float>(variant.derivative(block.scores.values[at]));
+        block.d_scores[key * block.d_stride + query] *= static_cast<float>(variant.derivative(block.scores.values[at]));
       }
     }
   }

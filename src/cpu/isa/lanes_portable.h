@@ -88,6 +88,8 @@ struct PortableLanes {
   static TILEWISE_INLINE Vec zero_if_minus_infinity(Vec x) {
     return select(x == broadcast(-__builtin_inff()), zero(), x);
   }
+  /// x, zero where w is zero.
+  static TILEWISE_INLINE Vec zero_where_zero(Vec w, Vec x) { return select(w == zero(), zero(), x); }
 
   /// No table: it would take instructions that the least sets lack.
   static constexpr int kTableBits = 0;
