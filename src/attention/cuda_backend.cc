@@ -65,6 +65,11 @@ cuda::ForwardExtent extent_of(const variant::Call& call) {
   return extent;
 }
 
+template <class Handle>
+std::size_t number_of(const std::vector<Handle>& handles, const Handle& handle) {
+  return static_cast<std::size_t>(std::ranges::find(handles, handle) - handles.begin());
+}
+
 cuda::DropoutArguments dropout_of(const variant::Call& call) {
   return {call.dropout.seed, call.dropout.offset, call.dropout.keep_below, static_cast<float>(call.dropout.scale()), 0};
 }
@@ -116,6 +121,7 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
   });
   make_decoder();
   if (shape.backward) {
+    plan_gradients();
     backward_.emplace([this](const Form& form) {
       return cuda::make_backward({jit::Compiler::instance(), context_, this->variant(), kernel_shape(form)}, refusals);
     });
@@ -156,6 +162,7 @@ cuda::ForwardShape CudaBackend::kernel_shape(const Form& form) const {
           .has_lists = lister_.has_value(),
           .has_dropout = variant().has_dropout(),
           .is_paged = form.is_paged,
+          .has_gradients = form.has_gradients,
           .is_aligned = form.is_aligned};
 }
 
@@ -206,6 +213,7 @@ CudaMemory CudaBackend::memory_in(Arena& arena) const {
   memory.reference = arena.take<float>(rows);
   memory.delta = arena.take<float>(rows);
   memory.d_q_sums = arena.take<float>(rows * shape().d_qk);
+  memory.gradient_sums = arena.take<float>(sums_);
   return memory;
 }
 
@@ -232,6 +240,68 @@ void CudaBackend::expect_inputs(const ForwardInputs& inputs) const {
   for (const TableBinding& binding : inputs.tables) {
     cuda::expect_on_gpu(*context_, binding.table.name(), binding.data);
   }
+}
+
+/// Lays out the sums of all gradients that calls may ask for: of real tables that the plan was told the extents of, and
+/// of real parameters.
+void CudaBackend::plan_gradients() {
+  const auto& tables = variant().tables();
+  const auto& parameters = variant().parameters();
+  for (const Table& table : tables) {
+    const auto planned = std::ranges::find(shape().tables, table, &TableShape::table);
+    const bool has_gradient = table.type() == Type::real && !table.frozen_data() && planned != shape().tables.end();
+    first_sum_.push_back(has_gradient ? sums_ : -1);
+    if (!has_gradient) continue;
+    std::int64_t elements = 1;
+    for (const std::int64_t extent : planned->extents) elements *= extent;
+    sums_ += elements;
+  }
+  for (const Parameter& parameter : parameters) {
+    first_sum_.push_back(parameter.type() == Type::real ? sums_ : -1);
+    sums_ += parameter.type() == Type::real ? 1 : 0;
+  }
+  constexpr auto kMost = static_cast<std::size_t>(cuda::GradientSums::kMost);
+  if (sums_ == 0) return;
+  if (tables.size() > kMost || parameters.size() > kMost) {
+    fail(ErrorCode::unsupported,
+         "the variant has {} tables and {} parameters; the GPU's backward kernels take up to {}", tables.size(),
+         parameters.size(), kMost);
+  }
+  gradients_.emplace(jit::Compiler::instance(), context_);
+}
+
+/// Expects that the plan has room for every gradient of a table that is asked for, and that all lie on the GPU.
+void CudaBackend::check_variant_gradients(const variant::Call& call, const BackwardOutputs& outputs) const {
+  for (const auto& [table, gradient] : outputs.d_tables) {
+    const std::size_t number = number_of(variant().tables(), table);
+    const auto planned = std::ranges::find(shape().tables, table, &TableShape::table);
+    if (planned == shape().tables.end()) {
+      fail_argument("d_tables names '{}', whose extents the plan does not have; expected it in PlanShape::tables",
+                    table.name());
+    }
+    for (std::size_t axis = 0; axis < planned->extents.size(); ++axis) {
+      if (call.bound.tables[number].extents[axis] > planned->extents[axis]) {
+        fail_argument("table '{}': axis {} has extent {}; the plan was made for at most {}", table.name(), axis,
+                      call.bound.tables[number].extents[axis], planned->extents[axis]);
+      }
+    }
+    cuda::expect_on_gpu(*context_, table.name(), gradient);
+  }
+  for (const auto& [parameter, gradient] : outputs.d_parameters)
+    cuda::expect_on_gpu(*context_, parameter.name(), gradient);
+}
+
+cuda::GradientSums CudaBackend::sums_in(float* memory, const BackwardOutputs& outputs) const {
+  cuda::GradientSums sums{};
+  for (const auto& [table, gradient] : outputs.d_tables) {
+    const std::size_t number = number_of(variant().tables(), table);
+    sums.tables[number] = memory + first_sum_[number];
+  }
+  for (const auto& [parameter, gradient] : outputs.d_parameters) {
+    const std::size_t number = number_of(variant().parameters(), parameter);
+    sums.parameters[number] = memory + first_sum_[variant().tables().size() + number];
+  }
+  return sums;
 }
 
 void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs, Workspace& workspace) const {
@@ -277,8 +347,6 @@ void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& gi
   variant::check_backward(variant(), inputs, given, outputs, call, variant::TableData::elsewhere);
   check_planned(shape(), inputs, call);
   check_gradients(shape(), given, outputs);
-  if (!outputs.d_tables.empty() || !outputs.d_parameters.empty())
-    fail(ErrorCode::unsupported, "the GPU's kernels give no gradients of tables and parameters");
   expect_float("lse", *given.lse);
   if (given.d_lse) expect_float("d_lse", *given.d_lse);
   const jit::CurrentContext current(*context_);
@@ -287,14 +355,16 @@ void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& gi
   cuda::expect_on_gpu(*context_, "lse", *given.lse);
   cuda::expect_on_gpu(*context_, "d_o", given.d_o);
   if (given.d_lse) cuda::expect_on_gpu(*context_, "d_lse", *given.d_lse);
+  check_variant_gradients(call, outputs);
   if (outputs.d_q) cuda::expect_on_gpu(*context_, "d_q", *outputs.d_q);
   if (outputs.d_k) cuda::expect_on_gpu(*context_, "d_k", *outputs.d_k);
   if (outputs.d_v) cuda::expect_on_gpu(*context_, "d_v", *outputs.d_v);
   if (must_prove_reads_) prove_reads(variant(), shape(), inputs, call);
 
+  const bool has_gradients = !outputs.d_tables.empty() || !outputs.d_parameters.empty();
   const bool aligned =
       all_aligned(inputs.q, inputs.k, inputs.v, given.d_o) && is_aligned(outputs.d_k) && is_aligned(outputs.d_v);
-  const cuda::BackwardRunner& kernels = backward_->get({aligned, false});
+  const cuda::BackwardRunner& kernels = backward_->get({aligned, false, has_gradients});
   bind(state);
   Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
   const CudaMemory memory = memory_in(arena);
@@ -324,7 +394,14 @@ void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& gi
   arguments.s_q = static_cast<int>(extent.s_q);
   arguments.scale = static_cast<float>(call.scale);
   if (lister_) arguments.lists = list_tiles(state, memory, {kernels.tile(), true}, extent, stream);
+  if (!has_gradients) return kernels.launch(arguments, state.bound, extent.b, extent.h_kv, extent.s_kv, stream);
+  gradients_->clear(memory.gradient_sums, sums_, stream);
+  arguments.gradients = sums_in(memory.gradient_sums, outputs);
   kernels.launch(arguments, state.bound, extent.b, extent.h_kv, extent.s_kv, stream);
+  for (const auto& [table, gradient] : outputs.d_tables)
+    gradients_->store(arguments.gradients.tables[number_of(variant().tables(), table)], gradient, stream);
+  for (const auto& [parameter, gradient] : outputs.d_parameters)
+    gradients_->store(arguments.gradients.parameters[number_of(variant().parameters(), parameter)], gradient, stream);
 }
 
 std::string CudaBackend::explain() const {

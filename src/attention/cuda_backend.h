@@ -16,6 +16,7 @@
 #include "cuda/launch/decode.h"
 #include "cuda/launch/device_memory.h"
 #include "cuda/launch/families.h"
+#include "cuda/launch/gradient_sums.h"
 #include "cuda/launch/sequences.h"
 #include "cuda/launch/tile_lister.h"
 #include "variant/call.h"
@@ -26,6 +27,7 @@ namespace tilewise::attention {
 struct Form {
   bool is_aligned = true;  // rows begin at multiples of 16 bytes
   bool is_paged = false;
+  bool has_gradients = false;  // of tables and parameters, in a backward pass
 
   friend auto operator<=>(const Form&, const Form&) = default;
 };
@@ -70,6 +72,7 @@ struct CudaMemory {
   float* reference = nullptr;                // [b, h_q, s_q], of a backward pass
   float* delta = nullptr;                    // likewise
   float* d_q_sums = nullptr;                 // [b, h_q, s_q, d_qk]
+  float* gradient_sums = nullptr;            // of tables, one behind the other, and parameters
 };
 
 class CudaBackend final : public Backend {
@@ -108,6 +111,9 @@ class CudaBackend final : public Backend {
   CudaState& state_in(Workspace& workspace) const;
   void upload_frozen_tables();
   void bind(CudaState& state) const;
+  void plan_gradients();
+  void check_variant_gradients(const variant::Call& call, const BackwardOutputs& outputs) const;
+  cuda::GradientSums sums_in(float* memory, const BackwardOutputs& outputs) const;
   void expect_inputs(const ForwardInputs& inputs) const;
 
   Device device_;
@@ -120,6 +126,9 @@ class CudaBackend final : public Backend {
   std::optional<ByForm<cuda::ForwardRunner>> forward_;
   std::optional<ByForm<cuda::DecodeKernels>> decode_;  // where the plan is for few queries
   std::optional<ByForm<cuda::BackwardRunner>> backward_;
+  std::optional<cuda::GradientWriter> gradients_;  // where a backward pass may ask for those of tables or parameters
+  std::vector<std::int64_t> first_sum_;            // [tables + parameters]; -1 where there is no gradient
+  std::int64_t sums_ = 0;                          // of all
   std::int64_t workspace_bytes_ = 0;
 };
 

@@ -61,11 +61,10 @@ class GraphsOnGpu : public jit::WithGpu {
     for (int i = 0; i < 2; ++i) ASSERT_EQ(api.launch(executable, stream), 0);
     ASSERT_EQ(api.synchronize(stream), 0);
     copies.copy_back();
-    for (std::int64_t i = 0; i < data.lse.size(); ++i) ASSERT_EQ(data.lse.get(i), replayed.lse.get(i)) << i;
-    for (std::int64_t i = 0; i < data.o.size(); ++i) {
-      const double expected = data.o.get(i), got = replayed.o.get(i);
-      ASSERT_TRUE(expected == got || (std::isnan(expected) && std::isnan(got))) << i;
-    }
+    // Rows of no sequence stay NaN.
+    const auto same = [](double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); };
+    for (std::int64_t i = 0; i < data.lse.size(); ++i) ASSERT_TRUE(same(data.lse.get(i), replayed.lse.get(i))) << i;
+    for (std::int64_t i = 0; i < data.o.size(); ++i) ASSERT_TRUE(same(data.o.get(i), replayed.o.get(i))) << i;
     api.stream_destroy(stream);
   }
 };

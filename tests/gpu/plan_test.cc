@@ -110,6 +110,29 @@ TEST_F(PlansOnGpu, Dropout) {
   }
 }
 
+TEST_F(PlansOnGpu, GradientsOfTablesParametersAndSinks) {
+  const Table bias("bias", DType::float32, 2), by_distance("by_distance", DType::float16, 1),
+      pairs("pairs", DType::float32, 3);
+  const Parameter cap("cap", 1, 100);
+  const std::vector<std::pair<const char*, Variant>> all{
+      {"a cell for each entry",
+       score([&](Expr s, const At& at) { return s + pairs(at.head, at.query_index, at.key_index); })},
+      {"along the keys", zoo::causal() & score([&](Expr s, const At& at) { return s * bias(at.head, at.key_index); })},
+      {"along diagonals", score([&](Expr s, const At& at) { return s + by_distance.clamped(at.query - at.key + 50); })},
+      {"a parameter", score([&](Expr s, const At&) { return cap * tanh(s / cap); })},
+      {"a sink", zoo::causal() & zoo::attention_sink()},
+      {"several stages", score([&](Expr s, const At& at) { return s + bias(at.head, at.key_index); }) & zoo::causal() &
+                             score([&](Expr s, const At&) { return cap * tanh(s / cap); })}};
+  for (const auto& [name, variant] : all) {
+    Oracle oracle(DType::bfloat16, true, &*caller_);
+    for (std::uint64_t seed = 1; seed < 4; ++seed) {
+      const reference::Shape shape = uniform(2, 4, 2, 70, 90, 16, 16);
+      oracle.run(variant, shape, bind_random(variant, problem_of(shape), seed), seed);
+    }
+    oracle.expect_close(name);
+  }
+}
+
 TEST_F(PlansOnGpu, OutliersAndScales) {
   for (const auto& [name, variant] : variants()) {
     for (const double scale : {0.25, -0.25, 0.0, 3.0}) {
@@ -155,9 +178,7 @@ struct Zoo : PlansOnGpu, ::testing::WithParamInterface<const zoo::Entry*> {};
 TEST_P(Zoo, IsClose) {
   const Variant variant = parse_variant(std::string(GetParam()->example));
   // One pair of dimensions for all, since every other one is other kernels.
-  const bool has_gradients =
-      std::ranges::any_of(variant.tables(), [](const Table& t) { return t.type() == Type::real && !t.frozen_data(); });
-  Oracle oracle(DType::bfloat16, !has_gradients, &*caller_), decoding(DType::bfloat16, false, &*caller_);
+  Oracle oracle(DType::bfloat16, true, &*caller_), decoding(DType::bfloat16, false, &*caller_);
   reference::Shape shapes[] = {uniform(2, 4, 2, 49, 150, 16, 8), uniform(1, 4, 2, 131, 131, 16, 8),
                                uniform(1, 2, 1, 97, 33, 16, 8)};
   shapes[2].sequences[0].query_offset = 0;  // positions below 0 are not for every variant
