@@ -35,6 +35,7 @@ int main(int argc, char** argv) {
       "Start here:\n"
       "  tilewise explain softmax\n"
       "  tilewise explain attention --variant 'window(1024) & softcap(30)' --queries 4096\n"
+      "  tilewise bench figure3 --time-limit 60\n"
       "  tilewise variants\n"
       "Each command has --help with examples, and --json for scripts.");
   program.require_subcommand(1);

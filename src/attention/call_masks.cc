@@ -95,9 +95,9 @@ class Hash {
   XXH3_state_t state_;
 };
 
-/// A hash of all that a mask follows from; nothing where a table's elements do not lie in one piece.
-std::optional<std::array<std::uint64_t, 2>> content_of(const Variant& variant, const variant::Call& call,
-                                                       const variant::IntervalPlace& universe) {
+/// A hash of all that a mask follows from, whatever a call's lengths; nothing where a table's elements do not lie in
+/// one piece.
+std::optional<std::array<std::uint64_t, 2>> content_of(const Variant& variant, const variant::Call& call) {
   Hash hash;
   for (std::size_t i = 0; i < call.bound.tables.size(); ++i) {
     const variant::BoundTable& table = call.bound.tables[i];
@@ -109,16 +109,13 @@ std::optional<std::array<std::uint64_t, 2>> content_of(const Variant& variant, c
   }
   for (const double number : call.bound.parameters) hash.add(number);
   for (const double number : call.bound.literals) hash.add(number);
-  for (const variant::Interval& interval : universe) {
-    hash.add(interval.low);
-    hash.add(interval.high);
-  }
   return hash.value();
 }
 
 }  // namespace
 
-CallMasks::CallMasks(const Variant& variant, const PlanShape& shape) : variant_(variant) {
+CallMasks::CallMasks(const Variant& variant, const PlanShape& shape)
+    : variant_(variant), universe_(widest_universe(shape)) {
   Variant::Data known = variant.data();
   const variant::Graph& graph = known.graph;
   const Dependences dependences(graph);
@@ -140,7 +137,7 @@ CallMasks::CallMasks(const Variant& variant, const PlanShape& shape) : variant_(
   };
   std::erase_if(known.stages, is_left_out);
   const variant::SlotBounds slots = tiles::declared_bounds(graph, planned_extents(variant, shape));
-  planned_ = tiles::make_mask(known, slots, widest_universe(shape));
+  planned_ = tiles::make_mask(known, slots, universe_);
 }
 
 const tiles::Mask& CallMasks::of(const variant::Call& call, AnalysedMask& analysed, bool* is_new) const {
@@ -150,13 +147,12 @@ const tiles::Mask& CallMasks::of(const variant::Call& call, AnalysedMask& analys
       follows_bindings_ || (call.keys_paged && !sampled_.empty()) ||
       std::ranges::any_of(sampled_, [&](std::size_t slot) { return holds_minus_infinity(call.bound.tables[slot]); });
   if (!must_look) return planned_;
-  const variant::IntervalPlace universe = tiles::universe_of(call.problem);
-  const auto content = content_of(variant_, call, universe);
+  const auto content = content_of(variant_, call);
   if (analysed.mask && content && *content == analysed.content) return *analysed.mask;
   *is_new = true;
   analysed.mask.reset();
   analysed.slots = variant::bounds_of(variant_.data().graph, call.bound);
-  analysed.mask = tiles::make_mask(variant_.data(), *analysed.slots, universe);
+  analysed.mask = tiles::make_mask(variant_.data(), *analysed.slots, universe_);
   analysed.content = content.value_or(std::array<std::uint64_t, 2>{});
   return *analysed.mask;
 }

@@ -35,6 +35,7 @@ class CallMasks {
 
  private:
   Variant variant_;
+  variant::IntervalPlace universe_;   // of all calls
   tiles::Mask planned_;               // of the stages that do not follow bindings
   bool follows_bindings_ = false;     // some other stage may remove entries whatever the data are
   std::vector<std::size_t> sampled_;  // tables that remove entries where they hold -inf

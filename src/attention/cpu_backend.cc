@@ -34,9 +34,9 @@ CpuBackend::CpuBackend(const Variant& variant, const PlanShape& shape, const cpu
     : Backend(variant, shape),
       kernels_(kernels),
       executor_(executor),
-      programs_(variant, kernels, shape.backward),
+      programs_(variant, kernels, shape.backward, shape.s_q + shape.s_kv),
+      reads_(variant, shape),
       masks_(variant, shape) {
-  must_prove_reads_ = prove_planned_reads(variant, shape);
   Arena measure;
   CpuState state;
   take_memory(measure, state);
@@ -85,8 +85,12 @@ std::int64_t CpuBackend::shared_bytes() const {
 
 void CpuBackend::take_memory(Arena& arena, CpuState& state) const {
   const cpu::Shape largest = largest_shape(shape());
+  cpu::Shape task =
+      largest;  // of the forward kernels, which get no keys where all sequences that have some are decoded
+  task.s_q = std::min(task.s_q, cuts_of(shape().s_q, shape().s_kv, false).task_queries);
+  if (shape().s_q <= kDecodeQueries && !variant().has_dropout() && !shape().backward) task.s_kv = 0;
   constexpr int kMostRows = 16;  // of a decode task
-  std::int64_t floats = std::max(kernels_.forward_floats(largest), kernels_.decode_floats(largest, kMostRows));
+  std::int64_t floats = std::max(kernels_.forward_floats(task), kernels_.decode_floats(largest, kMostRows));
   if (shape().backward) floats = std::max(floats, kernels_.backward_floats(largest));
   for (int worker = 0; worker < executor_.workers(); ++worker) {
     state.kernel_memory.push_back(arena.take<float>(floats));
@@ -134,7 +138,7 @@ void CpuBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& outp
   variant::check_forward(variant(), inputs, outputs, state.call);
   check_planned(shape(), inputs, state.call);
   check_outputs(shape(), outputs);
-  if (must_prove_reads_) prove_reads(variant(), shape(), inputs, state.call);
+  reads_.prove(shape(), inputs, state.call, state.proven_reads);
   // Decoding adds up scores in another order than the backward pass, whose weights exp(score - lse) would not sum to
   // one: a call whose lse may go there is not decoded.
   const bool may_differentiate = shape().backward && outputs.lse && !state.call.keys_paged;
@@ -152,7 +156,7 @@ void CpuBackend::backward(const ForwardInputs& inputs, const BackwardInputs& giv
   check_planned(shape(), inputs, state.call);
   check_gradients(shape(), given, outputs);
   state.gradients->start(variant(), state.call, outputs);
-  if (must_prove_reads_) prove_reads(variant(), shape(), inputs, state.call);
+  reads_.prove(shape(), inputs, state.call, state.proven_reads);
   start(state, &*state.gradients);
   run_backward(*this, state, inputs, given, outputs);
 }

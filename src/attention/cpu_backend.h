@@ -7,6 +7,7 @@
 
 #include "attention/backend.h"
 #include "attention/call_masks.h"
+#include "attention/call_reads.h"
 #include "attention/call_state.h"
 #include "attention/programs.h"
 #include "attention/variant_gradients.h"
@@ -55,6 +56,7 @@ struct BackwardUnit {
 struct CpuState final : CallState {
   variant::Call call;
   bool may_decode = false;
+  ProvenReads proven_reads;
   AnalysedMask mask;                       // where it depends on what the call binds
   const tiles::Mask* last_mask = nullptr;  // of the last call: of the plan, or in `mask`
   std::vector<Worker> workers;
@@ -103,8 +105,8 @@ class CpuBackend final : public Backend {
   const cpu::Kernels& kernels_;
   Executor& executor_;
   Programs programs_;
+  CallReads reads_;
   CallMasks masks_;
-  bool must_prove_reads_ = false;  // some read of a bound table is not clamped
   std::int64_t workspace_bytes_ = 0;
 };
 

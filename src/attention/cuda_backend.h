@@ -69,7 +69,6 @@ class CudaBackend final : public Backend {
   std::int64_t workspace_bytes() const override { return workspace_bytes_; }
   std::string instruction_set() const override { return context_->device().architecture().name(); }
   Device device() const override { return device_; }
-  std::string instruction_set() const override { return context_->device().architecture().name(); }
   std::string explain() const override;
 
  private:

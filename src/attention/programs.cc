@@ -30,14 +30,20 @@ LaneOptions options_of(const cpu::Kernels& kernels, TileLayout layout, std::int6
   return {.layout = layout, .most_queries = queries, .most_keys = keys, .isa = isa};
 }
 
-LaneOptions of_tiles(const cpu::Kernels& kernels) {
-  return options_of(kernels, TileLayout::queries_inner, kernels.strip_queries, kernels.tile_keys);
+/// Diagonals that a program keeps, at most: 64 KiB a value.
+constexpr std::int64_t kMostDiagonals = 16384;
+
+LaneOptions of_tiles(const cpu::Kernels& kernels, std::int64_t most_entries) {
+  LaneOptions options = options_of(kernels, TileLayout::queries_inner, kernels.strip_queries, kernels.tile_keys);
+  // Twice as many as there are, as the first tile's lie in their middle.
+  options.kept_diagonals = std::min(kMostDiagonals, 2 * (most_entries + kernels.strip_queries + kernels.tile_keys));
+  return options;
 }
 
 }  // namespace
 
-Programs::Programs(const Variant& variant, const cpu::Kernels& kernels, bool with_backward)
-    : tiles(variant::lower_variant(variant, of_tiles(kernels))),
+Programs::Programs(const Variant& variant, const cpu::Kernels& kernels, bool with_backward, std::int64_t most_entries)
+    : tiles(variant::lower_variant(variant, of_tiles(kernels, most_entries))),
       rows(variant::lower_variant(variant, options_of(kernels, TileLayout::keys_inner, 1, kernels.decode_keys))) {
   const LaneOptions of_heads = options_of(kernels, TileLayout::keys_inner, 1, 1);
   const Variant::Data& data = variant.data();
@@ -47,8 +53,8 @@ Programs::Programs(const Variant& variant, const cpu::Kernels& kernels, bool wit
   if (variant.has_sink()) sink_adjoint = lower_sink_adjoint(data.graph, data.sink, of_heads);
   if (sink_adjoint && sink_adjoint->program) most_outputs = sink_adjoint->program->outputs();
   if (!tiles.changes_full_tiles) return;
-  backward.emplace(variant::lower_backward(variant, of_tiles(kernels), false));
-  backward_with_gradients.emplace(variant::lower_backward(variant, of_tiles(kernels), true));
+  backward.emplace(variant::lower_backward(variant, of_tiles(kernels, most_entries), false));
+  backward_with_gradients.emplace(variant::lower_backward(variant, of_tiles(kernels, most_entries), true));
   for (const variant::BackwardLanes* lanes : {&*backward, &*backward_with_gradients}) {
     if (lanes->adjoint) most_outputs = std::max(most_outputs, lanes->adjoint->outputs());
     most_taken_over = std::max(most_taken_over, lanes->full.outputs() - 1);

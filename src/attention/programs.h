@@ -22,7 +22,8 @@ struct SinkAdjoint {
 };
 
 struct Programs {
-  Programs(const Variant& variant, const cpu::Kernels& kernels, bool with_backward);
+  /// `most_entries`: the most queries plus keys of a sequence.
+  Programs(const Variant& variant, const cpu::Kernels& kernels, bool with_backward, std::int64_t most_entries);
 
   variant::VariantLanes tiles;  // scores[key][query], as forward and backward kernels hold them
   variant::VariantLanes rows;   // scores[query][key] of one query, as decoding does

@@ -26,10 +26,12 @@ class ForwardKernel {
   static constexpr std::int64_t kTileQueries = Engine::kTileQueries;
   static constexpr int kStrips = static_cast<int>(kTileQueries / kStrip);
 
-  /// Workspace of one task, in floats.
+  /// Workspace of one task, in floats. Without keys no more than the strips are touched.
   static std::int64_t workspace_floats(const Shape& shape) {
-    return kStrips * (Engine::packed_q_floats(shape.d_qk) + o_floats(shape) + 2 * kStrip) +
-           Engine::packed_k_floats(shape.d_qk) + Engine::packed_v_floats(shape.d_v) + kTileKeys * kStrip +
+    const std::int64_t needed = (shape.s_q + kStrip - 1) / kStrip, strips = needed < kStrips ? needed : kStrips;
+    const std::int64_t of_strips = strips * (Engine::packed_q_floats(shape.d_qk) + o_floats(shape) + 2 * kStrip);
+    if (shape.s_kv == 0) return of_strips;
+    return of_strips + Engine::packed_k_floats(shape.d_qk) + Engine::packed_v_floats(shape.d_v) + kTileKeys * kStrip +
            staged_floats(kTileKeys, shape.d_qk) + staged_floats(kTileKeys, shape.d_v);
   }
 

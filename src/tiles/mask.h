@@ -25,7 +25,7 @@ inline variant::Interval kept(const variant::IntervalReading& reading, std::size
   return result;
 }
 
-/// The mask of a variant: its keeps, and its score stages that can reach -inf for a score of at most 2^64 in magnitude,
+/// The mask of a variant: its keeps, and its score stages that can reach -inf for a score of at most 2^63 in magnitude,
 /// somewhere in `universe`. Conditions that hold all over the universe are left out, with everything that only they
 /// read. The slots' tables must stay while the mask is used.
 Mask make_mask(const Variant::Data& variant, const variant::SlotBounds& slots, const variant::IntervalPlace& universe);

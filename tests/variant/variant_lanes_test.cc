@@ -208,6 +208,46 @@ TEST(VariantLanes, TablesAreReadAlongEachClass) {
   }
 }
 
+/// Tiles in any order, with diagonals kept between them and without: the same bits.
+TEST(VariantLanes, KeptDiagonalsAreThoseOfEachTile) {
+  std::vector<float> values(700);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 89) * 0.37f;
+  const Table bias("bias", DType::float32, 1);
+  const Variant variant = score([&](Expr s, const At& at) {
+    return s + bias.clamped(at.query - at.key + 350) * sin(to_real(at.query - at.key)) + to_real(at.query - at.key);
+  });
+  const Bound bound = bind(variant.data().graph, {{{bias, ConstTensor(values.data(), DType::float32, {700})}}, {}});
+  LaneOptions options{.layout = TileLayout::queries_inner, .most_queries = 32, .most_keys = 48};
+  for (const Isa isa : available_isas()) {
+    options.isa = std::min(isa, Isa::avx512);
+    options.kept_diagonals = 0;
+    const VariantLanes each = lower_variant(variant, options);
+    options.kept_diagonals = 200;  // fewer than the walks below meet
+    const VariantLanes kept = lower_variant(variant, options);
+    AlignedWorkspace each_memory(each.full), kept_memory(kept.full);
+    LaneRunner of_each(each.full, each_memory.bytes()), of_kept(kept.full, kept_memory.bytes());
+    Random random(20261121);
+    Place origin{};
+    origin[static_cast<std::size_t>(Coordinate::query)] = 17;
+    for (int i = 0; i < 400; ++i) {
+      if (i % 100 == 0) {
+        origin[static_cast<std::size_t>(Coordinate::key)] = i / 10;
+        of_each.enter(bound, origin);
+        of_kept.enter(bound, origin);
+      }
+      const std::int64_t step = i % 60;  // along keys, along queries, or anywhere
+      const std::int64_t query = i < 100 ? 64 : i < 200 ? step * 32 : random.between(0, 300);
+      const std::int64_t key = i < 100 ? step * 48 : i < 200 ? 96 : random.between(0, 300);
+      const Box box{query, query + random.between(1, 32), key, key + random.between(1, 48)};
+      std::vector<float> scores(32 * 48, 1.5f), expected = scores;
+      const TileStrip tile[] = {{scores.data(), 32}}, of_expected[] = {{expected.data(), 32}};
+      of_kept.run(box, tile[0], {}, tile);
+      of_each.run(box, of_expected[0], {}, of_expected);
+      ASSERT_EQ(std::memcmp(scores.data(), expected.data(), scores.size() * sizeof(float)), 0) << "tile " << i;
+    }
+  }
+}
+
 /// An index that runs into the end of int32 goes on from its other end, and is clamped there.
 TEST(VariantLanes, IndicesWrapBeforeTheyAreClamped) {
   const float values[] = {1, 2, 3};

@@ -56,6 +56,16 @@ struct SequenceBatch {
   int are_all_alike;  // the first of the shapes stands for all of them
 };
 
+/// Keys and values in pages: row j of a sequence is row j % page_tokens of page table[sequence, j / page_tokens]. A
+/// tensor's batch stride is then that of pages. A number that is no page's is a hole, whose rows read as zeros.
+struct PageTable {
+  const int* table;        // [b, pages of a sequence]
+  long long sequence;      // its stride of sequences
+  int pages, page_tokens;  // how many pages there are, and the rows of one
+  int shift;               // page_tokens is 2^shift; below 0 where it is no power of two
+  int padding;
+};
+
 struct ForwardArguments {
   TensorView q, k, v, o;  // q [b, h_q, s_q, d_qk], k [b, h_kv, s_kv, d_qk], v [b, h_kv, s_kv, d_v], o as q with d_v
   TensorView lse;         // float [b, h_q, s_q]; its data may be null
@@ -65,6 +75,15 @@ struct ForwardArguments {
   int queries_packed, keys_packed;  // tensors of that side are packed: a sequence's rows begin at its tokens
   int heads_per_kv;                 // h_q / h_kv
   float scale;                      // of q.k
+  PageTable pages;                  // where the kernel was made for pages
+};
+
+/// Few queries against many keys, which are split among blocks.
+struct DecodeArguments {
+  ForwardArguments forward;
+  float* o;    // workspace [b, h_q, s_q of the longest, splits, d_v], where there is more than one split
+  float* lse;  // workspace [b, h_q, s_q of the longest, splits], in log2 units
+  int splits, s_q, h_q, row_tiles;  // row_tiles: of 16 rows, which cover the queries of a key head
 };
 
 struct BackwardArguments {

@@ -47,8 +47,8 @@ class Forward {
         query_fragments_(LaneAddress<QueryTile>::straight({shared + first_row() * QueryTile::kRowBytes}, lane())),
         key_fragments_(LaneAddress<KeyTile>::transposed(key_tile(0), lane())),
         value_fragments_(LaneAddress<ValueTile>::straight(value_tile(0), lane())),
-        keys_(key_rows(arguments.k)),
-        values_(key_rows(arguments.v)) {}
+        keys_(key_loader<KeyLoader>(arguments.k)),
+        values_(key_loader<ValueLoader>(arguments.v)) {}
 
   __device__ void run() {
     int row = blockIdx.x;
@@ -73,8 +73,22 @@ class Forward {
   using TileWeights = Weights<Element, Config::kRowBlocks, Config::kKeyTile / 8>;
 
   using QueryLoader = TileLoader<QueryTile, kThreads, Config::kHeadQk, Config::kAligned, Element>;
-  using KeyLoader = TileLoader<KeyTile, kThreads, Config::kHeadQk, Config::kAligned, Element>;
-  using ValueLoader = TileLoader<ValueTile, kThreads, Config::kHeadV, Config::kAligned, Element>;
+  template <class Tile, int kColumns>
+  using LoaderOfKeys = Conditional<Config::kPaged, PagedLoader<Tile, kThreads, kColumns, Config::kAligned, Element>,
+                                   TileLoader<Tile, kThreads, kColumns, Config::kAligned, Element>>;
+  using KeyLoader = LoaderOfKeys<KeyTile, Config::kHeadQk>;
+  using ValueLoader = LoaderOfKeys<ValueTile, Config::kHeadV>;
+
+  template <class Loader>
+  __device__ Loader key_loader(const TensorView& view) const {
+    if constexpr (Config::kPaged) {
+      const PageTable& pages = arguments_.pages;
+      return Loader(static_cast<const Element*>(view.data) + head_ / arguments_.heads_per_kv * view.head,
+                    {pages, pages.table + sequence_ * pages.sequence, view.batch, view.row});
+    } else {
+      return Loader(key_rows(view));
+    }
+  }
 
   /// The rows of one head of this block's sequence, from `first_row` of the storage on.
   __device__ GlobalRows<Element> rows_of(const TensorView& view, int head, long long first_row, int begin,

@@ -40,6 +40,7 @@ struct AllTiles {
 
 /// The row that a block takes.
 __device__ inline int row_of(const TileLists& lists, int sequence, int head, int block) {
+  if (lists.order == nullptr) return block;  // there is but one
   return __ldg(lists.order + sequence * lists.sequence_rows + head * lists.head_rows + block);
 }
 

@@ -70,7 +70,8 @@ class BackwardLowering {
 
   void add_gradients(const StageAdjoint& adjoint, ValueId seed) {
     for (const TableGradient& of_table : adjoint.tables) {
-      EntryGradient gradient{.is_table = true, .slot = of_table.table, .value = output_of(of_table.value, seed), .indices = {}};
+      EntryGradient gradient{
+          .is_table = true, .slot = of_table.table, .value = output_of(of_table.value, seed), .indices = {}};
       for (const NodeId node : derivatives_.graph[of_table.read].inputs()) {
         gradient.indices.push_back(index_of(node));
         gradient.hoist = joined(gradient.hoist, gradient.indices.back().hoist);
@@ -78,7 +79,8 @@ class BackwardLowering {
       gradients_.push_back(gradient);
     }
     for (const ParameterGradient& of_parameter : adjoint.parameters) {
-      gradients_.push_back({.slot = of_parameter.parameter, .value = output_of(of_parameter.value, seed), .indices = {}});
+      gradients_.push_back(
+          {.slot = of_parameter.parameter, .value = output_of(of_parameter.value, seed), .indices = {}});
     }
   }
 

@@ -284,6 +284,22 @@ void Lowering::assign_registers(const std::vector<bool>& needed, std::span<const
   }
   for (const ValueId strip : strips) program.strips_.push_back(values_[strip].instruction.result);
   lay_out(program, registers);
+  std::vector<bool> is_kept(values_.size());
+  for (std::size_t v = 0; v < values_.size(); ++v) is_kept[v] = needed[v] && last_use[v] == kForever;
+  lay_out_kept(is_kept, registers[static_cast<std::size_t>(Space::diagonal)], program);
+}
+
+/// Room for the diagonals' values that entries read.
+void Lowering::lay_out_kept(const std::vector<bool>& is_kept, std::uint32_t registers, LaneProgram& program) const {
+  program.kept_starts_.assign(registers, -1);
+  if (options_.kept_diagonals == 0 || options_.layout != TileLayout::queries_inner) return;
+  for (std::size_t v = 0; v < values_.size(); ++v) {
+    if (!is_kept[v] || values_[v].domain != Hoist::diagonal) continue;
+    const Slot slot = values_[v].instruction.result;
+    program.kept_starts_[slot.place] = program.workspace_words_;
+    program.workspace_words_ += whole_vectors(options_.kept_diagonals);
+    program.kept_registers_.push_back(slot);
+  }
 }
 
 void Lowering::lay_out(LaneProgram& program, const std::array<std::uint32_t, kRegisterSpaces>& registers) const {

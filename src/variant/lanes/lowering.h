@@ -88,6 +88,7 @@ class Lowering {
   std::vector<ValueId> taken_over(std::span<const ValueId> after) const;
   void assign_registers(const std::vector<bool>& needed, std::span<const ValueId> strips, LaneProgram& program);
   void lay_out(LaneProgram& program, const std::array<std::uint32_t, kRegisterSpaces>& registers) const;
+  void lay_out_kept(const std::vector<bool>& is_kept, std::uint32_t registers, LaneProgram& program) const;
   bool is_external(ValueId value) const { return values_[value].instruction.result.space >= Space::score; }
 
   const Graph& graph_;

@@ -67,6 +67,9 @@ struct LaneOptions {
   std::int64_t most_queries = 0;  // of any tile, above 0
   std::int64_t most_keys = 0;
   Isa isa = Isa::baseline;
+  /// Values of diagonals that are kept from tile to tile while sequence and head stay (queries_inner only), since tiles
+  /// share them: memory for so many of each. 0: every tile computes its own.
+  std::int64_t kept_diagonals = 0;
   bool hoist = true;  // false: every operation is computed for each entry (for tests)
 };
 
@@ -92,6 +95,11 @@ class LaneProgram {
     return instructions_[static_cast<std::size_t>(hoist)];
   }
 
+  /// Where the kept values of a diagonal register that entries read start in the workspace, in words.
+  std::int64_t kept_start(Slot slot) const { return kept_starts_[slot.place]; }
+  /// The registers that have them.
+  const std::vector<Slot>& kept_registers() const { return kept_registers_; }
+
   /// Where a register starts in the workspace, in words, and how many it has.
   std::int64_t start(Slot slot) const {
     return starts_[static_cast<std::size_t>(slot.space)] + slot.place * register_words(slot.space);
@@ -105,6 +113,8 @@ class LaneProgram {
   LaneOptions options_;
   std::size_t outputs_ = 0;
   std::vector<Slot> strips_;
+  std::vector<std::int64_t> kept_starts_;  // [diagonal registers]; -1: not kept
+  std::vector<Slot> kept_registers_;
   std::array<std::vector<LaneInstruction>, kRegisterSpaces> instructions_;
   std::array<std::int64_t, kRegisterSpaces> words_{}, starts_{};
   std::int64_t workspace_words_ = 0;

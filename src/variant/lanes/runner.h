@@ -40,7 +40,7 @@ class LaneRunner {
 
   /// The last run's value of LaneProgram::strips()[number]: one word, or one for each query, key or diagonal (those
   /// from the tile's last row, first column on).
-  const std::int32_t* strip(std::size_t number) const { return words_ + program_.start(program_.strips()[number]); }
+  const std::int32_t* strip(std::size_t number) const;
 
  private:
   struct Shape {
@@ -48,6 +48,9 @@ class LaneRunner {
   };
 
   void enter_strips(const Box& box);
+  void enter_diagonals();
+  void compute_diagonals(std::int64_t begin, std::int64_t end);
+  bool keeps_diagonals() const { return !program_.kept_registers().empty(); }
   void run_on_strip(Hoist hoist, std::int64_t count);
   void execute(const LaneInstruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row);
   Strip strip_of(Slot slot, Hoist hoist, std::int64_t first_row) const;
@@ -61,6 +64,10 @@ class LaneRunner {
   Place origin_{};
   bool queries_known_ = false, keys_known_ = false;  // whether their registers hold the strips of box_
   Box box_;
+  // Diagonals count by query index - key index. Kept are [known_begin_, known_end_), their words starting at that of
+  // window_begin_.
+  std::int64_t window_begin_ = 0, known_begin_ = 0, known_end_ = 0;
+  std::int64_t first_diagonal_ = 0;  // of the strip that is computed
   // Of the run in progress:
   Shape tile_{};
   TileStrip score_, seed_;
