@@ -54,8 +54,7 @@ void run(benchmark::State& state, const Variant& variant, int d, double kept_ent
   std::unique_ptr<DeviceTileLists> lists;
   if (shape.has_lists) {
     tiles::Classifier classifier(variant, Bindings(), problem);
-    const TileSizes tile{kernel.plan().query_tile(), kernel.plan().key_tile};
-    lists = std::make_unique<DeviceTileLists>(context, make_tile_lists(classifier, problem, tile));
+    lists = std::make_unique<DeviceTileLists>(context, make_tile_lists(classifier, problem, kernel.tile_sizes()));
     arguments.lists = lists->view();
   }
   const auto synchronize = [&] {
@@ -63,7 +62,7 @@ void run(benchmark::State& state, const Variant& variant, int d, double kept_ent
     context->driver().check(context->driver().api().stream_synchronize(nullptr), "to run a kernel");
   };
   constexpr int kLaunches = 8;
-  const auto launch = [&] { kernel.launch(arguments, bound.bytes(), {1, heads, kTokens}, nullptr); };
+  const auto launch = [&] { kernel.launch(arguments, bound.bytes(), extent_of(problem, false), nullptr); };
   launch();
   synchronize();
   for (auto _ : state) {
@@ -74,7 +73,7 @@ void run(benchmark::State& state, const Variant& variant, int d, double kept_ent
   }
   state.counters["FLOP/s"] = benchmark::Counter(
       4.0 * d * heads * kept_entries * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
-  state.SetLabel(kernel.plan().text());
+  state.SetLabel(kernel.explanation());
 }
 
 void attention(benchmark::State& state, const Variant& variant, double kept_share) {

@@ -7,6 +7,7 @@
 #include "cuda/launch/backward.h"
 #include "cuda/launch/bound_variant.h"
 #include "cuda/launch/forward.h"
+#include "cuda/launch/kernel_text.h"
 #include "jit/compiler.h"
 #include "tilewise/error.h"
 #include "tilewise/zoo.h"
@@ -53,6 +54,24 @@ struct Attention {
   std::string plan;
 };
 
+/// The kernel that is chosen for -1; else the candidate of that number, those for 9.0 first where the GPU is one.
+std::unique_ptr<ForwardKernel> kernel_of(const std::shared_ptr<const jit::Context>& context, const Variant& variant,
+                                         const ForwardShape& shape, int candidate) {
+  jit::Compiler& compiler = jit::Compiler::instance();
+  if (candidate < 0) return std::make_unique<ForwardKernel>(compiler, context, variant, shape);
+  const jit::DeviceInfo& device = context->device();
+  const Multiprocessor limits{device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block,
+                              device.registers_per_multiprocessor};
+  auto number = static_cast<std::size_t>(candidate);
+  if (device.compute_capability_major == 9) {
+    const auto plans = hopper_forward_candidates(shape, changes_scores(variant), limits);
+    if (number < plans.size()) return std::make_unique<ForwardKernel>(compiler, context, variant, shape, plans[number]);
+    number -= plans.size();
+  }
+  const auto plans = forward_candidates(shape, limits);
+  return std::make_unique<ForwardKernel>(compiler, context, variant, shape, plans.at(number));
+}
+
 std::unique_ptr<Attention> open(const std::string& name, int b, int h_q, int h_kv, int s_q, int s_kv, int d,
                                 int candidate) {
   auto made = std::make_unique<Attention>();
@@ -62,23 +81,19 @@ std::unique_ptr<Attention> open(const std::string& name, int b, int h_q, int h_k
   ForwardShape shape;
   shape.d_qk = shape.d_v = d;
   shape.has_lists = name != "full";
-  const jit::DeviceInfo& device = made->context->device();
-  const auto plans = forward_candidates(shape, {device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block,
-                                                device.registers_per_multiprocessor});
-  const ForwardPlan& plan = plans.at(static_cast<std::size_t>(candidate));
-  made->plan = plan.text();
-  made->kernel = std::make_unique<ForwardKernel>(jit::Compiler::instance(), made->context, variant, shape, plan);
+  made->kernel = kernel_of(made->context, variant, shape, candidate);
+  made->plan = made->kernel->explanation();
   made->bound = std::make_unique<BoundVariant>(made->context, variant, made->kernel->layout(), Bindings());
   made->sequences = DeviceMemory::of(made->context, sequence_shapes(made->problem));
   made->arguments.sequences = made->sequences.as<const SequenceShape>();
   if (shape.has_lists) {
     tiles::Classifier classifier(variant, Bindings(), made->problem);
     made->lists = std::make_unique<DeviceTileLists>(
-        made->context, make_tile_lists(classifier, made->problem, {plan.query_tile(), plan.key_tile}));
+        made->context, make_tile_lists(classifier, made->problem, made->kernel->tile_sizes()));
     made->arguments.lists = made->lists->view();
   }
   made->arguments.heads_per_kv = h_q / h_kv;
-  made->extent = {b, h_q, s_q};
+  made->extent = extent_of(made->problem, false);
   return made;
 }
 
@@ -141,7 +156,7 @@ extern "C" {
 
 const char* bridge_error() { return error.c_str(); }
 
-/// `candidate` counts in forward_candidates(); what is made is closed by bridge_close.
+/// `candidate`: see kernel_of; what is made is closed by bridge_close.
 int bridge_open(const char* variant, int b, int h_q, int h_kv, int s_q, int s_kv, int d, int candidate, void** made) {
   return guarded([&] { *made = open(variant, b, h_q, h_kv, s_q, s_kv, d, candidate).release(); });
 }

@@ -123,6 +123,23 @@ void expect_lse(const Case& given, const std::vector<double>& got, const Answer&
 
 }  // namespace
 
+namespace {
+
+ForwardKernel kernel_of(const std::shared_ptr<const jit::Context>& context, jit::Compiler& compiler, const Case& given,
+                        const ForwardShape& shape) {
+  const jit::DeviceInfo& device = context->device();
+  const Multiprocessor limits{device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block,
+                              device.registers_per_multiprocessor};
+  if (given.hopper_plan) return ForwardKernel(compiler, context, given.variant, shape, *given.hopper_plan);
+  if (given.plan) return ForwardKernel(compiler, context, given.variant, shape, *given.plan);
+  if (given.portable) {
+    return ForwardKernel(compiler, context, given.variant, shape, choose_forward(shape, limits));
+  }
+  return ForwardKernel(compiler, context, given.variant, shape);
+}
+
+}  // namespace
+
 CaseInputs make_inputs(const Case& given) {
   std::mt19937_64 random(given.seed);
   CaseInputs inputs;
@@ -141,8 +158,7 @@ Answer kernel_attention(const std::shared_ptr<const jit::Context>& context, jit:
   ForwardShape shape{.dtype = given.dtype, .d_qk = given.d_qk, .d_v = given.d_v, .has_lists = given.with_lists};
   shape.has_dropout = given.dropout.has_value();
   shape.is_aligned = given.gap % 8 == 0;
-  const ForwardKernel kernel = given.plan ? ForwardKernel(compiler, context, given.variant, shape, *given.plan)
-                                          : ForwardKernel(compiler, context, given.variant, shape);
+  const ForwardKernel kernel = kernel_of(context, compiler, given, shape);
   const BoundVariant bound(context, given.variant, kernel.layout(), given.bindings);
 
   const DeviceMemory q = DeviceMemory::of(context, bits_of(given.dtype, inputs.q));
@@ -164,8 +180,7 @@ Answer kernel_attention(const std::shared_ptr<const jit::Context>& context, jit:
   std::optional<DeviceTileLists> lists;
   if (given.with_lists) {
     tiles::Classifier classifier(given.variant, given.bindings, given.problem);
-    lists.emplace(context,
-                  make_tile_lists(classifier, given.problem, {kernel.plan().query_tile(), kernel.plan().key_tile}));
+    lists.emplace(context, make_tile_lists(classifier, given.problem, kernel.tile_sizes()));
     arguments.lists = lists->view();
   }
   if (given.dropout) {
@@ -175,9 +190,7 @@ Answer kernel_attention(const std::shared_ptr<const jit::Context>& context, jit:
   arguments.is_packed = given.is_packed;
   arguments.heads_per_kv = static_cast<int>(given.problem.h_q / given.problem.h_kv);
   arguments.scale = static_cast<float>(scale_of(given));
-  ForwardExtent extent{.b = given.problem.b(), .h_q = given.problem.h_q};
-  for (const Sequence& sequence : given.problem.sequences) extent.s_q = std::max(extent.s_q, sequence.s_q);
-  kernel.launch(arguments, bound.bytes(), extent, nullptr);
+  kernel.launch(arguments, bound.bytes(), extent_of(given.problem, given.is_packed), nullptr);
 
   const auto o_bits = copy_back<std::uint16_t>(*context, o_memory, o.values.size());
   for (std::size_t i = 0; i < o_bits.size(); ++i) o.values[i] = value_of(given.dtype, o_bits[i]);
@@ -185,12 +198,23 @@ Answer kernel_attention(const std::shared_ptr<const jit::Context>& context, jit:
   return {take(given, o, given.d_v), take(given, lse, 1)};
 }
 
+Expectation expectation_of(const Case& given) {
+  Expectation made{make_inputs(given), {}, {}};
+  made.exact = standard_attention(given, made.inputs, true);
+  made.standard = standard_attention(given, made.inputs, false);
+  return made;
+}
+
 void expect_right(const std::shared_ptr<const jit::Context>& context, jit::Compiler& compiler, const Case& given) {
+  expect_right(context, compiler, given, expectation_of(given));
+}
+
+void expect_right(const std::shared_ptr<const jit::Context>& context, jit::Compiler& compiler, const Case& given,
+                  const Expectation& expected) {
   SCOPED_TRACE(given.name);
-  const CaseInputs inputs = make_inputs(given);
-  const Answer exact = standard_attention(given, inputs, true);
-  const Answer standard = standard_attention(given, inputs, false);
-  const Answer got = kernel_attention(context, compiler, given, inputs);
+  const Answer& exact = expected.exact;
+  const Answer& standard = expected.standard;
+  const Answer got = kernel_attention(context, compiler, given, expected.inputs);
   ASSERT_EQ(got.o.size(), exact.o.size());
   double largest = 0, squares = 0;
   for (const double value : exact.o) {

@@ -1,8 +1,10 @@
 #include "cuda/launch/forward.h"
 
+#include <algorithm>
 #include <array>
 
 #include "cuda/launch/forward_program.h"
+#include "cuda/launch/kernel_text.h"
 
 namespace tilewise::cuda {
 namespace {
@@ -12,33 +14,81 @@ Multiprocessor limits_of(const jit::DeviceInfo& device) {
   return {device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block, device.registers_per_multiprocessor};
 }
 
+/// Why the kernel for 9.0 is not for this GPU, driver, or shape; empty where it is.
+std::string hopper_refusal(const jit::Context& context, const ForwardShape& shape) {
+  if (context.device().compute_capability_major != 9) return "the GPU is not of compute capability 9.0";
+  if (context.driver().api().tensor_map_encode == nullptr) return "the driver is older than CUDA 12.0";
+  return cuda::hopper_refusal(shape);
+}
+
 }  // namespace
 
 ForwardKernel::ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
                              const Variant& variant, const ForwardShape& shape)
-    : ForwardKernel(compiler, context, variant, shape, choose_forward(shape, limits_of(context->device()))) {}
+    : context_(std::move(context)), shape_(shape), text_(variant::cuda_text(variant)) {
+  validate(shape);
+  const Multiprocessor limits = limits_of(context_->device());
+  const std::string refusal = hopper_refusal(*context_, shape);
+  if (refusal.empty()) {
+    make(compiler, variant, hopper_forward_candidates(shape, changes_scores(variant), limits).front());
+  } else {
+    make(compiler, variant, choose_forward(shape, limits));
+    if (context_->device().compute_capability_major == 9) {
+      explanation_ += "; not the kernel for 9.0: " + refusal;
+    }
+  }
+}
 
 ForwardKernel::ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
                              const Variant& variant, const ForwardShape& shape, const ForwardPlan& plan)
-    : shape_(shape),
-      plan_(plan),
-      text_(variant::cuda_text(variant)),
-      kernel_(jit::load_program(compiler,
-                                forward_program(variant, text_, shape, plan, context->device().architecture()), context)
-                  ->kernel("forward", static_cast<unsigned>(plan.shared_bytes(shape)))) {}
+    : context_(std::move(context)), shape_(shape), text_(variant::cuda_text(variant)) {
+  make(compiler, variant, plan);
+}
+
+ForwardKernel::ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
+                             const Variant& variant, const ForwardShape& shape, const HopperForwardPlan& plan)
+    : context_(std::move(context)), shape_(shape), text_(variant::cuda_text(variant)) {
+  make(compiler, variant, plan);
+}
+
+void ForwardKernel::make(jit::Compiler& compiler, const Variant& variant, const ForwardPlan& plan) {
+  portable_plan_ = plan;
+  tile_sizes_ = {plan.query_tile(), plan.key_tile};
+  explanation_ = plan.text();
+  const jit::Program program = forward_program(variant, text_, shape_, plan, context_->device().architecture());
+  portable_ = jit::load_program(compiler, program, context_)
+                  ->kernel("forward", static_cast<unsigned>(plan.shared_bytes(shape_)));
+}
+
+void ForwardKernel::make(jit::Compiler& compiler, const Variant& variant, const HopperForwardPlan& plan) {
+  tile_sizes_ = {plan.query_tile(), plan.key_tile};
+  explanation_ = plan.text();
+  hopper_ = std::make_unique<HopperForwardKernel>(compiler, context_, variant, text_, shape_, plan);
+}
 
 void ForwardKernel::launch(const ForwardArguments& arguments, const std::vector<std::byte>& bound,
                            const ForwardExtent& extent, jit::StreamHandle stream) const {
-  const std::int64_t rows = (extent.s_q + plan_.query_tile() - 1) / plan_.query_tile();
+  if (hopper_ != nullptr) return hopper_->launch(arguments, bound, extent, stream);
+  const std::int64_t rows = (extent.s_q + portable_plan_.query_tile() - 1) / portable_plan_.query_tile();
   if (rows == 0 || extent.h_q == 0 || extent.b == 0) return;
   const jit::LaunchShape launch{
       .grid = {static_cast<unsigned>(rows), static_cast<unsigned>(extent.h_q), static_cast<unsigned>(extent.b)},
-      .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
-      .dynamic_shared_bytes = static_cast<unsigned>(plan_.shared_bytes(shape_)),
+      .block = {static_cast<unsigned>(portable_plan_.threads()), 1, 1},
+      .dynamic_shared_bytes = static_cast<unsigned>(portable_plan_.shared_bytes(shape_)),
       .stream = stream};
   // The driver copies from these pointers and does not write through them.
   std::array<void*, 2> pointers = {const_cast<ForwardArguments*>(&arguments), const_cast<std::byte*>(bound.data())};
-  kernel_.launch(launch, pointers.data());
+  portable_->launch(launch, pointers.data());
+}
+
+ForwardExtent extent_of(const Problem& problem, bool is_packed) {
+  ForwardExtent extent{.b = problem.b(), .h_q = problem.h_q, .s_q = 0, .q_rows = 0, .kv_rows = 0};
+  for (const Sequence& sequence : problem.sequences) {
+    extent.s_q = std::max(extent.s_q, sequence.s_q);
+    extent.q_rows = std::max(extent.q_rows, sequence.s_q + (is_packed ? sequence.first_query_token : 0));
+    extent.kv_rows = std::max(extent.kv_rows, sequence.s_kv + (is_packed ? sequence.first_key_token : 0));
+  }
+  return extent;
 }
 
 std::vector<SequenceShape> sequence_shapes(const Problem& problem) {

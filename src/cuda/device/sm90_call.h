@@ -1,0 +1,23 @@
+// What the kernels for compute capability 9.0 are given besides the arguments that all kernels take.
+#pragma once
+
+#include "arguments.h"
+
+namespace tilewise::cuda::sm90 {
+
+/// A tensor's address, extents, strides and box, as the driver encodes them (cuTensorMapEncodeTiled).
+struct alignas(64) TensorMap {
+  unsigned long long words[16];
+};
+
+/// A forward call. Blocks stay, and take one piece of work after the other: a (sequence, head, query tile).
+struct ForwardCall {
+  TensorMap q, k, v;  // boxes: 64 columns of a consumer's queries, and of a key tile
+  ForwardArguments arguments;
+  unsigned* next_work;  // 0 before and after
+  int query_tiles;      // of the longest sequence
+  int h_q, b;
+  int heads_together;  // whose keys and values the second-level cache holds at a time
+};
+
+}  // namespace tilewise::cuda::sm90
