@@ -59,11 +59,9 @@ std::unique_ptr<ForwardKernel> kernel_of(const std::shared_ptr<const jit::Contex
                                          const ForwardShape& shape, int candidate) {
   jit::Compiler& compiler = jit::Compiler::instance();
   if (candidate < 0) return std::make_unique<ForwardKernel>(compiler, context, variant, shape);
-  const jit::DeviceInfo& device = context->device();
-  const Multiprocessor limits{device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block,
-                              device.registers_per_multiprocessor};
+  const Multiprocessor limits = limits_of(context->device());
   auto number = static_cast<std::size_t>(candidate);
-  if (device.compute_capability_major == 9) {
+  if (context->device().compute_capability_major == 9) {
     const auto plans = hopper_forward_candidates(shape, changes_scores(variant), limits);
     if (number < plans.size()) return std::make_unique<ForwardKernel>(compiler, context, variant, shape, plans[number]);
     number -= plans.size();
@@ -107,9 +105,28 @@ struct Gradients {
   std::unique_ptr<DeviceTileLists> lists;
   BackwardArguments arguments{};
   int d = 0;
+  std::string plan;
 };
 
-std::unique_ptr<Gradients> open_gradients(const std::string& name, int b, int h_q, int h_kv, int s_q, int s_kv, int d) {
+/// As kernel_of.
+std::unique_ptr<BackwardKernels> kernels_of(const std::shared_ptr<const jit::Context>& context, const Variant& variant,
+                                            const ForwardShape& shape, int candidate) {
+  jit::Compiler& compiler = jit::Compiler::instance();
+  if (candidate < 0) return std::make_unique<BackwardKernels>(compiler, context, variant, shape);
+  auto number = static_cast<std::size_t>(candidate);
+  if (context->device().compute_capability_major == 9) {
+    const auto plans = hopper_backward_candidates(shape, limits_of(context->device()));
+    if (number < plans.size()) {
+      return std::make_unique<BackwardKernels>(compiler, context, variant, shape, plans[number]);
+    }
+    number -= plans.size();
+  }
+  if (number > 0) throw Error(ErrorCode::invalid_argument, "there are not that many candidates");
+  return std::make_unique<BackwardKernels>(compiler, context, variant, shape, BackwardPlan());
+}
+
+std::unique_ptr<Gradients> open_gradients(const std::string& name, int b, int h_q, int h_kv, int s_q, int s_kv, int d,
+                                          int candidate) {
   auto made = std::make_unique<Gradients>();
   made->context = std::make_shared<const jit::Context>(jit::Driver::instance(), 0);
   made->problem = Problem::uniform(b, h_q, h_kv, s_q, s_kv);
@@ -118,7 +135,8 @@ std::unique_ptr<Gradients> open_gradients(const std::string& name, int b, int h_
   ForwardShape shape;
   shape.d_qk = shape.d_v = d;
   shape.has_lists = name != "full";
-  made->kernels = std::make_unique<BackwardKernels>(jit::Compiler::instance(), made->context, variant, shape);
+  made->kernels = kernels_of(made->context, variant, shape, candidate);
+  made->plan = made->kernels->explanation();
   made->bound = std::make_unique<BoundVariant>(made->context, variant, made->kernels->layout(), Bindings());
   made->sequences = DeviceMemory::of(made->context, sequence_shapes(made->problem));
   const auto floats = [&](std::int64_t count) {
@@ -138,7 +156,7 @@ std::unique_ptr<Gradients> open_gradients(const std::string& name, int b, int h_
   if (shape.has_lists) {
     tiles::Classifier classifier(variant, Bindings(), made->problem);
     made->lists = std::make_unique<DeviceTileLists>(
-        made->context, make_query_lists(classifier, made->problem, {BackwardPlan::kQueries, BackwardPlan::kKeys}));
+        made->context, make_query_lists(classifier, made->problem, made->kernels->tile_sizes()));
     arguments.lists = made->lists->view();
   }
   return made;
@@ -183,9 +201,12 @@ int bridge_forward(void* attention, void* q, void* k, void* v, void* o, void* ls
 }
 
 /// As bridge_open; closed by bridge_close_backward.
-int bridge_open_backward(const char* variant, int b, int h_q, int h_kv, int s_q, int s_kv, int d, void** made) {
-  return guarded([&] { *made = open_gradients(variant, b, h_q, h_kv, s_q, s_kv, d).release(); });
+int bridge_open_backward(const char* variant, int b, int h_q, int h_kv, int s_q, int s_kv, int d, int candidate,
+                         void** made) {
+  return guarded([&] { *made = open_gradients(variant, b, h_q, h_kv, s_q, s_kv, d, candidate).release(); });
 }
+
+const char* bridge_plan_backward(void* gradients) { return static_cast<Gradients*>(gradients)->plan.c_str(); }
 
 void bridge_close_backward(void* gradients) { delete static_cast<Gradients*>(gradients); }
 
@@ -205,7 +226,7 @@ int bridge_backward(void* gradients, void** tensors, void* lse, float scale, voi
     }
     a.lse = {lse, static_cast<long long>(h_q) * s_q, s_q, 1};
     a.scale = scale;
-    g.kernels->launch(a, g.bound->bytes(), g.problem.b(), h_kv, s_kv, static_cast<jit::StreamHandle>(stream));
+    g.kernels->launch(a, g.bound->bytes(), extent_of(g.problem, false), static_cast<jit::StreamHandle>(stream));
   });
 }
 

@@ -42,6 +42,7 @@ struct Case {
   bool portable = false;                         // the portable kernel, whatever the GPU
   std::optional<ForwardPlan> plan;               // the portable kernel with this plan
   std::optional<HopperForwardPlan> hopper_plan;  // the kernel for 9.0 with this one
+  std::optional<HopperBackwardPlan> hopper_backward_plan;
   unsigned seed = 1;
 };
 

@@ -234,7 +234,10 @@ std::array<std::vector<double>, 3> kernel_gradients(const std::shared_ptr<const 
   shape.has_lists = given.with_lists;
   shape.has_dropout = given.dropout.has_value();
   shape.is_aligned = given.gap % 8 == 0;
-  const BackwardKernels kernels(compiler, context, given.variant, shape);
+  const BackwardKernels kernels =
+      given.hopper_backward_plan ? BackwardKernels(compiler, context, given.variant, shape, *given.hopper_backward_plan)
+      : given.portable           ? BackwardKernels(compiler, context, given.variant, shape, BackwardPlan())
+                                 : BackwardKernels(compiler, context, given.variant, shape);
   const BoundVariant bound(context, given.variant, kernels.layout(), given.bindings);
   const std::int64_t h_q = given.problem.h_q, h_kv = given.problem.h_kv, b = given.problem.b();
 
@@ -260,10 +263,9 @@ std::array<std::vector<double>, 3> kernel_gradients(const std::shared_ptr<const 
   arguments.d_q = upload(d_q);
   arguments.d_k = upload(d_k);
   arguments.d_v = upload(d_v);
-  std::int64_t s_q = 0, s_kv = 0;
+  std::int64_t s_q = 0;
   for (const Sequence& sequence : given.problem.sequences) {
     s_q = std::max(s_q, sequence.s_q);
-    s_kv = std::max(s_kv, sequence.s_kv);
   }
   const auto floats = [&](std::int64_t count) {
     kept.push_back(DeviceMemory::of(context, std::vector<float>(static_cast<std::size_t>(count), kNaN)));
@@ -277,7 +279,7 @@ std::array<std::vector<double>, 3> kernel_gradients(const std::shared_ptr<const 
   std::optional<DeviceTileLists> lists;
   if (given.with_lists) {
     tiles::Classifier classifier(given.variant, given.bindings, given.problem);
-    lists.emplace(context, make_query_lists(classifier, given.problem, {BackwardPlan::kQueries, BackwardPlan::kKeys}));
+    lists.emplace(context, make_query_lists(classifier, given.problem, kernels.tile_sizes()));
     arguments.lists = lists->view();
   }
   if (given.dropout) {
@@ -289,7 +291,7 @@ std::array<std::vector<double>, 3> kernel_gradients(const std::shared_ptr<const 
   arguments.h_q = static_cast<int>(h_q);
   arguments.s_q = static_cast<int>(s_q);
   arguments.scale = static_cast<float>(scale_of(given));
-  kernels.launch(arguments, bound.bytes(), b, h_kv, s_kv, nullptr);
+  kernels.launch(arguments, bound.bytes(), extent_of(given.problem, given.is_packed), nullptr);
 
   const auto download = [&](const TensorView& view, HostTensor& tensor, bool of_queries, std::int64_t heads, int d) {
     const jit::CurrentContext current(*context);

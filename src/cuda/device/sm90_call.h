@@ -20,4 +20,13 @@ struct ForwardCall {
   int heads_together;  // whose keys and values the second-level cache holds at a time
 };
 
+/// A backward call. In its workspace a head has whole tiles of 64 queries, and `d_q_sums` is in tiles of 64 queries by
+/// all columns (rounded up to 64), each in the order in which a block's threads hold it (sm90/backward_rows.h).
+struct BackwardCall {
+  TensorMap q, k, v, d_o;  // boxes: 64 columns of a query tile, and of a key tile
+  BackwardArguments arguments;
+  int query_tiles;  // of the longest sequence
+  float factor;     // scale * log2(e); where scale is 0, a number so small that it makes no difference
+};
+
 }  // namespace tilewise::cuda::sm90

@@ -7,28 +7,13 @@
 #include "cuda/launch/kernel_text.h"
 
 namespace tilewise::cuda {
-namespace {
-
-/// What this very GPU has, rather than what its architecture's table says.
-Multiprocessor limits_of(const jit::DeviceInfo& device) {
-  return {device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block, device.registers_per_multiprocessor};
-}
-
-/// Why the kernel for 9.0 is not for this GPU, driver, or shape; empty where it is.
-std::string hopper_refusal(const jit::Context& context, const ForwardShape& shape) {
-  if (context.device().compute_capability_major != 9) return "the GPU is not of compute capability 9.0";
-  if (context.driver().api().tensor_map_encode == nullptr) return "the driver is older than CUDA 12.0";
-  return cuda::hopper_refusal(shape);
-}
-
-}  // namespace
-
 ForwardKernel::ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
                              const Variant& variant, const ForwardShape& shape)
     : context_(std::move(context)), shape_(shape), text_(variant::cuda_text(variant)) {
   validate(shape);
   const Multiprocessor limits = limits_of(context_->device());
-  const std::string refusal = hopper_refusal(*context_, shape);
+  const std::string elsewhere = why_not_hopper(*context_);
+  const std::string refusal = elsewhere.empty() ? hopper_refusal(shape) : elsewhere;
   if (refusal.empty()) {
     make(compiler, variant, hopper_forward_candidates(shape, changes_scores(variant), limits).front());
   } else {
@@ -82,9 +67,10 @@ void ForwardKernel::launch(const ForwardArguments& arguments, const std::vector<
 }
 
 ForwardExtent extent_of(const Problem& problem, bool is_packed) {
-  ForwardExtent extent{.b = problem.b(), .h_q = problem.h_q, .s_q = 0, .q_rows = 0, .kv_rows = 0};
+  ForwardExtent extent{.b = problem.b(), .h_q = problem.h_q, .s_q = 0, .s_kv = 0, .q_rows = 0, .kv_rows = 0};
   for (const Sequence& sequence : problem.sequences) {
     extent.s_q = std::max(extent.s_q, sequence.s_q);
+    extent.s_kv = std::max(extent.s_kv, sequence.s_kv);
     extent.q_rows = std::max(extent.q_rows, sequence.s_q + (is_packed ? sequence.first_query_token : 0));
     extent.kv_rows = std::max(extent.kv_rows, sequence.s_kv + (is_packed ? sequence.first_key_token : 0));
   }

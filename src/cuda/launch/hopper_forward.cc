@@ -24,6 +24,22 @@ int heads_together(const ForwardShape& shape, const ForwardExtent& extent, std::
 
 }  // namespace
 
+Multiprocessor limits_of(const jit::DeviceInfo& device) {
+  return {device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block, device.registers_per_multiprocessor};
+}
+
+std::string why_not_hopper(const jit::Context& context) {
+  if (context.device().compute_capability_major != 9) return "the GPU is not of compute capability 9.0";
+  if (context.driver().api().tensor_map_encode == nullptr) return "the driver is older than CUDA 12.0";
+  return "";
+}
+
+void expect_rows(const ForwardExtent& extent) {
+  if (extent.q_rows >= 0 && extent.kv_rows >= 0) return;
+  fail_argument("extent.q_rows is {} and extent.kv_rows {}; this kernel needs the rows that q, k and v have in memory",
+                extent.q_rows, extent.kv_rows);
+}
+
 WorkCounters::WorkCounters(std::shared_ptr<const jit::Context> context)
     : memory_(DeviceMemory::of(std::move(context), std::vector<unsigned>(kCount))) {}
 
@@ -45,11 +61,7 @@ HopperForwardKernel::HopperForwardKernel(jit::Compiler& compiler, std::shared_pt
 
 void HopperForwardKernel::launch(const ForwardArguments& arguments, const std::vector<std::byte>& bound,
                                  const ForwardExtent& extent, jit::StreamHandle stream) const {
-  if (extent.q_rows < 0 || extent.kv_rows < 0) {
-    fail_argument(
-        "extent.q_rows is {} and extent.kv_rows {}; this kernel needs the rows that q, k and v have in memory",
-        extent.q_rows, extent.kv_rows);
-  }
+  expect_rows(extent);
   const std::int64_t tiles = (extent.s_q + plan_.query_tile() - 1) / plan_.query_tile();
   const std::int64_t work = tiles * extent.h_q * extent.b;
   if (work == 0) return;

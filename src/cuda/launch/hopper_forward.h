@@ -15,6 +15,15 @@
 
 namespace tilewise::cuda {
 
+/// What this very GPU has, rather than what its architecture's table says.
+Multiprocessor limits_of(const jit::DeviceInfo& device);
+
+/// Why the kernels for 9.0 are not for this GPU and driver; empty where they are.
+std::string why_not_hopper(const jit::Context& context);
+
+/// Throws Error(invalid_argument) where the extent does not tell the tensors' rows.
+void expect_rows(const ForwardExtent& extent);
+
 /// Counters of launches that may be under way at the same time: a launch takes the next one, and leaves it 0.
 class WorkCounters {
  public:

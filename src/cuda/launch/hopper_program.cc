@@ -41,6 +41,37 @@ extern "C" __global__ void __launch_bounds__({threads}, 1)
 }}
 )cuda";
 
+constexpr const char* kBackwardSource = R"cuda(
+namespace tilewise::cuda {{
+
+struct Config {{
+  using Element = {element};
+  static constexpr int kHeadQk = {d_qk}, kHeadV = {d_v}, kStages = {stages};
+  static constexpr int kProducerRegisters = {producer_registers}, kConsumerRegisters = {consumer_registers};
+  static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout};
+}};
+using Kernel = sm90::Backward<Config, KernelVariant>;
+static_assert(Kernel::kThreads == {threads} && Kernel::kTileBytes == {tile_bytes} &&
+                  Kernel::kSharedBytes <= {shared_bytes}, "what the plan reckons with");
+
+}}  // namespace tilewise::cuda
+
+extern "C" __global__ void __launch_bounds__({threads}, 1)
+    backward(const __grid_constant__ tilewise::cuda::sm90::BackwardCall call,
+             const __grid_constant__ variant::Arguments bound) {{
+  extern __shared__ __align__(1024) unsigned char shared[];
+  tilewise::cuda::Kernel(call, bound, shared).run();
+}}
+extern "C" __global__ void __launch_bounds__(256)
+    prepare(const __grid_constant__ tilewise::cuda::sm90::BackwardCall call) {{
+  tilewise::cuda::sm90::prepare_backward<tilewise::cuda::Config, tilewise::cuda::KernelVariant::kChangesScores>(call);
+}}
+extern "C" __global__ void __launch_bounds__(256)
+    finish(const __grid_constant__ tilewise::cuda::sm90::BackwardCall call) {{
+  tilewise::cuda::sm90::finish_backward<tilewise::cuda::Config>(call);
+}}
+)cuda";
+
 /// "%first, ..., %(first + count - 1)".
 std::string placeholders(int first, int count) {
   std::string text;
@@ -107,6 +138,31 @@ jit::Program hopper_forward_program(const Variant& variant, const variant::CudaT
   program.options = {"--std=c++17"};
   program.architecture = architecture;
   program.kernels = {"forward"};
+  return program;
+}
+
+jit::Program hopper_backward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
+                                     const HopperBackwardPlan& plan, const jit::Architecture& architecture) {
+  using fmt::arg;
+  jit::Program program;
+  program.name = "backward.cu";
+  program.source = includes("sm90/backward.h") +
+                   fmt::format(kBackwardSource, arg("element", shape.dtype == DType::bfloat16 ? "BFloat16" : "Float16"),
+                               arg("d_qk", shape.d_qk), arg("d_v", shape.d_v), arg("stages", plan.stages),
+                               arg("producer_registers", plan.producer_registers()),
+                               arg("consumer_registers", plan.consumer_registers()), arg("has_lists", shape.has_lists),
+                               arg("has_dropout", shape.has_dropout), arg("threads", plan.threads()),
+                               arg("tile_bytes", plan.tile_bytes(shape)),
+                               arg("shared_bytes", plan.tile_bytes(shape) + HopperBackwardPlan::kOtherShared));
+  program.headers = device_headers();
+  program.headers.push_back(variant_header(variant, text));
+  const auto rounded = [](int columns) { return (columns + 15) / 16 * 16; };
+  const int queries_of_consumer = shape.d_qk > 64 ? HopperBackwardPlan::kQueries : HopperBackwardPlan::kQueries / 2;
+  program.headers.push_back(wgmma_shapes(
+      shape.dtype, {HopperBackwardPlan::kQueries, queries_of_consumer, rounded(shape.d_qk), rounded(shape.d_v)}));
+  program.options = {"--std=c++17"};
+  program.architecture = architecture;
+  program.kernels = {"prepare", "backward", "finish"};
   return program;
 }
 

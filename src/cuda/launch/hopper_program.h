@@ -18,4 +18,9 @@ jit::Header wgmma_shapes(DType dtype, std::vector<int> columns);
 jit::Program hopper_forward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
                                     const HopperForwardPlan& plan, const jit::Architecture& architecture);
 
+/// A program of three kernels, "prepare", "backward" and "finish", each of which takes sm90::BackwardCall; "backward"
+/// also the variant's bytes. `text` is made with its slope.
+jit::Program hopper_backward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
+                                     const HopperBackwardPlan& plan, const jit::Architecture& architecture);
+
 }  // namespace tilewise::cuda

@@ -55,4 +55,30 @@ std::string hopper_refusal(const ForwardShape& shape) {
   return "";
 }
 
+std::int64_t HopperBackwardPlan::tile_bytes(const ForwardShape& shape) const {
+  const auto both = [&](int rows) { return chunked_bytes(rows, shape.d_qk) + chunked_bytes(rows, shape.d_v); };
+  return both(kKeys) + stages * (both(kQueries) + 2 * kQueries * 4) + 2 * chunked_bytes(kQueries, kKeys);
+}
+
+bool HopperBackwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) const {
+  return tile_bytes(shape) + kOtherShared <= limits.shared_bytes_per_block;
+}
+
+std::string HopperBackwardPlan::text() const {
+  return fmt::format("sm_90a, {} x {}, {} stages", kQueries, kKeys, stages);
+}
+
+std::vector<HopperBackwardPlan> hopper_backward_candidates(const ForwardShape& shape, const Multiprocessor& limits) {
+  std::vector<HopperBackwardPlan> candidates;
+  for (const int stages : {4, 2}) {
+    if (HopperBackwardPlan{stages}.fits(shape, limits)) candidates.push_back({stages});
+  }
+  return candidates;
+}
+
+std::string hopper_backward_refusal(const ForwardShape& shape) {
+  if (shape.d_qk > 128 || shape.d_v > 128) return "it takes up to 128 columns of q and of v";
+  return hopper_refusal(shape);
+}
+
 }  // namespace tilewise::cuda

@@ -49,4 +49,32 @@ std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& sha
 /// Why the forward kernel for 9.0 does not take a shape; empty where it does.
 std::string hopper_refusal(const ForwardShape& shape);
 
+/// The backward kernel's: one producer warpgroup, and two consumers of 64 keys each.
+struct HopperBackwardPlan {
+  static constexpr int kQueries = 64, kKeys = 128;
+  int stages = 2;  // tiles of q and d_o in shared memory
+
+  int threads() const { return 384; }
+  int producer_registers() const { return 24; }
+  int consumer_registers() const { return 240; }
+
+  /// Shared memory of the tiles: k, v, the stages with two numbers a query, and d_s twice. Barriers and what a variant
+  /// keeps take kOtherShared at most besides.
+  std::int64_t tile_bytes(const ForwardShape& shape) const;
+  static constexpr int kOtherShared = 1024;
+
+  bool fits(const ForwardShape& shape, const Multiprocessor& limits) const;
+
+  /// "sm_90a, 64 x 128, 2 stages".
+  std::string text() const;
+
+  bool operator==(const HopperBackwardPlan&) const = default;
+};
+
+/// Plans worth measuring, the one that is believed best first. Not empty for shapes that the kernel takes.
+std::vector<HopperBackwardPlan> hopper_backward_candidates(const ForwardShape& shape, const Multiprocessor& limits);
+
+/// Why the backward kernel for 9.0 does not take a shape; empty where it does.
+std::string hopper_backward_refusal(const ForwardShape& shape);
+
 }  // namespace tilewise::cuda

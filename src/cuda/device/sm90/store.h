@@ -1,4 +1,4 @@
-// From accumulators to rows in global memory.
+// From registers to shared memory, and from accumulators to rows in global memory.
 #pragma once
 
 #include "mma.h"
@@ -7,6 +7,14 @@ namespace tilewise::cuda::sm90 {
 
 __device__ inline void store_zeros(unsigned to) {
   asm volatile("st.shared.v4.u32 [%0], {%1, %1, %1, %1};" ::"r"(to), "r"(0) : "memory");
+}
+
+/// Stores the transposes of four 8 x 8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l
+/// / 8.
+__device__ inline void store_transposed(unsigned to, const unsigned (&matrices)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(matrices[0]),
+               "r"(matrices[1]), "r"(matrices[2]), "r"(matrices[3])
+               : "memory");
 }
 
 /// Transposes a 4 x 4 matrix whose row is in a lane of four: afterwards lane t has what was in place t of each.

@@ -22,4 +22,11 @@ struct Rows {
   }
 };
 
+/// Starts the copy of consecutive bytes, a multiple of 16 from a multiple of 16; `full` counts them.
+__device__ inline void start_copy(unsigned to, const void* from, int bytes, Barrier full) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+               "l"(from), "r"(bytes), "r"(full.address)
+               : "memory");
+}
+
 }  // namespace tilewise::cuda::sm90

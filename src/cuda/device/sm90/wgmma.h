@@ -92,6 +92,16 @@ __device__ inline void multiply_rows(Accumulator<1, kBlocks>& d, const LeftFragm
   }
 }
 
+/// d = a^T b^T: a [16 kSteps, 64] and b [columns, 16 kSteps] in chunks of `b_rows` rows.
+template <class Element, int kSteps, int kBlocks>
+__device__ inline void multiply_columns_by_rows(Accumulator<1, kBlocks>& d, Operand a, Operand b, int b_rows) {
+#pragma unroll
+  for (int k = 0; k < kSteps; ++k) {
+    Product<Element, kBlocks * 8>::template from_shared<1, 0>(d.x[0], a.plus(k * 16 * 128).bits,
+                                                              b.plus(k / 4 * b_rows * 128 + k % 4 * 32).bits, k != 0);
+  }
+}
+
 /// d += a b: a [64, 16 kSteps] in registers, b [16 kSteps, kColumns] in shared memory.
 template <class Element, int kSteps, int kBlocks>
 __device__ inline void add_product(Accumulator<1, kBlocks>& d, const LeftFragment (&a)[kSteps], Operand b) {
