@@ -70,7 +70,7 @@ std::string HopperBackwardPlan::text() const {
 
 std::vector<HopperBackwardPlan> hopper_backward_candidates(const ForwardShape& shape, const Multiprocessor& limits) {
   std::vector<HopperBackwardPlan> candidates;
-  for (const int stages : {4, 2}) {
+  for (const int stages : {2, 4}) {
     if (HopperBackwardPlan{stages}.fits(shape, limits)) candidates.push_back({stages});
   }
   return candidates;
