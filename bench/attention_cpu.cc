@@ -139,8 +139,8 @@ void forward(benchmark::State& state, const Case& c) {
   ForwardTask task;
   task.shape = shape;
   task.q = q.view();
-  task.k = k.view();
-  task.v = v.view();
+  task.k.rows = k.view();
+  task.v.rows = v.view();
   task.o = o.mutable_view();
   task.lse = lse.get();
   task.scale = 1 / std::sqrt(static_cast<float>(c.d));
@@ -206,7 +206,7 @@ void backward(benchmark::State& state, const Case& c) {
   finish.d_q = d_q.mutable_view();
   const double entries = static_cast<double>(c.s * c.s) * (c.causal ? 0.5 : 1.0);
   measure(state, c, 10.0 * c.d * entries, [&] {
-    std::fill_n(partial.get(), kernels.d_q_floats(shape), 0.0f);
+    std::fill_n(partial.get(), kernels.d_q_flags(shape), 0.0f);
     kernels.prepare(prepare);
     kernels.backward(task);
     kernels.finish(finish);

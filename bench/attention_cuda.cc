@@ -1,15 +1,15 @@
 // How fast does the GPU at hand compute attention? bfloat16, b 1, 16384 tokens, hidden width 2048; forward.
 //
-// Times are of kernels queued one behind the other, by the host's clock. FLOPs: 4 d a kept entry (causal: half of all).
-// bench/compare_torch_cuda.py measures the same beside other libraries.
+// Times are of public calls queued one behind the other, by the host's clock. FLOPs: 4 d a kept entry (causal: half of
+// all). bench/compare_torch_cuda.py measures the same beside other libraries.
 #include <benchmark/benchmark.h>
 
+#include <array>
 #include <chrono>
 #include <cmath>
 
-#include "cuda/launch/bound_variant.h"
-#include "cuda/launch/forward.h"
-#include "jit/compiler.h"
+#include "cuda/launch/device_memory.h"
+#include "tilewise/attention.h"
 #include "tilewise/error.h"
 #include "tilewise/zoo.h"
 
@@ -34,35 +34,27 @@ std::vector<std::uint16_t> random_bfloat16(std::size_t count) {
 void run(benchmark::State& state, const Variant& variant, int d, double kept_entries) {
   const auto context = std::make_shared<const jit::Context>(jit::Driver::instance(), 0);
   const int heads = kHidden / d;
-  const Problem problem = Problem::uniform(1, heads, heads, kTokens, kTokens);
-  ForwardShape shape;
-  shape.d_qk = shape.d_v = d;
-  shape.has_lists = !variant.data().stages.empty();
-  const ForwardKernel kernel(jit::Compiler::instance(), context, variant, shape);
-  const BoundVariant bound(context, variant, kernel.layout(), Bindings());
+  const Plan plan = Attention(variant).plan(
+      {.dtype = DType::bfloat16, .h_q = heads, .h_kv = heads, .d_qk = d, .d_v = d, .s_q = kTokens, .s_kv = kTokens},
+      Device::cuda());
+  Workspace workspace(plan.workspace_bytes(), Device::cuda());
   const std::size_t elements = std::size_t{kTokens} * kHidden;
   const DeviceMemory q = DeviceMemory::of(context, random_bfloat16(elements)),
                      k = DeviceMemory::of(context, random_bfloat16(elements)),
                      v = DeviceMemory::of(context, random_bfloat16(elements));
-  const DeviceMemory o(context, 2 * elements), sequences = DeviceMemory::of(context, sequence_shapes(problem));
-  ForwardArguments arguments{};
-  const auto view = [&](const DeviceMemory& memory) { return TensorView{memory.as<void>(), 0, d, kHidden}; };
-  arguments.q = view(q), arguments.k = view(k), arguments.v = view(v), arguments.o = view(o);
-  arguments.sequences = sequences.as<const SequenceShape>();
-  arguments.heads_per_kv = 1;
-  arguments.scale = static_cast<float>(1 / std::sqrt(d));
-  std::unique_ptr<DeviceTileLists> lists;
-  if (shape.has_lists) {
-    tiles::Classifier classifier(variant, Bindings(), problem);
-    lists = std::make_unique<DeviceTileLists>(context, make_tile_lists(classifier, problem, kernel.tile_sizes()));
-    arguments.lists = lists->view();
-  }
+  const DeviceMemory o(context, 2 * elements);
+  const std::array<std::int64_t, 4> extents = {1, heads, kTokens, d}, strides = {0, d, kHidden, 1};
+  const auto view = [&](const DeviceMemory& memory) {
+    return Tensor(memory.as<void>(), DType::bfloat16, extents, strides);
+  };
   const auto synchronize = [&] {
     const jit::CurrentContext current(*context);
     context->driver().check(context->driver().api().stream_synchronize(nullptr), "to run a kernel");
   };
   constexpr int kLaunches = 8;
-  const auto launch = [&] { kernel.launch(arguments, bound.bytes(), extent_of(problem, false), nullptr); };
+  const ForwardInputs inputs{.q = view(q), .k = view(k), .v = view(v)};
+  const ForwardOutputs outputs{.o = view(o)};
+  const auto launch = [&] { plan.forward(inputs, outputs, workspace); };
   launch();
   synchronize();
   for (auto _ : state) {
@@ -73,7 +65,6 @@ void run(benchmark::State& state, const Variant& variant, int d, double kept_ent
   }
   state.counters["FLOP/s"] = benchmark::Counter(
       4.0 * d * heads * kept_entries * static_cast<double>(state.iterations()), benchmark::Counter::kIsRate);
-  state.SetLabel(kernel.explanation());
 }
 
 void attention(benchmark::State& state, const Variant& variant, double kept_share) {

@@ -108,7 +108,10 @@ void decode(benchmark::State& state, const Case& c) {
       found.page_tokens = c.page_tokens;
       found.page_stride = c.page_tokens * kKvHeads * kD;
     }
-    if (c.dtype == DType::int8) found.scales = scales.data();
+    if (c.dtype == DType::int8) {
+      found.scales = scales.data();
+      found.scale_page_stride = c.page_tokens;
+    }
     return found;
   };
   const auto run_task = [&](std::int64_t task_index) {

@@ -4,6 +4,12 @@ set(THREADS_PREFER_PTHREAD_FLAG ON)
 find_package(Threads REQUIRED)
 find_package(fmt REQUIRED)
 find_package(hwy REQUIRED)
+find_package(nlohmann_json REQUIRED)
+
+# utf8proc: Debian's package ships no CMake configuration. By its name alone, since an installed static tilewise hands it
+# on to machines where it may lie elsewhere.
+find_path(UTF8PROC_INCLUDE_DIR utf8proc.h REQUIRED)
+set(UTF8PROC_LIBRARY utf8proc)
 
 # xxHash, header only: Debian's package ships no CMake configuration.
 find_path(XXHASH_INCLUDE_DIR xxhash.h REQUIRED)
@@ -13,8 +19,16 @@ target_compile_definitions(tilewise_xxhash INTERFACE XXH_INLINE_ALL)
 
 if(TILEWISE_CLI)
   find_package(CLI11 REQUIRED)
-  find_package(nlohmann_json REQUIRED)
   find_package(PNG REQUIRED)
+  find_package(PkgConfig REQUIRED)
+  pkg_check_modules(CAIRO REQUIRED cairo)
+  add_library(tilewise_cairo INTERFACE)
+  target_include_directories(tilewise_cairo SYSTEM INTERFACE ${CAIRO_INCLUDE_DIRS})
+  target_link_libraries(tilewise_cairo INTERFACE ${CAIRO_LINK_LIBRARIES})
+  find_package(OpenBLAS CONFIG REQUIRED)
+  add_library(tilewise_openblas INTERFACE)
+  target_include_directories(tilewise_openblas SYSTEM INTERFACE ${OpenBLAS_INCLUDE_DIRS})
+  target_link_libraries(tilewise_openblas INTERFACE ${OpenBLAS_LIBRARIES})
 endif()
 
 if(TILEWISE_TESTS)

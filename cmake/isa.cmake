@@ -1,5 +1,10 @@
 # Sources compiled once for each instruction set, to be chosen between at run time (src/core/isa.h).
 
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  # Highway inlines its NEON into nothing less. Compilers emit the AES instructions that this allows for intrinsics of
+  # that name alone, and nothing here uses them.
+  set(isa_baseline -march=armv8-a+crypto)
+endif()
 set(isa_avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2)
 set(isa_avx512 ${isa_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd)
 set(isa_avx512_bf16 ${isa_avx512} -mavx512bf16)
@@ -11,8 +16,8 @@ set(isa_amx ${isa_avx512_bf16} -mamx-tile -mamx-bf16)
 # like the layer itself. The sources see TILEWISE_ISA, the name of an enumerator of Isa. Whatever they define besides
 # their entry point must have internal linkage, or the linker may hand code for one processor to another (see
 # tilewise_add_isa_objects_test). Optimised in every configuration, for a call that is not inlined would emit Highway's
-# shared helpers; their objects are in the global property TILEWISE_ISA_OBJECTS_<layer>, the targets beyond the baseline
-# in TILEWISE_NEWER_TARGETS.
+# shared helpers; the objects beyond the baseline are in the global property TILEWISE_ISA_OBJECTS_<layer>, their targets in
+# TILEWISE_NEWER_TARGETS.
 function(tilewise_add_isa_sources layer)
   cmake_parse_arguments(PARSE_ARGV 1 ISA "" "NAME" "ISAS;SOURCES")
   if(ISA_UNPARSED_ARGUMENTS OR NOT ISA_SOURCES OR NOT ISA_ISAS OR NOT ISA_NAME)
@@ -34,7 +39,7 @@ function(tilewise_add_isa_sources layer)
     set_property(GLOBAL APPEND PROPERTY TILEWISE_LAYERS ${target})
     if(NOT isa STREQUAL baseline)
       set_property(GLOBAL APPEND PROPERTY TILEWISE_NEWER_TARGETS ${target})
+      set_property(GLOBAL APPEND PROPERTY TILEWISE_ISA_OBJECTS_${layer} $<TARGET_OBJECTS:${target}>)
     endif()
-    set_property(GLOBAL APPEND PROPERTY TILEWISE_ISA_OBJECTS_${layer} $<TARGET_OBJECTS:${target}>)
   endforeach()
 endfunction()

@@ -5,17 +5,18 @@ say() { printf '== %s\n' "$*" >&2; }
 # Lists of tools/: one name a line, then a comment.
 read_list() { sed -e 's/#.*//' -e '/^[[:space:]]*$/d' -e 's/[[:space:]]*$//' "$1"; }
 
-# Installs what tools/packages.txt names and the machine lacks; touches neither apt nor the network when it lacks nothing.
+# install_missing_packages [list...]: installs what tools/packages.txt and the lists name and the machine lacks; touches
+# neither apt nor the network when it lacks nothing.
 install_missing_packages() {
-  local package missing=() as_root=()
+  local list package missing=() as_root=()
   if ! command -v dpkg-query > /dev/null; then
-    say "No dpkg here: taking the tools and libraries of tools/packages.txt as installed by other means."
+    say "No dpkg here: taking the tools and libraries of tools/packages.txt $* as installed by other means."
     return
   fi
   while read -r package; do
     [[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2> /dev/null || true)" == installed ]] ||
       missing+=("$package")
-  done < <(read_list tools/packages.txt)
+  done < <(for list in tools/packages.txt "$@"; do read_list "$list"; done)
   ((${#missing[@]})) || return 0
 
   if ((EUID != 0)); then
@@ -44,20 +45,45 @@ find_nvrtc() {
   done
 }
 
+# install_python_packages <regular expression>: installs, under build/python, those of tools/python_packages.txt whose
+# lines match and that are not there yet. Each is listed with its version, so pip looks for no others.
+install_python_packages() {
+  local package missing=()
+  while read -r package; do
+    compgen -G "build/python/lib/python3*/site-packages/$(sed -e 's/-/_/g' -e 's/==/-/' <<< "$package").dist-info" \
+      > /dev/null || missing+=("$package")
+  done < <(read_list tools/python_packages.txt | grep -E "$1")
+  ((${#missing[@]})) || return 0
+  say "Installing ${missing[*]} under build/python"
+  [[ -x build/python/bin/pip ]] || python3 -m venv build/python || return 1
+  build/python/bin/pip install --quiet --disable-pip-version-check --no-deps "${missing[@]}"
+}
+
 # Sets TILEWISE_NVRTC to a libnvrtc for the tests, from a virtual environment under build/ where the machine has none.
 provide_nvrtc() {
   [[ -z "${TILEWISE_NVRTC:-}" ]] || return 0
   TILEWISE_NVRTC="$(find_nvrtc)"
   if [[ -z "$TILEWISE_NVRTC" ]]; then
-    say "No NVRTC on this machine; installing it under build/python"
-    if python3 -m venv build/python && build/python/bin/pip install --quiet --disable-pip-version-check \
-      --requirement tools/python_packages.txt; then
+    if install_python_packages '^nvidia-'; then
       TILEWISE_NVRTC="$(find_nvrtc)"
     else
       say "NVRTC could not be installed; tests that compile CUDA text will be skipped, or fail where CI=true."
     fi
   fi
   [[ -z "$TILEWISE_NVRTC" ]] || export TILEWISE_NVRTC
+}
+
+# Sets TILEWISE_MODELS to a folder with the models, and TILEWISE_PYTHON to a Python with the reference tokenizers, that
+# tests run on.
+provide_models() {
+  [[ -z "${TILEWISE_MODELS:-}" || -z "${TILEWISE_PYTHON:-}" ]] || return 0
+  if install_python_packages '^(llm-|gt-|tokenizers|sentencepiece)'; then
+    TILEWISE_PYTHON="$PWD/build/python/bin/python"
+    TILEWISE_MODELS="$(echo "$PWD"/build/python/lib/python3*/site-packages)"
+    export TILEWISE_PYTHON TILEWISE_MODELS
+  else
+    say "Models could not be installed; tests that read them will be skipped, or fail where CI=true."
+  fi
 }
 
 # configure <preset> [cmake argument...]: quiet unless it fails.

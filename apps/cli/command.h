@@ -21,7 +21,11 @@ void add_answers(CLI::App& command, std::function<std::string()> answer_text, st
 // One for each subcommand, in a file of its name.
 void add_explain_softmax(CLI::App& explain);
 void add_explain_attention(CLI::App& explain);
+void add_bench_attention(CLI::App& bench);
+void add_bench_figure3(CLI::App& bench);
+void add_bench_sparse(CLI::App& bench);
 void add_variants(CLI::App& program);
 void add_device(CLI::App& program);
+void add_inspect(CLI::App& program);
 
 }  // namespace tilewise::cli

@@ -2,10 +2,12 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <optional>
 
 #include "command.h"
 #include "table.h"
 #include "tilewise/device.h"
+#include "tilewise/error.h"
 
 namespace tilewise::cli {
 namespace {
@@ -18,6 +20,74 @@ std::string caches_text(const HostInfo& info) {
                     cache.sharing_processors > 1 ? fmt::format(" for {} processors", cache.sharing_processors) : ""));
   }
   return caches.empty() ? "not told by the system" : fmt::format("{}", fmt::join(caches, ", "));
+}
+
+/// The GPUs that the driver shows, or why there are none to show.
+struct Gpus {
+  std::vector<GpuInfo> found;
+  std::vector<std::optional<double>> read_gbs;  // [found], where measured
+  std::string problem;
+};
+
+Gpus look_for_gpus(bool measure) {
+  Gpus gpus;
+  try {
+    gpus.found = list_gpus();
+    if (gpus.found.empty()) gpus.problem = "the driver shows none";
+  } catch (const Error& error) {
+    gpus.problem = error.what();
+  }
+  for (const GpuInfo& gpu : gpus.found) {
+    gpus.read_gbs.emplace_back();
+    if (!measure) continue;
+    try {
+      gpus.read_gbs.back() = measure_gpu_read_gbs(gpu.ordinal);
+    } catch (const Error& error) {
+      gpus.problem = fmt::format("cuda:{} could not be measured: {}", gpu.ordinal, error.what());
+    }
+  }
+  return gpus;
+}
+
+std::string gpus_text(bool measure) {
+  const Gpus gpus = look_for_gpus(measure);
+  // The first line says what is the matter, those after it where a driver was looked for; --json has them all.
+  if (gpus.found.empty())
+    return fmt::format("GPUs              none: {}\n\n", gpus.problem.substr(0, gpus.problem.find('\n')));
+  TextTable table({"GPU", "name", "capability", "SMs", "shared memory/SM", "L2", "memory", "memory read"});
+  for (std::size_t i = 0; i < gpus.found.size(); ++i) {
+    const GpuInfo& gpu = gpus.found[i];
+    const auto& rate = gpus.read_gbs[i];
+    table.add({fmt::format("cuda:{}", gpu.ordinal), gpu.name, gpu.compute_capability,
+               fmt::format("{}", gpu.multiprocessors), bytes_text(static_cast<double>(gpu.shared_bytes)),
+               bytes_text(static_cast<double>(gpu.l2_bytes)), bytes_text(static_cast<double>(gpu.memory_bytes)),
+               rate ? fmt::format("{:.0f} GB/s", *rate) : "not measured"});
+  }
+  std::string text = table.text() + "\n";
+  if (!gpus.problem.empty()) text += gpus.problem + "\n\n";
+  return text;
+}
+
+Json gpus_json(bool measure) {
+  const Gpus gpus = look_for_gpus(measure);
+  Json all = Json::array();
+  for (std::size_t i = 0; i < gpus.found.size(); ++i) {
+    const GpuInfo& gpu = gpus.found[i];
+    Json one{{"ordinal", gpu.ordinal},
+             {"name", gpu.name},
+             {"pci_bus", gpu.pci_bus},
+             {"compute_capability", gpu.compute_capability},
+             {"multiprocessors", gpu.multiprocessors},
+             {"shared_bytes", gpu.shared_bytes},
+             {"l2_bytes", gpu.l2_bytes},
+             {"memory_bytes", gpu.memory_bytes},
+             {"clock_khz", gpu.clock_khz}};
+    if (gpus.read_gbs[i]) one["read_gbs"] = *gpus.read_gbs[i];
+    all.push_back(std::move(one));
+  }
+  Json answer{{"found", std::move(all)}};
+  if (!gpus.problem.empty()) answer["problem"] = gpus.problem;
+  return answer;
 }
 
 std::string answer_text(bool measure) {
@@ -35,6 +105,7 @@ std::string answer_text(bool measure) {
     row("all cores", rates.all_cores_gflops, rates.all_cores_read_gbs);
     text += table.text() + "\n";
   }
+  text += gpus_text(measure);
   TextTable gpus({"published", "SMs", "shared memory/SM", "L2", "memory", "bandwidth", "bfloat16", "ridge"});
   for (const GpuFigures& gpu : known_gpus()) {
     gpus.add({gpu.name, fmt::format("{}", gpu.multiprocessors), fmt::format("{} KiB", gpu.shared_kib),
@@ -79,6 +150,7 @@ Json answer_json(bool measure) {
                           {"one_core_read_gbs", rates.one_core_read_gbs},
                           {"all_cores_read_gbs", rates.all_cores_read_gbs}};
   }
+  answer["gpus"] = gpus_json(measure);
   answer["known_gpus"] = gpus;
   return answer;
 }
@@ -86,7 +158,8 @@ Json answer_json(bool measure) {
 }  // namespace
 
 void add_device(CLI::App& program) {
-  CLI::App& command = *program.add_subcommand("device", "This machine's processor, measured, beside known GPUs");
+  CLI::App& command =
+      *program.add_subcommand("device", "This machine's processor and GPUs, measured, beside known GPUs");
   const auto skip = std::make_shared<bool>(false);
   command.add_flag("--no-measure", *skip, "Leave out the measurements, which take about two seconds");
   command.footer(

@@ -17,8 +17,14 @@ void add_commands(CLI::App& program) {
   explain.require_subcommand(1);
   add_explain_softmax(explain);
   add_explain_attention(explain);
+  CLI::App& bench = *program.add_subcommand("bench", "Measure attention on this machine");
+  bench.require_subcommand(1);
+  add_bench_attention(bench);
+  add_bench_figure3(bench);
+  add_bench_sparse(bench);
   add_variants(program);
   add_device(program);
+  add_inspect(program);
 }
 
 }  // namespace
@@ -29,6 +35,7 @@ int main(int argc, char** argv) {
       "Start here:\n"
       "  tilewise explain softmax\n"
       "  tilewise explain attention --variant 'window(1024) & softcap(30)' --queries 4096\n"
+      "  tilewise bench figure3 --time-limit 60\n"
       "  tilewise variants\n"
       "Each command has --help with examples, and --json for scripts.");
   program.require_subcommand(1);

@@ -4,13 +4,10 @@
 #include <png.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
-#include <filesystem>
 #include <memory>
-#include <utility>
 
+#include "new_file.h"
 #include "tilewise/error.h"
 
 namespace tilewise::cli {
@@ -20,43 +17,6 @@ namespace {
 std::int64_t cell_side(const Grid& grid) {
   return std::clamp<std::int64_t>(1024 / std::max<std::int64_t>({grid.rows, grid.columns, 1}), 1, 32);
 }
-
-/// What is written to disk appears under its name only when it is whole.
-class NewFile {
- public:
-  explicit NewFile(std::string path)
-      : path_(std::move(path)), temporary_(path_ + ".part"), file_(std::fopen(temporary_.c_str(), "wb")) {
-    if (file_ == nullptr) fail("could not be opened");
-  }
-  ~NewFile() {
-    if (file_ == nullptr) return;
-    std::fclose(file_);
-    std::remove(temporary_.c_str());
-  }
-  NewFile(const NewFile&) = delete;
-  NewFile& operator=(const NewFile&) = delete;
-
-  std::FILE* file() { return file_; }
-
-  void publish() {
-    const bool written = std::ferror(file_) == 0 && std::fflush(file_) == 0;
-    if (!written) fail("could not be written");
-    if (std::fclose(std::exchange(file_, nullptr)) != 0 || std::rename(temporary_.c_str(), path_.c_str()) != 0) {
-      const int reason = errno;
-      std::remove(temporary_.c_str());
-      errno = reason;
-      fail("could not be written");
-    }
-  }
-
-  [[noreturn]] void fail(const char* what) const {
-    throw Error(ErrorCode::io, fmt::format("{}: {} ({})", path_, what, std::strerror(errno)));
-  }
-
- private:
-  std::string path_, temporary_;
-  std::FILE* file_;
-};
 
 void write_png(const Grid& grid, NewFile& output) {
   const std::int64_t side = cell_side(grid);
@@ -151,17 +111,13 @@ std::string terminal_picture(const Grid& grid) {
 }
 
 void write_picture(const Grid& grid, const std::string& path) {
-  const std::string extension = std::filesystem::path(path).extension().string();
-  if (extension != ".png" && extension != ".svg") {
-    throw Error(ErrorCode::invalid_argument,
-                fmt::format("--plot {}: the name ends in '{}', expected .png or .svg", path, extension));
-  }
+  expect_picture_path(path);
   if (grid.rows == 0 || grid.columns == 0) {
     throw Error(ErrorCode::invalid_argument,
                 fmt::format("--plot {}: there is nothing to draw, expected at least one query and one key", path));
   }
   NewFile output(path);
-  if (extension == ".png")
+  if (extension_of(path) == ".png")
     write_png(grid, output);
   else
     write_svg(grid, output);

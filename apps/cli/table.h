@@ -25,4 +25,10 @@ std::string grouped(std::int64_t number);
 /// Bytes with a binary unit: "1.50 MiB".
 std::string bytes_text(double bytes);
 
+/// Seconds with a decimal unit, three digits: "12.3 ms".
+std::string seconds_text(double seconds);
+
+/// A sequence length: "128", "64k" (1k is 1024).
+std::string length_text(double length);
+
 }  // namespace tilewise::cli

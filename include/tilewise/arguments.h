@@ -6,10 +6,14 @@
 //   - packed: no batch axis, as in q [h_q, query tokens, d_qk]. Row j of sequence i is [:, first token of i + j, :],
 //   with
 //     Sequence::first_query_token or first_key_token. Rows of q, k and v may be shared by sequences.
-// The two sides need not agree: packed queries may attend to a padded cache. The axes' order in memory is free, since
-// every axis but the last has any stride; the last is contiguous.
+// Keys have a third one, which a block table marks:
+//   - paged: k [pages, h_kv, page_tokens, d_qk]. Row j of sequence i is [block_table[i, j / page_tokens], :,
+//     j % page_tokens, :]. Sequences may share pages. Forward only.
+// The two sides need not agree: packed queries may attend to a padded or paged cache. The axes' order in memory is free
+// ([pages, page_tokens, h_kv, d] is a view), since every axis but the last has any stride; the last is contiguous.
 //
-// Rows outside every sequence are neither read nor written; nor are keys before key_start read (their gradients are 0).
+// Rows outside every sequence, such as unused slots of pages, are neither read nor written; nor are keys before
+// key_start read (their gradients are 0).
 #pragma once
 
 #include <cstdint>
@@ -25,8 +29,18 @@ namespace tilewise {
 /// What the forward pass reads. The backward pass takes the very same.
 struct ForwardInputs {
   ConstTensor q{};  // [b, h_q, s_q, d_qk], or packed [h_q, query tokens, d_qk]
-  ConstTensor k{};  // [b, h_kv, s_kv, d_qk], or packed [h_kv, key tokens, d_qk]
-  ConstTensor v{};  // [b, h_kv, s_kv, d_v], or packed [h_kv, key tokens, d_v]
+  ConstTensor k{};  // [b, h_kv, s_kv, d_qk], packed [h_kv, key tokens, d_qk], or paged [pages, h_kv, page_tokens, d_qk]
+  ConstTensor v{};  // [b, h_kv, s_kv, d_v], packed [h_kv, key tokens, d_v], or paged [pages, h_kv, page_tokens, d_v]
+
+  /// Of k and v where they are int8, and only there: a row's elements are its numbers times its scale. float32, any
+  /// strides; the extents of k and v without the last axis. Forward only. Scales are taken as they are, NaN included.
+  std::optional<ConstTensor> k_scales{};  // [b, h_kv, s_kv], [h_kv, key tokens] or [pages, h_kv, page_tokens]
+  std::optional<ConstTensor> v_scales{};  // likewise
+
+  /// Makes k and v paged: the page of each page_tokens keys of a sequence, int32. -1 is a hole, a page that is not
+  /// there: the variant must keep no entry of it. What is behind a sequence's last page, or before the page of its
+  /// key_start, is not looked at.
+  std::optional<ConstTensor> block_table{};  // [b, pages of a sequence]
 
   std::optional<double> scale{};  ///< scores = scale * q.k. Any finite number; by default 1 / sqrt(d_qk).
 
@@ -34,6 +48,7 @@ struct ForwardInputs {
   std::vector<ParameterBinding> parameters{};  ///< Each parameter of the variant once.
 
   /// Lengths and positions, within what the tensors hold. Empty with padded storage: every sequence fills its rows.
+  /// With pages first_key_token counts for the variant alone.
   std::vector<Sequence> sequences{};  // [b]
 
   std::optional<double> dropout_probability{};  ///< In [0, 1], in place of the one that the variant was given.

@@ -34,7 +34,7 @@ struct TableShape {
 /// that any call has.
 struct PlanShape {
   DType dtype = DType::float32;     ///< Of q and o, and of d_q and d_o.
-  std::optional<DType> kv_dtype{};  ///< Of k and v, and of d_k and d_v; by default as dtype.
+  std::optional<DType> kv_dtype{};  ///< Of k and v, and of d_k and d_v; by default as dtype. int8 comes with scales.
   std::int64_t b = 1;               ///< Most sequences.
   std::int64_t h_q = 1;
   std::int64_t h_kv = 1;  ///< Divides h_q.
@@ -65,8 +65,9 @@ class Plan {
   /// Computes o and lse as standard_attention does (tilewise/reference.h), but for rounding.
   ///
   /// Throws Error(invalid_argument) before anything is written: on arguments that do not fit together or the plan, on a
-  /// workspace that is too small, and where reads of tables cannot be shown to lie inside for the lengths and offsets
-  /// of this call (then also Error(unsupported), where the proof fails without an example).
+  /// workspace that is too small, on a hole of the block table of which an entry is kept, and where reads of tables
+  /// cannot be shown to lie inside for the lengths and offsets of this call. Where a proof of one of these two fails
+  /// without an example it is Error(unsupported).
   void forward(const ForwardInputs& inputs, const ForwardOutputs& outputs, Workspace& workspace) const;
 
   /// Likewise, in a workspace that this thread keeps, as large as the largest plan has needed so far.
@@ -85,6 +86,10 @@ class Plan {
 
   const Variant& variant() const;
   const PlanShape& shape() const;
+
+  /// The instruction set of the kernels that run. On the processor one of HostInfo::instruction_sets, at most the one
+  /// that the environment variable TILEWISE_ISA named when the plan was made; on a GPU its architecture, as "sm_90a".
+  std::string instruction_set() const;
 
   /// For people: the backend, its instruction set, tiles, splits, workspace and predicted traffic, and why other
   /// backends were not taken.

@@ -1,4 +1,4 @@
-// What computes: this machine's processor, and known GPUs to compare it with.
+// What computes: this machine's processor and its GPUs, and known GPUs to compare them with.
 #pragma once
 
 #include <cstdint>
@@ -14,15 +14,34 @@ namespace tilewise {
 class Device {
  public:
   /// The processor, with the library's own threads or the caller's. The executor must outlive the plans made for it.
-  static Device cpu() { return Device(nullptr); }
-  static Device cpu(Executor& executor) { return Device(&executor); }
+  static Device cpu() { return Device(nullptr, kCpu); }
+  static Device cpu(Executor& executor) { return Device(&executor, kCpu); }
 
+  /// The GPU of that number, as its driver counts them, from compute capability 8.0 on. This opens nothing: where there
+  /// is no such GPU, no driver or no compiler for it, making a plan or a workspace throws. Throws
+  /// Error(invalid_argument) below 0.
+  static Device cuda(int ordinal = 0);
+
+  bool is_cuda() const { return ordinal_ != kCpu; }
+
+  /// Of a GPU.
+  int ordinal() const { return ordinal_; }
+
+  /// Of the processor; a GPU's calls need none.
   Executor& executor() const { return executor_ != nullptr ? *executor_ : default_executor(); }
 
+  /// "cpu", "cuda:0".
+  std::string text() const;
+
+  /// Whether memory of the one is memory of the other.
+  friend bool operator==(const Device& a, const Device& b) { return a.ordinal_ == b.ordinal_; }
+
  private:
-  explicit Device(Executor* executor) : executor_(executor) {}
+  static constexpr int kCpu = -1;
+  Device(Executor* executor, int ordinal) : executor_(executor), ordinal_(ordinal) {}
 
   Executor* executor_;
+  int ordinal_;
 };
 
 /// One cache of the processor.
@@ -56,9 +75,40 @@ struct HostRates {
 /// Measures for about two seconds. Throws Error(out_of_memory) where the buffer to read (256 MiB) cannot be had.
 HostRates measure_host();
 
+/// GFLOP/s of one burst, of some milliseconds, of the multiply-adds that kernels of an instruction set are made of:
+/// float32 ones, two FLOPs each, dot products of bfloat16 pairs, four, for avx512_bf16, or of tiles for amx. Runs on
+/// `threads` threads of its own and adds up their rates. Bursts that alternate with other work tell what that work
+/// could have reached; the best of many is the peak.
+///
+/// Throws Error(parse) on an unknown name, Error(unsupported) on one that this processor does not run, and
+/// Error(invalid_argument) on fewer than one thread.
+double burst_gflops(const std::string& instruction_set, int threads);
+
 /// FLOPs for each byte read at which arithmetic and memory take equally long (the roofline's ridge; Williams,
 /// Waterman and Patterson, 2009).
 inline double ridge(double gflops, double gbs) { return gflops / gbs; }
+
+/// A GPU of this machine, as its driver describes it.
+struct GpuInfo {
+  int ordinal = 0;                 ///< Device::cuda(ordinal)
+  std::string name;                ///< "NVIDIA H200"
+  std::string pci_bus;             ///< "0000:17:00": domain, bus, device
+  std::string compute_capability;  ///< "9.0"
+  int multiprocessors = 0;         ///< SMs
+  std::int64_t shared_bytes = 0;   ///< Shared memory of a multiprocessor.
+  std::int64_t l2_bytes = 0;       ///< Second-level cache.
+  std::int64_t memory_bytes = 0;   ///< In all.
+  std::int64_t clock_khz = 0;      ///< Of the multiprocessors, typical; 0 where the driver does not say.
+};
+
+/// The GPUs that the driver shows, by ordinal. Throws Error(device), saying what was looked for and where, without a
+/// driver or where it fails; a driver that shows no GPU gives an empty list.
+std::vector<GpuInfo> list_gpus();
+
+/// Bytes that a GPU reads from its memory in a second, in 10^9: the best of several passes over a buffer that is 8
+/// times its second-level cache, by a kernel that is compiled on the spot. Takes some tenths of a second. Throws
+/// Error(device) without NVRTC or where the driver fails, Error(out_of_memory).
+double measure_gpu_read_gbs(int ordinal);
 
 /// Published figures of a GPU.
 struct GpuFigures {

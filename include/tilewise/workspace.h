@@ -6,6 +6,8 @@
 #include <memory>
 #include <span>
 
+#include "tilewise/device.h"
+
 namespace tilewise {
 
 namespace attention {
@@ -23,6 +25,14 @@ class Workspace {
   /// not aligned.
   explicit Workspace(std::span<std::byte> memory);
 
+  /// Memory of its own on a device, and the stream that calls in it are queued on (docs/decisions/gpu_calls.md). A
+  /// GPU's `stream` is its CUstream or cudaStream_t, null for the default stream; the processor has none. Throws
+  /// Error(out_of_memory), Error(device), and Error(invalid_argument) for a stream of the processor.
+  Workspace(std::int64_t bytes, const Device& device, void* stream = nullptr);
+
+  /// Likewise with the caller's memory, which lies on that device.
+  Workspace(std::span<std::byte> memory, const Device& device, void* stream = nullptr);
+
   Workspace(Workspace&& other) noexcept;
   Workspace& operator=(Workspace&& other) noexcept;
   ~Workspace();
@@ -32,15 +42,18 @@ class Workspace {
   std::int64_t bytes() const { return static_cast<std::int64_t>(memory_.size()); }
   std::byte* data() const { return memory_.data(); }
 
+  /// Where the memory lies, and the stream that calls are queued on.
+  const Device& device() const { return device_; }
+  void* stream() const { return stream_; }
+
   /// For the library's own use.
   attention::CallStates& states() { return *states_; }
 
  private:
-  struct Free {
-    void operator()(std::byte* memory) const;
-  };
-  std::unique_ptr<std::byte, Free> owned_;
+  std::shared_ptr<const void> owned_;
   std::span<std::byte> memory_;
+  Device device_;
+  void* stream_;
   std::unique_ptr<attention::CallStates> states_;
 };
 

@@ -12,12 +12,44 @@
 namespace tilewise {
 namespace {
 
-/// The workspace of this thread, grown to what the plan needs.
-Workspace& own_workspace(const Plan& plan) {
-  thread_local Workspace workspace;
-  if (workspace.bytes() < plan.workspace_bytes()) workspace = Workspace(plan.workspace_bytes());
-  return workspace;
-}
+/// A workspace that this thread keeps for a device, grown to what the plan needs, for one call. A caller's executor may
+/// run other calls on this thread while one of them waits: each has its own.
+class OwnWorkspace {
+ public:
+  explicit OwnWorkspace(const attention::Backend& backend) {
+    Kept& kept = of_thread();
+    const auto idle = std::ranges::find_if(
+        kept.idle, [&](const std::optional<Workspace>& workspace) { return workspace->device() == backend.device(); });
+    if (idle != kept.idle.end()) {
+      workspace_ = std::move(*idle);
+      kept.idle.erase(idle);
+    } else {
+      kept.idle.reserve(++kept.made);  // room for the return of each, since destructors must not throw
+    }
+    if (!workspace_ || workspace_->bytes() < backend.workspace_bytes()) {
+      workspace_.emplace(backend.workspace_bytes(), backend.device());
+    }
+  }
+  ~OwnWorkspace() {
+    if (workspace_) of_thread().idle.push_back(std::move(workspace_));
+  }
+  OwnWorkspace(const OwnWorkspace&) = delete;
+  OwnWorkspace& operator=(const OwnWorkspace&) = delete;
+
+  Workspace& get() { return *workspace_; }
+
+ private:
+  struct Kept {
+    std::vector<std::optional<Workspace>> idle;
+    std::size_t made = 0;
+  };
+  static Kept& of_thread() {
+    thread_local Kept kept;
+    return kept;
+  }
+
+  std::optional<Workspace> workspace_;
+};
 
 /// Tiles that are classified for a prediction, at most: some tenths of a second.
 constexpr double kMostTiles = 1 << 20;
@@ -70,13 +102,21 @@ Plan Attention::plan(const PlanShape& shape, const Device& device) const {
       if (error.code() != ErrorCode::unsupported) throw;
       refusals.push_back(fmt::format("{}: {}", name, error.what()));
       return nullptr;
+    } catch (const std::bad_alloc&) {
+      fail(ErrorCode::out_of_memory, "a plan for b = {}, h_q = {} does not fit into memory", shape.b, shape.h_q);
     }
   };
-  auto backend = attempt("cpu", [&] { return attention::make_cpu_backend(variant_, shape, device); });
-  if (backend == nullptr) {
-    backend = attempt("reference", [&] { return attention::make_reference_backend(variant_, shape); });
+  std::shared_ptr<attention::Backend> backend;
+  if (device.is_cuda()) {
+    backend = attempt(device.text().c_str(), [&] { return attention::make_cuda_backend(variant_, shape, device); });
+    refusals.push_back(fmt::format("cpu: the plan is for {}", device.text()));
   } else {
-    refusals.emplace_back("reference: takes float64 alone, for its cost grows with s_q x s_kv");
+    backend = attempt("cpu", [&] { return attention::make_cpu_backend(variant_, shape, device); });
+    if (backend == nullptr) {
+      backend = attempt("reference", [&] { return attention::make_reference_backend(variant_, shape); });
+    } else {
+      refusals.emplace_back("reference: takes float64 alone, for its cost grows with s_q x s_kv");
+    }
   }
   if (backend == nullptr) {
     fail(ErrorCode::unsupported, "no backend takes this shape. {}", fmt::join(refusals, ". "));
@@ -90,7 +130,7 @@ void Plan::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs, W
 }
 
 void Plan::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs) const {
-  forward(inputs, outputs, own_workspace(*this));
+  forward(inputs, outputs, OwnWorkspace(*backend_).get());
 }
 
 void Plan::backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs,
@@ -100,12 +140,13 @@ void Plan::backward(const ForwardInputs& inputs, const BackwardInputs& given, co
 }
 
 void Plan::backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs) const {
-  backward(inputs, given, outputs, own_workspace(*this));
+  backward(inputs, given, outputs, OwnWorkspace(*backend_).get());
 }
 
 std::int64_t Plan::workspace_bytes() const { return backend_->workspace_bytes(); }
 const Variant& Plan::variant() const { return backend_->variant(); }
 const PlanShape& Plan::shape() const { return backend_->shape(); }
+std::string Plan::instruction_set() const { return backend_->instruction_set(); }
 
 std::string Plan::explain() const {
   std::string text = backend_->explain();

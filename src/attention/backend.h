@@ -19,6 +19,10 @@ class Backend : public std::enable_shared_from_this<Backend> {
   virtual void backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs,
                         Workspace& workspace) const = 0;
   virtual std::int64_t workspace_bytes() const = 0;
+  virtual std::string instruction_set() const = 0;
+
+  /// Where workspaces of its calls lie.
+  virtual Device device() const { return Device::cpu(); }
 
   /// Lines about the backend itself: "backend: ...".
   virtual std::string explain() const = 0;
@@ -39,5 +43,9 @@ std::shared_ptr<Backend> make_reference_backend(const Variant& variant, const Pl
 /// The processor's kernels. Throws Error(unsupported) where none takes the shape; those it passed over say so in
 /// `refusals`.
 std::shared_ptr<Backend> make_cpu_backend(const Variant& variant, const PlanShape& shape, const Device& device);
+
+/// A GPU's kernels. Throws Error(unsupported) where none takes the shape; Error(device) without a driver, a compiler or
+/// that GPU.
+std::shared_ptr<Backend> make_cuda_backend(const Variant& variant, const PlanShape& shape, const Device& device);
 
 }  // namespace tilewise::attention

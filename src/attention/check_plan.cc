@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 
 #include "core/element.h"
@@ -33,9 +34,23 @@ void check_floating_dtype(const char* name, DType dtype) {
     fail_argument("{} is {}; expected float64, float32, float16 or bfloat16", name, to_string(dtype));
 }
 
-void check_size(const char* name, std::int64_t size, std::int64_t least) {
-  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max();
-  if (size < least || size > kMost) fail_argument("{} is {}; expected {} to {}", name, size, least, kMost);
+constexpr std::int64_t kMostInt32 = std::numeric_limits<std::int32_t>::max();
+
+/// Of a head dimension, and of the elements of a sequence's tensor or of a table: more than any machine holds, and so
+/// little that no size of a workspace overflows.
+constexpr std::int64_t kMostDimension = 1 << 24;
+constexpr double kMostElements = 0x1p44;
+
+void check_size(const char* name, std::int64_t size, std::int64_t least, std::int64_t most = kMostInt32) {
+  if (size < least || size > most) fail_argument("{} is {}; expected {} to {}", name, size, least, most);
+}
+
+/// Expects a sequence of heads x length x dimension to be of a size that can be.
+void check_product(const char* heads_name, std::int64_t heads, const char* length_name, std::int64_t length,
+                   const char* dimension_name, std::int64_t dimension) {
+  if (static_cast<double>(heads) * static_cast<double>(length) * static_cast<double>(dimension) < kMostElements) return;
+  fail_argument("{} is {}, {} is {} and {} is {}; expected fewer than 2^44 elements of a sequence", heads_name, heads,
+                length_name, length, dimension_name, dimension);
 }
 
 void check_most(const char* name, std::int64_t size, std::int64_t planned) {
@@ -50,16 +65,25 @@ void check_same(const char* name, std::int64_t size, std::int64_t planned) {
 
 void check_shape(const Variant& variant, const PlanShape& shape) {
   check_floating_dtype("dtype", shape.dtype);
-  check_floating_dtype("kv_dtype", kv_dtype_of(shape));
+  const DType kv_dtype = kv_dtype_of(shape);
+  if (kv_dtype == DType::int8 && shape.backward)
+    fail_argument("kv_dtype is int8 and backward is true; expected a floating dtype, as int8 has no gradients");
+  if (kv_dtype != DType::int8) check_floating_dtype("kv_dtype", kv_dtype);
   check_size("b", shape.b, 0);
   check_size("h_q", shape.h_q, 1);
   check_size("h_kv", shape.h_kv, 1);
   if (shape.h_q % shape.h_kv != 0)
     fail_argument("h_q is {} and h_kv is {}; expected h_kv to divide h_q", shape.h_q, shape.h_kv);
-  check_size("d_qk", shape.d_qk, 1);
-  check_size("d_v", shape.d_v, 1);
+  check_size("d_qk", shape.d_qk, 1, kMostDimension);
+  check_size("d_v", shape.d_v, 1, kMostDimension);
   check_size("s_q", shape.s_q, 0);
   check_size("s_kv", shape.s_kv, 0);
+  check_product("h_q", shape.h_q, "s_q", shape.s_q, "d_qk", shape.d_qk);
+  check_product("h_q", shape.h_q, "s_q", shape.s_q, "d_v", shape.d_v);
+  check_product("h_kv", shape.h_kv, "s_kv", shape.s_kv, "d_qk", shape.d_qk);
+  check_product("h_kv", shape.h_kv, "s_kv", shape.s_kv, "d_v", shape.d_v);
+  if (shape.b * shape.h_q > kMostInt32)
+    fail_argument("b is {} and h_q is {}; expected b * h_q of at most {}", shape.b, shape.h_q, kMostInt32);
   if (shape.query_tokens) check_size("query_tokens", *shape.query_tokens, 0);
   if (shape.key_tokens) check_size("key_tokens", *shape.key_tokens, 0);
   for (const auto& [table, extents] : shape.tables) {
@@ -70,6 +94,12 @@ void check_shape(const Variant& variant, const PlanShape& shape) {
       fail_argument("tables: '{}' has {} extents; expected its rank, {}", table.name(), extents.size(), table.rank());
     if (std::ranges::any_of(extents, [](std::int64_t extent) { return extent < 0; }))
       fail_argument("tables: '{}' has extents [{}]; expected none below 0", table.name(), fmt::join(extents, ", "));
+    double elements = 1;
+    for (const std::int64_t extent : extents) elements *= static_cast<double>(extent);
+    if (elements >= kMostElements) {
+      fail_argument("tables: '{}' has extents [{}]; expected fewer than 2^44 elements", table.name(),
+                    fmt::join(extents, ", "));
+    }
   }
 }
 
@@ -78,10 +108,35 @@ void check_dtype(const char* name, const ConstTensor& tensor, DType planned) {
     fail_argument("{} has dtype {}; the plan was made for {}", name, to_string(tensor.dtype), to_string(planned));
 }
 
+void check_outputs(const PlanShape& shape, const ForwardOutputs& outputs) { check_dtype("o", outputs.o, shape.dtype); }
+
+void check_outputs(const PlanShape& shape, const BackwardInputs& given, const BackwardOutputs& outputs) {
+  if (given.o) check_dtype("o", *given.o, shape.dtype);
+  check_dtype("d_o", given.d_o, shape.dtype);
+  if (outputs.d_q) check_dtype("d_q", *outputs.d_q, shape.dtype);
+  if (outputs.d_k) check_dtype("d_k", *outputs.d_k, kv_dtype_of(shape));
+  if (outputs.d_v) check_dtype("d_v", *outputs.d_v, kv_dtype_of(shape));
+}
+
+void check_gradients(const PlanShape& shape, const BackwardInputs& given, const BackwardOutputs& outputs) {
+  if (!given.o) fail_argument("o is missing; expected what the forward pass wrote");
+  if (!given.lse) fail_argument("lse is missing; expected what the forward pass wrote: ask it for lse");
+  check_outputs(shape, given, outputs);
+}
+
+void expect_on(const Workspace& workspace, const Device& device) {
+  if (workspace.device() == device) return;
+  fail_argument("workspace lies on {}; the plan was made for {}: make it with Workspace(bytes, device)",
+                workspace.device().text(), device.text());
+}
+
 void check_planned(const PlanShape& shape, const ForwardInputs& inputs, const variant::Call& call) {
   check_dtype("q", inputs.q, shape.dtype);
   check_dtype("k", inputs.k, kv_dtype_of(shape));
   check_dtype("v", inputs.v, kv_dtype_of(shape));
+  if (shape.dtype != DType::float64 && std::fabs(call.scale) > static_cast<double>(std::numeric_limits<float>::max()))
+    fail_argument("scale is {}; expected a number that float32 holds, in which {} is computed", call.scale,
+                  to_string(shape.dtype));
   check_same("h_q", call.problem.h_q, shape.h_q);
   check_same("h_kv", call.problem.h_kv, shape.h_kv);
   check_same("d_qk", call.d_qk, shape.d_qk);

@@ -13,8 +13,17 @@ void check_shape(const Variant& variant, const PlanShape& shape);
 /// lengths at most its.
 void check_planned(const PlanShape& shape, const ForwardInputs& inputs, const variant::Call& call);
 
-/// Throws unless the tensor has the dtype that a plan has for it.
+/// Throws unless tensors have the dtypes that a plan has for them.
 void check_dtype(const char* name, const ConstTensor& tensor, DType planned);
+void check_outputs(const PlanShape& shape, const ForwardOutputs& outputs);
+void check_outputs(const PlanShape& shape, const BackwardInputs& given, const BackwardOutputs& outputs);
+
+/// Throws Error(invalid_argument) where o or lse is missing, or a tensor of a backward pass has another dtype than
+/// planned.
+void check_gradients(const PlanShape& shape, const BackwardInputs& given, const BackwardOutputs& outputs);
+
+/// Throws unless the workspace lies on that device.
+void expect_on(const Workspace& workspace, const Device& device);
 
 inline DType kv_dtype_of(const PlanShape& shape) { return shape.kv_dtype.value_or(shape.dtype); }
 

@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <limits>
+#include <ranges>
 
+#include "attention/check_holes.h"
 #include "attention/check_plan.h"
 #include "core/fail.h"
 #include "core/isa.h"
 #include "cpu/select.h"
-#include "tiles/reads.h"
 
 namespace tilewise::attention {
 namespace {
@@ -23,26 +24,6 @@ constexpr std::int64_t kWaveBytes = std::int64_t{64} << 20;
 
 std::int64_t round_up(std::int64_t value, std::int64_t step) { return (value + step - 1) / step * step; }
 
-/// All that a coordinate can be in calls of a plan, whatever their offsets.
-variant::IntervalPlace widest_universe(const PlanShape& shape) {
-  constexpr double kLow = std::numeric_limits<std::int32_t>::min(), kHigh = std::numeric_limits<std::int32_t>::max();
-  variant::IntervalPlace universe;
-  universe.fill({0, kHigh, false});
-  const auto at = [&](variant::Coordinate coordinate) -> variant::Interval& {
-    return universe[static_cast<std::size_t>(coordinate)];
-  };
-  at(variant::Coordinate::query) = at(variant::Coordinate::key) = {kLow, kHigh, false};
-  at(variant::Coordinate::head) = {0, static_cast<double>(shape.h_q - 1), false};
-  at(variant::Coordinate::kv_head) = {0, static_cast<double>(shape.h_kv - 1), false};
-  return universe;
-}
-
-/// Whether what a call binds may decide what is kept.
-bool binds_anything(const Variant& variant) {
-  return !variant.parameters().empty() ||
-         std::ranges::any_of(variant.tables(), [](const Table& table) { return !table.frozen_data().has_value(); });
-}
-
 cpu::Shape largest_shape(const PlanShape& shape) {
   return {shape.s_q, shape.s_kv, static_cast<int>(shape.d_qk), static_cast<int>(shape.d_v)};
 }
@@ -50,22 +31,21 @@ cpu::Shape largest_shape(const PlanShape& shape) {
 }  // namespace
 
 CpuBackend::CpuBackend(const Variant& variant, const PlanShape& shape, const cpu::Kernels& kernels, Executor& executor)
-    : Backend(variant, shape), kernels_(kernels), executor_(executor), programs_(variant, kernels, shape.backward) {
-  must_prove_reads_ = prove_planned_reads(variant, shape);
-  if (!binds_anything(variant)) {
-    const variant::SlotBounds slots = tiles::declared_bounds(variant.data().graph, planned_extents(variant, shape));
-    mask_.emplace(tiles::make_mask(variant.data(), slots, widest_universe(shape)));
-  }
+    : Backend(variant, shape),
+      kernels_(kernels),
+      executor_(executor),
+      programs_(variant, kernels, shape.backward, shape.s_q + shape.s_kv),
+      reads_(variant, shape),
+      masks_(variant, shape) {
   Arena measure;
   CpuState state;
   take_memory(measure, state);
   workspace_bytes_ = measure.used();
 }
 
-Cuts CpuBackend::cuts_of(std::int64_t s_q, std::int64_t s_kv, bool has_dropout) const {
+Cuts CpuBackend::cuts_of(std::int64_t s_q, std::int64_t s_kv, bool may_decode) const {
   Cuts cuts;
-  // Decoding adds up scores in another order than the backward pass, whose weights would not be the forward pass's.
-  cuts.decodes = s_q <= kDecodeQueries && s_kv > 0 && !has_dropout && !shape().backward;
+  cuts.decodes = may_decode && s_q <= kDecodeQueries && s_kv > 0;
   cuts.decode_keys =
       std::max(kLeastDecodeKeys, round_up((s_kv + kMostDecodeSplits - 1) / kMostDecodeSplits, kernels_.decode_keys));
   // Four strips share each key tile that is packed; fewer would pay for the packing.
@@ -94,7 +74,7 @@ std::int64_t CpuBackend::shared_bytes() const {
   decode.take<float>(splits * rows);
   std::int64_t bytes = wave(decode.used(), std::max<std::int64_t>(1, splits));
   if (shape().backward) {
-    const Cuts cuts = cuts_of(shape().s_q, shape().s_kv, true);
+    const Cuts cuts = cuts_of(shape().s_q, shape().s_kv, false);
     BackwardUnit unit;
     Arena backward;
     lay_out(unit, shape().s_q, shape().s_kv, cuts, backward);
@@ -105,8 +85,12 @@ std::int64_t CpuBackend::shared_bytes() const {
 
 void CpuBackend::take_memory(Arena& arena, CpuState& state) const {
   const cpu::Shape largest = largest_shape(shape());
+  cpu::Shape task =
+      largest;  // of the forward kernels, which get no keys where all sequences that have some are decoded
+  task.s_q = std::min(task.s_q, cuts_of(shape().s_q, shape().s_kv, false).task_queries);
+  if (shape().s_q <= kDecodeQueries && !variant().has_dropout() && !shape().backward) task.s_kv = 0;
   constexpr int kMostRows = 16;  // of a decode task
-  std::int64_t floats = std::max(kernels_.forward_floats(largest), kernels_.decode_floats(largest, kMostRows));
+  std::int64_t floats = std::max(kernels_.forward_floats(task), kernels_.decode_floats(largest, kMostRows));
   if (shape().backward) floats = std::max(floats, kernels_.backward_floats(largest));
   for (int worker = 0; worker < executor_.workers(); ++worker) {
     state.kernel_memory.push_back(arena.take<float>(floats));
@@ -115,12 +99,14 @@ void CpuBackend::take_memory(Arena& arena, CpuState& state) const {
     if (!shape().backward) continue;
     state.hooks.push_back(arena.take<HeadHooks>(group()));
     state.heads.push_back(arena.take<cpu::BackwardHead>(group()));
+    state.statistics.push_back(arena.take<float>(2 * kPreparedBlocks * kernels_.backward_queries));
   }
   if (shape().backward) state.gradients.emplace(variant(), shape(), executor_.workers(), arena);
   state.shared = arena.take_bytes(shared_bytes());
 }
 
 CpuState& CpuBackend::state_in(Workspace& workspace) const {
+  expect_on(workspace, device());
   if (workspace.bytes() < workspace_bytes_) {
     fail_argument("workspace has {} bytes; expected at least Plan::workspace_bytes(), {}", workspace.bytes(),
                   workspace_bytes_);
@@ -140,21 +126,25 @@ CpuState& CpuBackend::state_in(Workspace& workspace) const {
 
 /// What the forward and the backward pass prepare alike, once the arguments are known to be right.
 void CpuBackend::start(CpuState& state, VariantGradients* gradients) const {
-  const bool is_bound = !mask_.has_value();
-  if (is_bound) {
-    state.slots = variant::bounds_of(variant().data().graph, state.call.bound);
-    state.mask = tiles::make_mask(variant().data(), *state.slots, tiles::universe_of(state.call.problem));
-  }
-  for (Worker& worker : state.workers) worker.start(state.call, is_bound ? *state.mask : *mask_, is_bound, gradients);
+  bool is_new = false;
+  const tiles::Mask& mask = masks_.of(state.call, state.mask, &is_new);
+  is_new = is_new || state.last_mask != &mask;
+  state.last_mask = &mask;
+  for (Worker& worker : state.workers) worker.start(state.call, mask, is_new, gradients);
 }
 
 void CpuBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs, Workspace& workspace) const {
   CpuState& state = state_in(workspace);
   variant::check_forward(variant(), inputs, outputs, state.call);
   check_planned(shape(), inputs, state.call);
-  check_dtype("o", outputs.o, shape().dtype);
-  if (must_prove_reads_) prove_reads(variant(), shape(), inputs, state.call);
+  check_outputs(shape(), outputs);
+  reads_.prove(shape(), inputs, state.call, state.proven_reads);
+  // Decoding adds up scores in another order than the backward pass, whose weights exp(score - lse) would not sum to
+  // one: a call whose lse may go there is not decoded.
+  const bool may_differentiate = shape().backward && outputs.lse && !state.call.keys_paged;
+  state.may_decode = !state.call.has_dropout() && !may_differentiate;
   start(state, nullptr);
+  check_holes(state.call, state.workers.front().spans(), state.last_mask->follows_head);
   run_forward(*this, state, inputs, outputs);
   run_decode(*this, state, inputs, outputs);
 }
@@ -164,29 +154,21 @@ void CpuBackend::backward(const ForwardInputs& inputs, const BackwardInputs& giv
   CpuState& state = state_in(workspace);
   variant::check_backward(variant(), inputs, given, outputs, state.call);
   check_planned(shape(), inputs, state.call);
-  if (!given.o) fail_argument("o is missing; expected what the forward pass wrote");
-  if (!given.lse) fail_argument("lse is missing; expected what the forward pass wrote: ask it for lse");
-  check_dtype("o", *given.o, shape().dtype);
-  check_dtype("d_o", given.d_o, shape().dtype);
-  if (outputs.d_q) check_dtype("d_q", *outputs.d_q, shape().dtype);
-  if (outputs.d_k) check_dtype("d_k", *outputs.d_k, kv_dtype_of(shape()));
-  if (outputs.d_v) check_dtype("d_v", *outputs.d_v, kv_dtype_of(shape()));
+  check_gradients(shape(), given, outputs);
   state.gradients->start(variant(), state.call, outputs);
-  if (must_prove_reads_) prove_reads(variant(), shape(), inputs, state.call);
+  reads_.prove(shape(), inputs, state.call, state.proven_reads);
   start(state, &*state.gradients);
   run_backward(*this, state, inputs, given, outputs);
 }
 
 std::string CpuBackend::explain() const {
-  const Cuts cuts = cuts_of(shape().s_q, shape().s_kv, false);
+  const Cuts cuts = cuts_of(shape().s_q, shape().s_kv, true);
   std::string text = fmt::format("backend: cpu, instruction set {}, {} workers\n", kernels_.name, executor_.workers());
   text += fmt::format("forward: tasks of {} queries of a head, strips of {} queries, tiles of {} keys\n",
                       cuts.task_queries, kernels_.strip_queries, kernels_.tile_keys);
-  if (!shape().backward) {
-    text += fmt::format(
-        "decode: sequences of up to {} queries without dropout; at {} keys, splits of {} keys, merged in their order\n",
-        kDecodeQueries, shape().s_kv, cuts.decode_keys);
-  }
+  text += fmt::format(
+      "decode: sequences of up to {} queries without dropout{}; at {} keys, splits of {} keys, merged in their order\n",
+      kDecodeQueries, shape().backward ? ", where lse is not asked for" : "", shape().s_kv, cuts.decode_keys);
   if (shape().backward) {
     text += fmt::format("backward: tiles of {} keys x {} queries, {} splits of the keys of a key head\n",
                         kernels_.backward_keys, kernels_.backward_queries, cuts.backward_splits);
@@ -195,9 +177,10 @@ std::string CpuBackend::explain() const {
                                           ? "a program on every kept tile, with keeps on partial ones"
                                       : programs_.tiles.changes_partial_tiles ? "keeps on partial tiles"
                                                                               : "as they are, everything kept");
-  text += fmt::format("mask: {}\n", !mask_ ? "analysed at each call, for it may depend on what the call binds"
-                                    : mask_->program.wanted.empty() ? "none"
-                                                                    : "analysed with the plan");
+  text += fmt::format("mask: {}\n", masks_.follows_bindings()
+                                        ? "analysed where calls bind something new, on which it may depend"
+                                    : masks_.is_empty() ? "none"
+                                                        : "analysed with the plan");
   return text;
 }
 
@@ -207,9 +190,11 @@ std::shared_ptr<Backend> make_cpu_backend(const Variant& variant, const PlanShap
     fail(ErrorCode::unsupported, "computes in float32; float64 would lose half of its digits");
   const cpu::Kernels* chosen = nullptr;
   std::vector<std::string> passed_over;
-  for (const cpu::Kernels* kernels : cpu::available_kernels()) {
-    const Isa isa = isa_from_string(kernels->name);
-    if (isa > chosen_isa()) {
+  for (const cpu::CompiledKernels& compiled : std::views::reverse(cpu::compiled_kernels())) {
+    const cpu::Kernels* kernels = cpu::kernels_for(compiled.isa);
+    if (kernels == nullptr) {
+      passed_over.push_back(fmt::format("cpu {}: {}", to_string(compiled.isa), why_unavailable(compiled.isa)));
+    } else if (compiled.isa > chosen_isa()) {
       passed_over.push_back(fmt::format("cpu {}: TILEWISE_ISA asks for {}", kernels->name, to_string(chosen_isa())));
     } else if (kernels->operand == DType::bfloat16 && (shape.dtype != DType::bfloat16 || kv != DType::bfloat16)) {
       passed_over.push_back(fmt::format("cpu {}: multiplies bfloat16, to which {} would be rounded", kernels->name,
@@ -219,10 +204,8 @@ std::shared_ptr<Backend> make_cpu_backend(const Variant& variant, const PlanShap
       break;
     }
   }
-  if (chosen == nullptr) {
-    fail(ErrorCode::unsupported, "has no kernels for instruction set {}; the least is avx2 ({})",
-         to_string(chosen_isa()), fmt::join(passed_over, "; "));
-  }
+  if (const int workers = device.executor().workers(); workers < 1)
+    fail_argument("the executor has {} workers; expected at least 1", workers);
   auto backend = std::make_shared<CpuBackend>(variant, shape, *chosen, device.executor());
   backend->refusals = std::move(passed_over);
   return backend;

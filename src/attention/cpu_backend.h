@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "attention/backend.h"
+#include "attention/call_masks.h"
+#include "attention/call_reads.h"
 #include "attention/call_state.h"
 #include "attention/programs.h"
 #include "attention/variant_gradients.h"
@@ -15,6 +17,9 @@ namespace tilewise::attention {
 
 /// Tasks that a sequence should give, forward and backward, however few its heads.
 inline constexpr std::int64_t kTasks = 16;
+
+/// Blocks of queries in a task that prepares or finishes a backward pass.
+inline constexpr std::int64_t kPreparedBlocks = 4;
 
 /// How a sequence is cut into tasks. Follows from its own lengths and the heads alone, so that results do not depend on
 /// threads or on the rest of a batch.
@@ -50,13 +55,16 @@ struct BackwardUnit {
 /// What a call of one plan works with, besides the plan: made once for a workspace, used again by each call in it.
 struct CpuState final : CallState {
   variant::Call call;
-  std::optional<variant::SlotBounds> slots;  // of `mask`
-  std::optional<tiles::Mask> mask;           // where it depends on what the call binds
+  bool may_decode = false;
+  ProvenReads proven_reads;
+  AnalysedMask mask;                       // where it depends on what the call binds
+  const tiles::Mask* last_mask = nullptr;  // of the last call: of the plan, or in `mask`
   std::vector<Worker> workers;
   std::vector<float*> kernel_memory;      // [workers]
   std::vector<HeadHooks*> hooks;          // [workers], of a backward task: [group] each
   std::vector<cpu::BackwardHead*> heads;  // likewise
   std::vector<float*> row_memory;         // [workers], s_q or d floats each
+  std::vector<float*> statistics;         // [workers], maxima and sums of the rows of a task that prepares
   std::optional<VariantGradients> gradients;
   std::span<std::byte> shared;
   std::vector<std::int64_t> first_task;  // [b + 1], of the forward pass
@@ -73,6 +81,7 @@ class CpuBackend final : public Backend {
   void backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs,
                 Workspace& workspace) const override;
   std::int64_t workspace_bytes() const override { return workspace_bytes_; }
+  std::string instruction_set() const override { return kernels_.name; }
   std::string explain() const override;
 
   const cpu::Kernels& kernels() const { return kernels_; }
@@ -80,7 +89,8 @@ class CpuBackend final : public Backend {
   const Programs& programs() const { return programs_; }
   std::int64_t group() const { return shape().h_q / shape().h_kv; }
 
-  Cuts cuts_of(std::int64_t s_q, std::int64_t s_kv, bool has_dropout) const;
+  /// `may_decode`: the call is one that decoding serves.
+  Cuts cuts_of(std::int64_t s_q, std::int64_t s_kv, bool may_decode) const;
 
   /// A unit's memory, or how much it needs.
   void lay_out(DecodeUnit& unit, std::int64_t s_q, const Cuts& cuts, std::int64_t s_kv, Arena& arena) const;
@@ -95,8 +105,8 @@ class CpuBackend final : public Backend {
   const cpu::Kernels& kernels_;
   Executor& executor_;
   Programs programs_;
-  std::optional<tiles::Mask> mask_;  // where it depends on nothing that a call binds
-  bool must_prove_reads_ = false;    // some read of a bound table is not clamped
+  CallReads reads_;
+  CallMasks masks_;
   std::int64_t workspace_bytes_ = 0;
 };
 

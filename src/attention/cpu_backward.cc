@@ -13,9 +13,6 @@
 namespace tilewise::attention {
 namespace {
 
-/// Blocks of queries in a task that prepares or finishes.
-constexpr std::int64_t kBlocks = 4;
-
 class Backward {
  public:
   Backward(const CpuBackend& backend, CpuState& state, const ForwardInputs& inputs, const BackwardInputs& given,
@@ -87,7 +84,7 @@ class Backward {
 
   void add(std::int64_t sequence, std::int64_t kv_head) {
     const cpu::Shape shape = shape_of(call_, sequence);
-    const Cuts cuts = backend_.cuts_of(shape.s_q, shape.s_kv, true);
+    const Cuts cuts = backend_.cuts_of(shape.s_q, shape.s_kv, false);
     BackwardUnit unit{.sequence = sequence, .kv_head = kv_head};
     Arena measure;
     backend_.lay_out(unit, shape.s_q, shape.s_kv, cuts, measure);
@@ -106,9 +103,9 @@ class Backward {
   void run_wave() {
     if (state_.backward_units.empty()) return;
     Executor& executor = backend_.executor();
-    executor.parallel_for(head_tasks_, [this](std::int64_t task, int) {
+    executor.parallel_for(head_tasks_, [this](std::int64_t task, int worker) {
       const BackwardUnit& unit = unit_of(task, &BackwardUnit::first_head_task);
-      prepare(unit, task - unit.first_head_task);
+      prepare(unit, task - unit.first_head_task, worker);
     });
     executor.parallel_for(key_tasks_, [this](std::int64_t task, int worker) {
       const BackwardUnit& unit = unit_of(task, &BackwardUnit::first_key_task);
@@ -132,17 +129,18 @@ class Backward {
     std::int64_t in_group, head, begin, end;
   };
   Queries queries_of(const BackwardUnit& unit, std::int64_t task) const {
-    const std::int64_t step = kBlocks * kernels_.backward_queries, in_group = task / unit.blocks;
+    const std::int64_t step = kPreparedBlocks * kernels_.backward_queries, in_group = task / unit.blocks;
     const std::int64_t begin = task % unit.blocks * step;
     return {in_group, unit.kv_head * group() + in_group, begin, std::min(begin + step, lengths_of(unit.sequence).s_q)};
   }
 
-  void prepare(const BackwardUnit& unit, std::int64_t task_number) {
+  void prepare(const BackwardUnit& unit, std::int64_t task_number, int number) {
     const auto [in_group, head, begin, end] = queries_of(unit, task_number);
     if (begin >= end) return;  // a sequence without queries still has its task, which sums up d_sink
     const std::int64_t s_q = lengths_of(unit.sequence).s_q;
     const Side side = query_side(call_, unit.sequence);
-    const HeadHooks hooks{state_.workers.data(), unit.sequence, head, 0, tiles::Walk::along_queries};
+    const HeadHooks hooks{&state_.workers[static_cast<std::size_t>(number)], unit.sequence, head,
+                          lengths_of(unit.sequence).key_start, tiles::Walk::along_keys};
     const auto as_floats = [&, first = begin, last = end](const ConstTensor& tensor, float* to) {
       const auto* from = static_cast<const char*>(first_row(tensor, side, head));
       const std::int64_t bytes = size_of(tensor.dtype);
@@ -163,7 +161,40 @@ class Backward {
     task.score = hooks.tile_scores();
     task.delta = unit.delta + in_group * s_q;
     task.prepared = unit.prepared + in_group * kernels_.prepared_floats(task.shape);
+    const bool has_large = std::any_of(task.lse + begin, task.lse + end, [](float lse) {
+      return std::isfinite(lse) && std::fabs(lse) >= cpu::kLargeLse;
+    });
+    if (has_large) find_statistics(unit, hooks, task, number);
     kernels_.prepare(task);
+  }
+
+  /// Runs the forward pass of a task's queries once more, for what lse is too short to hold.
+  void find_statistics(const BackwardUnit& unit, const HeadHooks& hooks, cpu::PrepareTask& to, int number) {
+    const auto worker = static_cast<std::size_t>(number);
+    const Side side = key_side(call_, unit.sequence);
+    const float sink = backend_.programs().sink ? state_.workers[worker].sink(hooks.sequence, hooks.head) : 0;
+    cpu::ForwardTask task;
+    task.shape = to.shape;
+    task.q = to.q;
+    task.k = {rows_of(inputs_.k, side, unit.kv_head)};
+    task.v = {rows_of(inputs_.v, side, unit.kv_head)};
+    task.o = {state_.row_memory[worker], 0, DType::float32};  // every row in the same place
+    task.scale = to.scale;
+    task.sink = backend_.programs().sink ? &sink : nullptr;
+    task.walk = hooks.tile_walk();
+    task.score = to.score;
+    task.workspace = state_.kernel_memory[worker];
+    float* maximum = state_.statistics[worker];
+    float* sum = maximum + kPreparedBlocks * kernels_.backward_queries;
+    to.maximum = maximum;
+    to.sum = sum;
+    for (std::int64_t begin = to.query_begin; begin < to.query_end; begin += kernels_.tile_queries) {
+      task.query_begin = begin;
+      task.query_end = std::min(begin + kernels_.tile_queries, to.query_end);
+      task.maximum = maximum + (begin - to.query_begin);
+      task.sum = sum + (begin - to.query_begin);
+      kernels_.forward(task);
+    }
   }
 
   void differentiate(const BackwardUnit& unit, std::int64_t split, int number) {
@@ -178,7 +209,7 @@ class Backward {
           *new (hooks + i) HeadHooks{&state_.workers[static_cast<std::size_t>(number)], unit.sequence,
                                      unit.kv_head * group() + i, lengths.key_start, tiles::Walk::along_queries};
       float* partial = unit.d_q + (split * group() + i) * d_q;
-      std::fill_n(partial, d_q, 0.0f);
+      std::fill_n(partial, kernels_.d_q_flags(shape), 0.0f);
       new (heads + i) cpu::BackwardHead{unit.prepared + i * prepared, partial,        hook.tile_walk(),
                                         hook.tile_scores(),           hook.adjoint(), hook.dropout()};
     }
@@ -271,7 +302,7 @@ void CpuBackend::lay_out(BackwardUnit& unit, std::int64_t s_q, std::int64_t s_kv
                          Arena& arena) const {
   const cpu::Shape lengths{s_q, s_kv, static_cast<int>(shape().d_qk), static_cast<int>(shape().d_v)};
   unit.splits = cuts.backward_splits;
-  const std::int64_t block = kBlocks * kernels_.backward_queries;
+  const std::int64_t block = kPreparedBlocks * kernels_.backward_queries;
   unit.blocks = std::max<std::int64_t>(1, (s_q + block - 1) / block);
   unit.prepared = arena.take<float>(group() * kernels_.prepared_floats(lengths));
   unit.d_q = arena.take<float>(unit.splits * group() * kernels_.d_q_floats(lengths));

@@ -24,7 +24,7 @@ class Decode {
     for (std::int64_t sequence = 0; sequence < call_.problem.b(); ++sequence) {
       const Sequence& lengths = call_.problem.sequences[static_cast<std::size_t>(sequence)];
       const cpu::Shape shape = shape_of(call_, sequence);
-      const Cuts cuts = backend_.cuts_of(shape.s_q, shape.s_kv, call_.has_dropout());
+      const Cuts cuts = backend_.cuts_of(shape.s_q, shape.s_kv, state_.may_decode);
       if (!cuts.decodes || lengths.s_q == 0) continue;
       for (std::int64_t kv_head = 0; kv_head < call_.problem.h_kv; ++kv_head) add(sequence, kv_head, shape, cuts);
     }
@@ -72,7 +72,7 @@ class Decode {
 
     Worker& worker = state_.workers[static_cast<std::size_t>(number)];
     const Sequence& lengths = call_.problem.sequences[static_cast<std::size_t>(unit.sequence)];
-    const Side of_queries = query_side(call_, unit.sequence), of_keys = key_side(call_, unit.sequence);
+    const Side of_queries = query_side(call_, unit.sequence);
     std::array<HeadHooks, kMostRows> hooks;
     std::array<cpu::DecodeRow, kMostRows> rows;
     for (int i = 0; i < count; ++i) {
@@ -87,14 +87,14 @@ class Decode {
 
     cpu::DecodeTask task;
     task.shape = shape_of(call_, unit.sequence);
-    const std::int64_t keys = backend_.cuts_of(lengths.s_q, task.shape.s_kv, call_.has_dropout()).decode_keys;
+    const std::int64_t keys = backend_.cuts_of(lengths.s_q, task.shape.s_kv, state_.may_decode).decode_keys;
     task.key_begin = split * keys;
     task.key_end = std::min(task.key_begin + keys, task.shape.s_kv);
     task.q_dtype = inputs_.q.dtype;
     task.rows = rows.data();
     task.row_count = count;
-    task.k.rows = rows_of(inputs_.k, of_keys, unit.kv_head);
-    task.v.rows = rows_of(inputs_.v, of_keys, unit.kv_head);
+    task.k = source_of(inputs_.k, inputs_.k_scales, call_, unit.sequence, unit.kv_head);
+    task.v = source_of(inputs_.v, inputs_.v_scales, call_, unit.sequence, unit.kv_head);
     task.scale = static_cast<float>(call_.scale);
     task.o = unit.o + (split * unit.rows + first) * call_.d_v;
     task.lse = unit.lse + split * unit.rows + first;

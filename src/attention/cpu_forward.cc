@@ -23,7 +23,7 @@ class Forward {
 
  private:
   Cuts cuts_of(const Sequence& sequence) const {
-    return backend_.cuts_of(sequence.s_q, sequence.s_kv - sequence.key_start, call_.has_dropout());
+    return backend_.cuts_of(sequence.s_q, sequence.s_kv - sequence.key_start, state_.may_decode);
   }
 
   std::int64_t tiles_of(const Sequence& sequence) const {
@@ -43,7 +43,7 @@ class Forward {
   void compute(std::int64_t sequence, const Sequence& lengths, std::int64_t head, std::int64_t tile, int number) {
     Worker& worker = state_.workers[static_cast<std::size_t>(number)];
     const std::int64_t kv_head = head / backend_.group(), queries = cuts_of(lengths).task_queries;
-    const Side of_queries = query_side(call_, sequence), of_keys = key_side(call_, sequence);
+    const Side of_queries = query_side(call_, sequence);
     const HeadHooks hooks{&worker, sequence, head, lengths.key_start, tiles::Walk::along_keys};
     const float sink = backend_.programs().sink ? worker.sink(sequence, head) : 0;
 
@@ -52,8 +52,8 @@ class Forward {
     task.query_begin = tile * queries;
     task.query_end = std::min(task.query_begin + queries, lengths.s_q);
     task.q = rows_of(inputs_.q, of_queries, head);
-    task.k = rows_of(inputs_.k, of_keys, kv_head);
-    task.v = rows_of(inputs_.v, of_keys, kv_head);
+    task.k = source_of(inputs_.k, inputs_.k_scales, call_, sequence, kv_head);
+    task.v = source_of(inputs_.v, inputs_.v_scales, call_, sequence, kv_head);
     task.o = rows_of(outputs_.o, of_queries, head);
     task.scale = static_cast<float>(call_.scale);
     task.sink = backend_.programs().sink ? &sink : nullptr;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "core/element.h"
 #include "core/fail.h"
@@ -80,6 +81,7 @@ void VariantGradients::start(const Variant& variant, const variant::Call& call, 
     arrays_[index].is_wanted = true;
     arrays_[index].elements = elements;
     arrays_[index].extents = bound.extents;
+    arrays_[index].rank = static_cast<std::size_t>(bound.rank);
   }
   for (const ParameterGradientBinding& binding : outputs.d_parameters) {
     const auto index = tables_ + static_cast<std::size_t>(std::ranges::find(variant.parameters(), binding.parameter) -
@@ -119,8 +121,8 @@ bool VariantGradients::look_at(std::size_t array, const float* values, std::int6
 }
 
 template <class ElementOf>
-void VariantGradients::add(std::size_t array, const float* values, std::int64_t rows, std::int64_t columns,
-                           std::int64_t stride, int worker, const ElementOf& element_of) {
+void VariantGradients::add_block(std::size_t array, const float* values, std::int64_t rows, std::int64_t columns,
+                                 std::int64_t stride, int worker, const ElementOf& element_of) {
   if (!look_at(array, values, rows, columns, stride, worker)) return;
   const GradientArray& to = arrays_[array];
   const double units = std::ldexp(1.0, kBits - to.exponent);
@@ -129,7 +131,7 @@ void VariantGradients::add(std::size_t array, const float* values, std::int64_t 
       for (std::int64_t column = 0; column < columns; ++column) {
         const float number = values[row * stride + column];
         if (number == 0) continue;
-        add_units<kShared>(sums[element_of(row * stride + column)],
+        add_units<kShared>(sums[element_of(row, column)],
                            static_cast<std::int64_t>(static_cast<double>(number) * units));
       }
     }
@@ -138,27 +140,91 @@ void VariantGradients::add(std::size_t array, const float* values, std::int64_t 
   add_all.template operator()<false>(to.sums + (to.lists == 1 ? 0 : worker) * to.elements);
 }
 
-void VariantGradients::add_to_table(std::int32_t table, const float* values,
-                                    std::span<const std::int32_t* const> indices, std::int64_t rows,
-                                    std::int64_t columns, std::int64_t stride, int worker) {
-  const auto array = static_cast<std::size_t>(table);
-  const GradientArray& to = arrays_[array];
-  if (!to.is_wanted || to.elements == 0) return;
-  add(array, values, rows, columns, stride, worker, [&](std::int64_t at) {
-    std::int64_t element = 0;
-    for (std::size_t axis = 0; axis < indices.size(); ++axis) {
-      const std::int64_t index = std::clamp<std::int64_t>(indices[axis][at], 0, to.extents[axis] - 1);
-      element = element * to.extents[axis] + index;
+namespace {
+
+/// Most queries plus keys of a tile.
+constexpr std::int64_t kMostSums = 512;
+
+/// The sums of a tile's values along its queries, keys or diagonals, or of all of them. Returns how many there are.
+std::int64_t sum_along(variant::Hoist hoist, const GradientTile& tile, float* sums) {
+  const std::int64_t keys = tile.keys, queries = tile.queries;
+  const auto add_row = [&](const float* row, float* to) {
+    for (std::int64_t i = 0; i < queries; ++i) to[i] += row[i];
+  };
+  if (hoist == variant::Hoist::key) {
+    for (std::int64_t key = 0; key < keys; ++key) {
+      const float* row = tile.values + key * tile.stride;
+      std::array<float, 8> partial{};  // so that additions need not wait for one another
+      std::int64_t i = 0;
+      for (; i + 8 <= queries; i += 8) {
+        for (std::size_t j = 0; j < 8; ++j) partial[j] += row[i + static_cast<std::int64_t>(j)];
+      }
+      for (; i < queries; ++i) partial[0] += row[i];
+      sums[key] = ((partial[0] + partial[4]) + (partial[1] + partial[5])) +
+                  ((partial[2] + partial[6]) + (partial[3] + partial[7]));
     }
-    return element;
-  });
+    return keys;
+  }
+  if (hoist != variant::Hoist::diagonal) {
+    std::fill_n(sums, queries, 0.0f);
+    for (std::int64_t key = 0; key < keys; ++key) add_row(tile.values + key * tile.stride, sums);
+    if (hoist == variant::Hoist::query) return queries;
+    sums[0] = static_cast<float>(std::accumulate(sums, sums + queries, 0.0));
+    return 1;
+  }
+  // Neighbouring rows overlap by all but one column: sums of every fourth row apart, or each row would wait for the
+  // stores of the one before.
+  constexpr std::int64_t kApart = 4;
+  const std::int64_t count = keys + queries - 1;
+  std::array<std::array<float, kMostSums>, kApart> apart;
+  for (auto& part : apart) std::fill_n(part.data(), count, 0.0f);
+  for (std::int64_t key = 0; key < keys; ++key)
+    add_row(tile.values + key * tile.stride, apart[static_cast<std::size_t>(key % kApart)].data() + keys - 1 - key);
+  for (std::int64_t i = 0; i < count; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    sums[i] = (apart[0][at] + apart[1][at]) + (apart[2][at] + apart[3][at]);
+  }
+  return count;
 }
 
-void VariantGradients::add_to_parameter(std::int32_t parameter, const float* values, std::int64_t rows,
-                                        std::int64_t columns, std::int64_t stride, int worker) {
-  const std::size_t array = tables_ + static_cast<std::size_t>(parameter);
-  if (!arrays_[array].is_wanted) return;
-  add(array, values, rows, columns, stride, worker, [](std::int64_t) { return std::int64_t{0}; });
+/// An index at an entry.
+std::int32_t word_at(const GradientTile::Index& index, const GradientTile& tile, std::int64_t key, std::int64_t query) {
+  switch (index.hoist) {
+    case variant::Hoist::uniform: return index.words[0];
+    case variant::Hoist::query: return index.words[query];
+    case variant::Hoist::key: return index.words[key];
+    case variant::Hoist::diagonal: return index.words[tile.keys - 1 - key + query];
+    case variant::Hoist::entry: return index.words[key * index.stride + query];
+  }
+  return 0;
+}
+
+}  // namespace
+
+void VariantGradients::add(const variant::EntryGradient& gradient, const GradientTile& tile, int worker) {
+  const std::size_t array = array_of(gradient), rank = gradient.is_table ? arrays_[array].rank : 0;
+  const GradientArray& to = arrays_[array];
+  if (to.elements == 0) return;
+  const auto element = [&](const auto& index_of) {
+    std::int64_t place = 0;
+    for (std::size_t axis = 0; axis < rank; ++axis) {
+      const std::int64_t index = std::clamp<std::int64_t>(index_of(tile.indices[axis]), 0, to.extents[axis] - 1);
+      place = place * to.extents[axis] + index;
+    }
+    return place;
+  };
+  if (gradient.hoist == variant::Hoist::entry || tile.keys + tile.queries > kMostSums) {
+    return add_block(
+        array, tile.values, tile.keys, tile.queries, tile.stride, worker, [&](std::int64_t key, std::int64_t query) {
+          return element([&](const GradientTile::Index& index) { return word_at(index, tile, key, query); });
+        });
+  }
+  std::array<float, kMostSums> sums;
+  const std::int64_t count = sum_along(gradient.hoist, tile, sums.data());
+  add_block(array, sums.data(), 1, count, count, worker, [&](std::int64_t, std::int64_t at) {
+    return element(
+        [&](const GradientTile::Index& index) { return index.words[index.hoist == variant::Hoist::uniform ? 0 : at]; });
+  });
 }
 
 bool VariantGradients::settle() {

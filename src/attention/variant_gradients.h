@@ -10,6 +10,7 @@
 #include "attention/arena.h"
 #include "tilewise/attention.h"
 #include "variant/call.h"
+#include "variant/lanes/backward_lanes.h"
 
 namespace tilewise::attention {
 
@@ -25,9 +26,24 @@ struct GradientArray {
   bool is_wanted = false;
   std::int64_t elements = 0;
   std::array<std::int64_t, kMaxRank> extents{};
+  std::size_t rank = 0;
   FixedSum* sums = nullptr;  // [elements], or one such list for each worker
   std::int64_t lists = 1;    // 1: shared by the workers, who add atomically
   int exponent = 0;          // numbers lie below 2^exponent
+};
+
+/// A table's or parameter's gradient at the entries of a tile, and where it belongs.
+struct GradientTile {
+  /// An index: one word for all entries, or for each query, key, diagonal (from the last key, first query on) or entry.
+  struct Index {
+    variant::Hoist hoist = variant::Hoist::uniform;
+    const std::int32_t* words = nullptr;
+    std::int64_t stride = 0;  // between keys, at entries
+  };
+  const float* values = nullptr;  // [keys, stride], entry (key, query) at values[key * stride + query]
+  std::int64_t stride = 0;
+  std::int64_t keys = 0, queries = 0;
+  std::array<Index, kMaxRank> indices{};  // of each axis
 };
 
 /// What one worker has seen of the numbers it added to one array.
@@ -54,17 +70,11 @@ class VariantGradients {
 
   void clear();
 
-  bool wants_table(std::int32_t table) const { return arrays_[static_cast<std::size_t>(table)].is_wanted; }
-  bool wants_parameter(std::int32_t parameter) const {
-    return arrays_[tables_ + static_cast<std::size_t>(parameter)].is_wanted;
-  }
+  bool wants(const variant::EntryGradient& gradient) const { return arrays_[array_of(gradient)].is_wanted; }
 
-  /// Adds a block of numbers: value (i, j), i < rows, j < columns, at value[i * stride + j], belongs to the element
-  /// whose indices are at the same place of each of indices[axis]; they are clamped to the extents.
-  void add_to_table(std::int32_t table, const float* values, std::span<const std::int32_t* const> indices,
-                    std::int64_t rows, std::int64_t columns, std::int64_t stride, int worker);
-  void add_to_parameter(std::int32_t parameter, const float* values, std::int64_t rows, std::int64_t columns,
-                        std::int64_t stride, int worker);
+  /// Adds a tile of numbers. Those whose indices are the same by their classes (gradient.hoist) are added up in float32
+  /// first, in an order that the tile alone determines. Indices are clamped to the extents.
+  void add(const variant::EntryGradient& gradient, const GradientTile& tile, int worker);
 
   /// Whether every exponent was right. Those that were not are set right: everything is to be added again.
   bool settle();
@@ -73,12 +83,15 @@ class VariantGradients {
   void store(const Variant& variant, const BackwardOutputs& outputs) const;
 
  private:
+  std::size_t array_of(const variant::EntryGradient& gradient) const {
+    return static_cast<std::size_t>(gradient.slot) + (gradient.is_table ? 0 : tables_);
+  }
   /// False where the block cannot be added: it holds no number but 0, or some that are too large.
   bool look_at(std::size_t array, const float* values, std::int64_t rows, std::int64_t columns, std::int64_t stride,
                int worker);
   template <class ElementOf>
-  void add(std::size_t array, const float* values, std::int64_t rows, std::int64_t columns, std::int64_t stride,
-           int worker, const ElementOf& element_of);
+  void add_block(std::size_t array, const float* values, std::int64_t rows, std::int64_t columns, std::int64_t stride,
+                 int worker, const ElementOf& element_of);
   double value(std::size_t array, std::int64_t element) const;
 
   std::vector<GradientArray> arrays_;        // [tables + parameters]

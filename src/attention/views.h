@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
+#include "core/element.h"
 #include "cpu/kernels.h"
 #include "tilewise/tensor.h"
 #include "variant/call.h"
@@ -50,6 +52,30 @@ inline cpu::Rows rows_of(const ConstTensor& tensor, const Side& side, std::int64
 
 inline cpu::MutableRows rows_of(const Tensor& tensor, const Side& side, std::int64_t head) {
   return {first_row(tensor, side, head), row_stride(tensor, side), tensor.dtype};
+}
+
+/// Keys or values of a sequence and key head from the first that exists. `scales` are of int8.
+inline cpu::RowSource source_of(const ConstTensor& tensor, const std::optional<ConstTensor>& scales,
+                                const variant::Call& call, std::int64_t sequence, std::int64_t kv_head) {
+  cpu::RowSource source;
+  if (!call.keys_paged) {
+    const Side side = key_side(call, sequence);
+    source.rows = rows_of(tensor, side, kv_head);
+    if (!scales) return source;
+    source.scales = static_cast<const float*>(first_row(*scales, side, kv_head));
+    source.scale_stride = row_stride(*scales, side);
+    return source;
+  }
+  source.rows = {element_at(tensor, 0, kv_head), tensor.strides[2], tensor.dtype};
+  source.block_table = call.pages_of(sequence);
+  source.page_tokens = call.page_tokens;
+  source.page_stride = tensor.strides[0];
+  source.first_slot = call.problem.sequences[static_cast<std::size_t>(sequence)].key_start;
+  if (!scales) return source;
+  source.scales = static_cast<const float*>(element_at(*scales, 0, kv_head));
+  source.scale_stride = scales->strides[2];
+  source.scale_page_stride = scales->strides[0];
+  return source;
 }
 
 }  // namespace tilewise::attention

@@ -1,16 +1,12 @@
 #include "attention/worker.h"
 
 #include <algorithm>
-#include <array>
 
 #include "attention/dropout_tile.h"
 #include "variant/place.h"
 
 namespace tilewise::attention {
 namespace {
-
-/// The least finite score: a stage's result below it was clamped, and its derivative is 0.
-constexpr float kLeastScore = -0x1p126f;
 
 const HeadHooks& hooks_of(const void* context) { return *static_cast<const HeadHooks*>(context); }
 
@@ -50,6 +46,10 @@ cpu::AdjointHook HeadHooks::adjoint() const {
   if (!worker->programs_.has_adjoint()) return {};
   return {[](const void* context, const cpu::AdjointBlock& block) {
             const HeadHooks& at = hooks_of(context);
+            at.worker->recompute(at, block);
+          },
+          [](const void* context, const cpu::AdjointBlock& block) {
+            const HeadHooks& at = hooks_of(context);
             at.worker->adjoin(at, block);
           },
           this};
@@ -61,7 +61,7 @@ cpu::DropoutHook HeadHooks::dropout() const {
             const HeadHooks& at = hooks_of(context);
             const variant::Call& call = *at.worker->call_;
             drop_weights(call.dropout, static_cast<std::uint32_t>(at.sequence * call.problem.h_q + at.head),
-                         at.first_key, block);
+                         at.first_key, block, at.worker->dropout_);
           },
           this};
 }
@@ -73,21 +73,22 @@ Worker::Worker(const Programs& programs, const cpu::Kernels& kernels, int number
       full_(programs.tiles.full, arena),
       partial_(programs.tiles.partial, arena),
       row_full_(programs.rows.full, arena),
-      row_partial_(programs.rows.partial, arena) {
+      row_partial_(programs.rows.partial, arena),
+      dropout_(variant::dropout_function(programs.tiles.full.options().isa)) {
   if (programs.sink) sink_.emplace(*programs.sink, arena);
-  const auto make = [&arena](const AdjointProgram& stage) {
-    Adjoint adjoint{&stage, {}};
-    if (stage.program) adjoint.runner.emplace(*stage.program, arena);
-    return adjoint;
-  };
-  for (const variant::LaneProgram& stage : programs.stages) {
-    stages_.emplace_back(stage, arena);
-    stage_scores_.push_back(arena.take<float>(strip_floats_));
-  }
-  for (const AdjointProgram& stage : programs.adjoints) adjoints_.push_back(make(stage));
-  if (programs.sink_adjoint) sink_adjoint_.emplace(make(*programs.sink_adjoint));
+  if (programs.sink_adjoint && programs.sink_adjoint->program)
+    sink_adjoint_.emplace(*programs.sink_adjoint->program, arena);
+  if (programs.backward) backward_.emplace(*programs.backward, arena);
+  if (programs.backward_with_gradients) backward_with_gradients_.emplace(*programs.backward_with_gradients, arena);
+  for (std::size_t i = 0; i < programs.most_taken_over; ++i) taken_over_.push_back(arena.take<float>(strip_floats_));
   for (std::size_t i = 0; i < programs.most_outputs; ++i) outputs_.push_back(arena.take<float>(strip_floats_));
   strips_.resize(programs.most_outputs);
+  inputs_.resize(1 + programs.most_taken_over);
+}
+
+Worker::Backward::Backward(const variant::BackwardLanes& its_lanes, Arena& arena)
+    : lanes(&its_lanes), full(its_lanes.full, arena), partial(its_lanes.partial, arena) {
+  if (its_lanes.adjoint) adjoint.emplace(*its_lanes.adjoint, arena);
 }
 
 void Worker::start(const variant::Call& call, const tiles::Mask& mask, bool is_new_mask, VariantGradients* gradients) {
@@ -96,11 +97,15 @@ void Worker::start(const variant::Call& call, const tiles::Mask& mask, bool is_n
   const auto forget = [](Runner& runner) { runner.sequence = runner.head = -1; };
   for (Runner* runner : {&full_, &partial_, &row_full_, &row_partial_}) forget(*runner);
   if (sink_) forget(*sink_);
-  for (Runner& stage : stages_) forget(stage);
-  for (Adjoint& adjoint : adjoints_) {
-    if (adjoint.runner) forget(*adjoint.runner);
+  if (sink_adjoint_) forget(*sink_adjoint_);
+  active_ = nullptr;
+  const bool wants_gradients = gradients != nullptr && gradients->any_wanted();
+  if (backward_) active_ = wants_gradients ? &*backward_with_gradients_ : &*backward_;
+  if (active_ != nullptr) {
+    forget(active_->full);
+    forget(active_->partial);
+    if (active_->adjoint) forget(*active_->adjoint);
   }
-  if (sink_adjoint_ && sink_adjoint_->runner) forget(*sink_adjoint_->runner);
   if (is_new_mask || !spans_) spans_.emplace(mask);
   mask_ = &mask;
   spans_->start(call.problem);
@@ -139,66 +144,66 @@ void Worker::apply(Runner& full, Runner& partial, const HeadHooks& head, const c
   enter(block.partial ? partial : full, head.sequence, head.head).run(box_of(head, block), scores, {}, {&scores, 1});
 }
 
-/// The scores that enter a stage.
-const float* Worker::score_before(const HeadHooks& head, std::size_t stage, const cpu::ScoreBlock& block) {
-  if (stage == 0) return block.values;
-  const float* before = score_before(head, stage - 1, block);
-  float* scores = stage_scores_[stage - 1];
-  const variant::TileStrip from{const_cast<float*>(before), block.stride}, to{scores, block.stride};
-  enter(stages_[stage - 1], head.sequence, head.head).run(box_of(head, block), from, {}, {&to, 1});
-  for (std::int64_t i = 0; i < block.keys * block.stride; ++i) {
-    if (scores[i] < kLeastScore) scores[i] = kLeastScore;
-  }
-  return scores;
+/// The variant's scores, and what its adjoint takes over.
+void Worker::recompute(const HeadHooks& head, const cpu::AdjointBlock& block) {
+  const std::int64_t stride = block.scores.stride;
+  Runner& runner = block.scores.partial ? active_->partial : active_->full;
+  const std::size_t count = runner.program->outputs();
+  inputs_[0] = {block.results, stride};
+  for (std::size_t i = 1; i < count; ++i) inputs_[i] = {taken_over_[i - 1] + block.row * stride, stride};
+  enter(runner, head.sequence, head.head)
+      .run(box_of(head, block.scores), {block.scores.values, stride}, {}, std::span(inputs_.data(), count));
 }
 
+/// Takes d_scores to the gradient of the scores before the variant, in place, and what entries give tables and
+/// parameters to their sums.
 void Worker::adjoin(const HeadHooks& head, const cpu::AdjointBlock& block) {
-  const Box box = box_of(head, block.scores);
-  score_before(head, adjoints_.size() - 1, block.scores);  // of every stage
-  for (std::size_t stage = adjoints_.size(); stage-- > 0;) {
-    const float* score = stage == 0 ? block.scores.values : stage_scores_[stage - 1];
-    run_adjoint(adjoints_[stage], head.sequence, head.head, box, score, block.d_scores, block.scores.stride);
+  const variant::BackwardLanes& lanes = *active_->lanes;
+  const std::int64_t stride = block.scores.stride, keys = block.scores.keys, queries = block.scores.queries;
+  const variant::TileStrip seed{block.d_scores, block.d_stride};
+  const bool in_place = lanes.adjoint && lanes.adjoint->outputs() == 1 && lanes.gradients.empty();
+  if (lanes.adjoint) {
+    const std::size_t count = lanes.adjoint->outputs(), taken = lanes.full.outputs() - 1;
+    for (std::size_t i = 0; i < count; ++i) strips_[i] = in_place ? seed : variant::TileStrip{outputs_[i], stride};
+    for (std::size_t i = 0; i < taken; ++i) inputs_[i] = {taken_over_[i], stride};
+    enter(*active_->adjoint, head.sequence, head.head)
+        .run(box_of(head, block.scores), {block.scores.values, stride}, seed, std::span(strips_.data(), count),
+             std::span(inputs_.data(), taken));
+    add_gradients(head, block);
+  }
+  using DScore = variant::BackwardLanes::DScore;
+  if (lanes.d_score == DScore::seed || in_place) return;
+  for (std::int64_t key = 0; key < keys; ++key) {
+    float* row = block.d_scores + key * block.d_stride;
+    if (lanes.d_score == DScore::zero) {
+      std::fill_n(row, queries, 0.0f);
+    } else {
+      std::copy_n(outputs_[0] + key * stride, queries, row);
+    }
   }
 }
 
-/// Takes the seed to the gradient of the stage's own score, in place, and what the stage gives tables and parameters to
-/// their sums.
-void Worker::run_adjoint(Adjoint& adjoint, std::int64_t sequence, std::int64_t head, const Box& box, const float* score,
-                         float* seed, std::int64_t stride) {
-  const std::int64_t keys = box.key_end - box.key_begin, queries = box.query_end - box.query_begin;
-  const variant::StageAdjoint& stage = adjoint.stage->adjoint;
-  if (!adjoint.runner) return static_cast<void>(std::fill_n(seed, keys * stride, 0.0f));
-  const std::size_t count = adjoint.runner->program->outputs();
-  for (std::size_t i = 0; i < count; ++i) strips_[i] = {outputs_[i], stride};
-  enter(*adjoint.runner, sequence, head)
-      .run(box, {const_cast<float*>(score), stride}, {seed, stride}, std::span(strips_.data(), count));
-
-  const float* result = outputs_[0];
-  const auto passes = [&](float* values) {  // nothing, where the result was clamped or the entry removed
-    for (std::int64_t i = 0; i < keys * stride; ++i) values[i] = result[i] < kLeastScore ? 0.0f : values[i];
-  };
-  std::size_t next = 1;
-  float* d_score = stage.d_score == variant::kNoNode ? nullptr : outputs_[next++];
-  for (const variant::TableGradient& gradient : stage.tables) {
-    float* values = outputs_[next++];
-    std::array<const std::int32_t*, kMaxRank> indices{};
-    const std::size_t rank = stage.graph[gradient.read].operand_count;
-    for (std::size_t axis = 0; axis < rank; ++axis) {
-      indices[axis] = reinterpret_cast<const std::int32_t*>(outputs_[next++]);
+void Worker::add_gradients(const HeadHooks& head, const cpu::AdjointBlock& block) {
+  const variant::BackwardLanes& lanes = *active_->lanes;
+  for (const variant::EntryGradient& gradient : lanes.gradients) {
+    if (!gradients_->wants(gradient)) continue;
+    GradientTile tile{
+        .values = block.d_scores, .stride = block.d_stride, .keys = block.scores.keys, .queries = block.scores.queries};
+    if (gradient.value) {
+      tile.values = outputs_[*gradient.value];
+      tile.stride = block.scores.stride;
     }
-    if (gradients_ == nullptr || !gradients_->wants_table(gradient.table)) continue;
-    passes(values);
-    gradients_->add_to_table(gradient.table, values, std::span(indices.data(), rank), keys, queries, stride, number_);
+    for (std::size_t axis = 0; axis < gradient.indices.size(); ++axis) {
+      const variant::GradientIndex& index = gradient.indices[axis];
+      tile.indices[axis] = {index.hoist,
+                            index.hoist == variant::Hoist::entry
+                                ? reinterpret_cast<const std::int32_t*>(outputs_[index.place])
+                                : active_->adjoint->runner->strip(index.place),
+                            block.scores.stride};
+    }
+    gradients_->add(gradient, tile, number_);
   }
-  for (const variant::ParameterGradient& gradient : stage.parameters) {
-    float* values = outputs_[next++];
-    if (gradients_ == nullptr || !gradients_->wants_parameter(gradient.parameter)) continue;
-    passes(values);
-    gradients_->add_to_parameter(gradient.parameter, values, keys, queries, stride, number_);
-  }
-  if (d_score == nullptr) return static_cast<void>(std::fill_n(seed, keys * stride, 0.0f));
-  passes(d_score);
-  std::copy_n(d_score, keys * stride, seed);
+  static_cast<void>(head);
 }
 
 float Worker::sink(std::int64_t sequence, std::int64_t head) {
@@ -209,10 +214,26 @@ float Worker::sink(std::int64_t sequence, std::int64_t head) {
 }
 
 void Worker::differentiate_sink(std::int64_t sequence, std::int64_t head, float d_sink) {
-  if (!sink_adjoint_->runner) return;
-  // A sink reads no score, and its result is not clamped: it is below the least score only where its weight is 0.
-  const float no_score = 0;
-  run_adjoint(*sink_adjoint_, sequence, head, {0, 1, 0, 1}, &no_score, &d_sink, 1);
+  if (!sink_adjoint_) return;
+  const variant::StageAdjoint& adjoint = programs_.sink_adjoint->adjoint;
+  const std::size_t count = sink_adjoint_->program->outputs();
+  for (std::size_t i = 0; i < count; ++i) strips_[i] = {outputs_[i], 1};
+  // A sink reads no score, and its result is not clamped.
+  float no_score = 0;
+  enter(*sink_adjoint_, sequence, head)
+      .run({0, 1, 0, 1}, {&no_score, 1}, {&d_sink, 1}, std::span(strips_.data(), count));
+  std::size_t next = 0;
+  const auto add = [&](bool is_table, std::int32_t slot, std::size_t axes) {
+    GradientTile tile{.values = outputs_[next++], .stride = 1, .keys = 1, .queries = 1};
+    for (std::size_t axis = 0; axis < axes; ++axis)
+      tile.indices[axis] = {variant::Hoist::uniform, reinterpret_cast<const std::int32_t*>(outputs_[next++]), 1};
+    const variant::EntryGradient gradient{
+        .is_table = is_table, .slot = slot, .hoist = variant::Hoist::uniform, .value = {}, .indices = {}};
+    if (gradients_ != nullptr && gradients_->wants(gradient)) gradients_->add(gradient, tile, number_);
+  };
+  for (const variant::TableGradient& gradient : adjoint.tables)
+    add(true, gradient.table, adjoint.graph[gradient.read].operand_count);
+  for (const variant::ParameterGradient& gradient : adjoint.parameters) add(false, gradient.parameter, 0);
 }
 
 }  // namespace tilewise::attention

@@ -11,6 +11,7 @@
 #include "cpu/kernels.h"
 #include "tiles/key_spans.h"
 #include "variant/call.h"
+#include "variant/lanes/dropout_strip.h"
 #include "variant/lanes/runner.h"
 
 namespace tilewise::attention {
@@ -40,6 +41,9 @@ class Worker {
   /// even if it lies where that lay.
   void start(const variant::Call& call, const tiles::Mask& mask, bool is_new_mask, VariantGradients* gradients);
 
+  /// Of the call that was begun.
+  tiles::KeySpans& spans() { return *spans_; }
+
   /// The sink's logit of a head.
   float sink(std::int64_t sequence, std::int64_t head);
 
@@ -59,32 +63,34 @@ class Worker {
     std::int64_t sequence = -1, head = -1;
   };
 
-  /// A stage's derivative, ready to run.
-  struct Adjoint {
-    const AdjointProgram* stage;
-    std::optional<Runner> runner;
+  /// A backward pass's programs, ready to run.
+  struct Backward {
+    Backward(const variant::BackwardLanes& its_lanes, Arena& arena);
+    const variant::BackwardLanes* lanes;
+    Runner full, partial;
+    std::optional<Runner> adjoint;
   };
 
   variant::LaneRunner& enter(Runner& runner, std::int64_t sequence, std::int64_t head);
   cpu::KeySpan span(const HeadHooks& head, std::int64_t query_begin, std::int64_t query_end, std::int64_t key_begin,
                     std::int64_t key_end);
   void apply(Runner& full, Runner& partial, const HeadHooks& head, const cpu::ScoreBlock& block, std::int64_t stride);
+  void recompute(const HeadHooks& head, const cpu::AdjointBlock& block);
   void adjoin(const HeadHooks& head, const cpu::AdjointBlock& block);
-  const float* score_before(const HeadHooks& head, std::size_t stage, const cpu::ScoreBlock& block);
-  void run_adjoint(Adjoint& adjoint, std::int64_t sequence, std::int64_t head, const Box& box, const float* score,
-                   float* seed, std::int64_t stride);
+  void add_gradients(const HeadHooks& head, const cpu::AdjointBlock& block);
 
   const Programs& programs_;
   int number_;
   std::int64_t strip_floats_;  // of an output of an adjoint on a tile
   Runner full_, partial_, row_full_, row_partial_;
+  variant::DropoutFunction dropout_;  // may be null
   std::optional<Runner> sink_;
-  std::vector<Runner> stages_;     // [score stages - 1]
-  std::vector<Adjoint> adjoints_;  // [score stages]
-  std::optional<Adjoint> sink_adjoint_;
-  std::vector<float*> stage_scores_;        // [score stages - 1], each strip_floats_: the scores that stages leave
-  std::vector<float*> outputs_;             // [most outputs], each strip_floats_
-  std::vector<variant::TileStrip> strips_;  // [most outputs]
+  std::optional<Runner> sink_adjoint_;
+  std::optional<Backward> backward_, backward_with_gradients_;
+  Backward* active_ = nullptr;                       // of the call
+  std::vector<float*> taken_over_;                   // [most taken over], each strip_floats_: what the adjoint is left
+  std::vector<float*> outputs_;                      // [most outputs], each strip_floats_
+  std::vector<variant::TileStrip> strips_, inputs_;  // [most outputs], and [1 + most taken over]
   const variant::Call* call_ = nullptr;
   const tiles::Mask* mask_ = nullptr;
   VariantGradients* gradients_ = nullptr;

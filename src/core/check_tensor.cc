@@ -24,14 +24,39 @@ std::string strides_text(const ConstTensor& tensor) {
 
 std::string extents_text(const ConstTensor& tensor) { return text_of(extents_of(tensor)); }
 
-void check_memory(std::string_view name, const ConstTensor& tensor) {
+bool is_addressable(const ConstTensor& tensor) {
+  __extension__ using Wide = __int128;
+  const Wide most = (std::int64_t{1} << 62) / size_of(tensor.dtype);
+  Wide count = 1, above = 0, below = 0;
+  for (std::size_t axis = 0; axis < static_cast<std::size_t>(tensor.rank); ++axis) {
+    count *= std::max<std::int64_t>(tensor.extents[axis], 1);
+    if (count > most) return false;
+  }
+  if (tensor.elements() == 0) return true;
+  for (std::size_t axis = 0; axis < static_cast<std::size_t>(tensor.rank); ++axis) {
+    const Wide reach = Wide{tensor.extents[axis] - 1} * tensor.strides[axis];
+    (reach < 0 ? below : above) += reach;
+    if (above > most || below < -most) return false;
+  }
+  return true;
+}
+
+void check_elements(std::string_view name, const ConstTensor& tensor) {
   const auto extents = extents_of(tensor);
   if (std::any_of(extents.begin(), extents.end(), [](std::int64_t extent) { return extent < 0; })) {
     fail_argument("{} has extents {}; expected none below 0", name, text_of(extents));
   }
+  if (!is_addressable(tensor)) {
+    fail_argument("{} has extents {} and strides {}; expected elements within 2^62 bytes of the first", name,
+                  text_of(extents), strides_text(tensor));
+  }
   if (tensor.data == nullptr && tensor.elements() != 0) {
     fail_argument("{} is null; expected memory for its extents {}", name, text_of(extents));
   }
+}
+
+void check_memory(std::string_view name, const ConstTensor& tensor) {
+  check_elements(name, tensor);
   const auto last = static_cast<std::size_t>(tensor.rank) - 1;
   if (tensor.rank > 0 && tensor.extents[last] > 1 && tensor.strides[last] != 1) {
     fail_argument("{} has strides {}; expected 1 along the last axis: copy it, or view it with that axis contiguous",

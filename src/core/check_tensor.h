@@ -12,8 +12,14 @@ namespace tilewise {
 /// "[2, 8, 128, 64]".
 std::string extents_text(const ConstTensor& tensor);
 
-/// Expects extents of 0 or more, memory wherever there are elements, and neighbours along the last axis one element
-/// apart.
+/// Whether elements can be counted and lie within 2^62 bytes of the first, so that no arithmetic on extents (of 0 or
+/// more) and strides overflows.
+bool is_addressable(const ConstTensor& tensor);
+
+/// Expects extents of 0 or more, elements that are addressable, and memory wherever there are any.
+void check_elements(std::string_view name, const ConstTensor& tensor);
+
+/// check_elements, and neighbours along the last axis one element apart.
 void check_memory(std::string_view name, const ConstTensor& tensor);
 
 /// Expects float64, float32, float16 or bfloat16.

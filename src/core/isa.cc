@@ -19,6 +19,24 @@ namespace {
 
 constexpr std::array kNames{"baseline", "avx2", "avx512", "avx512_bf16", "amx"};
 
+/// What the processor has and the operating system allows.
+struct Detected {
+  std::vector<Isa> available{Isa::baseline};
+  std::array<std::string_view, kNames.size()> missing{};  // why not, by Isa; empty: available
+
+  void add(Isa isa) {
+    available.push_back(isa);
+    missing[static_cast<std::size_t>(isa)] = {};
+  }
+};
+
+/// Nothing but the baseline, for that reason.
+Detected none_because(std::string_view reason) {
+  Detected found;
+  std::fill(found.missing.begin() + 1, found.missing.end(), reason);
+  return found;
+}
+
 #if defined(__x86_64__)
 
 struct Registers {
@@ -55,32 +73,41 @@ bool request_amx() {
 }
 
 // Bit numbers are those of Intel's Software Developer's Manual, volume 2A, CPUID.
-std::vector<Isa> detect() {
-  std::vector<Isa> isas{Isa::baseline};
+Detected detect() {
+  constexpr std::string_view kNotSaved = "the operating system does not save its registers";
+  Detected found = none_because("this processor lacks it");
   const Registers basic = cpuid(1, 0), extended = cpuid(7, 0), more = cpuid(7, 1);
-  if (!has(basic.ecx, {27})) return isas;  // OSXSAVE
+  if (!has(basic.ecx, {27})) return none_because(kNotSaved);  // OSXSAVE
   const std::uint32_t states = saved_states();
+  const auto add = [&](Isa isa, bool processor_has, bool is_saved) {
+    const bool adds = processor_has && is_saved;
+    if (adds) found.add(isa);
+    if (processor_has && !is_saved) found.missing[static_cast<std::size_t>(isa)] = kNotSaved;
+    return adds;
+  };
 
-  const bool avx2 = has(states, {1, 2}) && has(basic.ecx, {12, 28, 29}) && has(extended.ebx, {3, 5, 8});
-  if (!avx2) return isas;
-  isas.push_back(Isa::avx2);
-
-  const bool avx512 = has(states, {5, 6, 7}) && has(extended.ebx, {16, 17, 28, 30, 31});
-  if (!avx512) return isas;
-  isas.push_back(Isa::avx512);
-
-  if (!has(more.eax, {5})) return isas;
-  isas.push_back(Isa::avx512_bf16);
-
-  if (has(states, {17, 18}) && has(extended.edx, {22, 24}) && request_amx()) isas.push_back(Isa::amx);
-  return isas;
+  if (!add(Isa::avx2, has(basic.ecx, {12, 28, 29}) && has(extended.ebx, {3, 5, 8}), has(states, {1, 2}))) return found;
+  if (!add(Isa::avx512, has(extended.ebx, {16, 17, 28, 30, 31}), has(states, {5, 6, 7}))) return found;
+  if (!add(Isa::avx512_bf16, has(more.eax, {5}), true)) return found;
+  if (!add(Isa::amx, has(extended.edx, {22, 24}), has(states, {17, 18}))) return found;
+  if (!request_amx()) {
+    found.available.pop_back();
+    found.missing[static_cast<std::size_t>(Isa::amx)] =
+        "the operating system refused this process the tile registers (arch_prctl, ARCH_REQ_XCOMP_PERM)";
+  }
+  return found;
 }
 
 #else
 
-std::vector<Isa> detect() { return {Isa::baseline}; }
+Detected detect() { return none_because("it is another architecture's"); }
 
 #endif
+
+const Detected& detected() {
+  static const Detected found = detect();
+  return found;
+}
 
 }  // namespace
 
@@ -94,18 +121,17 @@ Isa isa_from_string(std::string_view name) {
   return static_cast<Isa>(found - kNames.begin());
 }
 
-const std::vector<Isa>& available_isas() {
-  static const std::vector<Isa> isas = detect();
-  return isas;
-}
+const std::vector<Isa>& available_isas() { return detected().available; }
+
+std::string_view why_unavailable(Isa isa) { return detected().missing[static_cast<std::size_t>(isa)]; }
 
 Isa chosen_isa() {
   const char* name = std::getenv("TILEWISE_ISA");  // NOLINT(concurrency-mt-unsafe): nothing here writes it
   if (name == nullptr) return available_isas().back();
   const Isa isa = isa_from_string(name);
   if (std::find(available_isas().begin(), available_isas().end(), isa) == available_isas().end()) {
-    fail(ErrorCode::unsupported, "TILEWISE_ISA is '{}', which this processor does not run; expected {} or lower", name,
-         to_string(available_isas().back()));
+    fail(ErrorCode::unsupported, "TILEWISE_ISA is '{}', which cannot be used: {}; expected {} or lower", name,
+         why_unavailable(isa), to_string(available_isas().back()));
   }
   return isa;
 }

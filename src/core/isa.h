@@ -23,8 +23,11 @@ const char* to_string(Isa isa);
 Isa isa_from_string(std::string_view name);
 
 /// Those that the processor has and the operating system saves the registers of, in rank order; the first is baseline.
-/// Asks the operating system for the use of AMX, which Linux grants to a process on request.
+/// Asks the operating system for the use of AMX, which Linux grants to a process on request, once.
 const std::vector<Isa>& available_isas();
+
+/// Why an instruction set is not available; empty where it is.
+std::string_view why_unavailable(Isa isa);
 
 /// The best available one, or the one that the environment variable TILEWISE_ISA names. Throws Error(parse) on an
 /// unknown name and Error(unsupported) where the named one is not available.

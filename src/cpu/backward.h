@@ -18,7 +18,7 @@ class BackwardKernel {
  public:
   /// Workspace of one task, in floats.
   static std::int64_t workspace_floats(const Shape& shape) {
-    return std::int64_t{kKeys} * (3 * kStrip + 2 * kWeightsStride + (kPacks ? 2 * kRowStride : 0) +
+    return std::int64_t{kKeys} * (4 * kStrip + 2 * kWeightsStride + (kPacks ? 2 * kRowStride : 0) +
                                   Engine::rounded_to_panel(shape.d_qk) + Engine::rounded_to_panel(shape.d_v)) +
            Engine::packed_k_floats(shape.d_qk) + Engine::packed_k_floats(shape.d_v) +
            Engine::packed_v_floats(shape.d_qk);
@@ -65,6 +65,7 @@ class BackwardKernel {
     scores_ = take(kKeys * kStrip);
     raw_scores_ = take(kKeys * kStrip);
     d_weights_ = take(kKeys * kStrip);
+    factors_ = take(kKeys * kStrip);
     d_k_ = take(std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_qk));
     d_v_ = take(std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_v));
     packed_k_ = take(Engine::packed_k_floats(shape_.d_qk));
@@ -123,6 +124,7 @@ class BackwardKernel {
 
   void query_block(const BackwardHead& head, const Tile& tile) {
     const Block block = Head::block(head.prepared, shape_, tile.query);
+    d_q_ = Head::d_q_block(head.d_q, shape_, tile.query);
     for (int i = 0; i < kStrips; ++i) strip(head, tile, block, i);
     for (int row = 0; row < tile.keys; row += Engine::kRows) {
       int first = kStrips, last = -1;  // strips that keep any of these keys
@@ -152,7 +154,7 @@ class BackwardKernel {
     }
     if (first < end) kept_strip(head, tile, block, index);
     pack_rows(tile.keys, index);
-    if (first < end) accumulate_d_q(head, tile, index);
+    if (first < end) accumulate_d_q(tile, index);
   }
 
   void kept_strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) {
@@ -163,37 +165,46 @@ class BackwardKernel {
     float* weights = weights_ + index * kStrip + first * kWeightsStride;
     float* d_scores = d_scores_ + index * kStrip + first * kWeightsStride;
     const NextStrip ahead = next_strip(block, keys, index);
-    const auto piece = [&](float* values, std::int64_t stride, std::int64_t begin, std::int64_t end, bool partial) {
-      return ScoreBlock{values + (begin - span.begin) * stride, stride, query, begin, queries,
+    const auto piece = [&](float* values, std::int64_t begin, std::int64_t end, bool partial) {
+      return ScoreBlock{values + (begin - span.begin) * kStrip, kStrip, query, begin, queries,
                         static_cast<int>(end - begin),          partial};
     };
-    const auto drop_out = [&](float* values, std::int64_t stride) {
-      if (head.dropout.apply == nullptr) return;
-      head.dropout.apply(head.dropout.context, piece(values, stride, span.begin, span.end, false));
-    };
-
+    const bool adjoins = head.adjoint.apply != nullptr, drops = head.dropout.apply != nullptr;
     Engine::qk(block.q + index * Engine::packed_q_floats(shape_.d_qk), k_, first, keys, shape_.d_qk,
-               units_.product_factor, scores_, ahead.q);
-    if (head.adjoint.apply != nullptr) copy(scores_, keys * kStrip, raw_scores_);
-    apply_score(head.score, span, [&](std::int64_t begin, std::int64_t end, bool partial) {
-      return piece(scores_, kStrip, begin, end, partial);
+               units_.product_factor, adjoins ? raw_scores_ : scores_, ahead.q);
+    for_pieces(span, [&](std::int64_t begin, std::int64_t end, bool partial) {
+      if (adjoins) {
+        const int row = static_cast<int>(begin - span.begin);
+        head.adjoint.score(head.adjoint.context, {piece(raw_scores_, begin, end, partial), row,
+                                                  scores_ + std::int64_t{row} * kStrip, nullptr, 0});
+      } else if (head.score.apply != nullptr && (partial || !head.score.only_masks)) {
+        head.score.apply(head.score.context, piece(scores_, begin, end, partial));
+      }
     });
     Engine::qk(block.d_o + index * Engine::packed_q_floats(shape_.d_v), v_, first, keys, shape_.d_v, 1, d_weights_,
                ahead.d_o);
-    drop_out(d_weights_, kStrip);
-    differentiate(block.reference + index * kStrip, block.delta + index * kStrip, keys, weights, d_scores);
-    if (queries < kStrip) clear_absent(queries, keys, weights, d_scores);
-    if (head.adjoint.apply != nullptr) {
-      // The adjoint works on a dense copy, and a weight of zero has a gradient of zero whatever v and the adjoint say.
-      gather_kept(d_scores, weights, keys, d_weights_);
-      head.adjoint.apply(head.adjoint.context, {piece(raw_scores_, kStrip, span.begin, span.end, true), d_weights_});
-      scatter_kept(d_weights_, weights, keys, d_scores);
+    if (drops) {
+      for (int i = 0; i < keys * kStrip; ++i) factors_[i] = 1;
+      head.dropout.apply(head.dropout.context, piece(factors_, span.begin, span.end, false));
     }
-    drop_out(weights, kWeightsStride);
+    const RowNumbers rows{block.reference + index * kStrip, block.delta + index * kStrip, block.share + index * kStrip};
+    if (adjoins) {
+      drops ? differentiate<true, true>(rows, keys, weights, d_scores)
+            : differentiate<false, true>(rows, keys, weights, d_scores);
+    } else {
+      drops ? differentiate<true, false>(rows, keys, weights, d_scores)
+            : differentiate<false, false>(rows, keys, weights, d_scores);
+    }
+    if (block.is_odd[index] != 0) differentiate_odd(rows, keys, drops, adjoins, weights, d_scores);
+    if (queries < kStrip) clear_absent(queries, keys, weights, d_scores);
+    if (adjoins) {
+      head.adjoint.apply(head.adjoint.context,
+                         {piece(raw_scores_, span.begin, span.end, true), 0, nullptr, d_scores, kWeightsStride});
+    }
   }
 
   /// d_q of one strip += k^T d_scores.
-  void accumulate_d_q(const BackwardHead& head, const Tile& tile, int index) {
+  void accumulate_d_q(const Tile& tile, int index) {
     const KeySpan& span = tile.spans[index];
     const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
     const float* right = d_scores_ + index * kStrip + first * kWeightsStride;
@@ -203,7 +214,7 @@ class BackwardKernel {
       right = d_weights_;
     }
     const std::int64_t floats = Head::d_q_strip(shape_);
-    float* d_q = head.d_q + (tile.query / kStrip + index) * floats;
+    float* d_q = d_q_ + index * floats;
     const Ahead ahead = index + 1 == kStrips ? Ahead() : Ahead(d_q + floats, floats, shape_.d_qk / Engine::kBlock + 1);
     Engine::pv(k_columns_, first, right, kPacks ? kStrip : kWeightsStride, keys, shape_.d_qk, d_q, ahead);
   }
@@ -223,21 +234,55 @@ class BackwardKernel {
     return {Ahead(block.q + (index + 1) * q, q, touches), Ahead(block.d_o + (index + 1) * d_o, d_o, touches)};
   }
 
-  /// weights = exp(score - lse), d_scores = weights (d_weights - delta), both with rows kWeightsStride apart.
-  void differentiate(const float* reference, const float* delta, int keys, float* weights, float* d_scores) {
+  /// Numbers of the rows of a strip, [kStrip] each.
+  struct RowNumbers {
+    const float *reference, *delta, *share;
+  };
+
+  /// weights = exp(score - lse), d_scores = weights (d_weights - delta), both with rows kWeightsStride apart. kDrops:
+  /// d_weights and then the weights are multiplied by factors_. kGuards: a weight of 0 gives a d_score of 0 even where
+  /// d_weights is not finite.
+  template <bool kDrops, bool kGuards>
+  void differentiate(const RowNumbers& rows, int keys, float* weights, float* d_scores) {
     const Exp2<Lanes> exp2(units_.log2);
     Vec references[kVectors], deltas[kVectors];
     for (int n = 0; n < kVectors; ++n) {
-      references[n] = Lanes::load(reference + n * Lanes::kWidth);
-      deltas[n] = Lanes::load(delta + n * Lanes::kWidth);
+      references[n] = Lanes::load(rows.reference + n * Lanes::kWidth);
+      deltas[n] = Lanes::load(rows.delta + n * Lanes::kWidth);
     }
     for (int key = 0; key < keys; ++key) {
 #pragma GCC unroll 8
       for (int n = 0; n < kVectors; ++n) {
         const std::int64_t dense = key * kStrip + n * Lanes::kWidth, at = key * kWeightsStride + n * Lanes::kWidth;
         const Vec weight = exp2(Lanes::sub(Lanes::load(scores_ + dense), references[n]));
-        Lanes::store(weights + at, weight);
-        Lanes::store(d_scores + at, Lanes::mul(weight, Lanes::sub(Lanes::load(d_weights_ + dense), deltas[n])));
+        Vec d_weight = Lanes::load(d_weights_ + dense), kept_weight = weight;
+        if constexpr (kDrops) {
+          const Vec factor = Lanes::load(factors_ + dense);
+          d_weight = Lanes::mul(d_weight, factor);
+          kept_weight = Lanes::mul(weight, factor);
+        }
+        Lanes::store(weights + at, kept_weight);
+        const Vec d_score = Lanes::mul(weight, Lanes::sub(d_weight, deltas[n]));
+        Lanes::store(d_scores + at, kGuards ? Lanes::zero_where_zero(weight, d_score) : d_score);
+      }
+    }
+  }
+
+  /// The same once more, entry by entry, for rows whose lse is NaN, which must not reach what they do not keep, or too
+  /// large to tell weights by.
+  void differentiate_odd(const RowNumbers& rows, int keys, bool drops, bool guards, float* weights, float* d_scores) {
+    for (int i = 0; i < kStrip; ++i) {
+      const double reference = double{rows.reference[i]} * units_.natural;
+      if ((reference > -double{kLargeLse} && reference < double{kLargeLse}) || reference == __builtin_inf()) continue;
+      for (int key = 0; key < keys; ++key) {
+        const std::int64_t dense = key * kStrip + i, at = key * kWeightsStride + i;
+        const float score = scores_[dense], factor = drops ? factors_[dense] : 1;
+        const float exponent = static_cast<float>(double{score} * units_.natural - reference);
+        const float weight = score == -__builtin_inff() ? 0.0f : __builtin_expf(exponent) * rows.share[i];
+        // Where a program has clamped the score its derivative is 0.
+        const bool passes = !(weight == 0 || (guards && score <= -0x1p126f));
+        weights[at] = weight * factor;
+        d_scores[at] = passes ? weight * (d_weights_[dense] * factor - rows.delta[i]) : 0.0f;
       }
     }
   }
@@ -265,24 +310,6 @@ class BackwardKernel {
     for (int key = 0; key < keys; ++key) copy(rows + key * kWeightsStride, kStrip, dense + key * kStrip);
   }
 
-  static void gather_kept(const float* rows, const float* weights, int keys, float* dense) {
-    for (int key = 0; key < keys; ++key) {
-      for (int i = 0; i < kStrip; ++i) {
-        const std::int64_t at = key * kWeightsStride + i;
-        dense[key * kStrip + i] = weights[at] == 0 ? 0.0f : rows[at];
-      }
-    }
-  }
-
-  static void scatter_kept(const float* dense, const float* weights, int keys, float* rows) {
-    for (int key = 0; key < keys; ++key) {
-      for (int i = 0; i < kStrip; ++i) {
-        const std::int64_t at = key * kWeightsStride + i;
-        rows[at] = weights[at] == 0 ? 0.0f : dense[key * kStrip + i];
-      }
-    }
-  }
-
   static void clear_rows(float* rows, int begin, int end) {
     for (int row = begin; row < end; ++row) clear(rows + row * kWeightsStride, kStrip);
   }
@@ -304,6 +331,8 @@ class BackwardKernel {
   float* scores_;        // [kKeys][kStrip]
   float* raw_scores_;    // [kKeys][kStrip], before the program
   float* d_weights_;     // [kKeys][kStrip]
+  float* factors_;       // [kKeys][kStrip], of dropout: 0 or 1 / p_keep
+  float* d_q_;           // of the block of queries, [kStrips][Head::d_q_strip]
   float* d_k_;           // [kKeys][rounded d_qk], unscaled
   float* d_v_;           // [kKeys][rounded d_v]
   float* packed_k_;      // k and v where they cannot be read in place

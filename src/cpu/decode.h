@@ -6,6 +6,7 @@
 
 #include "cpu/exp2.h"
 #include "cpu/kernels.h"
+#include "cpu/row_source.h"
 #include "cpu/units.h"
 
 namespace tilewise::cpu {
@@ -17,7 +18,8 @@ class DecodeKernel {
 
   /// Workspace of one task, in floats.
   static std::int64_t workspace_floats(const Shape& shape, int row_count) {
-    return std::int64_t{row_count} * (padded(shape.d_qk) + padded(shape.d_v) + kTileKeys) + rounded(2 * row_count);
+    return std::int64_t{row_count} * (padded(shape.d_qk) + padded(shape.d_v) + kTileKeys) + rounded(2 * row_count) +
+           hole_floats(shape);
   }
 
   static void run(const DecodeTask& task) {
@@ -34,6 +36,9 @@ class DecodeKernel {
   static constexpr int kRows = 4;  // rows of a register block of outputs
 
   static std::int64_t padded(int d) { return (d + kWidth - 1) / kWidth * kWidth; }
+  static std::int64_t hole_floats(const Shape& shape) {
+    return padded(shape.d_qk) < padded(shape.d_v) ? padded(shape.d_v) : padded(shape.d_qk);
+  }
   static std::int64_t rounded(std::int64_t floats) { return (floats + 15) / 16 * 16; }
 
   explicit DecodeKernel(const DecodeTask& task) : task_(task), shape_(task.shape), rows_(task.row_count) {
@@ -42,6 +47,7 @@ class DecodeKernel {
     scores_ = o_ + rows_ * padded(shape_.d_v);
     maximum_ = scores_ + std::int64_t{rows_} * kTileKeys;
     sum_ = maximum_ + rows_;
+    zeros_ = maximum_ + rounded(2 * rows_);
   }
 
   /// Where the rows of a tile lie.
@@ -55,17 +61,7 @@ class DecodeKernel {
   template <class Element>
   void locate(const RowSource& source, std::int64_t begin, std::int64_t end, TileRows<Element>* tile) const {
     tile->count = static_cast<int>(end - begin);
-    const auto* data = static_cast<const Element*>(source.rows.data);
-    for (std::int64_t key = begin; key < end; ++key) {
-      std::int64_t at = key * source.rows.stride, scale = key;
-      if (source.block_table != nullptr) {
-        const std::int64_t page = source.block_table[key / source.page_tokens], token = key % source.page_tokens;
-        at = page * source.page_stride + token * source.rows.stride;
-        scale = page * source.page_tokens + token;
-      }
-      tile->row[key - begin] = data + at;
-      tile->scale[key - begin] = source.scales == nullptr ? 1.0f : source.scales[scale];
-    }
+    locate_rows(source, begin, end, reinterpret_cast<const Element*>(zeros_), tile->row, tile->scale);
   }
 
   template <class K, class V>
@@ -90,6 +86,7 @@ class DecodeKernel {
 
   void start() {
     for (std::int64_t i = 0; i < rows_ * padded(shape_.d_v); ++i) o_[i] = 0;
+    for (std::int64_t i = 0; i < hole_floats(shape_); ++i) zeros_[i] = 0;
     for (int row = 0; row < rows_; ++row) {
       const Rows q{task_.rows[row].q, 0, task_.q_dtype};
       float* to = q_ + row * padded(shape_.d_qk);
@@ -298,6 +295,7 @@ class DecodeKernel {
   float* scores_;   // [rows][kTileKeys], scores, then weights
   float* maximum_;  // [rows]
   float* sum_;      // [rows]
+  float* zeros_;    // a row of k or v of a hole
 };
 
 }  // namespace tilewise::cpu

@@ -8,6 +8,7 @@
 #include "cpu/ahead.h"
 #include "cpu/exp2.h"
 #include "cpu/kernels.h"
+#include "cpu/row_source.h"
 #include "cpu/units.h"
 
 namespace tilewise::cpu {
@@ -25,10 +26,13 @@ class ForwardKernel {
   static constexpr std::int64_t kTileQueries = Engine::kTileQueries;
   static constexpr int kStrips = static_cast<int>(kTileQueries / kStrip);
 
-  /// Workspace of one task, in floats.
+  /// Workspace of one task, in floats. Without keys no more than the strips are touched.
   static std::int64_t workspace_floats(const Shape& shape) {
-    return kStrips * (Engine::packed_q_floats(shape.d_qk) + o_floats(shape) + 2 * kStrip) +
-           Engine::packed_k_floats(shape.d_qk) + Engine::packed_v_floats(shape.d_v) + kTileKeys * kStrip;
+    const std::int64_t needed = (shape.s_q + kStrip - 1) / kStrip, strips = needed < kStrips ? needed : kStrips;
+    const std::int64_t of_strips = strips * (Engine::packed_q_floats(shape.d_qk) + o_floats(shape) + 2 * kStrip);
+    if (shape.s_kv == 0) return of_strips;
+    return of_strips + Engine::packed_k_floats(shape.d_qk) + Engine::packed_v_floats(shape.d_v) + kTileKeys * kStrip +
+           staged_floats(kTileKeys, shape.d_qk) + staged_floats(kTileKeys, shape.d_v);
   }
 
   static void run(const ForwardTask& task) { ForwardKernel(task).run(); }
@@ -68,6 +72,8 @@ class ForwardKernel {
     scores_ = take(kTileKeys * kStrip);
     packed_v_ = take(Engine::packed_v_floats(shape_.d_v));
     packed_k_ = take(Engine::packed_k_floats(shape_.d_qk));
+    staged_k_ = take(staged_floats(kTileKeys, shape_.d_qk));
+    staged_v_ = take(staged_floats(kTileKeys, shape_.d_v));
   }
 
   void run() {
@@ -91,8 +97,11 @@ class ForwardKernel {
   void key_tile(const KeySpan& tile) {
     if (tile.begin >= tile.end) return;
     const int keys = static_cast<int>(tile.end - tile.begin);
-    const auto k = Engine::pack_k(task_.k, tile.begin, keys, shape_.d_qk, packed_k_);
-    Engine::pack_v(task_.v, tile.begin, keys, shape_.d_v, packed_v_);
+    std::int64_t first_k = 0, first_v = 0;
+    const Rows k_rows = rows_of<Lanes>(task_.k, tile.begin, keys, shape_.d_qk, staged_k_, &first_k);
+    const Rows v_rows = rows_of<Lanes>(task_.v, tile.begin, keys, shape_.d_v, staged_v_, &first_v);
+    const auto k = Engine::pack_k(k_rows, first_k, keys, shape_.d_qk, packed_k_);
+    Engine::pack_v(v_rows, first_v, keys, shape_.d_v, packed_v_);
     const bool full = tile.full_begin == tile.begin && tile.full_end == tile.end;
     for (int i = 0; i < strip_count_; ++i) {
       const Strip& strip = strips_[i];
@@ -137,7 +146,10 @@ class ForwardKernel {
   }
 
   /// This strip's share of the rows that the next key tile reads.
-  Ahead next_rows(const Rows& rows, int width, std::int64_t tile_end, const Strip& strip, std::int64_t touches) const {
+  Ahead next_rows(const RowSource& source, int width, std::int64_t tile_end, const Strip& strip,
+                  std::int64_t touches) const {
+    if (source.block_table != nullptr || source.scales != nullptr) return {};  // staged
+    const Rows& rows = source.rows;
     const std::int64_t share = (kTileKeys + strip_count_ - 1) / strip_count_;
     const std::int64_t first = tile_end + (&strip - strips_) * share;
     if (first + share > shape_.s_kv) return {};
@@ -146,12 +158,16 @@ class ForwardKernel {
             rows.stride * bytes, touches};
   }
 
-  void raise_maximum(int keys, Vec* maximum) {
-    for (int key = 0; key < keys; ++key) {
-      for (int n = 0; n < kVectors; ++n) {
-        maximum[n] = Lanes::max(Lanes::load(scores_ + std::int64_t{key} * kStrip + n * Lanes::kWidth), maximum[n]);
-      }
+  void raise_maximum(int keys, Vec* maximum) const {
+    // In registers: through the pointer every key's maximum would wait for the store of the one before.
+    Vec highest[kVectors];
+    for (int n = 0; n < kVectors; ++n) highest[n] = maximum[n];
+    const float* at = scores_;
+    for (int key = 0; key < keys; ++key, at += kStrip) {
+#pragma GCC unroll 8
+      for (int n = 0; n < kVectors; ++n) highest[n] = Lanes::max(Lanes::load(at + n * Lanes::kWidth), highest[n]);
     }
+    for (int n = 0; n < kVectors; ++n) maximum[n] = highest[n];
   }
 
   /// Raises the strip's reference to `maximum` where that grew by more than kRescaleGrowth, and rescales.
@@ -221,6 +237,10 @@ class ForwardKernel {
         sum = sum * shrink + __builtin_expf(static_cast<float>(sink - reference));
       }
       factor[i] = sum == 0 ? 0.0f : shrink / sum;
+      if (task_.maximum != nullptr && i < strip.count) {
+        task_.maximum[strip.begin - task_.query_begin + i] = static_cast<float>(reference / units_.natural);
+        task_.sum[strip.begin - task_.query_begin + i] = sum;
+      }
       if (task_.lse != nullptr && i < strip.count) {
         const float lse = static_cast<float>(reference + static_cast<double>(__builtin_logf(sum)));
         task_.lse[strip.begin + i] = sum == 0 ? -__builtin_inff() : lse;
@@ -239,6 +259,8 @@ class ForwardKernel {
   float* scores_;    // [kTileKeys][kStrip], scores, then weights
   float* packed_v_;  // a tile of v, packed by the engine
   float* packed_k_;  // a tile of k where it cannot be read in place
+  float* staged_k_;  // a tile of k gathered from pages, or dequantised
+  float* staged_v_;  // likewise
 };
 
 }  // namespace tilewise::cpu

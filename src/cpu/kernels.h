@@ -31,14 +31,20 @@ struct DropoutHook {
   const void* context = nullptr;
 };
 
-/// What a backward pass hands to the adjoint of the score program.
+/// What a backward pass hands to a score program and its adjoint: a block of one strip of queries.
 struct AdjointBlock {
-  ScoreBlock scores;  // before the program
-  float* d_scores;    // [keys, scores.stride]: in, the gradient of the program's result; out, of `scores`
+  ScoreBlock scores;      // before the program
+  int row;                // of the strip's span, where the block begins
+  float* results;         // [keys, scores.stride], the program's scores; out of the program, not for the adjoint
+  float* d_scores;        // [keys, d_stride]; in, the gradient of the results; out, of `scores`. For the adjoint only
+  std::int64_t d_stride;  // floats between neighbouring keys of d_scores
 };
 
-/// The adjoint of a score program; null `apply` means that the derivative of every kept score is one.
+/// A score program that changes kept scores, with its adjoint; null: the derivative of every kept score is one. For
+/// each strip `score` is called with the blocks of its span, then `apply` with the whole span, whose d_scores are 0
+/// where the weight is 0 and must be left so.
 struct AdjointHook {
+  void (*score)(const void* context, const AdjointBlock& block) = nullptr;  // as ScoreProgram, out of place
   void (*apply)(const void* context, const AdjointBlock& block) = nullptr;
   const void* context = nullptr;
 };
@@ -71,6 +77,19 @@ struct Rows {
   DType dtype = DType::float32;
 };
 
+/// Keys or values of one sequence and head, rows of one tensor or of pages: the one thing that kernels of the forward
+/// pass load them from (row_source.h).
+struct RowSource {
+  Rows rows;                                  // strided: row i as in Rows; paged: slot i of page 0
+  const std::int32_t* block_table = nullptr;  // [pages of the sequence], indices of pages, -1 a hole; null: strided
+  std::int64_t page_tokens = 0;
+  std::int64_t page_stride = 0;        // elements between neighbouring pages
+  std::int64_t first_slot = 0;         // paged: of row 0, counted from the beginning of the block table
+  const float* scales = nullptr;       // int8: an element's value is itself times its row's scale
+  std::int64_t scale_stride = 1;       // floats between neighbouring rows' scales
+  std::int64_t scale_page_stride = 0;  // paged: between neighbouring pages
+};
+
 /// As Rows, written to.
 struct MutableRows {
   void* data = nullptr;
@@ -89,8 +108,8 @@ struct ForwardTask {
   Shape shape;
   std::int64_t query_begin = 0, query_end = 0;  // query_end - query_begin <= Kernels::tile_queries
   Rows q;                                       // [s_q, d_qk]
-  Rows k;                                       // [s_kv, d_qk]
-  Rows v;                                       // [s_kv, d_v]
+  RowSource k;                                  // [s_kv, d_qk]
+  RowSource v;                                  // [s_kv, d_v]
   MutableRows o;                                // [s_q, d_v]
   float* lse = nullptr;                         // [s_q], natural log; may be null
   float scale = 1;
@@ -98,8 +117,15 @@ struct ForwardTask {
   TileWalk walk;
   ScoreProgram score;
   DropoutHook dropout;
+  float* maximum = nullptr;  // [query_end - query_begin]; with `sum`, may be null: what the weights of a row are
+                             // relative to, in the units of the score buffer, and
+  float* sum = nullptr;      // [query_end - query_begin], of those weights: more digits than lse has where it is large
   float* workspace = nullptr;  // Kernels::forward_floats(shape) floats, 64-byte aligned
 };
+
+/// Whether float32 has too few digits for weights exp(score - lse): at 2^16 they are 0.4% off, at 2^126, where a row of
+/// clamped scores lies, log(n) is lost altogether.
+inline constexpr float kLargeLse = 0x1p16f;
 
 /// What a backward pass needs of one query head, packed once and read by every key tile.
 struct PrepareTask {
@@ -110,6 +136,8 @@ struct PrepareTask {
   Rows d_o;                                     // [s_q, d_v]
   const float* lse = nullptr;                   // [s_q], as the forward pass returned it
   const float* d_lse = nullptr;                 // [s_q]; null: zero
+  const float* maximum = nullptr;               // [query_end - query_begin]; with `sum`, may be null: of a ForwardTask.
+  const float* sum = nullptr;  // [query_end - query_begin]; needed where a finite lse is kLargeLse or more in magnitude
   float scale = 1;
   ScoreProgram score;         // as in the forward pass
   float* delta = nullptr;     // [s_q], out: rowsum(d_o * o) - d_lse
@@ -119,7 +147,8 @@ struct PrepareTask {
 /// One query head's share in a backward task.
 struct BackwardHead {
   const float* prepared = nullptr;  // of the whole head
-  float* d_q = nullptr;             // [d_q_floats], accumulated: the sum over this task's keys, packed and unscaled
+  float* d_q = nullptr;  // [d_q_floats], accumulated: the sum over this task's keys, packed and unscaled; its first
+                         // Kernels::d_q_flags are zeroed before
   TileWalk walk;
   ScoreProgram score;
   AdjointHook adjoint;
@@ -149,16 +178,6 @@ struct FinishTask {
   int partial_count = 0;
   float scale = 1;
   MutableRows d_q;  // [s_q, d_qk]
-};
-
-/// Keys or values of one sequence and head: rows of one tensor, or of pages.
-struct RowSource {
-  Rows rows;                                  // strided: row i as in Rows; paged: row i % page_tokens of a page
-  const std::int32_t* block_table = nullptr;  // [pages of the sequence], indices of pages; null: strided
-  std::int64_t page_tokens = 0;
-  std::int64_t page_stride = 0;   // elements between neighbouring pages
-  const float* scales = nullptr;  // int8: an element's value is itself times its row's scale;
-                                  // strided: [s_kv], paged: [pages, page_tokens]
 };
 
 /// One query of one of the heads that share keys.
@@ -198,7 +217,8 @@ struct Kernels {
 
   std::int64_t backward_keys, backward_queries;         // a backward tile; tasks are best a multiple of its keys
   std::int64_t (*prepared_floats)(const Shape& shape);  // of one query head
-  std::int64_t (*d_q_floats)(const Shape& shape);       // of one partial sum of one query head; to be zeroed before
+  std::int64_t (*d_q_floats)(const Shape& shape);       // of one partial sum of one query head
+  std::int64_t (*d_q_flags)(const Shape& shape);        // its first floats, which are to be zeroed before
   std::int64_t (*backward_floats)(const Shape& shape);  // workspace of one backward task
   void (*prepare)(const PrepareTask& task);
   void (*backward)(const BackwardTask& task);
@@ -208,11 +228,15 @@ struct Kernels {
   void (*decode)(const DecodeTask& task);
 };
 
+/// For every processor of the architecture.
+const Kernels& baseline_kernels();
 /// To be called only where the processor has AVX2, FMA and F16C.
 const Kernels& avx2_kernels();
 /// To be called only where the processor has AVX-512 F, BW, DQ and VL as well.
 const Kernels& avx512_kernels();
 /// And AVX512-BF16.
 const Kernels& avx512_bf16_kernels();
+/// And AMX-TILE and AMX-BF16, granted by the operating system.
+const Kernels& amx_kernels();
 
 }  // namespace tilewise::cpu

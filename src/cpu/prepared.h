@@ -13,6 +13,7 @@ namespace tilewise::cpu {
 /// right side of d_k and d_v), and two numbers a query.
 template <class Engine>
 struct Prepared {
+  using Lanes = typename Engine::Lanes;
   static constexpr int kStrip = Engine::kStrip;
   static constexpr int kQueries = Engine::kBackwardQueries;
   static constexpr int kStrips = kQueries / kStrip;
@@ -27,19 +28,36 @@ struct Prepared {
     Float* d_o_right;  // likewise
     Float* reference;  // [kQueries], lse in the units of the score buffer; +inf where no weight may come from
     Float* delta;      // [kQueries]
+    Float* share;      // [kQueries], what exp(score - reference) is to be multiplied by: 1 but for large lse
+    Float* is_odd;     // [kStrips], whether a strip needs care: a NaN in its lse, or a share that is not 1
   };
 
   static std::int64_t block_floats(const Shape& shape) {
     return kStrips * (Engine::packed_q_floats(shape.d_qk) + Engine::packed_q_floats(shape.d_v)) +
            Engine::packed_right_floats(kQueries, shape.d_qk) + Engine::packed_right_floats(kQueries, shape.d_v) +
-           2 * kQueries;
+           4 * kQueries;
   }
+  static_assert(kStrips <= kQueries);
   static std::int64_t blocks(const Shape& shape) { return (shape.s_q + kQueries - 1) / kQueries; }
   static std::int64_t floats(const Shape& shape) { return blocks(shape) * block_floats(shape); }
 
   /// Floats of one strip of d_q: [rounded d_qk][kStrip].
   static std::int64_t d_q_strip(const Shape& shape) { return std::int64_t{Engine::rounded_d_v(shape.d_qk)} * kStrip; }
-  static std::int64_t d_q_floats(const Shape& shape) { return blocks(shape) * kStrips * d_q_strip(shape); }
+  /// A partial sum of d_q: a flag for each block of queries, 0 until something has been added to it, and then the
+  /// blocks, which hold nothing until then.
+  static std::int64_t d_q_flags(const Shape& shape) { return (blocks(shape) + 15) / 16 * 16; }
+  static std::int64_t d_q_floats(const Shape& shape) {
+    return d_q_flags(shape) + blocks(shape) * kStrips * d_q_strip(shape);
+  }
+  /// The block of query `query`, cleared where nothing has been added to it.
+  static float* d_q_block(float* d_q, const Shape& shape, std::int64_t query) {
+    const std::int64_t floats = kStrips * d_q_strip(shape);
+    float* block = d_q + d_q_flags(shape) + query / kQueries * floats;
+    if (d_q[query / kQueries] != 0) return block;
+    for (std::int64_t i = 0; i < floats; ++i) block[i] = 0;
+    d_q[query / kQueries] = 1;
+    return block;
+  }
 
   /// The block whose first query is `query`, a multiple of kQueries.
   template <class Float>
@@ -51,6 +69,8 @@ struct Prepared {
     found.d_o_right = found.q_right + Engine::packed_right_floats(kQueries, shape.d_qk);
     found.reference = found.d_o_right + Engine::packed_right_floats(kQueries, shape.d_v);
     found.delta = found.reference + kQueries;
+    found.share = found.delta + kQueries;
+    found.is_odd = found.share + kQueries;
     return found;
   }
 
@@ -64,11 +84,12 @@ struct Prepared {
     float factors[kStrip];
     for (float& factor : factors) factor = task.scale;
     const std::int64_t strip_floats = d_q_strip(task.shape);
-    float* sum = task.partials[0];
     for (std::int64_t query = task.query_begin; query < task.query_end; query += kStrip) {
-      float* strip = sum + query / kStrip * strip_floats;
+      const std::int64_t within = query % kQueries / kStrip * strip_floats;
+      float* strip = d_q_block(task.partials[0], task.shape, query) + within;
       for (int i = 1; i < task.partial_count; ++i) {
-        const float* partial = task.partials[i] + query / kStrip * strip_floats;
+        if (task.partials[i][query / kQueries] == 0) continue;
+        const float* partial = d_q_block(task.partials[i], task.shape, query) + within;
         for (std::int64_t j = 0; j < strip_floats; ++j) strip[j] += partial[j];
       }
       const std::int64_t left = task.query_end - query;
@@ -97,10 +118,23 @@ struct Prepared {
     }
     Engine::pack_right(task.q, query, count, kQueries, shape.d_qk, block.q_right);
     Engine::pack_right(task.d_o, query, count, kQueries, shape.d_v, block.d_o_right);
-    for (int i = 0; i < kQueries; ++i) block.reference[i] = __builtin_inff();
+    // A key that a row does not keep must not receive 0 * NaN from it; of one that it keeps the score carries the NaN.
+    for (std::int64_t i = 0; i < Engine::packed_right_floats(kQueries, shape.d_qk); i += Lanes::kWidth)
+      Lanes::store(block.q_right + i, Lanes::finite_or_zero(Lanes::load(block.q_right + i)));
+    for (int i = 0; i < kQueries; ++i) {
+      block.reference[i] = __builtin_inff();
+      block.share[i] = 1;
+    }
+    for (int strip = 0; strip < kStrips; ++strip) block.is_odd[strip] = 0;
     for (int i = 0; i < count; ++i) {
       const float lse = task.lse[query + i];
       if (lse != -__builtin_inff()) block.reference[i] = static_cast<float>(double{lse} / units.natural);
+      const bool is_usual = lse == -__builtin_inff() || (lse > -kLargeLse && lse < kLargeLse);
+      if (!is_usual) block.is_odd[i / kStrip] = 1;
+      if (!is_usual && lse == lse && task.maximum != nullptr) {
+        block.reference[i] = task.maximum[query - task.query_begin + i];
+        block.share[i] = 1 / task.sum[query - task.query_begin + i];
+      }
       if (task.d_lse != nullptr) block.delta[i] -= task.d_lse[query + i];
       task.delta[query + i] = block.delta[i];
     }

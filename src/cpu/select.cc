@@ -1,18 +1,22 @@
 #include "cpu/select.h"
 
-#include "core/isa.h"
+#include <algorithm>
 
 namespace tilewise::cpu {
 
+const Kernels* kernels_for(Isa isa) {
+  if (!std::ranges::count(available_isas(), isa)) return nullptr;
+  for (const CompiledKernels& compiled : compiled_kernels()) {
+    if (compiled.isa == isa) return &compiled.kernels();
+  }
+  return nullptr;
+}
+
 std::vector<const Kernels*> available_kernels() {
   std::vector<const Kernels*> found;
-#if defined(__x86_64__)  // kernels for other architectures are still to be written
-  for (const Isa isa : available_isas()) {
-    if (isa == Isa::avx2) found.insert(found.begin(), &avx2_kernels());
-    if (isa == Isa::avx512) found.insert(found.begin(), &avx512_kernels());
-    if (isa == Isa::avx512_bf16) found.insert(found.begin(), &avx512_bf16_kernels());
+  for (const CompiledKernels& compiled : compiled_kernels()) {
+    if (const Kernels* kernels = kernels_for(compiled.isa)) found.insert(found.begin(), kernels);
   }
-#endif
   return found;
 }
 

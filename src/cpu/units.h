@@ -34,18 +34,25 @@ TILEWISE_INLINE KeySpan aligned(KeySpan span, std::int64_t origin, std::int64_t 
   return span;
 }
 
-/// Runs the program over the pieces of a span: before, inside and behind its full part. at(begin, end, partial) is the
-/// block of those keys.
+/// The pieces of a span: before, inside and behind its full part. visit(begin, end, partial).
+template <class Visit>
+TILEWISE_INLINE void for_pieces(const KeySpan& span, const Visit& visit) {
+  const auto piece = [&](std::int64_t begin, std::int64_t end, bool partial) {
+    if (begin < end) visit(begin, end, partial);
+  };
+  if (span.full_begin >= span.full_end) return piece(span.begin, span.end, true);
+  piece(span.begin, span.full_begin, true);
+  piece(span.full_begin, span.full_end, false);
+  piece(span.full_end, span.end, true);
+}
+
+/// Runs the program over the pieces of a span; at(begin, end, partial) is the block of those keys.
 template <class At>
 TILEWISE_INLINE void apply_score(const ScoreProgram& score, const KeySpan& span, const At& at) {
   if (score.apply == nullptr) return;
-  const auto apply = [&](std::int64_t begin, std::int64_t end, bool partial) {
-    if (begin < end && (partial || !score.only_masks)) score.apply(score.context, at(begin, end, partial));
-  };
-  if (span.full_begin >= span.full_end) return apply(span.begin, span.end, true);
-  apply(span.begin, span.full_begin, true);
-  apply(span.full_begin, span.full_end, false);
-  apply(span.full_end, span.end, true);
+  for_pieces(span, [&](std::int64_t begin, std::int64_t end, bool partial) {
+    if (partial || !score.only_masks) score.apply(score.context, at(begin, end, partial));
+  });
 }
 
 }  // namespace tilewise::cpu

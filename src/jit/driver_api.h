@@ -48,6 +48,13 @@ enum class FunctionAttribute : int {
   max_dynamic_shared_bytes = 8,
 };
 
+/// CUpointer_attribute: those that are asked for.
+enum class PointerAttribute : int {
+  memory_type = 2,     // unsigned: 1 host, 2 device; 0 where the driver does not know the pointer
+  is_managed = 8,      // unsigned
+  device_ordinal = 9,  // int
+};
+
 /// CUlaunchAttribute with the one value that is used here: 4 = the cluster's extents in blocks.
 struct LaunchAttribute {
   static constexpr int kClusterDimension = 4;
@@ -102,6 +109,8 @@ struct DriverApi {
   DriverResult (*memory_free)(DevicePointer pointer);
   DriverResult (*copy_to_device)(DevicePointer to, const void* from, std::size_t bytes);
   DriverResult (*copy_to_host)(void* to, DevicePointer from, std::size_t bytes);
+  DriverResult (*pointer_get_attributes)(unsigned count, PointerAttribute* attributes, void** values,
+                                         DevicePointer pointer);  // attributes and values [count]
 
   /// Since CUDA 12.0; null in older drivers. `map` [128 bytes] at a multiple of 64; extents and box [rank], strides in
   /// bytes [rank - 1]. The enumerations' values are cuda.h's.

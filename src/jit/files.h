@@ -1,26 +1,14 @@
 // Whole files, read and written so that a reader never sees half of one.
 #pragma once
 
-#include <sys/types.h>
-
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "core/pending_file.h"
+
 namespace tilewise::jit {
-
-/// The system calls that write, to be replaced by tests that make them fail.
-struct WriteCalls {
-  ssize_t (*write)(int file, const void* bytes, std::size_t size);
-  int (*fsync)(int file);
-  int (*rename)(const char* from, const char* to);
-
-  static WriteCalls system();
-};
-
-/// Temporary files of publish_file have this in their names, so that what a killed writer leaves can be told.
-inline constexpr const char* kTemporaryMark = ".tmp-";
 
 /// Puts the bytes at `path`: into a temporary file beside it, synced, then renamed over it. Makes the folder if need
 /// be. Returns "" or, with nothing left behind, what failed: "writing /a/b.tmp-1-2: No space left on device".

@@ -59,6 +59,12 @@ Real Entries<Real>::score(std::int64_t query, std::int64_t key, Real raw) {
     if (read_outside == kNoNode) read_outside = first_outside(stage_reads_[i]);
   }
   if (read_outside != kNoNode) refuse(read_outside, fmt::format("query index {}, key index {} of ", query, key));
+  if (call_.keys_paged && call_.pages_of(sequence_)[key / call_.page_tokens] < 0) {
+    fail_argument(
+        "block_table[{}, {}] is -1, a hole, but query index {} of head {} keeps key index {}; expected the page, or a "
+        "variant that keeps no entry of it",
+        sequence_, key / call_.page_tokens, query, head_, key);
+  }
   return score;
 }
 

@@ -23,7 +23,8 @@ class Entries {
   void enter_head(std::int64_t sequence, std::int64_t head);
 
   /// What the stages make of a raw score, q.k: from scale * raw, each in order; -inf where the entry is removed, or its
-  /// key does not exist. Throws Error(invalid_argument) where the entry is kept but reads outside of a table.
+  /// key does not exist. Throws Error(invalid_argument) where the entry is kept but reads outside of a table, or its
+  /// key lies in a hole of the block table.
   Real score(std::int64_t query, std::int64_t key, Real raw);
 
   bool has_sink() const { return variant_.sink != variant::kNoNode; }

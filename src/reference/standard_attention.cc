@@ -22,7 +22,12 @@ Rows query_rows(const variant::Call& call, std::int64_t sequence) {
 
 Rows key_rows(const variant::Call& call, std::int64_t sequence) {
   const Sequence& lengths = call.problem.sequences[static_cast<std::size_t>(sequence)];
-  return {call.keys_packed, sequence, lengths.first_key_token, lengths.key_start, lengths.s_kv};
+  Rows rows{call.keys_packed, sequence, lengths.first_key_token, lengths.key_start, lengths.s_kv};
+  if (call.keys_paged) {
+    rows.pages = call.pages_of(sequence);
+    rows.page_tokens = call.page_tokens;
+  }
+  return rows;
 }
 
 /// Calls `run(precision)` with the type that stands for `precision`.
@@ -42,8 +47,8 @@ HeadInputs<Real> load_head(const ForwardInputs& inputs, const variant::Call& cal
                            std::int64_t head) {
   const std::int64_t kv_head = head / (call.problem.h_q / call.problem.h_kv);
   const Rows queries = query_rows(call, sequence), keys = key_rows(call, sequence);
-  return {load<Precision>(inputs.q, queries, head), load<Precision>(inputs.k, keys, kv_head),
-          load<Precision>(inputs.v, keys, kv_head)};
+  return {load<Precision>(inputs.q, queries, head), load<Precision>(inputs.k, keys, kv_head, inputs.k_scales),
+          load<Precision>(inputs.v, keys, kv_head, inputs.v_scales)};
 }
 
 template <class Precision>

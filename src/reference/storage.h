@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "core/element.h"
@@ -10,31 +11,43 @@
 
 namespace tilewise::reference {
 
-/// The rows of one sequence in a tensor of one side: q's, or k's (arguments.h tells of padded and packed storage).
+/// The rows of one sequence in a tensor of one side: q's, or k's (arguments.h tells of the kinds of storage).
 struct Rows {
   bool packed = false;
   std::int64_t sequence = 0;
   std::int64_t first_token = 0;
   std::int64_t begin = 0;  // rows before it do not exist: never read
   std::int64_t end = 0;
+  const std::int32_t* pages = nullptr;  // of paged keys; -1 is a hole, whose rows do not exist
+  std::int64_t page_tokens = 0;         // likewise
+
+  bool exists(std::int64_t row) const { return row >= begin && (pages == nullptr || pages[row / page_tokens] >= 0); }
 };
 
 /// Where row `row` of a head begins, or, in lse, its element.
 template <class Pointer>
 Pointer row_at(const BasicTensor<Pointer>& tensor, const Rows& rows, std::int64_t head, std::int64_t row) {
+  if (rows.pages != nullptr) {
+    return element_at(tensor, rows.pages[row / rows.page_tokens], head, row % rows.page_tokens);
+  }
   return rows.packed ? element_at(tensor, head, rows.first_token + row) : element_at(tensor, rows.sequence, head, row);
 }
 
-/// A head's matrix [rows.end, last axis], in the precision's stored numbers; 0 in rows that do not exist.
+/// A head's matrix [rows.end, last axis], in the precision's stored numbers; 0 in rows that do not exist. int8 comes
+/// with its rows' scales.
 template <class Precision>
-Matrix<typename Precision::Real> load(const ConstTensor& tensor, const Rows& rows, std::int64_t head) {
+Matrix<typename Precision::Real> load(const ConstTensor& tensor, const Rows& rows, std::int64_t head,
+                                      const std::optional<ConstTensor>& scales = {}) {
   using Real = typename Precision::Real;
   const std::int64_t columns = tensor.extents[static_cast<std::size_t>(tensor.rank - 1)];
   Matrix<Real> matrix(rows.end, columns);
   for (std::int64_t row = rows.begin; row < rows.end; ++row) {
+    if (!rows.exists(row)) continue;
     const auto* element = static_cast<const char*>(row_at(tensor, rows, head, row));
+    const Real scale = scales ? static_cast<Real>(load_real(row_at(*scales, rows, head, row), scales->dtype)) : Real{1};
     for (Real& value : matrix.row(row)) {
-      value = Precision::stored(static_cast<Real>(load_real(element, tensor.dtype)));
+      value = Precision::stored(scales ? scale * static_cast<Real>(load_int(element, tensor.dtype))
+                                       : static_cast<Real>(load_real(element, tensor.dtype)));
       element += size_of(tensor.dtype);
     }
   }

@@ -16,15 +16,30 @@ namespace {
 struct Index {
   std::size_t table, axis;
   Register number;
+  bool of_sink;  // read for every head, even where there is no entry
 };
 
+/// What the sink is made of.
+std::vector<bool> nodes_of_sink(const Graph& graph, NodeId sink) {
+  std::vector<bool> needed(graph.size(), false);
+  if (sink == kNoNode) return needed;
+  needed[sink] = true;
+  for (NodeId id = sink + 1; id-- > 0;) {  // operands come before what uses them
+    if (!needed[id]) continue;
+    for (const NodeId operand : graph[id].inputs()) needed[operand] = true;
+  }
+  return needed;
+}
+
 /// Every index of every unclamped read.
-std::vector<Index> add_indices(const Graph& graph, IntervalProgramBuilder& builder) {
+std::vector<Index> add_indices(const Variant::Data& variant, IntervalProgramBuilder& builder) {
+  const std::vector<bool> of_sink = nodes_of_sink(variant.graph, variant.sink);
   std::vector<Index> indices;
-  for (const Node& node : graph.nodes()) {
+  for (NodeId id = 0; id < variant.graph.size(); ++id) {
+    const Node& node = variant.graph[id];
     if (node.kind != Kind::read || node.clamped) continue;
     for (std::size_t axis = 0; axis < node.operand_count; ++axis) {
-      indices.push_back({static_cast<std::size_t>(node.index), axis, builder.add(node.operands[axis])});
+      indices.push_back({static_cast<std::size_t>(node.index), axis, builder.add(node.operands[axis]), of_sink[id]});
     }
   }
   return indices;
@@ -45,17 +60,16 @@ std::vector<std::vector<std::int64_t>> fitting_extents(const Variant& variant, c
   }
   const SlotBounds slots = tiles::declared_bounds(graph, unlimited);
   IntervalProgramBuilder builder(graph, slots);
-  const std::vector<Index> indices = add_indices(graph, builder);
+  const std::vector<Index> indices = add_indices(variant.data(), builder);
   const IntervalProgram program = builder.finish();
   IntervalReading reading(program);
   for (std::int64_t sequence = 0; sequence < problem.b(); ++sequence) {
     const Box all = entries_of(problem.sequences[static_cast<std::size_t>(sequence)]);
-    if (all.is_empty()) continue;
     for (std::int64_t head = 0; head < problem.h_q; ++head) {
       reading.enter(problem, sequence, head);
-      reading.evaluate(std::span(&all, 1));
+      if (!all.is_empty()) reading.evaluate(std::span(&all, 1));
       for (const Index& index : indices) {
-        if (graph.tables()[index.table].frozen_data()) continue;
+        if (graph.tables()[index.table].frozen_data() || (all.is_empty() && !index.of_sink)) continue;
         std::int64_t& extent = extents[index.table][index.axis];
         extent = std::max(extent, static_cast<std::int64_t>(reading.value(index.number).high) + 1);
       }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "tiles/split.h"
+
 namespace tilewise::tiles {
 namespace {
 
@@ -117,6 +119,31 @@ KeySpan KeySpans::refine(const Box& box) {
     if (classes[static_cast<std::size_t>(quarter * parts)] == TileClass::partial) evaluate(quarter * parts, 1);
   }
   return span_of(classes, box, step);
+}
+
+std::optional<KeptEntries> KeySpans::find_kept(const Box& box) {
+  constexpr int kMostGroups = 1 << 14;  // some 10 ms
+  // Every level of a descent leaves at most kParts - 1 boxes open, and halves the area at least.
+  std::array<Box, 64 * (kParts - 1) + kParts> open;
+  std::size_t count = 0;
+  reading_.evaluate(std::span(&box, 1));
+  const auto visit = [&](const Box& part, const variant::Interval& verdict) -> std::optional<KeptEntries> {
+    if (verdict.is_false()) return {};
+    if (verdict.is_true() || part.entries() == 1) return KeptEntries{part, verdict.is_true()};
+    open[count++] = part;
+    return {};
+  };
+  if (const auto found = visit(box, kept(reading_, 0))) return found;
+  for (int groups = 0; count > 0; ++groups) {
+    const Box whole = open[--count];
+    if (groups == kMostGroups) return KeptEntries{whole, false};
+    const auto parts = split(whole);
+    reading_.evaluate(parts);
+    for (std::size_t lane = 0; lane < parts.count; ++lane) {
+      if (const auto found = visit(parts.parts[lane], kept(reading_, lane))) return found;
+    }
+  }
+  return {};
 }
 
 }  // namespace tilewise::tiles

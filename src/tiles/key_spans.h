@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "tiles/mask.h"
 #include "tilewise/problem.h"
@@ -16,6 +17,12 @@ struct KeySpan {
 
   bool is_empty() const { return begin >= end; }
   friend bool operator==(const KeySpan&, const KeySpan&) = default;
+};
+
+/// Entries of a box of which a mask keeps one, or of which that could not be told.
+struct KeptEntries {
+  Box box;
+  bool is_certain;  // all of the box is kept
 };
 
 /// Which way a kernel walks from tile to tile. What is decided for a tile is tried for those to come as well, since
@@ -37,6 +44,10 @@ class KeySpans {
   /// The span of a box that is not empty, inside the sequence's lengths. Keys before key_start exist as far as this is
   /// concerned. Rounded outwards (and its full part inwards) to sixteenths of the box's keys.
   KeySpan operator()(const Box& box);
+
+  /// What the mask keeps of such a box, found by bisection down to single entries; nothing where it is proven to keep
+  /// none. Gives up on the rare mask that needs too many boxes.
+  std::optional<KeptEntries> find_kept(const Box& box);
 
  private:
   /// Evaluates the box, and larger ones that begin with it. Returns what the mask leaves of the box.

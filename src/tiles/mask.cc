@@ -12,11 +12,11 @@ using namespace variant;  // NOLINT(google-build-using-namespace): this layer is
 namespace {
 
 // Analysis takes scores as finite. An entry is surely removed where that holds for every finite score. It is surely
-// kept where that holds for scores up to 2^64: a function that turns larger ones into -inf does so by overflow, which
+// kept where that holds for scores up to 2^63: a function that turns larger ones into -inf does so by overflow, which
 // no kernel's scores reach.
 constexpr double kLargestFloat = std::numeric_limits<float>::max();
 constexpr Interval kEveryScore{-kLargestFloat, kLargestFloat, false};
-constexpr Interval kUsualScore{-0x1p64, 0x1p64, false};
+constexpr Interval kUsualScore{-0x1p63, 0x1p63, false};
 constexpr Interval kFloor{-0x1p126, -0x1p126, false};
 
 /// Whether a stage keeps an entry, from its result for usual scores and for every score. A NaN is kept.
@@ -64,6 +64,7 @@ Mask make_mask(const Variant::Data& variant, const SlotBounds& slots, const Inte
   mask.program = builder.finish();
   IntervalReading reading(mask.program);
   reading.evaluate(universe);
+  for (const Register condition : conditions) mask.removes.push_back(!reading.value(condition).is_true());
   std::erase_if(conditions, [&](Register condition) { return reading.value(condition).is_true(); });
   mask.program.keep_only(conditions);
   mask.follows_head = follows_head(mask.program);

@@ -1,6 +1,8 @@
 // A variant's mask: what of it decides which entries are removed.
 #pragma once
 
+#include <vector>
+
 #include "variant/interval_reading.h"
 
 namespace tilewise::tiles {
@@ -9,6 +11,7 @@ namespace tilewise::tiles {
 struct Mask {
   variant::IntervalProgram program;
   bool follows_head = false;  // whether heads differ
+  std::vector<bool> removes;  // [stages], whether a stage may remove an entry
 };
 
 /// Whether the entries of a lane's box are kept, by a reading of a mask's program: three-valued.
@@ -22,7 +25,7 @@ inline variant::Interval kept(const variant::IntervalReading& reading, std::size
   return result;
 }
 
-/// The mask of a variant: its keeps, and its score stages that can reach -inf for a score of at most 2^64 in magnitude,
+/// The mask of a variant: its keeps, and its score stages that can reach -inf for a score of at most 2^63 in magnitude,
 /// somewhere in `universe`. Conditions that hold all over the universe are left out, with everything that only they
 /// read. The slots' tables must stay while the mask is used.
 Mask make_mask(const Variant::Data& variant, const variant::SlotBounds& slots, const variant::IntervalPlace& universe);

@@ -228,6 +228,31 @@ SlotBounds declared_bounds(const Graph& graph, std::span<const std::vector<std::
   return slots;
 }
 
+struct ReadBounds::Compiled {
+  Compiled(const Variant::Data& variant, const SlotBounds& slots, std::vector<IndexToProve> its_indices)
+      : indices(std::move(its_indices)), program(compile(variant.graph, slots, indices)), reading(program) {}
+  std::vector<IndexToProve> indices;
+  IntervalProgram program;
+  IntervalReading reading;
+};
+
+ReadBounds::ReadBounds(const Variant::Data& variant, const SlotBounds& slots) {
+  std::vector<bool> seen(variant.graph.size(), false);
+  std::vector<IndexToProve> indices;
+  for (const Stage& stage : variant.stages) collect(variant.graph, slots, stage.root, seen, indices);
+  if (variant.sink != kNoNode) collect(variant.graph, slots, variant.sink, seen, indices);
+  compiled_ = std::make_unique<Compiled>(variant, slots, std::move(indices));
+}
+
+ReadBounds::~ReadBounds() = default;
+
+bool ReadBounds::are_inside(const IntervalPlace& universe) {
+  compiled_->reading.evaluate(universe);
+  return std::ranges::all_of(compiled_->indices, [&](const IndexToProve& index) {
+    return index.is_inside(compiled_->reading.value(index.number));
+  });
+}
+
 void expect_reads_inside(const Variant::Data& variant, const SlotBounds& slots, const Problem& problem) {
   std::vector<bool> seen(variant.graph.size(), false);
   std::vector<IndexToProve> indices;

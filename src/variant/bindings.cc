@@ -7,6 +7,7 @@
 #include <limits>
 #include <numeric>
 
+#include "core/check_tensor.h"
 #include "core/element.h"
 #include "core/fail.h"
 
@@ -38,7 +39,7 @@ void expect_known(const char* what, const std::vector<Handle>& known, const std:
   }
 }
 
-BoundTable bind_table(const Table& table, const std::vector<TableBinding>& given) {
+BoundTable bind_table(const Table& table, const std::vector<TableBinding>& given, TableData data) {
   if (const auto frozen = table.frozen_data()) {
     for (const TableBinding& binding : given) {
       if (binding.table == table) fail_argument("table '{}' is frozen, expected no binding in the call", table.name());
@@ -46,7 +47,8 @@ BoundTable bind_table(const Table& table, const std::vector<TableBinding>& given
     return view_of(table, *frozen);
   }
   const BoundTable view = view_of(table, only_binding("table", table, given, &TableBinding::table).data);
-  if (table.has_declared_range() || table.dtype() == DType::int64) expect_values_in_range(table.info(), view);
+  const bool has_limits = table.has_declared_range() || table.dtype() == DType::int64;
+  if (has_limits && data == TableData::readable) expect_values_in_range(table.info(), view);
   return view;
 }
 
@@ -106,6 +108,11 @@ BoundTable view_of(const Table& table, const ConstTensor& data) {
     if (extent < 0 || extent > std::numeric_limits<std::int32_t>::max()) {
       fail_argument("table '{}': axis {} has extent {}, expected 0 to 2147483647", table.name(), axis, extent);
     }
+  }
+  if (!is_addressable(data)) {
+    fail_argument(
+        "table '{}': the data has extents {} and strides [{}], expected elements within 2^62 bytes of the first",
+        table.name(), extents_text(data), fmt::join(data.strides.begin(), data.strides.begin() + data.rank, ", "));
   }
   if (data.data == nullptr && !view.is_empty())
     fail_argument("table '{}': the data is null, expected {} elements", table.name(), data.elements());
@@ -172,13 +179,13 @@ void expect_values_in_range(const Table::Info& info, const BoundTable& table) {
 }
 
 void bind(const Graph& graph, const std::vector<TableBinding>& tables, const std::vector<ParameterBinding>& parameters,
-          Bound& bound) {
+          Bound& bound, TableData data) {
   expect_known("table", graph.tables(), tables, &TableBinding::table);
   expect_known("parameter", graph.parameters(), parameters, &ParameterBinding::parameter);
   bound.tables.clear();
   bound.parameters.clear();
   bound.literals.clear();
-  for (const Table& table : graph.tables()) bound.tables.push_back(bind_table(table, tables));
+  for (const Table& table : graph.tables()) bound.tables.push_back(bind_table(table, tables, data));
   for (const Parameter& parameter : graph.parameters())
     bound.parameters.push_back(bind_parameter(parameter, parameters));
   for (const Node& node : graph.nodes()) {

@@ -38,14 +38,17 @@ struct Bound {
   std::vector<double> literals;    // [slots]
 };
 
+/// Whether tables' data can be looked at here: a GPU's cannot.
+enum class TableData : std::uint8_t { readable, elsewhere };
+
 /// Checks a call's bindings against the graph. Throws Error on a table or parameter that is not bound, bound twice,
 /// bound though frozen, or not of this variant; on a wrong rank or dtype, negative extents, null data, values outside
-/// a declared range, int64 values outside int32.
+/// a declared range, int64 values outside int32; but values only where they are readable.
 Bound bind(const Graph& graph, const Bindings& bindings);
 
 /// The same into `bound`, whose memory is used again.
 void bind(const Graph& graph, const std::vector<TableBinding>& tables, const std::vector<ParameterBinding>& parameters,
-          Bound& bound);
+          Bound& bound, TableData data = TableData::readable);
 
 /// A tensor as the data of a table: checks rank, dtype, extents and data.
 BoundTable view_of(const Table& table, const ConstTensor& data);

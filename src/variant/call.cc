@@ -43,14 +43,32 @@ Extents without_last_axis(const ConstTensor& tensor) {
   return extents;
 }
 
-void check_input(std::string_view name, const ConstTensor& tensor) {
+void check_storage(std::string_view name, const ConstTensor& tensor) {
   if (tensor.rank != 3 && tensor.rank != 4) {
     fail_argument("{} has rank {}; expected 4, [b, heads, length, d], or 3 for packed storage, [heads, tokens, d]",
                   name, tensor.rank);
   }
-  check_floating(name, tensor);
   check_memory(name, tensor);
   if (axis_from_end(tensor, 0) < 1) fail_argument("{} has a last axis of 0; expected at least 1", name);
+}
+
+/// Of k or v: int8 is as good as a floating dtype where it comes with scales.
+void check_scales(const char* name, const ConstTensor& tensor, const char* scales_name,
+                  const std::optional<ConstTensor>& scales) {
+  if (tensor.dtype != DType::int8) {
+    check_floating(name, tensor);
+    if (scales)
+      fail_argument("{} is given, but {} has dtype {}; expected it with int8 alone", scales_name, name,
+                    to_string(tensor.dtype));
+    return;
+  }
+  if (!scales) {
+    fail_argument("{} is missing; expected a scale for each head and token of {}, which is int8", scales_name, name);
+  }
+  check_extents(scales_name, *scales, without_last_axis(tensor), "as what it scales without the last axis");
+  check_elements(scales_name, *scales);
+  if (scales->dtype != DType::float32)
+    fail_argument("{} has dtype {}; expected float32", scales_name, to_string(scales->dtype));
 }
 
 void check_lse_dtype(std::string_view name, const ConstTensor& tensor) {
@@ -72,19 +90,38 @@ void check_output(std::string_view name, const ConstTensor& tensor, const Extent
 }
 
 void check_shapes(const ForwardInputs& inputs) {
-  check_input("q", inputs.q);
-  check_input("k", inputs.k);
-  check_input("v", inputs.v);
+  check_storage("q", inputs.q);
+  check_floating("q", inputs.q);
+  check_storage("k", inputs.k);
+  check_storage("v", inputs.v);
   if (axis_from_end(inputs.q, 0) != axis_from_end(inputs.k, 0)) {
     fail_argument("q has extents {} and k has {}; expected the same last axis, d_qk", extents_text(inputs.q),
                   extents_text(inputs.k));
   }
   check_extents("v", inputs.v, with_last_axis(inputs.k, axis_from_end(inputs.v, 0)), "as k but for the last axis, d_v");
+  check_scales("k", inputs.k, "k_scales", inputs.k_scales);
+  check_scales("v", inputs.v, "v_scales", inputs.v_scales);
+  if (!inputs.block_table) return;
+  const ConstTensor& table = *inputs.block_table;
+  if (table.rank != 2) fail_argument("block_table has rank {}; expected 2, [b, pages of a sequence]", table.rank);
+  check_memory("block_table", table);
+  if (table.dtype != DType::int32) fail_argument("block_table has dtype {}; expected int32", to_string(table.dtype));
+  if (inputs.k.rank != 4) {
+    fail_argument("k has rank {} beside a block_table; expected 4, [pages, h_kv, page_tokens, d_qk]", inputs.k.rank);
+  }
 }
 
-/// The batch that the padded ones of q and k agree on; -1 where both are packed.
+/// The batch that the padded ones of q and k, or the block table, agree on; -1 where both are packed.
 std::int64_t batch_of(const ForwardInputs& inputs) {
   const std::int64_t of_q = inputs.q.rank == 4 ? inputs.q.extents[0] : -1;
+  if (inputs.block_table) {
+    const std::int64_t of_table = inputs.block_table->extents[0];
+    if (of_q >= 0 && of_q != of_table) {
+      fail_argument("q has extents {} and block_table has {}; expected the same first axis, b", extents_text(inputs.q),
+                    extents_text(*inputs.block_table));
+    }
+    return of_table;
+  }
   const std::int64_t of_k = inputs.k.rank == 4 ? inputs.k.extents[0] : -1;
   if (of_q >= 0 && of_k >= 0 && of_q != of_k) {
     fail_argument("q has extents {} and k has {}; expected the same first axis, b", extents_text(inputs.q),
@@ -110,6 +147,31 @@ void check_rows(const char* name, const ConstTensor& tensor, const std::vector<S
   }
 }
 
+/// Expects a page for each of a sequence's tokens: -1 or one of k's.
+void check_pages(const ForwardInputs& inputs, const std::vector<Sequence>& sequences) {
+  const ConstTensor& table = *inputs.block_table;
+  const std::int64_t pages = inputs.k.extents[0], page_tokens = inputs.k.extents[2];
+  for (std::size_t i = 0; i < sequences.size(); ++i) {
+    const Sequence& sequence = sequences[i];
+    if (sequence.key_start >= sequence.s_kv) continue;
+    if (page_tokens < 1) {
+      fail_argument("k has extents {}; expected pages of at least 1 token, as sequence {} has {} keys",
+                    extents_text(inputs.k), i, sequence.s_kv);
+    }
+    if ((sequence.s_kv - 1) / page_tokens >= table.extents[1]) {
+      fail_argument("sequence {}: s_kv is {}; expected at most the {} pages of {} tokens that block_table holds", i,
+                    sequence.s_kv, table.extents[1], page_tokens);
+    }
+    const auto* row = static_cast<const std::int32_t*>(table.data) + static_cast<std::int64_t>(i) * table.strides[0];
+    for (std::int64_t at = sequence.key_start / page_tokens; at <= (sequence.s_kv - 1) / page_tokens; ++at) {
+      if (row[at] < -1 || row[at] >= pages) {
+        fail_argument("block_table[{}, {}] is {}; expected a page, 0 to {}, or -1 for a hole", i, at, row[at],
+                      pages - 1);
+      }
+    }
+  }
+}
+
 /// Heads and sequences of the call.
 void set_problem(const ForwardInputs& inputs, Problem& problem) {
   const std::int64_t batch = batch_of(inputs);
@@ -118,16 +180,18 @@ void set_problem(const ForwardInputs& inputs, Problem& problem) {
   problem.h_q = h_q;
   problem.h_kv = h_kv;
   problem.sequences.assign(inputs.sequences.begin(), inputs.sequences.end());
-  if (inputs.sequences.empty() && !packed) {
+  if (inputs.sequences.empty() && !packed && !inputs.block_table) {
     problem.set_uniform(batch, axis_from_end(inputs.q, 1), axis_from_end(inputs.k, 1));
   } else if (batch >= 0 && problem.b() != batch) {
-    fail_argument("sequences has {} elements; expected {}, b of the padded tensors", problem.b(), batch);
+    fail_argument("sequences has {} elements; expected {}, b of the {}", problem.b(), batch,
+                  inputs.block_table ? "block_table" : "padded tensors");
   } else if (problem.b() == 0 && inputs.q.elements() + inputs.k.elements() > 0) {
     fail_argument("sequences is empty; packed storage expects one for each sequence in it");
   }
   problem.validate();
   check_rows("q", inputs.q, problem.sequences, "s_q", &Sequence::s_q, "first_query_token",
              &Sequence::first_query_token);
+  if (inputs.block_table) return check_pages(inputs, problem.sequences);
   check_rows("k", inputs.k, problem.sequences, "s_kv", &Sequence::s_kv, "first_key_token", &Sequence::first_key_token);
 }
 
@@ -177,15 +241,18 @@ Dropout checked_dropout(const Variant& variant, const ForwardInputs& inputs, con
   return {1 - probability, inputs.seed, static_cast<std::uint32_t>(inputs.seed_offset)};
 }
 
-void check_inputs(const Variant& variant, const ForwardInputs& inputs, Call& call) {
+void check_inputs(const Variant& variant, const ForwardInputs& inputs, Call& call, TableData data) {
   check_shapes(inputs);
   set_problem(inputs, call.problem);
   call.queries_packed = inputs.q.rank == 3;
   call.keys_packed = inputs.k.rank == 3;
+  call.keys_paged = inputs.block_table.has_value();
+  call.block_table = inputs.block_table.value_or(ConstTensor());
+  call.page_tokens = call.keys_paged ? inputs.k.extents[2] : 0;
   call.d_qk = axis_from_end(inputs.q, 0);
   call.d_v = axis_from_end(inputs.v, 0);
   call.scale = checked_scale(inputs, call.d_qk);
-  bind(variant.data().graph, inputs.tables, inputs.parameters, call.bound);
+  bind(variant.data().graph, inputs.tables, inputs.parameters, call.bound, data);
   call.dropout = checked_dropout(variant, inputs, call.problem);
   if (call.queries_packed) {
     check_own_rows("query", call.problem.sequences, &Sequence::s_q, &Sequence::first_query_token);
@@ -242,8 +309,9 @@ void check_variant_gradients(const Variant& variant, const Bound& bound, const B
 
 }  // namespace
 
-void check_forward(const Variant& variant, const ForwardInputs& inputs, const ForwardOutputs& outputs, Call& call) {
-  check_inputs(variant, inputs, call);
+void check_forward(const Variant& variant, const ForwardInputs& inputs, const ForwardOutputs& outputs, Call& call,
+                   TableData data) {
+  check_inputs(variant, inputs, call, data);
   check_output("o", outputs.o, with_last_axis(inputs.q, call.d_v), "as q but for the last axis, d_v");
   if (outputs.lse) {
     check_output("lse", *outputs.lse, without_last_axis(inputs.q), "as q without the last axis");
@@ -252,8 +320,13 @@ void check_forward(const Variant& variant, const ForwardInputs& inputs, const Fo
 }
 
 void check_backward(const Variant& variant, const ForwardInputs& inputs, const BackwardInputs& given,
-                    const BackwardOutputs& outputs, Call& call) {
-  check_inputs(variant, inputs, call);
+                    const BackwardOutputs& outputs, Call& call, TableData data) {
+  check_inputs(variant, inputs, call, data);
+  if (call.keys_paged)
+    fail_argument("block_table is given to a backward pass; expected keys and values that are not paged: gather them");
+  if (inputs.k_scales || inputs.v_scales) {
+    fail_argument("{} is int8 in a backward pass; expected a floating dtype", inputs.k_scales ? "k" : "v");
+  }
   const Extents as_o = with_last_axis(inputs.q, call.d_v), as_lse = without_last_axis(inputs.q);
   if (given.o) check_given("o", *given.o, as_o, "as q but for the last axis, d_v");
   check_given("d_o", given.d_o, as_o, "as q but for the last axis, d_v");

@@ -363,7 +363,14 @@ std::int64_t table_view_size(int rank) { return 8 + 8 * rank + (4 * rank + 7) / 
 CudaText cuda_text(const Variant& variant, bool with_slope) { return Writer(variant.data(), with_slope).write(); }
 
 std::vector<std::byte> pack_arguments(const Graph& graph, const Bound& bound, const ArgumentLayout& layout) {
-  std::vector<std::byte> bytes(static_cast<std::size_t>(layout.size));
+  std::vector<std::byte> bytes;
+  pack_arguments(graph, bound, layout, bytes);
+  return bytes;
+}
+
+void pack_arguments(const Graph& graph, const Bound& bound, const ArgumentLayout& layout,
+                    std::vector<std::byte>& bytes) {
+  bytes.assign(static_cast<std::size_t>(layout.size), std::byte{0});
   for (std::size_t i = 0; i < bound.tables.size(); ++i) {
     const BoundTable& table = bound.tables[i];
     std::int64_t offset = layout.tables[i];
@@ -382,7 +389,6 @@ std::vector<std::byte> pack_arguments(const Graph& graph, const Bound& bound, co
   for (std::size_t i = 0; i < bound.parameters.size(); ++i) {
     put_number(bytes, layout.parameters[i], graph.parameters()[i].type(), bound.parameters[i]);
   }
-  return bytes;
 }
 
 }  // namespace tilewise::variant

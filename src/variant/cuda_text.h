@@ -46,7 +46,10 @@ struct CudaText {
 CudaText cuda_text(const Variant& variant, bool with_slope = false);
 
 /// The arguments' bytes for a launch: what `Bound` holds, in the layout's places. Table data must be device addresses.
-
 std::vector<std::byte> pack_arguments(const Graph& graph, const Bound& bound, const ArgumentLayout& layout);
+
+/// The same into `bytes`, whose memory is used again.
+void pack_arguments(const Graph& graph, const Bound& bound, const ArgumentLayout& layout,
+                    std::vector<std::byte>& bytes);
 
 }  // namespace tilewise::variant

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "tests/attention/cache.h"
 #include "tests/attention/oracle.h"
 
 namespace {
@@ -31,20 +32,59 @@ namespace {
 
 using reference::AttentionData;
 
+TEST(Allocations, AreNotMadeByCallsOnACache) {
+  const reference::Shape shape{
+      .h_q = 2, .h_kv = 1, .d_qk = 8, .d_v = 8, .sequences = {{.s_q = 90, .s_kv = 300}, {.s_q = 1, .s_kv = 250}}};
+  AttentionData data(shape, 1, DType::float32, DType::float32);
+  const Variant window = keep([](const At& at) { return at.query - at.key < 100; });
+  for (const bool is_int8 : {false, true}) {
+    const Cache cache(data, is_int8, {.holes = {0, 1, 2}}, 1);
+    PlanShape planned = plan_shape(shape, DType::float32, false, {});
+    if (is_int8) planned.kv_dtype = DType::int8;
+    const Plan plan = Attention(window).plan(planned);
+    Workspace workspace(plan.workspace_bytes());
+    const ForwardOutputs outputs = data.outputs();
+    plan.forward(cache.paged, outputs, workspace);
+    const std::int64_t before = allocations;
+    plan.forward(cache.paged, outputs, workspace);
+    EXPECT_EQ(allocations - before, 0);
+  }
+}
+
 TEST(Allocations, AreNotMadeByCalls) {
   const std::array slopes{0.5f, 0.25f};
   const Table frozen_slopes = Table::frozen("slopes", ConstTensor(slopes.data(), DType::float32, {2}));
   const Variant causal = keep([](const At& at) { return at.query >= at.key; });
   const Variant biased =
       causal & score([&](Expr s, const At& at) { return s - frozen_slopes.clamped(at.head) * (at.query - at.key); });
-  for (const Variant& variant : {Variant(), causal, biased, biased & dropout(0.1)}) {
+  // Bound by calls: a mask's table, a bias and a factor; lengths change from call to call.
+  const Table bias("bias", DType::float32, 3), group("group", DType::int32, 1);
+  const Parameter gain("gain");
+  const Variant bound =
+      keep([&](const At& at) { return group(at.query_index) >= group(at.key_index); }) &
+      score([&](Expr s, const At& at) { return gain * s + bias(at.head, at.query_index, at.key_index); });
+  const std::vector<float> bias_data(2 * 200 * 300, 0.25f);
+  std::vector<std::int32_t> group_data(300);
+  for (std::size_t i = 0; i < group_data.size(); ++i) group_data[i] = static_cast<std::int32_t>(i / 40);
+  for (const Variant& variant : {Variant(), causal, biased, biased & dropout(0.1), bound}) {
     for (const bool backward : {false, true}) {
       // Of different lengths, as many as the plan allows; a decoded sequence among them.
       reference::Shape shape{.h_q = 2, .h_kv = 1, .d_qk = 8, .d_v = 8, .sequences = {}};
       shape.sequences = {{.s_q = 200, .s_kv = 300}, {.s_q = 1, .s_kv = 250}};
       AttentionData data(shape, 1, DType::float32, DType::float32);
       AttentionData longest(uniform(2, 2, 1, 200, 300, 8, 8), 1, DType::float32, DType::float32);
-      const Plan plan = Attention(variant).plan(plan_shape(shape, DType::float32, backward, {}));
+      Bound bindings;
+      if (!variant.parameters().empty()) {
+        bindings.shapes = {{bias, {2, 200, 300}}, {group, {300}}};
+        bindings.tables = {{bias, ConstTensor(bias_data.data(), DType::float32, {2, 200, 300})},
+                           {group, ConstTensor(group_data.data(), DType::int32, {300})}};
+        bindings.parameters = {{gain, 0.75}};
+      }
+      for (AttentionData* call : {&data, &longest}) {
+        call->inputs.tables = bindings.tables;
+        call->inputs.parameters = bindings.parameters;
+      }
+      const Plan plan = Attention(variant).plan(plan_shape(shape, DType::float32, backward, bindings));
       Workspace workspace(plan.workspace_bytes());
       const auto call = [&](AttentionData& with) {
         const ForwardOutputs outputs = with.outputs();

@@ -1,5 +1,7 @@
 #include "tests/attention/oracle.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <random>
@@ -50,14 +52,21 @@ PlanShape plan_shape(const reference::Shape& shape, DType dtype, bool backward, 
 Bound bind_random(const Variant& variant, const Problem& problem, std::uint64_t seed) {
   std::mt19937_64 random(seed);
   Bound bound;
-  // Tables fit the call, and the plan's own proof, which assumes the longest lengths and aligned ends.
+  // Tables fit the call, and the plan's own proof, which assumes the longest lengths, aligned ends, and packed storage
+  // with one sequence at its beginning and others at its end.
   Problem planned = problem;
-  std::int64_t s_q = 0, s_kv = 0;
+  std::int64_t s_q = 0, s_kv = 0, query_tokens = 0, key_tokens = 0;
   for (const Sequence& sequence : problem.sequences) {
     s_q = std::max(s_q, sequence.s_q), s_kv = std::max(s_kv, sequence.s_kv);
+    query_tokens = std::max(query_tokens, sequence.first_query_token + sequence.s_q);
+    key_tokens = std::max(key_tokens, sequence.first_key_token + sequence.s_kv);
   }
-  for (Sequence& sequence : planned.sequences) {
-    sequence = {.s_q = s_q, .s_kv = s_kv, .query_offset = problem.sequences.front().query_offset};
+  for (std::size_t i = 0; i < planned.sequences.size(); ++i) {
+    planned.sequences[i] = {.s_q = s_q,
+                            .s_kv = s_kv,
+                            .query_offset = problem.sequences.front().query_offset,
+                            .first_query_token = i == 0 ? 0 : query_tokens - s_q,
+                            .first_key_token = i == 0 ? 0 : key_tokens - s_kv};
   }
   const auto of_call = fitting_extents(variant, problem), of_plan = fitting_extents(variant, planned);
   for (std::size_t i = 0; i < variant.tables().size(); ++i) {
@@ -91,6 +100,21 @@ Bound bind_random(const Variant& variant, const Problem& problem, std::uint64_t 
   return bound;
 }
 
+VariantOutputs::VariantOutputs(const Bound& bound) {
+  values.reserve(bound.tables.size() + bound.parameters.size());
+  for (const auto& [table, data] : bound.tables) {
+    if (table.type() != Type::real) continue;
+    auto& memory = values.emplace_back(static_cast<std::size_t>(data.elements()), std::nan(""));
+    tables.push_back({table, Tensor(memory.data(), DType::float64,
+                                    std::span(data.extents.data(), static_cast<std::size_t>(data.rank)))});
+  }
+  for (const auto& [parameter, value] : bound.parameters) {
+    if (parameter.type() != Type::real) continue;
+    auto& memory = values.emplace_back(1, std::nan(""));
+    parameters.push_back({parameter, Tensor(memory.data(), DType::float64, {})});
+  }
+}
+
 void Errors::add(double exact, double found, double usual) {
   // Equal infinities differ by nothing; a NaN where none is expected differs by infinity.
   const auto gap = [exact](double value) {
@@ -106,31 +130,55 @@ void Errors::add(double exact, double found, double usual) {
   ++count;
 }
 
+void Errors::add(const Errors& others) {
+  largest = std::max(largest, others.largest);
+  usual_largest = std::max(usual_largest, others.usual_largest);
+  magnitude = std::max(magnitude, others.magnitude);
+  square += others.square;
+  usual_square += others.usual_square;
+  count += others.count;
+}
+
+namespace {
+
+/// A workspace full of NaN with more of them behind it.
+class GarbageWorkspace {
+ public:
+  explicit GarbageWorkspace(std::int64_t bytes)
+      : memory_(static_cast<std::size_t>(bytes + 128), std::byte{0xff}),
+        end_(static_cast<std::size_t>(bytes) + 64 - reinterpret_cast<std::uintptr_t>(memory_.data()) % 64),
+        workspace_(std::span(memory_.data() + end_ - bytes, static_cast<std::size_t>(bytes))) {}
+
+  Workspace& workspace() { return workspace_; }
+  void expect_untouched_behind() const {
+    for (std::size_t i = end_; i < memory_.size(); ++i)
+      ASSERT_EQ(memory_[i], std::byte{0xff}) << "written behind the workspace";
+  }
+
+ private:
+  std::vector<std::byte> memory_;
+  std::size_t end_;
+  Workspace workspace_;
+};
+
+}  // namespace
+
+void Caller::forward(const Plan& plan, const ForwardInputs& inputs, const ForwardOutputs& outputs) {
+  GarbageWorkspace garbage(plan.workspace_bytes());
+  plan.forward(inputs, outputs, garbage.workspace());
+  garbage.expect_untouched_behind();
+}
+
+void Caller::backward(const Plan& plan, const ForwardInputs& inputs, const BackwardInputs& given,
+                      const BackwardOutputs& outputs) {
+  GarbageWorkspace garbage(plan.workspace_bytes());
+  plan.backward(inputs, given, outputs, garbage.workspace());
+  garbage.expect_untouched_behind();
+}
+
 namespace {
 
 constexpr double kPoison = 768;  // which every dtype holds
-
-/// Gradients of tables and parameters.
-struct VariantOutputs {
-  std::vector<std::vector<double>> values;
-  std::vector<TableGradientBinding> tables;
-  std::vector<ParameterGradientBinding> parameters;
-
-  VariantOutputs(const Variant& variant, const Bound& bound) {
-    values.reserve(bound.tables.size() + bound.parameters.size());
-    for (const auto& [table, data] : bound.tables) {
-      if (table.type() != Type::real) continue;
-      auto& memory = values.emplace_back(static_cast<std::size_t>(data.elements()), kPoison);
-      tables.push_back({table, Tensor(memory.data(), DType::float64,
-                                      std::span(data.extents.data(), static_cast<std::size_t>(data.rank)))});
-    }
-    for (const Parameter& parameter : variant.parameters()) {
-      if (parameter.type() != Type::real) continue;
-      auto& memory = values.emplace_back(1, kPoison);
-      parameters.push_back({parameter, Tensor(memory.data(), DType::float64, {})});
-    }
-  }
-};
 
 void poison(AttentionData& data) {
   for (Array* array : {&data.o, &data.lse, &data.d_q, &data.d_k, &data.d_v}) array->fill(kPoison);
@@ -146,7 +194,7 @@ void expect_untouched(const char* name, const Array& array, std::int64_t written
 }  // namespace
 
 void Oracle::run(const Variant& variant, const reference::Shape& shape, const Bound& bound, std::uint64_t seed,
-                 std::optional<double> scale, const Device& device) {
+                 std::optional<double> scale) {
   AttentionData data(shape, seed, dtype_, DType::float32);
   for (Array* array : {&data.q, &data.k}) {
     for (std::int64_t i = 0; i < array->size(); ++i) array->set(i, deviation * array->get(i));
@@ -161,13 +209,8 @@ void Oracle::run(const Variant& variant, const reference::Shape& shape, const Bo
   AttentionData usual = data, exact(shape, seed, DType::float64, DType::float64);
   usual.inputs = exact.inputs = data.inputs;  // the very same memory
 
-  const Plan plan = Attention(variant).plan(plan_shape(shape, dtype_, backward_, bound), device);
-  std::vector<std::byte> garbage(static_cast<std::size_t>(plan.workspace_bytes() + 128), std::byte{0xff});  // NaN
-  const std::size_t offset = 64 - reinterpret_cast<std::uintptr_t>(garbage.data()) % 64;
-  Workspace workspace(std::span(garbage.data() + offset, static_cast<std::size_t>(plan.workspace_bytes())));
-  plan.forward(data.inputs, data.outputs(), workspace);
-  for (std::size_t i = static_cast<std::size_t>(plan.workspace_bytes()) + offset; i < garbage.size(); ++i)
-    ASSERT_EQ(garbage[i], std::byte{0xff}) << "written behind the workspace";
+  const Plan plan = Attention(variant).plan(plan_shape(shape, dtype_, backward_, bound), caller_.device());
+  caller_.forward(plan, data.inputs, data.outputs());
   standard_attention(variant, usual.inputs, usual.outputs(), dtype_);
   standard_attention(variant, exact.inputs, exact.outputs());
   std::int64_t queries = 0, keys = 0;
@@ -185,11 +228,10 @@ void Oracle::run(const Variant& variant, const reference::Shape& shape, const Bo
   expect_untouched("lse", data.lse, queries);
   if (!backward_) return;
 
-  VariantOutputs found(variant, bound), of_usual(variant, bound), of_exact(variant, bound);
+  VariantOutputs found(bound), of_usual(bound), of_exact(bound);
   const auto run_backward = [](AttentionData& to, VariantOutputs& more, const auto& call) {
     BackwardOutputs outputs = to.gradients();
-    outputs.d_tables = more.tables;
-    outputs.d_parameters = more.parameters;
+    more.add_to(outputs);
     call(outputs);
   };
   BackwardInputs given = data.given();
@@ -202,9 +244,7 @@ void Oracle::run(const Variant& variant, const reference::Shape& shape, const Bo
   given.o = data.o.view();
   given.lse = data.lse.view();
   run_backward(data, found,
-               [&](const BackwardOutputs& outputs) { plan.backward(data.inputs, given, outputs, workspace); });
-  for (std::size_t i = static_cast<std::size_t>(plan.workspace_bytes()) + offset; i < garbage.size(); ++i)
-    ASSERT_EQ(garbage[i], std::byte{0xff}) << "written behind the workspace";
+               [&](const BackwardOutputs& outputs) { caller_.backward(plan, data.inputs, given, outputs); });
   data.for_each_query([&](std::int64_t i, const Sequence&, std::int64_t head, std::int64_t row) {
     for (std::int64_t c = 0; c < shape.d_qk; ++c) {
       errors_[kDQ].add(exact.at_query(exact.d_q, i, head, row, c), data.at_query(data.d_q, i, head, row, c),
@@ -231,21 +271,25 @@ void Oracle::run(const Variant& variant, const reference::Shape& shape, const Bo
   }
 }
 
-void Oracle::expect_close(const std::string& what) const {
+std::string Oracle::verdict() const {
   constexpr const char* kNames[] = {"o", "lse", "d_q", "d_k", "d_v", "gradients of tables and parameters"};
+  std::string text;
   for (int i = 0; i < kQuantities; ++i) {
     const Errors& errors = errors_[i];
     if (errors.count == 0) continue;
     const bool is_float = i == kLse || i == kDTable || dtype_ == DType::float32;
     const double epsilon = is_float ? 0x1p-23 : dtype_ == DType::bfloat16 ? 0x1p-7 : 0x1p-10;
     const double factor = i <= kLse ? 2 : 3, slack = 2 * epsilon * errors.magnitude;
+    const auto compare = [&](const char* which, double found, double usual) {
+      if (found <= factor * usual + slack) return;
+      text += fmt::format("{} error of {}: {:.3g}, standard attention's {:.3g}, largest element {:.3g}, {}\n", which,
+                          kNames[i], found, usual, errors.magnitude, to_string(dtype_));
+    };
     const auto rms = [&](double square) { return std::sqrt(square / static_cast<double>(errors.count)); };
-    EXPECT_LE(errors.largest, factor * errors.usual_largest + slack)
-        << what << ": largest error of " << kNames[i] << ", " << to_string(dtype_) << ", magnitude "
-        << errors.magnitude;
-    EXPECT_LE(rms(errors.square), factor * rms(errors.usual_square) + slack)
-        << what << ": RMS error of " << kNames[i] << ", " << to_string(dtype_) << ", magnitude " << errors.magnitude;
+    compare("largest", errors.largest, errors.usual_largest);
+    compare("RMS", rms(errors.square), rms(errors.usual_square));
   }
+  return text;
 }
 
 }  // namespace tilewise::attention::testing

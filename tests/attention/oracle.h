@@ -24,30 +24,60 @@ struct Bound {
 /// Random data: reals are normal, ints small and within the declared range, as many as fit the problem.
 Bound bind_random(const Variant& variant, const Problem& problem, std::uint64_t seed);
 
+/// Gradients of the real ones of them, in float64, NaN at first.
+struct VariantOutputs {
+  explicit VariantOutputs(const Bound& bound);
+
+  std::vector<std::vector<double>> values;  // of `tables`, then of `parameters`
+  std::vector<TableGradientBinding> tables;
+  std::vector<ParameterGradientBinding> parameters;
+
+  void add_to(BackwardOutputs& outputs) const {
+    outputs.d_tables = tables;
+    outputs.d_parameters = parameters;
+  }
+};
+
 /// Differences from float64, of the plan's results and of standard attention's in the plan's dtype.
 struct Errors {
   double largest = 0, square = 0, usual_largest = 0, usual_square = 0, magnitude = 0;
   std::int64_t count = 0;
 
   void add(double exact, double found, double usual);
+  void add(const Errors& others);
 };
 
 /// What is compared: o, lse, d_q, d_k, d_v, and all tables' and parameters' gradients.
 enum Quantity { kO, kLse, kDQ, kDK, kDV, kDTable, kQuantities };
 
+/// How a call reaches a plan. This one hands it the host's memory and a workspace full of NaN, and sees that nothing is
+/// written behind that.
+class Caller {
+ public:
+  virtual ~Caller() = default;
+  virtual Device device() const { return Device::cpu(); }
+  virtual void forward(const Plan& plan, const ForwardInputs& inputs, const ForwardOutputs& outputs);
+  virtual void backward(const Plan& plan, const ForwardInputs& inputs, const BackwardInputs& given,
+                        const BackwardOutputs& outputs);
+};
+
 /// Judges calls together: the largest of a handful of rounding errors is chance.
 class Oracle {
  public:
-  /// `backward`: gradients too.
-  Oracle(DType dtype, bool backward) : dtype_(dtype), backward_(backward) {}
+  /// `backward`: gradients too. Keeps a reference to the caller, where one is given.
+  Oracle(DType dtype, bool backward, Caller* caller = nullptr)
+      : dtype_(dtype), backward_(backward), caller_(caller != nullptr ? *caller : own_caller_) {}
 
   /// Runs one call in all three ways. Throws what the plan throws.
   void run(const Variant& variant, const reference::Shape& shape, const Bound& bound, std::uint64_t seed,
-           std::optional<double> scale = {}, const Device& device = Device::cpu());
+           std::optional<double> scale = {});
 
   /// No error is larger than c times standard attention's, give or take two units in the last place of the largest
   /// output: c is 2 forward, 3 for gradients.
-  void expect_close(const std::string& what) const;
+  void expect_close(const std::string& what) const { EXPECT_EQ(verdict(), "") << what; }
+
+  /// What breaks that rule, a line each; empty where nothing does.
+  std::string verdict() const;
 
   /// What to multiply q and k with.
   double deviation = 1;
@@ -56,6 +86,8 @@ class Oracle {
  private:
   DType dtype_;
   bool backward_;
+  Caller own_caller_;
+  Caller& caller_;
   Errors errors_[kQuantities];
 };
 

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <memory>
 
 #include "tests/attention/oracle.h"
 #include "tilewise/error.h"
@@ -44,7 +45,8 @@ TEST(Plans, RefuseShapesThatMakeNoSense) {
   refuse("s_kv is -1", [](PlanShape& shape) { shape.s_kv = -1; });
   refuse("s_q is 2147483648", [](PlanShape& shape) { shape.s_q = std::int64_t{1} << 31; });
   refuse("dtype is int32; expected float64", [](PlanShape& shape) { shape.dtype = DType::int32; });
-  refuse("kv_dtype is int8; expected float64", [](PlanShape& shape) { shape.kv_dtype = DType::int8; });
+  refuse("kv_dtype is int32; expected float64", [](PlanShape& shape) { shape.kv_dtype = DType::int32; });
+  refuse("kv_dtype is int8 and backward is true", [](PlanShape& shape) { shape.kv_dtype = DType::int8; });
   const Table stranger("stranger", DType::float32, 1);
   refuse("tables names 'stranger'", [&](PlanShape& shape) { shape.tables = {{stranger, {3}}}; });
 }
@@ -214,6 +216,36 @@ TEST(Workspaces, ServeSeveralPlans) {
     causal.forward(a.inputs, a.outputs(), workspace);
     for (std::int64_t at = 0; at < a.o.size(); ++at) ASSERT_EQ(a.o.get(at), of_causal.get(at));
   }
+}
+
+TEST(Devices, HaveNames) {
+  EXPECT_EQ(Device::cpu().text(), "cpu");
+  EXPECT_EQ(Device::cuda(2).text(), "cuda:2");
+  EXPECT_TRUE(Device::cuda(2).is_cuda());
+  EXPECT_FALSE(Device::cpu().is_cuda());
+  expect_refused(kInvalid, "ordinal is -1", [] { Device::cuda(-1); });
+}
+
+// On a machine without GPU 60, which is all but the very largest.
+TEST(Devices, ThatAreNotThereAreTypedErrorsAndTheProcessorGoesOn) {
+  PlanShape shape = usual();
+  expect_refused(ErrorCode::device, "", [&] { Attention().plan(shape, Device::cuda(60)); });
+  expect_refused(ErrorCode::device, "", [] { Workspace(1024, Device::cuda(60)); });
+  EXPECT_NE(Attention().plan(shape).explain().find("backend: cpu"), std::string::npos);
+}
+
+TEST(Devices, OfAWorkspaceAndItsPlanMustBeTheSame) {
+  const Plan plan = Attention().plan(usual());
+  std::vector<std::byte> memory(64 + static_cast<std::size_t>(plan.workspace_bytes()));
+  void* begin = memory.data();
+  std::size_t room = memory.size();
+  std::align(64, static_cast<std::size_t>(plan.workspace_bytes()), begin, room);
+  Workspace of_a_gpu({static_cast<std::byte*>(begin), static_cast<std::size_t>(plan.workspace_bytes())},
+                     Device::cuda(1));
+  AttentionData data(uniform(2, 4, 2, 30, 40, 8, 4), 1, DType::float32, DType::float32);
+  expect_refused(kInvalid, "workspace lies on cuda:1; the plan was made for cpu",
+                 [&] { plan.forward(data.inputs, data.outputs(), of_a_gpu); });
+  expect_refused(kInvalid, "stream is given for the processor", [&] { Workspace(64, Device::cpu(), memory.data()); });
 }
 
 }  // namespace

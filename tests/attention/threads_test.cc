@@ -1,7 +1,10 @@
 // The same bits on any number of threads, in any executor, beside other calls, whatever else is in the batch.
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstring>
+#include <functional>
 #include <thread>
 
 #include "tests/attention/oracle.h"
@@ -31,14 +34,17 @@ struct Case {
   Bound bound;
   bool backward = true;
 
-  Results run(Executor& executor) const {
+  Plan plan_on(Executor& executor) const {
+    return Attention(variant).plan(plan_shape(shape, DType::float32, backward, bound), Device::cpu(executor));
+  }
+  Results run(Executor& executor) const { return run(plan_on(executor)); }
+
+  Results run(const Plan& plan) const {
     AttentionData data(shape, 3, DType::float32, DType::float32);
     data.inputs.tables = bound.tables;
     data.inputs.parameters = bound.parameters;
     data.inputs.seed = 5;
     for (Array* array : {&data.o, &data.lse, &data.d_q, &data.d_k, &data.d_v}) array->fill(0);
-    const Plan plan =
-        Attention(variant).plan(plan_shape(shape, DType::float32, backward, bound), Device::cpu(executor));
     plan.forward(data.inputs, data.outputs());
     Results results;
     results.add(data.o);
@@ -104,7 +110,7 @@ TEST(Threads, ChangeNoBit) {
   for (const Case& c : cases()) {
     const auto one = make_thread_pool(1);
     const Results expected = c.run(*one);
-    for (const int workers : {2, 3, 7}) {
+    for (const int workers : {2, 3, 4, 5, 6, 7, 8}) {
       const auto pool = make_thread_pool(workers);
       EXPECT_TRUE(c.run(*pool).same_bits(expected)) << workers << " workers";
     }
@@ -114,15 +120,71 @@ TEST(Threads, ChangeNoBit) {
   }
 }
 
-TEST(Threads, ShareAPlanAndAnExecutor) {
+TEST(Threads, ShareAPlan) {
+  const Case c = cases()[0];
+  const auto pool = make_thread_pool(3);
+  const Plan plan = c.plan_on(*pool);
+  const Results expected = c.run(plan);
+  std::vector<std::thread> callers;
+  std::atomic<int> same = 0;
+  for (int i = 0; i < 8; ++i) callers.emplace_back([&] { same += c.run(plan).same_bits(expected); });
+  for (std::thread& caller : callers) caller.join();
+  EXPECT_EQ(same, 8);
+}
+
+TEST(Threads, ServeCallsFromWithinACallersParallelRegion) {
   const Case c = cases()[0];
   const auto pool = make_thread_pool(3);
   const Results expected = c.run(*pool);
-  std::vector<std::thread> callers;
-  std::atomic<int> same = 0;
-  for (int i = 0; i < 4; ++i) callers.emplace_back([&] { same += c.run(*pool).same_bits(expected); });
-  for (std::thread& caller : callers) caller.join();
-  EXPECT_EQ(same, 4);
+  // In the very executor that the calls then use, and in another.
+  for (Executor* of_calls : {pool.get(), &default_executor()}) {
+    const Plan plan = c.plan_on(*of_calls);
+    std::atomic<int> same = 0;
+    pool->parallel_for(6, [&](std::int64_t, int) { same += c.run(plan).same_bits(expected); });
+    EXPECT_EQ(same, 6);
+  }
+}
+
+/// A caller's pool whose threads take up other work while they wait, here on one thread: within the first run it does
+/// another call.
+class Stealing final : public Executor {
+ public:
+  int workers() const override { return 2; }
+  void run(int jobs, Job job, void* context) override {
+    job(context, 0);
+    if (const auto stolen = std::exchange(other_work, nullptr)) stolen();
+    for (int i = 1; i < jobs; ++i) job(context, i);
+  }
+
+  std::function<void()> other_work;
+};
+
+TEST(Threads, RunOneCallWithinAnother) {
+  const auto all = cases();
+  Stealing executor;
+  for (const Case& outer : all) {
+    for (const Case& inner : all) {
+      const Plan of_outer = outer.plan_on(executor), of_inner = inner.plan_on(executor);
+      const Results alone = outer.run(of_outer), inner_alone = inner.run(of_inner);
+      Results within;
+      executor.other_work = [&] { within = inner.run(of_inner); };
+      EXPECT_TRUE(outer.run(of_outer).same_bits(alone));
+      EXPECT_TRUE(within.same_bits(inner_alone));
+    }
+  }
+}
+
+TEST(Threads, WorkInAChildProcess) {
+  const Case c = cases()[0];
+  const Plan plan = c.plan_on(default_executor());
+  const Results expected = c.run(plan);  // its threads are running
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) _exit(c.run(plan).same_bits(expected) && c.run(default_executor()).same_bits(expected) ? 0 : 1);
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  EXPECT_TRUE(c.run(plan).same_bits(expected));
 }
 
 TEST(Threads, SequencesDoNotSeeEachOther) {

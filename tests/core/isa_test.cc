@@ -57,6 +57,13 @@ TEST(Isa, AvailableOnesAreAPrefixOfTheRanks) {
   for (std::size_t i = 0; i < isas.size(); ++i) EXPECT_EQ(isas[i], static_cast<Isa>(i));
 }
 
+TEST(Isa, TheOthersHaveAReason) {
+  for (auto isa : {Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::amx}) {
+    const bool available = std::ranges::count(available_isas(), isa) != 0;
+    EXPECT_EQ(why_unavailable(isa).empty(), available) << to_string(isa);
+  }
+}
+
 #if defined(__x86_64__) && defined(__linux__)
 TEST(Isa, AgreesWithTheKernelsFlags) {
   std::ifstream file("/proc/cpuinfo");

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "cpu/select.h"
+#include "tests/cpu/each_isa.h"
 #include "tests/cpu/problem.h"
 #include "tests/cpu/standard.h"
 
@@ -78,7 +78,7 @@ struct Problem {
   }
 };
 
-class BackwardTest : public ::testing::TestWithParam<const Kernels*> {
+class BackwardTest : public EachIsaTest {
  protected:
   struct Result {
     std::vector<Matrix> q;  // [heads]
@@ -87,7 +87,7 @@ class BackwardTest : public ::testing::TestWithParam<const Kernels*> {
 
   /// Keys in `splits` tasks, each with partial sums of d_q of its own.
   Result run(Problem& problem, int splits) const {
-    const Kernels& kernels = *GetParam();
+    const Kernels& kernels = tested();
     const Sizes& sizes = problem.sizes;
     const Shape shape{sizes.s_q, sizes.s_kv, static_cast<int>(sizes.d_qk), static_cast<int>(sizes.d_v)};
     const Hooks hooks(problem.variant);
@@ -114,7 +114,10 @@ class BackwardTest : public ::testing::TestWithParam<const Kernels*> {
         task.query_end = std::min(sizes.s_q, begin + kernels.backward_queries);
         kernels.prepare(task);
       }
-      for (int split = 0; split < splits; ++split) partials[i].emplace_back(kernels.d_q_floats(shape), 0.0f);
+      for (int split = 0; split < splits; ++split) {
+        Workspace& partial = partials[i].emplace_back(kernels.d_q_floats(shape));
+        std::fill_n(partial.data(), kernels.d_q_flags(shape), 0.0f);
+      }
     }
 
     const Stored k(problem.k, problem.dtype), v(problem.v, problem.dtype);
@@ -177,8 +180,6 @@ class BackwardTest : public ::testing::TestWithParam<const Kernels*> {
     }
   };
 
-  DType operand() const { return GetParam()->operand; }
-
   void check(Problem& problem, int splits = 1) const {
     Comparisons found;
     compare(problem, splits, &found);
@@ -186,7 +187,7 @@ class BackwardTest : public ::testing::TestWithParam<const Kernels*> {
   }
 
   void compare(Problem& problem, int splits, Comparisons* found) const {
-    problem.forward(*GetParam());
+    problem.forward(tested());
     const Result result = run(problem, splits);
     Gradients exact, standard;
     const auto add = [&problem](const std::vector<double>& expected, const std::vector<double>& usual,
@@ -307,7 +308,7 @@ TEST_P(BackwardTest, NonFiniteKeysReachOnlyRowsThatKeepThem) {
   for (const float poison : {kNaN, kInfinity}) {
     Problem problem(operand(), {100, 200, 16, 16}, causal(80), 1, 22);
     for (std::int64_t i = 0; i < 16; ++i) problem.k.at(150, i) = poison;
-    problem.forward(*GetParam());
+    problem.forward(tested());
     const Result result = run(problem, 1);
     for (std::int64_t row = 0; row < 100; ++row) {
       const bool keeps = row + 80 >= 150;
@@ -330,10 +331,7 @@ TEST_P(BackwardTest, NothingToDo) {
   check(no_queries);
 }
 
-std::string name_of(const ::testing::TestParamInfo<const Kernels*>& info) { return info.param->name; }
-
-INSTANTIATE_TEST_SUITE_P(Isa, BackwardTest, ::testing::ValuesIn(available_kernels()), name_of);
-GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(BackwardTest);
+INSTANTIATE_TEST_SUITE_P(Isa, BackwardTest, ::testing::ValuesIn(kEachIsa), name_of);
 
 }  // namespace
 }  // namespace tilewise::cpu::testing

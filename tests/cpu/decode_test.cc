@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "cpu/select.h"
+#include "tests/cpu/each_isa.h"
 #include "tests/cpu/problem.h"
 #include "tests/cpu/standard.h"
 #include "tiles/merge.h"
@@ -46,7 +46,10 @@ class Cache {
       found.page_tokens = page_;
       found.page_stride = page_ * stride_;
     }
-    if (dtype_ == DType::int8) found.scales = scales_.data();
+    if (dtype_ == DType::int8) {
+      found.scales = scales_.data();
+      found.scale_page_stride = page_;
+    }
     return found;
   }
 
@@ -66,8 +69,8 @@ class Cache {
         std::memcpy(to, &code, 1);
         value = static_cast<float>(code) * scale;
       } else if (dtype_ == DType::float16) {
-        const auto half = static_cast<_Float16>(value);
-        std::memcpy(to, &half, 2);
+        const tilewise::Float16 half(double{value});
+        std::memcpy(to, &half.bits, 2);
         value = static_cast<float>(half);
       } else {
         value = rounded(value, dtype_);
@@ -94,7 +97,7 @@ struct DecodeCase {
   const float* sink = nullptr;
 };
 
-class DecodeTest : public ::testing::TestWithParam<const Kernels*> {
+class DecodeTest : public EachIsaTest {
  protected:
   void check(const DecodeCase& c, const TestVariant& variant) const {
     SCOPED_TRACE(::testing::Message() << variant.name << " heads " << c.heads << " s_q " << c.s_q << " s_kv " << c.s_kv
@@ -142,9 +145,9 @@ class DecodeTest : public ::testing::TestWithParam<const Kernels*> {
       task.scale = static_cast<float>(scale);
       task.o = part_o.data();
       task.lse = part_lse.data();
-      Workspace workspace(GetParam()->decode_floats(task.shape, task.row_count));
+      Workspace workspace(tested().decode_floats(task.shape, task.row_count));
       task.workspace = workspace.data();
-      GetParam()->decode(task);
+      tested().decode(task);
       EXPECT_TRUE(workspace.guard_untouched());
       for (std::int64_t row = 0; row < count; ++row) {
         const auto at = static_cast<std::size_t>(row);
@@ -209,10 +212,7 @@ TEST_P(DecodeTest, AnEmptySplitKeepsNothing) {
   check(c, full());
 }
 
-std::string name_of(const ::testing::TestParamInfo<const Kernels*>& info) { return info.param->name; }
-
-INSTANTIATE_TEST_SUITE_P(Isa, DecodeTest, ::testing::ValuesIn(available_kernels()), name_of);
-GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(DecodeTest);
+INSTANTIATE_TEST_SUITE_P(Isa, DecodeTest, ::testing::ValuesIn(kEachIsa), name_of);
 
 }  // namespace
 }  // namespace tilewise::cpu::testing

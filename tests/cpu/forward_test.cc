@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "cpu/select.h"
+#include "tests/cpu/each_isa.h"
 #include "tests/cpu/problem.h"
 #include "tests/cpu/standard.h"
 
@@ -16,12 +16,10 @@ namespace {
 
 constexpr double kFactor = 2;  // forward may err twice as much as standard attention
 
-class ForwardTest : public ::testing::TestWithParam<const Kernels*> {
+class ForwardTest : public EachIsaTest {
  protected:
-  DType operand() const { return GetParam()->operand; }
-
   void run(const Head& head, Matrix& o, std::vector<float>& lse, const DropoutHook& dropout = {}) const {
-    run_forward(*GetParam(), head, dropout, o, lse);
+    run_forward(tested(), head, dropout, o, lse);
   }
 
   struct Comparisons {
@@ -190,7 +188,7 @@ TEST_P(ForwardTest, DropoutMultipliesWeightsAndLeavesLseAlone) {
 TEST_P(ForwardTest, ScoresOfTheLowestFiniteMagnitudeStillAverage) {
   // A finite mask of -2^126 on whole rows leaves all their weights equal.
   const Inputs inputs(operand(), {30, 100, 16, 16}, 7);
-  const Kernels& kernels = *GetParam();
+  const Kernels& kernels = tested();
   const Shape shape{30, 100, 16, 16};
   Workspace workspace(kernels.forward_floats(shape));
   Matrix o(30, 16);
@@ -198,8 +196,8 @@ TEST_P(ForwardTest, ScoresOfTheLowestFiniteMagnitudeStillAverage) {
   task.shape = shape;
   task.query_end = 30;
   task.q = inputs.q.view();
-  task.k = inputs.k.view();
-  task.v = inputs.v.view();
+  task.k.rows = inputs.k.view();
+  task.v.rows = inputs.v.view();
   task.o = o.mutable_view();
   task.score.apply = [](const void*, const ScoreBlock& block) {
     for (std::int64_t i = 0; i < block.keys * block.stride; ++i) block.values[i] = -0x1p126f;
@@ -226,10 +224,7 @@ TEST_P(ForwardTest, NonFiniteKeysReachOnlyRowsThatKeepThem) {
   }
 }
 
-std::string name_of(const ::testing::TestParamInfo<const Kernels*>& info) { return info.param->name; }
-
-INSTANTIATE_TEST_SUITE_P(Isa, ForwardTest, ::testing::ValuesIn(available_kernels()), name_of);
-GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(ForwardTest);
+INSTANTIATE_TEST_SUITE_P(Isa, ForwardTest, ::testing::ValuesIn(kEachIsa), name_of);
 
 }  // namespace
 }  // namespace tilewise::cpu::testing

@@ -12,6 +12,7 @@
 #include <random>
 #include <vector>
 
+#include "core/half.h"
 #include "cpu/kernels.h"
 
 namespace tilewise::cpu::testing {
@@ -21,7 +22,7 @@ inline constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 /// The nearest value of a storage type, ties to even.
 inline float rounded(float value, DType dtype) {
-  if (dtype == DType::float16) return static_cast<float>(static_cast<_Float16>(value));
+  if (dtype == DType::float16) return static_cast<float>(tilewise::Float16(double{value}));
   if (dtype != DType::bfloat16 || std::isnan(value)) return value;
   std::uint32_t bits;
   std::memcpy(&bits, &value, sizeof bits);
@@ -104,10 +105,7 @@ class Stored {
   }
   std::uint16_t bits_of(float value) const {
     if (dtype_ == DType::float16) {
-      const auto half = static_cast<_Float16>(value);
-      std::uint16_t bits;
-      std::memcpy(&bits, &half, sizeof bits);
-      return bits;
+      return tilewise::Float16(double{value}).bits;
     }
     const float nearest = rounded(value, dtype_);
     std::uint32_t bits;
@@ -116,9 +114,7 @@ class Stored {
   }
   float value_of(std::uint16_t bits) const {
     if (dtype_ == DType::float16) {
-      _Float16 half;
-      std::memcpy(&half, &bits, sizeof bits);
-      return static_cast<float>(half);
+      return static_cast<float>(tilewise::Float16::from_bits(bits));
     }
     const std::uint32_t wide = std::uint32_t{bits} << 16;
     float value;
@@ -183,7 +179,7 @@ class Hooks {
   }
   AdjointHook adjoint() const {
     if (variant_.softcap == 0) return {};
-    return {adjoin, &variant_};
+    return {recompute, adjoin, &variant_};
   }
 
  private:
@@ -220,12 +216,19 @@ class Hooks {
     }
   }
 
+  static void recompute(const void* context, const AdjointBlock& block) {
+    ScoreBlock results = block.scores;
+    std::copy_n(block.scores.values, block.scores.keys * block.scores.stride, block.results);
+    results.values = block.results;
+    apply(context, results);
+  }
+
   static void adjoin(const void* context, const AdjointBlock& block) {
     const auto& variant = *static_cast<const TestVariant*>(context);
     for (int key = 0; key < block.scores.keys; ++key) {
       for (int query = 0; query < block.scores.queries; ++query) {
         const std::int64_t at = key * block.scores.stride + query;
-        block.d_scores[at] *= static_cast<float>(variant.derivative(block.scores.values[at]));
+        block.d_scores[key * block.d_stride + query] *= static_cast<float>(variant.derivative(block.scores.values[at]));
       }
     }
   }

@@ -52,8 +52,8 @@ inline void run_forward(const Kernels& kernels, const Head& head, const DropoutH
     task.query_begin = begin;
     task.query_end = std::min(shape.s_q, begin + kernels.tile_queries);
     task.q = q.view();
-    task.k = k.view();
-    task.v = v.view();
+    task.k.rows = k.view();
+    task.v.rows = v.view();
     task.o = stored_o.mutable_view();
     task.lse = lse.data();
     task.scale = static_cast<float>(head.scale);

@@ -5,7 +5,9 @@
 #include <limits>
 
 #include "cuda/launch/bound_variant.h"
+#include "cuda/launch/sequences.h"
 #include "tests/gpu/host_tensor.h"
+#include "tests/gpu/made_lists.h"
 #include "tests/laws/reading.h"
 #include "tiles/classify.h"
 #include "variant/place.h"
@@ -123,19 +125,32 @@ void expect_lse(const Case& given, const std::vector<double>& got, const Answer&
 
 }  // namespace
 
+ForwardExtent extent_of(const Case& given) {
+  ForwardExtent extent{.b = given.problem.b(), .h_q = given.problem.h_q, .s_q = 0, .h_kv = given.problem.h_kv};
+  extent.q_rows = extent.kv_rows = 0;
+  for (const Sequence& sequence : given.problem.sequences) {
+    extent.s_q = std::max(extent.s_q, sequence.s_q);
+    extent.s_kv = std::max(extent.s_kv, sequence.s_kv);
+    extent.q_rows = std::max(extent.q_rows, sequence.s_q + (given.is_packed ? sequence.first_query_token : 0));
+    extent.kv_rows = std::max(extent.kv_rows, sequence.s_kv + (given.is_packed ? sequence.first_key_token : 0));
+  }
+  return extent;
+}
+
+bool is_hopper(const jit::Context& context) { return context.device().compute_capability_major == 9; }
+
 namespace {
 
-ForwardKernel kernel_of(const std::shared_ptr<const jit::Context>& context, jit::Compiler& compiler, const Case& given,
-                        const ForwardShape& shape) {
-  const jit::DeviceInfo& device = context->device();
-  const Multiprocessor limits{device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block,
-                              device.registers_per_multiprocessor};
-  if (given.hopper_plan) return ForwardKernel(compiler, context, given.variant, shape, *given.hopper_plan);
-  if (given.plan) return ForwardKernel(compiler, context, given.variant, shape, *given.plan);
-  if (given.portable) {
-    return ForwardKernel(compiler, context, given.variant, shape, choose_forward(shape, limits));
+std::unique_ptr<const ForwardRunner> kernel_of(const std::shared_ptr<const jit::Context>& context,
+                                               jit::Compiler& compiler, const Case& given, const ForwardShape& shape) {
+  if (given.plan) return std::make_unique<ForwardKernel>(compiler, context, given.variant, shape, *given.plan);
+  if (given.hopper_plan) {
+    return std::make_unique<HopperForwardKernel>(compiler, context, given.variant, shape, *given.hopper_plan);
   }
-  return ForwardKernel(compiler, context, given.variant, shape);
+  if (!given.portable && is_hopper(*context) && hopper_refusal(shape).empty()) {
+    return std::make_unique<HopperForwardKernel>(compiler, context, given.variant, shape);
+  }
+  return std::make_unique<ForwardKernel>(compiler, context, given.variant, shape);
 }
 
 }  // namespace
@@ -158,7 +173,8 @@ Answer kernel_attention(const std::shared_ptr<const jit::Context>& context, jit:
   ForwardShape shape{.dtype = given.dtype, .d_qk = given.d_qk, .d_v = given.d_v, .has_lists = given.with_lists};
   shape.has_dropout = given.dropout.has_value();
   shape.is_aligned = given.gap % 8 == 0;
-  const ForwardKernel kernel = kernel_of(context, compiler, given, shape);
+  const std::unique_ptr<const ForwardRunner> made = kernel_of(context, compiler, given, shape);
+  const ForwardRunner& kernel = *made;
   const BoundVariant bound(context, given.variant, kernel.layout(), given.bindings);
 
   const DeviceMemory q = DeviceMemory::of(context, bits_of(given.dtype, inputs.q));
@@ -177,20 +193,19 @@ Answer kernel_attention(const std::shared_ptr<const jit::Context>& context, jit:
   arguments.o = view_of(o_memory, o);
   arguments.lse = view_of(lse_memory, lse);
   arguments.sequences = sequences.as<const SequenceShape>();
-  std::optional<DeviceTileLists> lists;
+  std::optional<MadeLists> lists;
   if (given.with_lists) {
-    tiles::Classifier classifier(given.variant, given.bindings, given.problem);
-    lists.emplace(context, make_tile_lists(classifier, given.problem, kernel.tile_sizes()));
+    lists.emplace(compiler, context, given.variant, given.bindings, bound.bytes(), given.problem, kernel.tile(), false);
     arguments.lists = lists->view();
   }
   if (given.dropout) {
     arguments.dropout = {given.dropout->seed, given.dropout->offset, given.dropout->keep_below,
                          static_cast<float>(given.dropout->scale()), 0};
   }
-  arguments.is_packed = given.is_packed;
+  arguments.queries_packed = arguments.keys_packed = given.is_packed;
   arguments.heads_per_kv = static_cast<int>(given.problem.h_q / given.problem.h_kv);
   arguments.scale = static_cast<float>(scale_of(given));
-  kernel.launch(arguments, bound.bytes(), extent_of(given.problem, given.is_packed), nullptr);
+  kernel.launch(arguments, bound.bytes(), extent_of(given), nullptr);
 
   const auto o_bits = copy_back<std::uint16_t>(*context, o_memory, o.values.size());
   for (std::size_t i = 0; i < o_bits.size(); ++i) o.values[i] = value_of(given.dtype, o_bits[i]);

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "core/dropout.h"
-#include "cuda/launch/forward.h"
+#include "cuda/launch/hopper_backward.h"
 #include "jit/compiler.h"
 #include "tilewise/problem.h"
 #include "tilewise/variant.h"
@@ -39,7 +39,7 @@ struct Case {
   int gap = 8;              // elements between rows, NaN: no multiple of 8 makes rows unaligned
   bool with_lists = false;  // tile lists from the host; else all tiles are visited, which only suits no keeps
   std::optional<Dropout> dropout;
-  bool portable = false;                         // the portable kernel, whatever the GPU
+  bool portable = false;                         // the portable kernels, also where the GPU has others
   std::optional<ForwardPlan> plan;               // the portable kernel with this plan
   std::optional<HopperForwardPlan> hopper_plan;  // the kernel for 9.0 with this one
   std::optional<HopperBackwardPlan> hopper_backward_plan;
@@ -72,6 +72,12 @@ struct Answer {
 /// Standard attention: in float64, or as a kernel of that dtype would do it without tiles (float32 scores and sums,
 /// weights and outputs rounded to the dtype), which shows what error the dtype itself makes.
 Answer standard_attention(const Case& given, const CaseInputs& inputs, bool in_float64);
+
+/// A launch's extent; tensors are just as large as the sequences need.
+ForwardExtent extent_of(const Case& given);
+
+/// Whether the kernels for compute capability 9.0 run here.
+bool is_hopper(const jit::Context& context);
 
 /// The kernel's answer; also fails the test where something outside of o and lse was written.
 Answer kernel_attention(const std::shared_ptr<const jit::Context>& context, jit::Compiler& compiler, const Case& given,

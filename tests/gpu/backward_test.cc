@@ -11,7 +11,7 @@
 namespace tilewise::cuda::testing {
 namespace {
 
-/// Every case runs on the kernels that are chosen for the GPU, and on the portable ones.
+/// Every case runs on the newest family that the GPU has, and on the portable one.
 class BackwardOnGpu : public jit::WithGpu, public ::testing::WithParamInterface<bool> {
  protected:
   void expect(Case given) {
@@ -118,7 +118,7 @@ TEST_P(BackwardOnGpu, DropoutDropsTheEntriesThatTheReferenceDrops) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, BackwardOnGpu, ::testing::Bool(),
-                         [](const auto& one) { return one.param ? "Portable" : "Chosen"; });
+                         [](const auto& one) { return one.param ? "Portable" : "Newest"; });
 
 }  // namespace
 }  // namespace tilewise::cuda::testing

@@ -11,7 +11,7 @@
 namespace tilewise::cuda::testing {
 namespace {
 
-/// Every case runs on the kernel that is chosen for the GPU, and on the portable one.
+/// Every case runs on the newest family that the GPU has, and on the portable one.
 class ForwardOnGpu : public jit::WithGpu, public ::testing::WithParamInterface<bool> {
  protected:
   void expect(Case given) {
@@ -179,7 +179,7 @@ TEST_P(ForwardOnGpu, DropoutDropsTheEntriesThatTheReferenceDrops) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kernels, ForwardOnGpu, ::testing::Bool(),
-                         [](const auto& one) { return one.param ? "Portable" : "Chosen"; });
+                         [](const auto& one) { return one.param ? "Portable" : "Newest"; });
 
 class ForwardPlansOnGpu : public jit::WithGpu {
  protected:

@@ -6,7 +6,9 @@
 
 #include "cuda/launch/backward.h"
 #include "cuda/launch/bound_variant.h"
+#include "cuda/launch/sequences.h"
 #include "tests/gpu/host_tensor.h"
+#include "tests/gpu/made_lists.h"
 #include "tests/laws/reading.h"
 #include "tiles/classify.h"
 #include "variant/adjoint.h"
@@ -223,6 +225,19 @@ std::vector<double> take_rows(const Case& given, HostTensor& tensor, bool of_que
   return values;
 }
 
+std::unique_ptr<const BackwardRunner> kernels_of(const std::shared_ptr<const jit::Context>& context,
+                                                 jit::Compiler& compiler, const Case& given,
+                                                 const ForwardShape& shape) {
+  if (given.hopper_backward_plan) {
+    return std::make_unique<HopperBackwardKernels>(compiler, context, given.variant, shape,
+                                                   *given.hopper_backward_plan);
+  }
+  if (!given.portable && is_hopper(*context) && hopper_backward_refusal(shape).empty()) {
+    return std::make_unique<HopperBackwardKernels>(compiler, context, given.variant, shape);
+  }
+  return std::make_unique<BackwardKernels>(compiler, context, given.variant, shape);
+}
+
 /// The kernels' gradients.
 std::array<std::vector<double>, 3> kernel_gradients(const std::shared_ptr<const jit::Context>& context,
                                                     jit::Compiler& compiler, const Case& given,
@@ -234,10 +249,8 @@ std::array<std::vector<double>, 3> kernel_gradients(const std::shared_ptr<const 
   shape.has_lists = given.with_lists;
   shape.has_dropout = given.dropout.has_value();
   shape.is_aligned = given.gap % 8 == 0;
-  const BackwardKernels kernels =
-      given.hopper_backward_plan ? BackwardKernels(compiler, context, given.variant, shape, *given.hopper_backward_plan)
-      : given.portable           ? BackwardKernels(compiler, context, given.variant, shape, BackwardPlan())
-                                 : BackwardKernels(compiler, context, given.variant, shape);
+  const std::unique_ptr<const BackwardRunner> made = kernels_of(context, compiler, given, shape);
+  const BackwardRunner& kernels = *made;
   const BoundVariant bound(context, given.variant, kernels.layout(), given.bindings);
   const std::int64_t h_q = given.problem.h_q, h_kv = given.problem.h_kv, b = given.problem.b();
 
@@ -271,27 +284,26 @@ std::array<std::vector<double>, 3> kernel_gradients(const std::shared_ptr<const 
     kept.push_back(DeviceMemory::of(context, std::vector<float>(static_cast<std::size_t>(count), kNaN)));
     return kept.back().as<float>();
   };
-  arguments.reference = floats(BackwardKernels::row_floats(b, h_q, s_q));
-  arguments.delta = floats(BackwardKernels::row_floats(b, h_q, s_q));
-  arguments.d_q_sums = floats(BackwardKernels::d_q_floats(b, h_q, s_q, given.d_qk));
+  arguments.reference = floats(BackwardRunner::row_floats(b, h_q, s_q));
+  arguments.delta = floats(BackwardRunner::row_floats(b, h_q, s_q));
+  arguments.d_q_sums = floats(BackwardRunner::d_q_floats(b, h_q, s_q, given.d_qk));
   kept.push_back(DeviceMemory::of(context, sequence_shapes(given.problem)));
   arguments.sequences = kept.back().as<const SequenceShape>();
-  std::optional<DeviceTileLists> lists;
+  std::optional<MadeLists> lists;
   if (given.with_lists) {
-    tiles::Classifier classifier(given.variant, given.bindings, given.problem);
-    lists.emplace(context, make_query_lists(classifier, given.problem, kernels.tile_sizes()));
+    lists.emplace(compiler, context, given.variant, given.bindings, bound.bytes(), given.problem, kernels.tile(), true);
     arguments.lists = lists->view();
   }
   if (given.dropout) {
     arguments.dropout = {given.dropout->seed, given.dropout->offset, given.dropout->keep_below,
                          static_cast<float>(given.dropout->scale()), 0};
   }
-  arguments.is_packed = given.is_packed;
+  arguments.queries_packed = arguments.keys_packed = given.is_packed;
   arguments.heads_per_kv = static_cast<int>(h_q / h_kv);
   arguments.h_q = static_cast<int>(h_q);
   arguments.s_q = static_cast<int>(s_q);
   arguments.scale = static_cast<float>(scale_of(given));
-  kernels.launch(arguments, bound.bytes(), extent_of(given.problem, given.is_packed), nullptr);
+  kernels.launch(arguments, bound.bytes(), extent_of(given), nullptr);
 
   const auto download = [&](const TensorView& view, HostTensor& tensor, bool of_queries, std::int64_t heads, int d) {
     const jit::CurrentContext current(*context);

@@ -8,6 +8,7 @@
 #include "cuda/launch/bound_variant.h"
 #include "cuda/launch/forward.h"
 #include "cuda/launch/kernel_text.h"
+#include "cuda/launch/sequences.h"
 #include "jit/compiler.h"
 #include "tests/gpu/with_gpu.h"
 #include "tests/laws/random_variant.h"

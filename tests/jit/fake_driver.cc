@@ -115,6 +115,14 @@ int cuMemAlloc_v2(std::uint64_t*, std::size_t) { return result_of("cuMemAlloc_v2
 int cuMemFree_v2(std::uint64_t) { return 0; }
 int cuMemcpyHtoD_v2(std::uint64_t, const void*, std::size_t) { return 0; }
 int cuMemcpyDtoH_v2(void*, std::uint64_t, std::size_t) { return 0; }
+int cuPointerGetAttributes(unsigned count, const int* attributes, void** values, std::uint64_t) {
+  for (unsigned i = 0; i < count; ++i) {
+    if (attributes[i] == 2) *static_cast<unsigned*>(values[i]) = driver.memory_type;
+    if (attributes[i] == 8) *static_cast<unsigned*>(values[i]) = driver.is_managed;
+    if (attributes[i] == 9) *static_cast<int*>(values[i]) = driver.memory_ordinal;
+  }
+  return result_of("cuPointerGetAttributes");
+}
 
 }  // extern "C"
 // NOLINTEND(readability-identifier-naming)

@@ -16,6 +16,9 @@ struct FakeDriver {
   int compute_capability = 90;
   bool knows_clocks = true;
   std::map<std::string, int> results;  // of calls, by symbol: other than success
+  unsigned memory_type = 2;            // of every pointer: 2 is a GPU's
+  unsigned is_managed = 0;             // likewise
+  int memory_ordinal = 0;              // likewise
   std::string refused_code;            // module images that begin so are refused as no binary for this GPU (209)
 
   // What it was asked.

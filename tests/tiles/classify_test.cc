@@ -37,7 +37,7 @@ class BruteForce {
         const auto place = place_of(problem, sequence, head, q, k);
         narrow.enter(place);
         wide.enter(place);
-        for (const double s : {0.0, 1.5, -40.0, 0x1p64, -0x1p64}) {
+        for (const double s : {0.0, 1.5, -40.0, 0x1p63, -0x1p63}) {
           const bool exists = k >= lengths_.key_start;
           for (const bool kept : {exists && keeps_entry(variant, narrow, static_cast<float>(s)),
                                   exists && keeps_entry(variant, wide, s)}) {
@@ -113,6 +113,12 @@ void for_each_tile(const MaskedVariant& masked, const Problem& problem, Check ch
       }
     }
   }
+}
+
+TEST(Classify, ASquareDoesNotOverflow) {
+  const Variant variant = score([](Expr s, const At&) { return -(s * s); });
+  const TileMap map = classify_tiles(variant, {}, Problem::uniform(1, 1, 1, 64, 64), {16, 16});
+  EXPECT_EQ(map.full, 16);
 }
 
 TEST(Classify, AgreesWithEveryEntry) {

@@ -23,6 +23,16 @@ TEST(FittingExtents, AreTheLargestOfSeveralReads) {
   EXPECT_EQ(fitting_extents(variant, Problem::uniform(1, 1, 1, 10, 20)), (Extents{{28}}));
 }
 
+TEST(FittingExtents, CoverASinkWithoutEntries) {
+  const Table logit("logit", DType::float32, 1), bias("bias", DType::float32, 1);
+  const Variant variant = score([&](Expr s, const At& at) { return s + bias(at.head); }) &
+                          sink([&](const At& at) { return logit(at.head); });
+  const Problem problem = Problem::uniform(1, 4, 4, 5, 0);
+  const Extents extents = fitting_extents(variant, problem);
+  EXPECT_NO_THROW(expect_reads_inside(variant, extents, problem));
+  EXPECT_EQ(extents, (Extents{{1}, {4}}));
+}
+
 TEST(FittingExtents, LeaveFrozenTablesAsTheyAre) {
   const float numbers[] = {1, 2, 3};
   const Table frozen = Table::frozen("frozen", ConstTensor(numbers, DType::float32, {3}));

@@ -167,41 +167,84 @@ TEST(VariantLanes, EveryNamedVariantHasTheScalarScores) {
 }
 
 TEST(VariantLanes, TablesAreReadAlongEachClass) {
-  std::vector<float> values(41 * 97);
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i) * 0.37f;
-  const ConstTensor data(values.data(), DType::float32, {41, 97});
-  const Table bias("bias", DType::float32, 2);
-  const Bindings bindings{{{bias, data}}, {}};
-  for (const auto& index : std::vector<std::function<std::pair<Expr, Expr>(const At&)>>{
-           [](const At& at) {
-             return std::pair{at.query_index, at.key_index};
-           },
-           [](const At& at) {
-             return std::pair{at.key_index, at.query_index};
-           },
-           [](const At& at) {
-             return std::pair{at.head, at.query - at.key + 48};
-           },
-           [](const At& at) {
-             return std::pair{at.key - at.query + 20, at.head};
-           },
-           [](const At& at) {
-             return std::pair{at.head % 41, 200 - at.query};
-           },
-           [](const At& at) {
-             return std::pair{floor_divide(at.query, 8), floor_divide(at.key, 8)};
-           },
-           [](const At& at) {
-             return std::pair{at.query_index, at.query_index};
-           },
-           [](const At& at) {
-             return std::pair{at.query * 2 - at.key, at.key ^ 5};
-           }}) {
-    expect_scalar_scores(score([&](Expr s, const At& at) {
-                           const auto [row, column] = index(at);
-                           return s + bias.clamped(row, column);
-                         }),
-                         bindings);
+  for (const DType dtype : {DType::float32, DType::float64, DType::float16, DType::bfloat16}) {
+    std::vector<std::byte> values(static_cast<std::size_t>(41 * 97 * size_of(dtype)));
+    for (std::int64_t i = 0; i < 41 * 97; ++i)
+      store_real(values.data() + i * size_of(dtype), dtype, static_cast<double>(i) * 0.37);
+    const ConstTensor data(values.data(), dtype, {41, 97});
+    const Table bias("bias", dtype, 2);
+    const Bindings bindings{{{bias, data}}, {}};
+    for (const auto& index : std::vector<std::function<std::pair<Expr, Expr>(const At&)>>{
+             [](const At& at) {
+               return std::pair{at.query_index, at.key_index};
+             },
+             [](const At& at) {
+               return std::pair{at.key_index, at.query_index};
+             },
+             [](const At& at) {
+               return std::pair{at.head, at.query - at.key + 48};
+             },
+             [](const At& at) {
+               return std::pair{at.key - at.query + 20, at.head};
+             },
+             [](const At& at) {
+               return std::pair{at.head % 41, 200 - at.query};
+             },
+             [](const At& at) {
+               return std::pair{floor_divide(at.query, 8), floor_divide(at.key, 8)};
+             },
+             [](const At& at) {
+               return std::pair{at.query_index, at.query_index};
+             },
+             [](const At& at) {
+               return std::pair{at.query * 2 - at.key, at.key ^ 5};
+             }}) {
+      expect_scalar_scores(score([&](Expr s, const At& at) {
+                             const auto [row, column] = index(at);
+                             return s + bias.clamped(row, column);
+                           }),
+                           bindings);
+    }
+  }
+}
+
+/// Tiles in any order, with diagonals kept between them and without: the same bits.
+TEST(VariantLanes, KeptDiagonalsAreThoseOfEachTile) {
+  std::vector<float> values(700);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 89) * 0.37f;
+  const Table bias("bias", DType::float32, 1);
+  const Variant variant = score([&](Expr s, const At& at) {
+    return s + bias.clamped(at.query - at.key + 350) * sin(to_real(at.query - at.key)) + to_real(at.query - at.key);
+  });
+  const Bound bound = bind(variant.data().graph, {{{bias, ConstTensor(values.data(), DType::float32, {700})}}, {}});
+  LaneOptions options{.layout = TileLayout::queries_inner, .most_queries = 32, .most_keys = 48};
+  for (const Isa isa : available_isas()) {
+    options.isa = std::min(isa, Isa::avx512);
+    options.kept_diagonals = 0;
+    const VariantLanes each = lower_variant(variant, options);
+    options.kept_diagonals = 200;  // fewer than the walks below meet
+    const VariantLanes kept = lower_variant(variant, options);
+    AlignedWorkspace each_memory(each.full), kept_memory(kept.full);
+    LaneRunner of_each(each.full, each_memory.bytes()), of_kept(kept.full, kept_memory.bytes());
+    Random random(20261121);
+    Place origin{};
+    origin[static_cast<std::size_t>(Coordinate::query)] = 17;
+    for (int i = 0; i < 400; ++i) {
+      if (i % 100 == 0) {
+        origin[static_cast<std::size_t>(Coordinate::key)] = i / 10;
+        of_each.enter(bound, origin);
+        of_kept.enter(bound, origin);
+      }
+      const std::int64_t step = i % 60;  // along keys, along queries, or anywhere
+      const std::int64_t query = i < 100 ? 64 : i < 200 ? step * 32 : random.between(0, 300);
+      const std::int64_t key = i < 100 ? step * 48 : i < 200 ? 96 : random.between(0, 300);
+      const Box box{query, query + random.between(1, 32), key, key + random.between(1, 48)};
+      std::vector<float> scores(32 * 48, 1.5f), expected = scores;
+      const TileStrip tile[] = {{scores.data(), 32}}, of_expected[] = {{expected.data(), 32}};
+      of_kept.run(box, tile[0], {}, tile);
+      of_each.run(box, of_expected[0], {}, of_expected);
+      ASSERT_EQ(std::memcmp(scores.data(), expected.data(), scores.size() * sizeof(float)), 0) << "tile " << i;
+    }
   }
 }
 

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <memory>
 #include <new>
+#include <numeric>
 #include <thread>
 #include <vector>
 
@@ -20,19 +21,19 @@ constexpr int kRepetitions = 10;
 constexpr std::int64_t kRounds = 1 << 20;                 // about 5 ms of multiply-adds
 constexpr std::int64_t kFloats = std::int64_t{64} << 20;  // 256 MiB: far beyond any cache
 
-struct Widest {
-  Isa isa;
-  const cpu::RateLoops& loops;
-};
-
-Widest widest() {
-  const Isa best = available_isas().back();
+const cpu::RateLoops& loops_of(Isa isa) {
 #if defined(__x86_64__)
-  if (best >= Isa::avx512) return {Isa::avx512, cpu::compiled_rate_loops<Isa::avx512>()};
-  if (best >= Isa::avx2) return {Isa::avx2, cpu::compiled_rate_loops<Isa::avx2>()};
+  if (isa == Isa::amx) return cpu::compiled_rate_loops<Isa::amx>();
+  if (isa == Isa::avx512_bf16) return cpu::compiled_rate_loops<Isa::avx512_bf16>();
+  if (isa == Isa::avx512) return cpu::compiled_rate_loops<Isa::avx512>();
+  if (isa == Isa::avx2) return cpu::compiled_rate_loops<Isa::avx2>();
 #endif
-  return {Isa::baseline, cpu::compiled_rate_loops<Isa::baseline>()};
+  if (isa == Isa::baseline) return cpu::compiled_rate_loops<Isa::baseline>();
+  fail(ErrorCode::unsupported, "instruction_set is {}; there is no burst for it", to_string(isa));
 }
+
+/// Float32 multiply-adds are no faster in what ranks above.
+Isa widest() { return std::min(available_isas().back(), Isa::avx512); }
 
 /// Seconds from when all threads stand ready until the last one is through; the best of several runs.
 template <class Work>
@@ -78,7 +79,8 @@ double read_gbs(const cpu::RateLoops& loops, const std::vector<float>& data, int
 }  // namespace
 
 HostRates measure_host() {
-  const auto [isa, loops] = widest();
+  const Isa isa = widest();
+  const cpu::RateLoops& loops = loops_of(isa);
   const int threads = host_info().processors;
   HostRates rates;
   rates.instruction_set = to_string(isa);
@@ -92,6 +94,31 @@ HostRates measure_host() {
     fail(ErrorCode::out_of_memory, "measure_host(): {} bytes to read from could not be allocated", kFloats * 4);
   }
   return rates;
+}
+
+double burst_gflops(const std::string& instruction_set, int threads) {
+  const Isa isa = isa_from_string(instruction_set);
+  if (std::find(available_isas().begin(), available_isas().end(), isa) == available_isas().end())
+    fail(ErrorCode::unsupported, "instruction_set is {}, which this processor does not run", instruction_set);
+  if (threads < 1) fail_argument("threads is {}; expected at least 1", threads);
+  const cpu::RateLoops& loops = loops_of(isa);
+  const auto chains = loops.bfloat16_dot != nullptr ? loops.bfloat16_dot : loops.multiply_add;
+  std::vector<double> rates(static_cast<std::size_t>(threads));
+  std::barrier ready(threads);
+  // Each thread's own time: how late the system wakes one says nothing about its arithmetic.
+  const auto run = [&](int thread) {
+    float sink = 0;
+    ready.arrive_and_wait();
+    const Clock::time_point begin = Clock::now();
+    const double flops = chains(kRounds, &sink);
+    rates[static_cast<std::size_t>(thread)] = flops / std::chrono::duration<double>(Clock::now() - begin).count();
+  };
+  {
+    std::vector<std::jthread> others;
+    for (int thread = 1; thread < threads; ++thread) others.emplace_back(run, thread);
+    run(0);
+  }
+  return std::accumulate(rates.begin(), rates.end(), 0.0) * 1e-9;
 }
 
 }  // namespace tilewise

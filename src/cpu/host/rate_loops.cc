@@ -33,6 +33,46 @@ double multiply_add(std::int64_t rounds, float* sink) {
   return 2.0 * kSums * static_cast<double>(hn::Lanes(tag)) * static_cast<double>(rounds);
 }
 
+#if defined(__AMX_BF16__)
+
+double bfloat16_dot(std::int64_t rounds, float* sink) {
+  struct alignas(64) {
+    std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+    std::uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+    std::uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+  } shapes;
+  asm volatile("ldtilecfg %0" : : "m"(shapes));  // and every tile is zero
+  for (std::int64_t round = 0; round < rounds / 16; ++round) {
+    asm volatile(
+        "tdpbf16ps %tmm6, %tmm4, %tmm0\n tdpbf16ps %tmm7, %tmm4, %tmm1\n"
+        "tdpbf16ps %tmm6, %tmm5, %tmm2\n tdpbf16ps %tmm7, %tmm5, %tmm3");
+  }
+  asm volatile("tilerelease");
+  *sink = 0;
+  return 4.0 * 16 * 16 * 64 * static_cast<double>(rounds / 16);
+}
+
+#elif defined(__AVX512BF16__)
+
+double bfloat16_dot(std::int64_t rounds, float* sink) {
+  const auto ones = reinterpret_cast<__m512bh>(_mm512_set1_epi16(static_cast<short>(*sink) + 0x3f80));
+  __m512 sums[kSums];  // unrolled, each keeps a register
+  for (int i = 0; i < kSums; ++i) sums[i] = _mm512_set1_ps(*sink + static_cast<float>(i));
+  for (std::int64_t round = 0; round < rounds; ++round) {
+#pragma GCC unroll 12
+    for (__m512& sum : sums) sum = _mm512_dpbf16_ps(sum, ones, ones);
+  }
+  for (int i = 1; i < kSums; ++i) sums[0] = _mm512_add_ps(sums[0], sums[i]);
+  *sink = _mm512_cvtss_f32(sums[0]) * 0.0f;
+  return 4.0 * kSums * 16 * static_cast<double>(rounds);
+}
+
+#else
+
+constexpr double (*bfloat16_dot)(std::int64_t, float*) = nullptr;
+
+#endif
+
 void read(const float* data, std::int64_t count, float* sink) {
   const Tag tag;
   const auto width = static_cast<std::int64_t>(hn::Lanes(tag));
@@ -46,7 +86,7 @@ void read(const float* data, std::int64_t count, float* sink) {
   *sink = hn::GetLane(hn::Add(hn::Add(a, b), hn::Add(c, d)));
 }
 
-constexpr RateLoops kLoops{multiply_add, read};
+constexpr RateLoops kLoops{multiply_add, bfloat16_dot, read};
 
 }  // namespace
 

@@ -12,6 +12,9 @@ struct RateLoops {
   /// so that the work is not optimised away.
   double (*multiply_add)(std::int64_t rounds, float* sink);
 
+  /// Likewise dot products of bfloat16 pairs with float32 sums; null where the instruction set has none.
+  double (*bfloat16_dot)(std::int64_t rounds, float* sink);
+
   /// Sums `count` floats, a multiple of 256; to `*sink` likewise.
   void (*read)(const float* data, std::int64_t count, float* sink);
 };

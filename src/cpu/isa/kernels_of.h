@@ -26,6 +26,7 @@ constexpr Kernels kernels_of(const char* name) {
           .backward_queries = Engine::kBackwardQueries,
           .prepared_floats = Prepared<Engine>::floats,
           .d_q_floats = Prepared<Engine>::d_q_floats,
+          .d_q_flags = Prepared<Engine>::d_q_flags,
           .backward_floats = Backward::workspace_floats,
           .prepare = Prepared<Engine>::prepare,
           .backward = Backward::run,

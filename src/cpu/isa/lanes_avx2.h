@@ -66,6 +66,10 @@ struct Avx2Lanes {
   static TILEWISE_INLINE bool any_greater(Vec a, Vec b) {
     return _mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ)) != 0;
   }
+  /// x, zero where w is zero.
+  static TILEWISE_INLINE Vec zero_where_zero(Vec w, Vec x) {
+    return _mm256_and_ps(x, _mm256_cmp_ps(w, _mm256_setzero_ps(), _CMP_NEQ_UQ));
+  }
   /// x where x > -inf or NaN, else zero.
   static TILEWISE_INLINE Vec zero_if_minus_infinity(Vec x) {
     return _mm256_andnot_ps(_mm256_cmp_ps(x, _mm256_set1_ps(-__builtin_inff()), _CMP_EQ_OQ), x);

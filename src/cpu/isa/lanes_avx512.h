@@ -66,6 +66,10 @@ struct Avx512Lanes {
   static constexpr int kDecodeVectors = 4;
   /// Whether a > b in any lane.
   static TILEWISE_INLINE bool any_greater(Vec a, Vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ) != 0; }
+  /// x, zero where w is zero.
+  static TILEWISE_INLINE Vec zero_where_zero(Vec w, Vec x) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(w, _mm512_setzero_ps(), _CMP_NEQ_UQ), x);
+  }
   /// x where x > -inf or NaN, else zero.
   static TILEWISE_INLINE Vec zero_if_minus_infinity(Vec x) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(-__builtin_inff()), _CMP_NEQ_UQ), x);

@@ -19,6 +19,13 @@ struct Avx512Bf16Lanes : Avx512Lanes {
   static TILEWISE_INLINE Vec dot(Vec a, Vec b, Vec sum) {
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
   }
+  /// The halves of each pair, widened.
+  static TILEWISE_INLINE Vec low_of_pair(Vec x) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(x), 16));
+  }
+  static TILEWISE_INLINE Vec high_of_pair(Vec x) {
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(-0x10000)));
+  }
   /// The pairs of x with zero in place of NaN and infinity.
   static TILEWISE_INLINE Vec finite_or_zero(Vec x) {
     const __m512i exponent = _mm512_set1_epi16(0x7f80), halves = _mm512_castps_si512(x);

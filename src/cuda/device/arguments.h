@@ -18,14 +18,25 @@ struct TensorView {
   long long batch, head, row;
 };
 
-/// The key tiles that each row of query tiles visits, in the order of the visits. Lists with a row for every (sequence,
-/// head, query tile), in that order; heads that share their lists have a head stride of 0.
+/// The key tiles that each row of query tiles visits, in the order of the visits; in a backward pass, the query tiles
+/// that each row of key tiles meets. There is a list for every (sequence, head, row); heads that share their lists have
+/// a head stride of 0.
 struct TileLists {
-  const long long* first;  // [rows], where a row's list begins in `tiles`
-  const int* count;        // [rows]
-  const int* tiles;        // key tile * 2 + (1 where entries of it may be removed)
-  const int* order;        // [sequences, heads, query tiles], which query tile a block takes: longest list first
-  long long sequence_rows, head_rows;  // strides of the above, in rows
+  const int* tiles;    // [lists, capacity], tile * 2 + (1 where entries of it may be removed)
+  const int* count;    // [lists], tiles of a list
+  const int* order;    // [lists], for each (sequence, head) its rows in the order in which blocks take them
+  long long capacity;  // the most tiles of a list
+  long long sequence_rows, head_rows;  // strides of lists
+};
+
+/// What makes such lists.
+struct ClassifyArguments {
+  const SequenceShape* sequences;  // [b]
+  TileLists lists;                 // the shape of
+  int *tiles, *count, *order;      // these, to be written
+  int tile_queries, tile_keys;
+  int by_key;  // rows are key tiles
+  int heads_per_kv;
 };
 
 /// Dropout (docs/decisions/dropout.md): an entry is kept when its random byte is below keep_below.
@@ -37,32 +48,57 @@ struct DropoutArguments {
   int padding;
 };
 
+/// Sequences on their way to the GPU, by value: what a launch's arguments hold (4 kB).
+struct SequenceBatch {
+  static constexpr int kMost = 96;
+  SequenceShape shapes[kMost];
+  int count;          // of sequences to be written
+  int are_all_alike;  // the first of the shapes stands for all of them
+};
+
+/// Keys and values in pages: row j of a sequence is row j % page_tokens of page table[sequence, j / page_tokens]. A
+/// tensor's batch stride is then that of pages. A number that is no page's is a hole, whose rows read as zeros.
+struct PageTable {
+  const int* table;        // [b, pages of a sequence]
+  long long sequence;      // its stride of sequences
+  int pages, page_tokens;  // how many pages there are, and the rows of one
+  int shift;               // page_tokens is 2^shift; below 0 where it is no power of two
+  int padding;
+};
+
 struct ForwardArguments {
   TensorView q, k, v, o;  // q [b, h_q, s_q, d_qk], k [b, h_kv, s_kv, d_qk], v [b, h_kv, s_kv, d_v], o as q with d_v
   TensorView lse;         // float [b, h_q, s_q]; its data may be null
-  const SequenceShape* sequences;  // [b]
-  TileLists lists;                 // where the kernel was made for lists
-  DropoutArguments dropout;        // where it was made for dropout
-  int is_packed;                   // tensors are packed: a sequence's rows begin at its tokens
-  int heads_per_kv;                // h_q / h_kv
-  float scale;                     // of q.k
-  int padding;
+  const SequenceShape* sequences;   // [b]
+  TileLists lists;                  // where the kernel was made for lists
+  DropoutArguments dropout;         // where it was made for dropout
+  int queries_packed, keys_packed;  // tensors of that side are packed: a sequence's rows begin at its tokens
+  int heads_per_kv;                 // h_q / h_kv
+  float scale;                      // of q.k
+  PageTable pages;                  // where the kernel was made for pages
+};
+
+/// Few queries against many keys, which are split among blocks.
+struct DecodeArguments {
+  ForwardArguments forward;
+  float* o;    // workspace [b, h_q, s_q of the longest, splits, d_v], where there is more than one split
+  float* lse;  // workspace [b, h_q, s_q of the longest, splits], in log2 units
+  int splits, s_q, h_q, row_tiles;  // row_tiles: of 16 rows, which cover the queries of a key head
 };
 
 struct BackwardArguments {
   TensorView q, k, v, o, d_o;  // as in ForwardArguments; d_o as o
   TensorView lse, d_lse;       // float [b, h_q, s_q]; d_lse's data may be null, for 0
-  TensorView d_q, d_k, d_v;    // results, as q, k and v
+  TensorView d_q, d_k, d_v;    // results, as q, k and v; their data may be null
   float* reference;  // workspace [b, h_q, s_q of the longest]: lse in log2 units, +inf for rows without weights
   float* delta;      // workspace, likewise: sum over d_v of d_o * o, less d_lse
   float* d_q_sums;   // workspace [b, h_q, s_q of the longest, d_qk]
   const SequenceShape* sequences;  // [b]
   TileLists lists;  // rows are key tiles and entries query tiles; `order` is [sequences, h_kv, key tiles]
   DropoutArguments dropout;
-  int is_packed, heads_per_kv;
+  int queries_packed, keys_packed, heads_per_kv;
   int h_q, s_q;  // heads, and queries of the longest sequence
   float scale;
-  int padding;
 };
 
 }  // namespace tilewise::cuda

@@ -50,8 +50,7 @@ class Backward {
   __device__ void run() {
     int tile = blockIdx.x;
     if constexpr (Config::kHasLists) {
-      tile =
-          __ldg(arguments_.lists.order + (static_cast<long long>(sequence_) * gridDim.y + kv_head_) * gridDim.x + tile);
+      tile = row_of(arguments_.lists, sequence_, kv_head_ * arguments_.heads_per_kv, tile);
     }
     key_begin_ = tile * kKeys;
     if (key_begin_ >= shape_.keys) return;
@@ -86,15 +85,16 @@ class Backward {
   __device__ GradientTile gradient_tile(int stage) const { return {query_tile(stage).address + QueryTile::kBytes}; }
   __device__ unsigned row_numbers(int stage) const { return gradient_tile(stage).address + GradientTile::kBytes; }
 
-  __device__ GlobalRows<Element> rows_of(const TensorView& view, int head, int token, int begin, int end) const {
-    const long long first = sequence_ * view.batch + head * view.head + (arguments_.is_packed ? token * view.row : 0);
+  __device__ GlobalRows<Element> rows_of(const TensorView& view, int head, long long first_row, int begin,
+                                         int end) const {
+    const long long first = sequence_ * view.batch + head * view.head + first_row * view.row;
     return {static_cast<Element*>(view.data) + first, view.row, begin, end};
   }
   __device__ GlobalRows<Element> query_rows(const TensorView& view, int head) const {
-    return rows_of(view, head, shape_.query_token, 0, shape_.queries);
+    return rows_of(view, head, arguments_.queries_packed ? shape_.query_token : 0, 0, shape_.queries);
   }
   __device__ GlobalRows<Element> key_rows(const TensorView& view) const {
-    return rows_of(view, kv_head_, shape_.key_token, shape_.key_start, shape_.keys);
+    return rows_of(view, kv_head_, arguments_.keys_packed ? shape_.key_token : 0, shape_.key_start, shape_.keys);
   }
 
   template <int kColumns, class Tile>
@@ -230,6 +230,7 @@ class Backward {
     }
     const Fragments d_scores = fragments_of(d_s);
     add_product(d_k_, d_scores, query_tile(stage));
+    if (arguments_.d_q.data == nullptr) return;
     store_scores(d_scores);
     __syncthreads();
     reduce_queries(query_begin, head);
@@ -355,12 +356,17 @@ class Backward {
     if constexpr (Config::kHasDropout) scale = arguments_.dropout.scale;
     store_sums(value_tile(), d_v_, scale);
     __syncthreads();
-    GlobalRows<Element> rows = key_rows(arguments_.d_k);
-    rows.begin = 0;  // keys before key_start exist in the result: their gradient is zero
-    store_tile<kThreads, Config::kHeadQk, Config::kAligned>(key_tile(), rows, key_begin_, threadIdx.x);
-    rows = key_rows(arguments_.d_v);
+    store_keys<Config::kHeadQk>(key_tile(), arguments_.d_k);
+    store_keys<Config::kHeadV>(value_tile(), arguments_.d_v);
+  }
+
+  /// Writes a tile of d_k or d_v, where it is wanted. Keys before key_start exist in it: their gradient is zero.
+  template <int kColumns, class Tile>
+  __device__ void store_keys(const Tile& tile, const TensorView& view) {
+    if (view.data == nullptr) return;
+    GlobalRows<Element> rows = key_rows(view);
     rows.begin = 0;
-    store_tile<kThreads, Config::kHeadV, Config::kAligned>(value_tile(), rows, key_begin_, threadIdx.x);
+    store_tile<kThreads, kColumns, Config::kAligned>(tile, rows, key_begin_, threadIdx.x);
   }
 
   template <class Tile, int kColumnBlocks>
@@ -392,7 +398,7 @@ __device__ inline void prepare_backward(const BackwardArguments& a) {
   const int query = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, head = blockIdx.y, lane = threadIdx.x % 32;
   const SequenceShape& shape = a.sequences[blockIdx.z];
   if (query >= shape.queries) return;
-  const long long row = query + (a.is_packed ? shape.query_token : 0);
+  const long long row = query + (a.queries_packed ? shape.query_token : 0);
   const auto at = [&](const TensorView& view) { return blockIdx.z * view.batch + head * view.head + row * view.row; };
   const auto* o = static_cast<const Element*>(a.o.data) + at(a.o);
   const auto* d_o = static_cast<const Element*>(a.d_o.data) + at(a.d_o);
@@ -407,6 +413,7 @@ __device__ inline void prepare_backward(const BackwardArguments& a) {
     a.reference[place] = lse == -infinity() ? infinity() : lse * kLog2E;
     a.delta[place] = sum - d_lse;
   }
+  if (a.d_q.data == nullptr) return;
   for (int column = lane; column < Config::kHeadQk; column += 32) a.d_q_sums[place * Config::kHeadQk + column] = 0;
 }
 
@@ -417,7 +424,7 @@ __device__ inline void finish_backward(const BackwardArguments& a) {
   const int query = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, head = blockIdx.y, lane = threadIdx.x % 32;
   const SequenceShape& shape = a.sequences[blockIdx.z];
   if (query >= shape.queries) return;
-  const long long row = query + (a.is_packed ? shape.query_token : 0);
+  const long long row = query + (a.queries_packed ? shape.query_token : 0);
   auto* d_q = static_cast<Element*>(a.d_q.data) + blockIdx.z * a.d_q.batch + head * a.d_q.head + row * a.d_q.row;
   const long long place = (static_cast<long long>(blockIdx.z) * a.h_q + head) * a.s_q + query;
   for (int column = lane; column < Config::kHeadQk; column += 32) {

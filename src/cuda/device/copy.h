@@ -1,9 +1,22 @@
 // Copies between global and shared memory, by a whole block of threads.
 #pragma once
 
+#include "arguments.h"
 #include "shared_tile.h"
 
 namespace tilewise::cuda {
+
+template <bool kFirst, class First, class Second>
+struct Choice {
+  using Type = First;
+};
+template <class First, class Second>
+struct Choice<false, First, Second> {
+  using Type = Second;
+};
+/// The first type or the second.
+template <bool kFirst, class First, class Second>
+using Conditional = typename Choice<kFirst, First, Second>::Type;
 
 /// Starts a copy of 16 bytes; where `exists` is false it writes zeros and reads nothing.
 __device__ inline void copy_async(unsigned to, const void* from, bool exists) {
@@ -118,6 +131,54 @@ class TileLoader {
 
   const long long row_bytes_;  // between rows in global memory
   const char* const from_;     // the thread's element in the tile that begins with row 0
+};
+
+/// Where the rows of one sequence lie in pages.
+struct PagedRows {
+  PageTable pages;
+  const int* table;     // the sequence's row of it
+  long long page, row;  // strides in elements
+
+  /// The offset of a row in elements; false where it lies in a hole.
+  __device__ bool find(int index, long long& offset) const {
+    const int number = pages.shift >= 0 ? index >> pages.shift : index / pages.page_tokens;
+    const int page_number = __ldg(table + number);
+    offset = page_number * page + (index - number * pages.page_tokens) * row;
+    return static_cast<unsigned>(page_number) < static_cast<unsigned>(pages.pages);
+  }
+};
+
+/// TileLoader for rows that lie in pages. `data` is where a head's rows begin in page 0.
+template <class Tile, int kThreads, int kColumns, bool kAligned, class Element>
+class PagedLoader {
+ public:
+  static constexpr int kChunk = kAligned ? 8 : 1;  // elements
+  static constexpr int kChunks = Tile::kTileColumns / kChunk;
+
+  __device__ PagedLoader(const Element* data, const PagedRows& rows) : data_(data), rows_(rows) {}
+
+  /// As TileLoader::start; by any kThreads threads, of which this is `thread`.
+  __device__ void start(const Tile& tile, int first, bool, int begin, int end) const {
+    start(tile, first, begin, end, threadIdx.x);
+  }
+  __device__ void start(const Tile& tile, int first, int begin, int end, int thread) const {
+#pragma unroll 2
+    for (int chunk = thread; chunk < Tile::kTileRows * kChunks; chunk += kThreads) {
+      const int row = chunk / kChunks, column = chunk % kChunks * kChunk, index = first + row;
+      long long offset = 0;
+      const bool exists = column < kColumns && index >= begin && index < end && rows_.find(index, offset);
+      const Element* from = data_ + (exists ? offset + column : 0);
+      if constexpr (kAligned) {
+        copy_async(tile.at(row, column), from, exists);
+      } else {
+        store_shared(tile.at(row, column), exists ? from->bits : (unsigned short)0);
+      }
+    }
+  }
+
+ private:
+  const Element* data_;
+  PagedRows rows_;
 };
 
 /// Writes rows [first, first + kRows) of a matrix, as far as they exist, from a tile.

@@ -47,14 +47,13 @@ class Forward {
         query_fragments_(LaneAddress<QueryTile>::straight({shared + first_row() * QueryTile::kRowBytes}, lane())),
         key_fragments_(LaneAddress<KeyTile>::transposed(key_tile(0), lane())),
         value_fragments_(LaneAddress<ValueTile>::straight(value_tile(0), lane())),
-        keys_(rows_of(arguments.k, head_ / arguments.heads_per_kv, shape_.key_token, shape_.key_start, shape_.keys)),
-        values_(rows_of(arguments.v, head_ / arguments.heads_per_kv, shape_.key_token, shape_.key_start, shape_.keys)) {
-  }
+        keys_(key_loader<KeyLoader>(arguments.k)),
+        values_(key_loader<ValueLoader>(arguments.v)) {}
 
   __device__ void run() {
     int row = blockIdx.x;
     if constexpr (Config::kHasLists) {
-      row = __ldg(arguments_.lists.order + (static_cast<long long>(sequence_) * gridDim.y + head_) * gridDim.x + row);
+      row = row_of(arguments_.lists, sequence_, head_, row);
     }
     query_begin_ = row * kQueryTile;
     if (query_begin_ >= shape_.queries) return;
@@ -74,14 +73,37 @@ class Forward {
   using TileWeights = Weights<Element, Config::kRowBlocks, Config::kKeyTile / 8>;
 
   using QueryLoader = TileLoader<QueryTile, kThreads, Config::kHeadQk, Config::kAligned, Element>;
-  using KeyLoader = TileLoader<KeyTile, kThreads, Config::kHeadQk, Config::kAligned, Element>;
-  using ValueLoader = TileLoader<ValueTile, kThreads, Config::kHeadV, Config::kAligned, Element>;
+  template <class Tile, int kColumns>
+  using LoaderOfKeys = Conditional<Config::kPaged, PagedLoader<Tile, kThreads, kColumns, Config::kAligned, Element>,
+                                   TileLoader<Tile, kThreads, kColumns, Config::kAligned, Element>>;
+  using KeyLoader = LoaderOfKeys<KeyTile, Config::kHeadQk>;
+  using ValueLoader = LoaderOfKeys<ValueTile, Config::kHeadV>;
 
-  /// The rows of one head of this block's sequence.
-  __device__ GlobalRows<Element> rows_of(const TensorView& view, int head, int token, int begin, int end) const {
-    const long long first = sequence_ * view.batch + head * view.head + (arguments_.is_packed ? token * view.row : 0);
+  template <class Loader>
+  __device__ Loader key_loader(const TensorView& view) const {
+    if constexpr (Config::kPaged) {
+      const PageTable& pages = arguments_.pages;
+      return Loader(static_cast<const Element*>(view.data) + head_ / arguments_.heads_per_kv * view.head,
+                    {pages, pages.table + sequence_ * pages.sequence, view.batch, view.row});
+    } else {
+      return Loader(key_rows(view));
+    }
+  }
+
+  /// The rows of one head of this block's sequence, from `first_row` of the storage on.
+  __device__ GlobalRows<Element> rows_of(const TensorView& view, int head, long long first_row, int begin,
+                                         int end) const {
+    const long long first = sequence_ * view.batch + head * view.head + first_row * view.row;
     return {static_cast<Element*>(view.data) + first, view.row, begin, end};
   }
+  __device__ GlobalRows<Element> query_rows(const TensorView& view) const {
+    return rows_of(view, head_, first_query_row(), 0, shape_.queries);
+  }
+  __device__ GlobalRows<Element> key_rows(const TensorView& view) const {
+    return rows_of(view, head_ / arguments_.heads_per_kv, arguments_.keys_packed ? shape_.key_token : 0,
+                   shape_.key_start, shape_.keys);
+  }
+  __device__ int first_query_row() const { return arguments_.queries_packed ? shape_.query_token : 0; }
 
   __device__ QueryTile query_tile() const { return {shared_}; }
   __device__ KeyTile key_tile(int stage) const { return {shared_ + QueryTile::kBytes + stage * kStageBytes}; }
@@ -89,8 +111,7 @@ class Forward {
 
   __device__ void start_loading_queries() {
     const bool whole = query_begin_ + kQueryTile <= shape_.queries;
-    QueryLoader(rows_of(arguments_.q, head_, shape_.query_token, 0, shape_.queries))
-        .start(query_tile(), query_begin_, whole, 0, shape_.queries);
+    QueryLoader(query_rows(arguments_.q)).start(query_tile(), query_begin_, whole, 0, shape_.queries);
   }
 
   __device__ void start_loading(const Visit& visit, int stage) {
@@ -311,8 +332,7 @@ class Forward {
       }
     }
     __syncthreads();
-    store_tile<kThreads, Config::kHeadV, Config::kAligned>(
-        output, rows_of(arguments_.o, head_, shape_.query_token, 0, shape_.queries), query_begin_, threadIdx.x);
+    store_tile<kThreads, Config::kHeadV, Config::kAligned>(output, query_rows(arguments_.o), query_begin_, threadIdx.x);
   }
 
   /// Writes the row's lse and returns what turns its sums into its outputs.
@@ -328,7 +348,7 @@ class Forward {
     const int query = lane_query() + 16 * i + 8 * half;
     if (arguments_.lse.data != nullptr && query < shape_.queries && lane() % 4 == 0) {
       const TensorView& view = arguments_.lse;
-      const long long row = query + (arguments_.is_packed ? shape_.query_token : 0);
+      const long long row = query + first_query_row();
       static_cast<float*>(view.data)[sequence_ * view.batch + head_ * view.head + row * view.row] =
           (base + log2f(sum)) * kLn2;
     }

@@ -38,6 +38,12 @@ struct AllTiles {
   __device__ Visit visit(int index) const { return {2 * index}; }
 };
 
+/// The row that a block takes.
+__device__ inline int row_of(const TileLists& lists, int sequence, int head, int block) {
+  if (lists.order == nullptr) return block;  // there is but one
+  return __ldg(lists.order + sequence * lists.sequence_rows + head * lists.head_rows + block);
+}
+
 /// The tiles of a list.
 struct ListWalk {
   const int* tiles;
@@ -45,7 +51,7 @@ struct ListWalk {
 
   __device__ ListWalk(const TileLists& lists, int sequence, int head, int row) {
     const long long list = sequence * lists.sequence_rows + head * lists.head_rows + row;
-    tiles = lists.tiles + lists.first[list];
+    tiles = lists.tiles + list * lists.capacity;
     listed = lists.count[list];
   }
 

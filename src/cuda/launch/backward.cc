@@ -62,8 +62,8 @@ jit::Program backward_program(const Variant& variant, const variant::CudaText& t
 
 namespace {
 
-/// Throws unless this GPU's blocks have the shared memory for the shape.
-void expect_room(const ForwardShape& shape, const jit::DeviceInfo& device) {
+/// The shape, if this GPU's blocks have the shared memory for it.
+const ForwardShape& expect_room(const ForwardShape& shape, const jit::DeviceInfo& device) {
   validate_backward(shape);
   const std::int64_t needed = BackwardPlan().shared_bytes(shape);
   if (needed > device.shared_bytes_per_block) {
@@ -71,74 +71,46 @@ void expect_room(const ForwardShape& shape, const jit::DeviceInfo& device) {
          "the backward kernel for d_qk = {} and d_v = {} needs {} bytes of shared memory a block, and {} has {}",
          shape.d_qk, shape.d_v, needed, device.name, device.shared_bytes_per_block);
   }
+  return shape;
 }
 
 }  // namespace
 
 BackwardKernels::BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
                                  const Variant& variant, const ForwardShape& shape)
-    : context_(std::move(context)), shape_(shape), text_(variant::cuda_text(variant, true)) {
-  const std::string elsewhere = why_not_hopper(*context_);
-  const std::string refusal = elsewhere.empty() ? hopper_backward_refusal(shape) : elsewhere;
-  if (refusal.empty()) {
-    make(compiler, variant, hopper_backward_candidates(shape, limits_of(context_->device())).front());
-  } else {
-    make(compiler, variant, BackwardPlan());
-    if (context_->device().compute_capability_major == 9) explanation_ += "; not the kernel for 9.0: " + refusal;
-  }
-}
+    : shape_(expect_room(shape, context->device())),
+      text_(variant::cuda_text(variant, true)),
+      module_(jit::load_program(compiler, backward_program(variant, text_, shape, context->device().architecture()),
+                                context)),
+      prepare_(module_->kernel("prepare")),
+      backward_(module_->kernel("backward", static_cast<unsigned>(plan_.shared_bytes(shape)))),
+      finish_(module_->kernel("finish")) {}
 
-BackwardKernels::BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
-                                 const Variant& variant, const ForwardShape& shape, const BackwardPlan& plan)
-    : context_(std::move(context)), shape_(shape), text_(variant::cuda_text(variant, true)) {
-  make(compiler, variant, plan);
-}
-
-BackwardKernels::BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
-                                 const Variant& variant, const ForwardShape& shape, const HopperBackwardPlan& plan)
-    : context_(std::move(context)), shape_(shape), text_(variant::cuda_text(variant, true)) {
-  make(compiler, variant, plan);
-}
-
-void BackwardKernels::make(jit::Compiler& compiler, const Variant& variant, const BackwardPlan& plan) {
-  expect_room(shape_, context_->device());
-  tile_sizes_ = {BackwardPlan::kQueries, BackwardPlan::kKeys};
-  explanation_ = fmt::format("{} x {}", BackwardPlan::kQueries, BackwardPlan::kKeys);
-  const auto module = jit::load_program(
-      compiler, backward_program(variant, text_, shape_, context_->device().architecture()), context_);
-  portable_ = {module, module->kernel("prepare"),
-               module->kernel("backward", static_cast<unsigned>(plan.shared_bytes(shape_))), module->kernel("finish")};
-}
-
-void BackwardKernels::make(jit::Compiler& compiler, const Variant& variant, const HopperBackwardPlan& plan) {
-  tile_sizes_ = {HopperBackwardPlan::kQueries, HopperBackwardPlan::kKeys};
-  explanation_ = plan.text();
-  hopper_ = std::make_unique<HopperBackwardKernels>(compiler, context_, variant, text_, shape_, plan);
+std::string BackwardKernels::text() const {
+  return fmt::format("{} x {}, {} warps", BackwardPlan::kQueries, BackwardPlan::kKeys, BackwardPlan::kWarps);
 }
 
 void BackwardKernels::launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound,
                              const ForwardExtent& extent, jit::StreamHandle stream) const {
-  if (hopper_ != nullptr) return hopper_->launch(arguments, bound, extent, stream);
   constexpr unsigned kRowsOfBlock = 4;  // a warp to a query
   const auto along = [](std::int64_t size, std::int64_t tile) {
     return static_cast<unsigned>((size + tile - 1) / tile);
   };
-  const auto b = static_cast<unsigned>(extent.b);
-  if (b == 0) return;
-  const BackwardPlan plan;
-  const jit::LaunchShape rows{.grid = {along(arguments.s_q, kRowsOfBlock), static_cast<unsigned>(arguments.h_q), b},
+  if (extent.b == 0) return;
+  const jit::LaunchShape rows{.grid = {along(arguments.s_q, kRowsOfBlock), static_cast<unsigned>(arguments.h_q),
+                                       static_cast<unsigned>(extent.b)},
                               .block = {32 * kRowsOfBlock, 1, 1},
                               .stream = stream};
-  const jit::LaunchShape tiles{.grid = {along(extent.s_kv, BackwardPlan::kKeys),
-                                        static_cast<unsigned>(arguments.h_q / arguments.heads_per_kv), b},
-                               .block = {static_cast<unsigned>(plan.threads()), 1, 1},
-                               .dynamic_shared_bytes = static_cast<unsigned>(plan.shared_bytes(shape_)),
+  const jit::LaunchShape tiles{.grid = {along(extent.s_kv, BackwardPlan::kKeys), static_cast<unsigned>(extent.h_kv),
+                                        static_cast<unsigned>(extent.b)},
+                               .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
+                               .dynamic_shared_bytes = static_cast<unsigned>(plan_.shared_bytes(shape_)),
                                .stream = stream};
   // The driver copies from these pointers and does not write through them.
   std::array<void*, 2> pointers = {const_cast<BackwardArguments*>(&arguments), const_cast<std::byte*>(bound.data())};
-  if (arguments.s_q > 0) portable_->prepare.launch(rows, pointers.data());
-  if (extent.s_kv > 0) portable_->backward.launch(tiles, pointers.data());
-  if (arguments.s_q > 0) portable_->finish.launch(rows, pointers.data());
+  if (arguments.s_q > 0) prepare_.launch(rows, pointers.data());
+  if (extent.s_kv > 0) backward_.launch(tiles, pointers.data());
+  if (arguments.s_q > 0 && arguments.d_q.data != nullptr) finish_.launch(rows, pointers.data());
 }
 
 }  // namespace tilewise::cuda

@@ -23,14 +23,17 @@ std::vector<std::byte> gathered(variant::BoundTable& table) {
 
 }  // namespace
 
+void move_to_gpu(const std::shared_ptr<const jit::Context>& context, variant::BoundTable& table,
+                 std::vector<DeviceMemory>& memory) {
+  memory.push_back(DeviceMemory::of(context, gathered(table)));
+  table.data = memory.back().as<const std::byte>();
+}
+
 BoundVariant::BoundVariant(std::shared_ptr<const jit::Context> context, const Variant& variant,
                            const variant::ArgumentLayout& layout, const Bindings& bindings) {
   const variant::Graph& graph = variant.data().graph;
   variant::Bound bound = variant::bind(graph, bindings);
-  for (variant::BoundTable& table : bound.tables) {
-    tables_.push_back(DeviceMemory::of(context, gathered(table)));
-    table.data = tables_.back().as<const std::byte>();
-  }
+  for (variant::BoundTable& table : bound.tables) move_to_gpu(context, table, tables_);
   bytes_ = variant::pack_arguments(graph, bound, layout);
 }
 

@@ -11,6 +11,11 @@
 
 namespace tilewise::cuda {
 
+/// Copies a host's table to the GPU, without gaps, and makes `table` the view of the copy, which `memory` then holds.
+/// Waits for it. Throws DriverError.
+void move_to_gpu(const std::shared_ptr<const jit::Context>& context, variant::BoundTable& table,
+                 std::vector<DeviceMemory>& memory);
+
 /// Bindings of host tables, copied to the GPU once: for frozen tables, and for calls whose tables the host has.
 class BoundVariant {
  public:

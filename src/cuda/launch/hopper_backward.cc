@@ -12,16 +12,27 @@ unsigned shared_bytes(const HopperBackwardPlan& plan, const ForwardShape& shape)
   return static_cast<unsigned>(plan.tile_bytes(shape) + HopperBackwardPlan::kOtherShared);
 }
 
+HopperBackwardPlan plan_of(const jit::Context& context, const ForwardShape& shape) {
+  validate(shape);
+  expect_hopper(context, hopper_backward_refusal(shape));
+  return hopper_backward_candidates(shape, limits_of(context.device())).front();
+}
+
 }  // namespace
 
 HopperBackwardKernels::HopperBackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
-                                             const Variant& variant, const variant::CudaText& text,
-                                             const ForwardShape& shape, const HopperBackwardPlan& plan)
+                                             const Variant& variant, const ForwardShape& shape)
+    : HopperBackwardKernels(compiler, context, variant, shape, plan_of(*context, shape)) {}
+
+HopperBackwardKernels::HopperBackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
+                                             const Variant& variant, const ForwardShape& shape,
+                                             const HopperBackwardPlan& plan)
     : context_(context),
       shape_(shape),
       plan_(plan),
+      text_(variant::cuda_text(variant, true)),
       module_(jit::load_program(
-          compiler, hopper_backward_program(variant, text, shape, plan, context->device().architecture()), context)),
+          compiler, hopper_backward_program(variant, text_, shape, plan, context->device().architecture()), context)),
       prepare_(module_->kernel("prepare")),
       backward_(module_->kernel("backward", shared_bytes(plan, shape))),
       finish_(module_->kernel("finish")) {}
@@ -32,7 +43,8 @@ void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std
   if (extent.b == 0 || extent.h_q == 0) return;
   constexpr int kQueries = HopperBackwardPlan::kQueries, kKeys = HopperBackwardPlan::kKeys;
   constexpr unsigned kThreads = 256, kRowsOfBlock = kThreads / 16;  // of what goes before and after
-  const std::int64_t h_kv = extent.h_q / arguments.heads_per_kv, b = arguments.is_packed ? 1 : extent.b;
+  const std::int64_t h_kv = extent.h_q / arguments.heads_per_kv, b = arguments.queries_packed ? 1 : extent.b,
+                     b_kv = arguments.keys_packed ? 1 : extent.b;
   const auto query_tiles = static_cast<unsigned>((extent.s_q + kQueries - 1) / kQueries);
   const auto key_tiles = static_cast<unsigned>((extent.s_kv + kKeys - 1) / kKeys);
   sm90::BackwardCall call{};
@@ -40,7 +52,7 @@ void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std
     return tensor_map(*context_, {shape_.dtype, view, b, extent.h_q, extent.q_rows, columns}, kQueries);
   };
   const auto of_keys = [&](const TensorView& view, int columns) {
-    return tensor_map(*context_, {shape_.dtype, view, b, h_kv, extent.kv_rows, columns}, kKeys);
+    return tensor_map(*context_, {shape_.dtype, view, b_kv, h_kv, extent.kv_rows, columns}, kKeys);
   };
   call.q = of_queries(arguments.q, shape_.d_qk);
   call.d_o = of_queries(arguments.d_o, shape_.d_v);
@@ -64,7 +76,7 @@ void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std
   std::array<void*, 2> pointers = {&call, const_cast<std::byte*>(bound.data())};
   if (query_tiles > 0) prepare_.launch(rows, pointers.data());
   if (key_tiles > 0) backward_.launch(tiles, pointers.data());
-  if (query_tiles > 0) finish_.launch(of_query_tiles, pointers.data());
+  if (query_tiles > 0 && arguments.d_q.data != nullptr) finish_.launch(of_query_tiles, pointers.data());
 }
 
 }  // namespace tilewise::cuda

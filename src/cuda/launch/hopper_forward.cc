@@ -5,6 +5,7 @@
 
 #include "core/fail.h"
 #include "cuda/launch/hopper_program.h"
+#include "cuda/launch/kernel_text.h"
 #include "cuda/launch/tensor_map.h"
 
 namespace tilewise::cuda {
@@ -12,6 +13,13 @@ namespace {
 
 unsigned shared_bytes(const HopperForwardPlan& plan, const ForwardShape& shape) {
   return static_cast<unsigned>(plan.tile_bytes(shape) + HopperForwardPlan::kOtherShared);
+}
+
+/// The first candidate, where the kernel is for this GPU and shape.
+HopperForwardPlan plan_of(const jit::Context& context, const Variant& variant, const ForwardShape& shape) {
+  validate(shape);
+  expect_hopper(context, hopper_refusal(shape));
+  return hopper_forward_candidates(shape, changes_scores(variant), limits_of(context.device())).front();
 }
 
 /// Heads whose keys and values take half of the second-level cache: the other half is for what passes through.
@@ -28,10 +36,16 @@ Multiprocessor limits_of(const jit::DeviceInfo& device) {
   return {device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block, device.registers_per_multiprocessor};
 }
 
-std::string why_not_hopper(const jit::Context& context) {
-  if (context.device().compute_capability_major != 9) return "the GPU is not of compute capability 9.0";
-  if (context.driver().api().tensor_map_encode == nullptr) return "the driver is older than CUDA 12.0";
-  return "";
+void expect_hopper(const jit::Context& context, const std::string& refusal) {
+  const jit::DeviceInfo& device = context.device();
+  if (device.compute_capability_major != 9) {
+    fail(ErrorCode::unsupported, "{} has compute capability {}.{}; it is for 9.0 (Hopper)", device.name,
+         device.compute_capability_major, device.compute_capability_minor);
+  }
+  if (context.driver().api().tensor_map_encode == nullptr) {
+    fail(ErrorCode::unsupported, "the driver is older than CUDA 12.0");
+  }
+  if (!refusal.empty()) fail(ErrorCode::unsupported, "{}", refusal);
 }
 
 void expect_rows(const ForwardExtent& extent) {
@@ -48,13 +62,18 @@ unsigned* WorkCounters::next() const {
 }
 
 HopperForwardKernel::HopperForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
-                                         const Variant& variant, const variant::CudaText& text,
-                                         const ForwardShape& shape, const HopperForwardPlan& plan)
+                                         const Variant& variant, const ForwardShape& shape)
+    : HopperForwardKernel(compiler, context, variant, shape, plan_of(*context, variant, shape)) {}
+
+HopperForwardKernel::HopperForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
+                                         const Variant& variant, const ForwardShape& shape,
+                                         const HopperForwardPlan& plan)
     : context_(context),
       shape_(shape),
       plan_(plan),
+      text_(variant::cuda_text(variant)),
       kernel_(jit::load_program(compiler,
-                                hopper_forward_program(variant, text, shape, plan, context->device().architecture()),
+                                hopper_forward_program(variant, text_, shape, plan, context->device().architecture()),
                                 context)
                   ->kernel("forward", shared_bytes(plan, shape))),
       counters_(context) {}
@@ -65,12 +84,13 @@ void HopperForwardKernel::launch(const ForwardArguments& arguments, const std::v
   const std::int64_t tiles = (extent.s_q + plan_.query_tile() - 1) / plan_.query_tile();
   const std::int64_t work = tiles * extent.h_q * extent.b;
   if (work == 0) return;
-  const std::int64_t h_kv = extent.h_q / arguments.heads_per_kv, b = arguments.is_packed ? 1 : extent.b;
+  const std::int64_t h_kv = extent.h_q / arguments.heads_per_kv, b = arguments.queries_packed ? 1 : extent.b,
+                     b_kv = arguments.keys_packed ? 1 : extent.b;
   sm90::ForwardCall call{};
   call.q =
       tensor_map(*context_, {shape_.dtype, arguments.q, b, extent.h_q, extent.q_rows, shape_.d_qk}, plan_.query_tile());
-  call.k = tensor_map(*context_, {shape_.dtype, arguments.k, b, h_kv, extent.kv_rows, shape_.d_qk}, plan_.key_tile);
-  call.v = tensor_map(*context_, {shape_.dtype, arguments.v, b, h_kv, extent.kv_rows, shape_.d_v}, plan_.key_tile);
+  call.k = tensor_map(*context_, {shape_.dtype, arguments.k, b_kv, h_kv, extent.kv_rows, shape_.d_qk}, plan_.key_tile);
+  call.v = tensor_map(*context_, {shape_.dtype, arguments.v, b_kv, h_kv, extent.kv_rows, shape_.d_v}, plan_.key_tile);
   call.arguments = arguments;
   call.next_work = counters_.next();
   call.query_tiles = static_cast<int>(tiles);

@@ -8,7 +8,7 @@
 
 #include "cuda/device/sm90_call.h"
 #include "cuda/launch/device_memory.h"
-#include "cuda/launch/extent.h"
+#include "cuda/launch/forward.h"
 #include "cuda/plan/hopper_plan.h"
 #include "jit/module.h"
 #include "variant/cuda_text.h"
@@ -18,8 +18,9 @@ namespace tilewise::cuda {
 /// What this very GPU has, rather than what its architecture's table says.
 Multiprocessor limits_of(const jit::DeviceInfo& device);
 
-/// Why the kernels for 9.0 are not for this GPU and driver; empty where they are.
-std::string why_not_hopper(const jit::Context& context);
+/// Throws Error(unsupported) where the kernels for 9.0 are not for this GPU or driver, or where `refusal`, the plan's,
+/// is not empty.
+void expect_hopper(const jit::Context& context, const std::string& refusal);
 
 /// Throws Error(invalid_argument) where the extent does not tell the tensors' rows.
 void expect_rows(const ForwardExtent& extent);
@@ -37,23 +38,29 @@ class WorkCounters {
   mutable std::atomic<unsigned> next_{0};
 };
 
-/// The kernel, compiled and loaded. Const and shared between threads.
-class HopperForwardKernel {
+/// The family for compute capability 9.0.
+class HopperForwardKernel final : public ForwardRunner {
  public:
-  /// Throws as jit::load_program, and DriverError. The plan fits the shape and the GPU.
+  /// Throws Error(unsupported) for a GPU, a driver or a shape that it is not for; as jit::load_program; DriverError.
   HopperForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context, const Variant& variant,
-                      const variant::CudaText& text, const ForwardShape& shape, const HopperForwardPlan& plan);
+                      const ForwardShape& shape);
 
-  /// As ForwardKernel::launch. Throws Error(invalid_argument) where the extent does not tell the tensors' rows.
+  /// Likewise with a plan of the caller's, which fits the shape and the GPU.
+  HopperForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context, const Variant& variant,
+                      const ForwardShape& shape, const HopperForwardPlan& plan);
+
+  /// Throws Error(invalid_argument) where the extent does not tell the tensors' rows.
   void launch(const ForwardArguments& arguments, const std::vector<std::byte>& bound, const ForwardExtent& extent,
-              jit::StreamHandle stream) const;
-
-  const jit::Kernel& kernel() const { return kernel_; }
+              jit::StreamHandle stream) const override;
+  TileSizes tile() const override { return {plan_.query_tile(), plan_.key_tile}; }
+  const variant::ArgumentLayout& layout() const override { return text_.layout; }
+  std::string text() const override { return plan_.text(); }
 
  private:
   std::shared_ptr<const jit::Context> context_;
   ForwardShape shape_;
   HopperForwardPlan plan_;
+  variant::CudaText text_;
   jit::Kernel kernel_;
   WorkCounters counters_;
 };

@@ -51,6 +51,7 @@ std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& sha
 }
 
 std::string hopper_refusal(const ForwardShape& shape) {
+  if (shape.is_paged) return "k and v lie in pages";
   if (!shape.is_aligned) return "rows do not begin at multiples of 16 bytes";
   return "";
 }

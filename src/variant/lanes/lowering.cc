@@ -47,6 +47,7 @@ Lowering::Lowering(const Graph& graph, const LaneOptions& options)
       operations_(strip_operations(options.isa)),
       dependences_(dependences(graph)),
       sees_score_(graph.size()),
+      sees_seed_(graph.size()),
       known_(graph.size(), {kNone, kNone, kNone, kNone, kNone}) {
   if (options.most_queries <= 0 || options.most_keys <= 0) {
     fail_argument("lane program: tiles of at most {} queries x {} keys, expected at least 1 x 1", options.most_queries,
@@ -55,7 +56,11 @@ Lowering::Lowering(const Graph& graph, const LaneOptions& options)
   for (NodeId id = 0; id < graph.size(); ++id) {
     const Node& node = graph[id];
     sees_score_[id] = node.kind == Kind::score;
-    for (NodeId operand : node.inputs()) sees_score_[id] = sees_score_[id] || sees_score_[operand];
+    sees_seed_[id] = node.kind == Kind::seed;
+    for (NodeId operand : node.inputs()) {
+      sees_score_[id] = sees_score_[id] || sees_score_[operand];
+      sees_seed_[id] = sees_seed_[id] || sees_seed_[operand];
+    }
     if (!options.hoist) dependences_[id].hoist = Hoist::entry;
   }
   LaneInstruction external;
@@ -88,6 +93,18 @@ void Lowering::set_score(ValueId value) {
   }
 }
 
+void Lowering::set_seed(ValueId value) {
+  seed_ = value;
+  for (NodeId id = 0; id < graph_.size(); ++id) {
+    if (sees_seed_[id]) known_[id].fill(kNone);
+  }
+}
+
+void Lowering::set_view(const View& view) {
+  score_ = view.score;
+  known_ = view.known;
+}
+
 /// In the pass that computes the score, where that is an operation; should another instruction need the score itself,
 /// it is computed there too.
 Lowering::ValueId Lowering::settle(ValueId score) {
@@ -111,7 +128,7 @@ Lowering::ValueId Lowering::leaf(const Node& node, Hoist domain) {
   return add(is_ramp ? domain : Hoist::uniform, instruction, {});
 }
 
-/// How an index grows from one column of the strips of `domain` to the next.
+/// How an index grows along the strips of `domain`.
 IndexStep Lowering::step_of(NodeId index, Hoist domain) const {
   const Affine form = dependences_[index].form;
   if (!form.known || domain == Hoist::uniform) return {};
@@ -120,8 +137,10 @@ IndexStep Lowering::step_of(NodeId index, Hoist domain) const {
     case Hoist::query: return {true, static_cast<std::int32_t>(form.query)};
     case Hoist::key: return {true, static_cast<std::int32_t>(form.key)};
     case Hoist::diagonal: return {true, static_cast<std::int32_t>(queries_inner ? form.query : 0u - form.query)};
-    default: return {true, static_cast<std::int32_t>(queries_inner ? form.query : form.key)};
+    default: break;
   }
+  const auto query = static_cast<std::int32_t>(form.query), key = static_cast<std::int32_t>(form.key);
+  return queries_inner ? IndexStep{true, query, key} : IndexStep{true, key, query};
 }
 
 Lowering::ValueId Lowering::lower_in(NodeId id, Hoist domain) {
@@ -154,14 +173,49 @@ Lowering::ValueId Lowering::lower_in(NodeId id, Hoist domain) {
   return known;
 }
 
-LaneProgram Lowering::finish(std::span<const ValueId> outputs) {
+LaneProgram Lowering::finish(std::span<const ValueId> outputs, std::span<const ValueId> strips) {
   LaneProgram program;
   program.options_ = options_;
   program.outputs_ = outputs.size();
   std::vector<ValueId> results(outputs.begin(), outputs.end());
   direct_outputs(results);
-  assign_registers(needed_for(results), program);
+  results.insert(results.end(), strips.begin(), strips.end());
+  assign_registers(needed_for(results), strips, program);
   return program;
+}
+
+/// Values at entries that do not follow from the seed, but are operands of what does.
+std::vector<Lowering::ValueId> Lowering::taken_over(std::span<const ValueId> after) const {
+  const std::vector<bool> needed = needed_for(after);
+  std::vector<bool> follows_seed(values_.size());
+  std::vector<ValueId> taken;
+  for (ValueId v = 0; v < values_.size(); ++v) {
+    const LaneInstruction& instruction = values_[v].instruction;
+    const std::span operands(values_[v].operands.data(), instruction.operand_count);
+    follows_seed[v] = instruction.result.space == Space::seed ||
+                      std::any_of(operands.begin(), operands.end(), [&](ValueId of) { return follows_seed[of]; });
+    if (!needed[v] || !follows_seed[v]) continue;
+    for (const ValueId operand : operands) {
+      const bool is_at_entries = class_of(operand) == Hoist::entry && !is_external(operand);
+      if (!is_at_entries || follows_seed[operand]) continue;
+      if (std::find(taken.begin(), taken.end(), operand) == taken.end()) taken.push_back(operand);
+    }
+  }
+  return taken;
+}
+
+Lowering::Parts Lowering::split(std::span<const ValueId> before, std::span<const ValueId> after,
+                                std::span<const ValueId> strips) const {
+  const std::vector<ValueId> taken = taken_over(after);
+  std::vector<ValueId> outputs(before.begin(), before.end());
+  outputs.insert(outputs.end(), taken.begin(), taken.end());
+  Lowering first = *this, second = *this;
+  for (std::size_t i = 0; i < taken.size(); ++i) {
+    LaneInstruction input;
+    input.result = {Space::input, static_cast<std::uint32_t>(i)};
+    second.values_[taken[i]] = {.domain = Hoist::entry, .instruction = input};
+  }
+  return {first.finish(outputs), second.finish(after, strips)};
 }
 
 /// Sends each output to its strip: the instruction that computes it writes there, unless it computes a narrower strip,
@@ -189,7 +243,8 @@ std::vector<bool> Lowering::needed_for(std::span<const ValueId> outputs) const {
 
 /// Linear scan in each class: a register is free again after its value's last use in the class's own instructions;
 /// values that other classes read keep theirs.
-void Lowering::assign_registers(const std::vector<bool>& needed, LaneProgram& program) {
+void Lowering::assign_registers(const std::vector<bool>& needed, std::span<const ValueId> strips,
+                                LaneProgram& program) {
   constexpr auto kForever = std::numeric_limits<std::size_t>::max();
   std::vector<std::size_t> last_use(values_.size(), 0);
   for (std::size_t v = 0; v < values_.size(); ++v) {
@@ -200,6 +255,7 @@ void Lowering::assign_registers(const std::vector<bool>& needed, LaneProgram& pr
       last_use[operand] = same_class && last_use[operand] != kForever ? v : kForever;
     }
   }
+  for (const ValueId strip : strips) last_use[strip] = kForever;
 
   std::array<std::uint32_t, kRegisterSpaces> registers{};
   std::array<std::vector<std::uint32_t>, kRegisterSpaces> free;
@@ -226,7 +282,24 @@ void Lowering::assign_registers(const std::vector<bool>& needed, LaneProgram& pr
     }
     program.instructions_[space].push_back(value.instruction);
   }
+  for (const ValueId strip : strips) program.strips_.push_back(values_[strip].instruction.result);
   lay_out(program, registers);
+  std::vector<bool> is_kept(values_.size());
+  for (std::size_t v = 0; v < values_.size(); ++v) is_kept[v] = needed[v] && last_use[v] == kForever;
+  lay_out_kept(is_kept, registers[static_cast<std::size_t>(Space::diagonal)], program);
+}
+
+/// Room for the diagonals' values that entries read.
+void Lowering::lay_out_kept(const std::vector<bool>& is_kept, std::uint32_t registers, LaneProgram& program) const {
+  program.kept_starts_.assign(registers, -1);
+  if (options_.kept_diagonals == 0 || options_.layout != TileLayout::queries_inner) return;
+  for (std::size_t v = 0; v < values_.size(); ++v) {
+    if (!is_kept[v] || values_[v].domain != Hoist::diagonal) continue;
+    const Slot slot = values_[v].instruction.result;
+    program.kept_starts_[slot.place] = program.workspace_words_;
+    program.workspace_words_ += whole_vectors(options_.kept_diagonals);
+    program.kept_registers_.push_back(slot);
+  }
 }
 
 void Lowering::lay_out(LaneProgram& program, const std::array<std::uint32_t, kRegisterSpaces>& registers) const {

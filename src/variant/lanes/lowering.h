@@ -27,6 +27,18 @@ class Lowering {
   ValueId score() const { return score_; }
   void set_score(ValueId value);
 
+  /// Likewise the seed.
+  ValueId seed() const { return seed_; }
+  void set_seed(ValueId value);
+
+  /// What nodes are known to be under the current score; set_view goes back to that score.
+  struct View {
+    ValueId score;
+    std::vector<std::array<ValueId, 5>> known;
+  };
+  View view() const { return {score_, known_}; }
+  void set_view(const View& view);
+
   /// An operation of the list on values of one type (see StripOperations for `real`).
   template <class O>
   ValueId operation(bool real, std::initializer_list<ValueId> operands) {
@@ -41,8 +53,19 @@ class Lowering {
   /// The class whose strip holds a value.
   Hoist class_of(ValueId value) const { return values_[value].domain; }
 
-  /// The program that computes `outputs` and what they need.
-  LaneProgram finish(std::span<const ValueId> outputs);
+  /// The affine form of a node that is an int.
+  Affine form_of(NodeId node) const { return dependences_[node].form; }
+
+  /// The program that computes `outputs` and what they need, and keeps the values `strips`, which are not of the class
+  /// `entry`, in its registers. Nothing can be lowered afterwards.
+  LaneProgram finish(std::span<const ValueId> outputs, std::span<const ValueId> strips = {});
+
+  /// Two programs, for what is computed before the seed is known and for the rest: the first one's outputs are `before`
+  /// and then all values at entries that the second one takes over, as its inputs; the second one's are `after`.
+  struct Parts {
+    LaneProgram before, after;
+  };
+  Parts split(std::span<const ValueId> before, std::span<const ValueId> after, std::span<const ValueId> strips) const;
 
  private:
   static constexpr std::int32_t kNoOperation = -1;
@@ -62,15 +85,17 @@ class Lowering {
 
   std::vector<bool> needed_for(std::span<const ValueId> outputs) const;
   void direct_outputs(std::vector<ValueId>& outputs);
-  void assign_registers(const std::vector<bool>& needed, LaneProgram& program);
+  std::vector<ValueId> taken_over(std::span<const ValueId> after) const;
+  void assign_registers(const std::vector<bool>& needed, std::span<const ValueId> strips, LaneProgram& program);
   void lay_out(LaneProgram& program, const std::array<std::uint32_t, kRegisterSpaces>& registers) const;
+  void lay_out_kept(const std::vector<bool>& is_kept, std::uint32_t registers, LaneProgram& program) const;
   bool is_external(ValueId value) const { return values_[value].instruction.result.space >= Space::score; }
 
   const Graph& graph_;
   LaneOptions options_;
   const StripOperations& operations_;
   std::vector<Dependence> dependences_;        // [nodes]
-  std::vector<bool> sees_score_;               // [nodes]
+  std::vector<bool> sees_score_, sees_seed_;   // [nodes]
   std::vector<std::array<ValueId, 5>> known_;  // [nodes][class]
   std::vector<Value> values_;
   ValueId score_ = kNone, seed_ = kNone;

@@ -32,6 +32,7 @@ enum class Space : std::uint8_t {
   score,     // the caller's, [outer][inner]
   seed,      // the caller's, [outer][inner]
   output,    // the caller's, [outer][inner]; register is its number
+  input,     // the caller's, [outer][inner]: what another program left; register is its number
 };
 inline constexpr int kRegisterSpaces = 5;          // those before `score`
 inline constexpr std::int64_t kUniformWords = 16;  // a whole vector of any instruction set
@@ -66,6 +67,9 @@ struct LaneOptions {
   std::int64_t most_queries = 0;  // of any tile, above 0
   std::int64_t most_keys = 0;
   Isa isa = Isa::baseline;
+  /// Values of diagonals that are kept from tile to tile while sequence and head stay (queries_inner only), since tiles
+  /// share them: memory for so many of each. 0: every tile computes its own.
+  std::int64_t kept_diagonals = 0;
   bool hoist = true;  // false: every operation is computed for each entry (for tests)
 };
 
@@ -82,11 +86,19 @@ class LaneProgram {
   const LaneOptions& options() const { return options_; }
   std::size_t outputs() const { return outputs_; }
 
+  /// Registers of the values that a run leaves besides its outputs, none of them of the class `entry`.
+  const std::vector<Slot>& strips() const { return strips_; }
+
   /// In order of execution. Uniform registers hold while sequence and head stay, query and key ones while the tile's
   /// queries or keys stay.
   const std::vector<LaneInstruction>& instructions(Hoist hoist) const {
     return instructions_[static_cast<std::size_t>(hoist)];
   }
+
+  /// Where the kept values of a diagonal register that entries read start in the workspace, in words.
+  std::int64_t kept_start(Slot slot) const { return kept_starts_[slot.place]; }
+  /// The registers that have them.
+  const std::vector<Slot>& kept_registers() const { return kept_registers_; }
 
   /// Where a register starts in the workspace, in words, and how many it has.
   std::int64_t start(Slot slot) const {
@@ -100,6 +112,9 @@ class LaneProgram {
 
   LaneOptions options_;
   std::size_t outputs_ = 0;
+  std::vector<Slot> strips_;
+  std::vector<std::int64_t> kept_starts_;  // [diagonal registers]; -1: not kept
+  std::vector<Slot> kept_registers_;
   std::array<std::vector<LaneInstruction>, kRegisterSpaces> instructions_;
   std::array<std::int64_t, kRegisterSpaces> words_{}, starts_{};
   std::int64_t workspace_words_ = 0;

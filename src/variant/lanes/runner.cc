@@ -31,7 +31,9 @@ std::int32_t word_of(Type type, double number) {
 }  // namespace
 
 LaneRunner::LaneRunner(const LaneProgram& program, std::span<std::byte> workspace)
-    : program_(program), words_(reinterpret_cast<std::int32_t*>(workspace.data())) {
+    : program_(program),
+      transpose_(strip_operations(program.options().isa).transpose),
+      words_(reinterpret_cast<std::int32_t*>(workspace.data())) {
   const auto address = reinterpret_cast<std::uintptr_t>(workspace.data());
   if (static_cast<std::int64_t>(workspace.size()) < program.workspace_bytes() ||
       address % LaneProgram::kWorkspaceAlignment != 0) {
@@ -44,10 +46,12 @@ void LaneRunner::enter(const Bound& bound, const Place& origin) {
   bound_ = &bound;
   origin_ = origin;
   queries_known_ = keys_known_ = false;
+  known_begin_ = known_end_ = 0;
   run_on_strip(Hoist::uniform, kUniformWords);
 }
 
-void LaneRunner::run(const Box& box, TileStrip score, TileStrip seed, std::span<const TileStrip> outputs) {
+void LaneRunner::run(const Box& box, TileStrip score, TileStrip seed, std::span<const TileStrip> outputs,
+                     std::span<const TileStrip> inputs) {
   const LaneOptions& options = program_.options();
   if (box.is_empty()) return;
   const std::int64_t queries = box.query_end - box.query_begin, keys = box.key_end - box.key_begin;
@@ -60,6 +64,7 @@ void LaneRunner::run(const Box& box, TileStrip score, TileStrip seed, std::span<
   score_ = score;
   seed_ = seed;
   outputs_ = outputs;
+  inputs_ = inputs;
   enter_strips(box);
 
   const std::int64_t rows = std::max<std::int64_t>(program_.register_words(Space::entry) / tile_.inner, 1);
@@ -77,8 +82,51 @@ void LaneRunner::enter_strips(const Box& box) {
   box_ = box;
   if (!same_queries) run_on_strip(Hoist::query, box.query_end - box.query_begin);
   if (!same_keys) run_on_strip(Hoist::key, box.key_end - box.key_begin);
-  if (!same_queries || !same_keys) run_on_strip(Hoist::diagonal, tile_.outer + tile_.inner - 1);
+  if (!same_queries || !same_keys) enter_diagonals();
   queries_known_ = keys_known_ = true;
+}
+
+/// Computes the tile's diagonals, where they are kept those that are not known yet.
+void LaneRunner::enter_diagonals() {
+  const bool queries_inner = program_.options().layout == TileLayout::queries_inner;
+  const std::int64_t count = tile_.outer + tile_.inner - 1;
+  first_diagonal_ = box_.query_begin - box_.key_begin + (queries_inner ? -(tile_.outer - 1) : tile_.outer - 1);
+  if (!keeps_diagonals()) return run_on_strip(Hoist::diagonal, count);
+  const std::int64_t begin = first_diagonal_, end = begin + count, room = program_.options().kept_diagonals;
+  const bool knows_any = known_begin_ < known_end_;
+  if (!knows_any || begin < window_begin_ || end > window_begin_ + room) {
+    // Where the last window was left, the walk is likely to go on.
+    window_begin_ = !knows_any ? begin + count / 2 - room / 2 : begin < window_begin_ ? end - room : begin;
+    known_begin_ = known_end_ = begin;
+  }
+  if (begin < known_begin_) {
+    compute_diagonals(begin, known_begin_);
+    known_begin_ = begin;
+  }
+  if (end > known_end_) {
+    compute_diagonals(known_end_, end);
+    known_end_ = end;
+  }
+  first_diagonal_ = begin;
+}
+
+void LaneRunner::compute_diagonals(std::int64_t begin, std::int64_t end) {
+  const LaneOptions& options = program_.options();
+  const std::int64_t most = options.most_queries + options.most_keys - 1;
+  for (; begin < end; begin += most) {
+    first_diagonal_ = begin;
+    const std::int64_t count = std::min(most, end - begin);
+    run_on_strip(Hoist::diagonal, count);
+    for (const Slot slot : program_.kept_registers())
+      std::copy_n(words_ + program_.start(slot), count, words_ + program_.kept_start(slot) + begin - window_begin_);
+  }
+}
+
+const std::int32_t* LaneRunner::strip(std::size_t number) const {
+  const Slot slot = program_.strips()[number];
+  if (slot.space == Space::diagonal && keeps_diagonals())
+    return words_ + program_.kept_start(slot) + first_diagonal_ - window_begin_;
+  return words_ + program_.start(slot);
 }
 
 void LaneRunner::run_on_strip(Hoist hoist, std::int64_t count) {
@@ -94,6 +142,7 @@ Strip LaneRunner::strip_of(Slot slot, Hoist hoist, std::int64_t first_row) const
     case Space::score: return words_of(score_);
     case Space::seed: return words_of(seed_);
     case Space::output: return words_of(outputs_[slot.place]);
+    case Space::input: return words_of(inputs_[slot.place]);
     default: break;
   }
   std::int32_t* start = words_ + program_.start(slot);
@@ -105,8 +154,10 @@ Strip LaneRunner::strip_of(Slot slot, Hoist hoist, std::int64_t first_row) const
     case Space::key:
       if ((slot.space == Space::query) == queries_inner) return {start, 0, 1};
       return {start + first_row, 1, 0};
-    default: return {start + tile_.outer - 1 - first_row, -1, 1};  // a diagonal, seen from an entry
+    default: break;
   }
+  if (keeps_diagonals()) start = words_ + program_.kept_start(slot) + first_diagonal_ - window_begin_;
+  return {start + tile_.outer - 1 - first_row, -1, 1};  // a diagonal, seen from an entry
 }
 
 void LaneRunner::execute(const LaneInstruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row) {
@@ -120,7 +171,7 @@ void LaneRunner::execute(const LaneInstruction& instruction, Hoist hoist, Shape 
     is_flat = is_flat && operands[i].outer == shape.inner * operands[i].inner;
   }
   if (instruction.kind == LaneInstruction::Kind::read) {
-    return read_table(bound_->tables[static_cast<std::size_t>(instruction.table)], instruction.steps, call);
+    return read_table(bound_->tables[static_cast<std::size_t>(instruction.table)], instruction.steps, call, transpose_);
   }
   if (is_flat) {  // rows that follow one another are one long row
     call.inner = shape.outer * shape.inner;
@@ -153,7 +204,7 @@ void LaneRunner::ramp(const LaneInstruction& instruction, Hoist hoist, Shape sha
   std::int64_t row_step = 0, column_step = 1;
   if (hoist == Hoist::diagonal) {
     column_step = queries_inner ? 1 : -1;
-    first += -box_.key_begin + (queries_inner ? -(tile_.outer - 1) : tile_.outer - 1);
+    first = first_diagonal_;
   } else if (hoist == Hoist::entry) {
     column_step = of_query == queries_inner ? 1 : 0;
     row_step = 1 - column_step;

@@ -34,7 +34,13 @@ class LaneRunner {
   /// Computes the outputs over a tile: `outputs` has one strip for each root. `score` and `seed` are only read, where
   /// the program reads them. An output may lie where `score` or `seed` does if the program has no other output.
   /// Throws Error where the tile is larger than the program's options say.
-  void run(const Box& box, TileStrip score, TileStrip seed, std::span<const TileStrip> outputs);
+  /// `inputs`: what the program takes over from another one's outputs.
+  void run(const Box& box, TileStrip score, TileStrip seed, std::span<const TileStrip> outputs,
+           std::span<const TileStrip> inputs = {});
+
+  /// The last run's value of LaneProgram::strips()[number]: one word, or one for each query, key or diagonal (those
+  /// from the tile's last row, first column on).
+  const std::int32_t* strip(std::size_t number) const;
 
  private:
   struct Shape {
@@ -42,6 +48,9 @@ class LaneRunner {
   };
 
   void enter_strips(const Box& box);
+  void enter_diagonals();
+  void compute_diagonals(std::int64_t begin, std::int64_t end);
+  bool keeps_diagonals() const { return !program_.kept_registers().empty(); }
   void run_on_strip(Hoist hoist, std::int64_t count);
   void execute(const LaneInstruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row);
   Strip strip_of(Slot slot, Hoist hoist, std::int64_t first_row) const;
@@ -49,15 +58,20 @@ class LaneRunner {
   void ramp(const LaneInstruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row);
 
   const LaneProgram& program_;
+  TransposeFunction transpose_;
   std::int32_t* words_;  // the workspace
   const Bound* bound_ = nullptr;
   Place origin_{};
   bool queries_known_ = false, keys_known_ = false;  // whether their registers hold the strips of box_
   Box box_;
+  // Diagonals count by query index - key index. Kept are [known_begin_, known_end_), their words starting at that of
+  // window_begin_.
+  std::int64_t window_begin_ = 0, known_begin_ = 0, known_end_ = 0;
+  std::int64_t first_diagonal_ = 0;  // of the strip that is computed
   // Of the run in progress:
   Shape tile_{};
   TileStrip score_, seed_;
-  std::span<const TileStrip> outputs_;
+  std::span<const TileStrip> outputs_, inputs_;
 };
 
 }  // namespace tilewise::variant

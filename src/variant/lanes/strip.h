@@ -26,6 +26,10 @@ struct StripCall {
 
 using StripFunction = void (*)(const StripCall&);
 
+/// to[o * to_stride + i] = from[i * from_stride + o] for o < outer, i < inner, in words; `from` need not be aligned.
+using TransposeFunction = void (*)(const void* from, std::int64_t from_stride, std::int64_t outer, std::int64_t inner,
+                                   void* to, std::int64_t to_stride);
+
 inline constexpr int kOperations = static_cast<int>(Operations::size);
 
 /// The operations of one instruction set.
@@ -40,6 +44,7 @@ struct StripOperations {
   StripFunction settle_kept;
   /// (word) -> word: spreads a narrower strip, or moves one.
   StripFunction copy;
+  TransposeFunction transpose;
 };
 
 /// Those compiled for Isa `I`, whichever processor runs this.

@@ -30,6 +30,8 @@ static_assert(HWY_TARGET == HWY_AVX3, "the flags of this source lack some of wha
 static_assert(HWY_TARGET == HWY_AVX2, "the flags of this source lack some of what Highway wants");
 #endif
 static_assert(kLanes <= static_cast<std::int64_t>(kMostLanes));
+/// Vectors in a strip of queries of the kernels that run on the same processor.
+constexpr int kStripVectors = HWY_TARGET == HWY_AVX2 ? 3 : 2;
 
 auto tag_of(float) { return kTags.f; }
 auto tag_of(std::int32_t) { return kTags.i; }
@@ -77,6 +79,7 @@ struct Source {
     from += step;
     return v;
   }
+  HWY_INLINE auto at(std::int64_t vector) const { return hn::LoadU(tag_of(T{}), from + vector * step); }
   HWY_INLINE auto rest(std::int64_t count) const {
     return step == 0 ? hn::LoadU(tag_of(T{}), from) : load_some(from, count);
   }
@@ -109,9 +112,23 @@ HWY_INLINE void run_row(std::int32_t* result, std::int64_t count, Source<T>... s
   for (; count >= kLanes; count -= kLanes, result += kLanes) store(Compute::lanes(sources.next()...), result);
   if (count > 0) store_some(Compute::lanes(sources.rest(count)...), result, count);
 }
+/// Rows of kVectors whole vectors.
+template <class Compute, int kVectors, class... T>
+HWY_INLINE void run_whole_row(std::int32_t* result, Source<T>... sources) {
+  for (int i = 0; i < kVectors; ++i) store(Compute::lanes(sources.at(i)...), result + i * kLanes);
+}
+template <class Compute, int kVectors, class... T>
+HWY_INLINE void run_whole_rows(std::int64_t outer, std::int32_t* result, std::int64_t result_outer,
+                               Operand<T>... operands) {
+  for (; outer > 0; --outer, result += result_outer)
+    run_whole_row<Compute, kVectors, T...>(result, operands.next_row()...);
+}
 template <class Compute, class... T>
 HWY_INLINE void run_rows(std::int64_t outer, std::int64_t inner, std::int32_t* result, std::int64_t result_outer,
                          Operand<T>... operands) {
+  // The strips of the kernels: their rows are so short that a loop over one costs as much as what it computes.
+  if (outer > 1 && inner == kStripVectors * kLanes)
+    return run_whole_rows<Compute, kStripVectors, T...>(outer, result, result_outer, operands...);
   for (; outer > 0; --outer, result += result_outer) run_row<Compute, T...>(result, inner, operands.next_row()...);
 }
 
@@ -194,9 +211,64 @@ void run_settle(const StripCall& call) { run<Settle, float>(call); }
 void run_settle_kept(const StripCall& call) { run<SettleKept, std::int32_t, float>(call); }
 void run_copy(const StripCall& call) { run<Copy, std::int32_t>(call); }
 
+/// Four neighbours of each of kLanes columns, transposed in 128-bit blocks that the loads put side by side. What a
+/// single lane lacks is found through argument types.
+template <class D>
+HWY_INLINE auto load_columns(D d, const std::int32_t* from, std::int64_t stride) {
+  if constexpr (hn::MaxLanes(d) <= 4) {
+    return hn::LoadU(d, from);
+  } else {
+    constexpr hn::Half<D> half;
+    return Combine(d, load_columns(half, from + static_cast<std::int64_t>(hn::MaxLanes(half)) * stride, stride),
+                   load_columns(half, from, stride));
+  }
+}
+
+template <class D>
+HWY_INLINE void transpose_four(D d, const std::int32_t* from, std::int64_t from_stride, std::int32_t* to,
+                               std::int64_t to_stride) {
+  constexpr hn::Repartition<std::int64_t, D> pairs;
+  const auto a = load_columns(d, from, from_stride), b = load_columns(d, from + from_stride, from_stride);
+  const auto c = load_columns(d, from + 2 * from_stride, from_stride);
+  const auto e = load_columns(d, from + 3 * from_stride, from_stride);
+  const auto low = hn::BitCast(pairs, InterleaveLower(d, a, b));
+  const auto high = hn::BitCast(pairs, InterleaveUpper(d, a, b));
+  const auto next_low = hn::BitCast(pairs, InterleaveLower(d, c, e));
+  const auto next_high = hn::BitCast(pairs, InterleaveUpper(d, c, e));
+  hn::StoreU(hn::BitCast(d, InterleaveLower(pairs, low, next_low)), d, to);
+  hn::StoreU(hn::BitCast(d, InterleaveUpper(pairs, low, next_low)), d, to + to_stride);
+  hn::StoreU(hn::BitCast(d, InterleaveLower(pairs, high, next_high)), d, to + 2 * to_stride);
+  hn::StoreU(hn::BitCast(d, InterleaveUpper(pairs, high, next_high)), d, to + 3 * to_stride);
+}
+
+template <std::int64_t kWide>  // lanes, so that what one lane lacks is not looked at
+void transpose_words(const std::int32_t* from, std::int64_t from_stride, std::int64_t outer, std::int64_t inner,
+                     std::int32_t* to, std::int64_t to_stride) {
+  std::int64_t o = 0;
+  if constexpr (kWide >= 4) {
+    for (; o + 4 <= outer; o += 4) {
+      std::int64_t i = 0;
+      for (; i + kWide <= inner; i += kWide)
+        transpose_four(kTags.i, from + i * from_stride + o, from_stride, to + o * to_stride + i, to_stride);
+      for (; i < inner; ++i)
+        for (std::int64_t row = o; row < o + 4; ++row)
+          __builtin_memcpy(to + row * to_stride + i, from + i * from_stride + row, sizeof *to);
+    }
+  }
+  for (; o < outer; ++o)
+    for (std::int64_t i = 0; i < inner; ++i)
+      __builtin_memcpy(to + o * to_stride + i, from + i * from_stride + o, sizeof *to);
+}
+
+void transpose(const void* from, std::int64_t from_stride, std::int64_t outer, std::int64_t inner, void* to,
+               std::int64_t to_stride) {
+  transpose_words<kLanes>(static_cast<const std::int32_t*>(from), from_stride, outer, inner,
+                          static_cast<std::int32_t*>(to), to_stride);
+}
+
 template <class... O>
 constexpr StripOperations all_operations(OperationList<O...>) {
-  StripOperations all{{}, {}, run_settle, run_settle_kept, run_copy};
+  StripOperations all{{}, {}, run_settle, run_settle_kept, run_copy, transpose};
   int number = 0;
   const auto add = [&]<class Operation>() {
     constexpr Rule rule = Operation::info.rule;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
+#include <type_traits>
 
 #include "core/half.h"
 
@@ -122,9 +124,86 @@ void read_run(const Indices& indices, std::byte* result, const std::byte* base, 
   if (to < count) fill<E>(result, at(count - 1), to, count);
 }
 
+/// Where the elements of a call lie if they are evenly spaced: (o, i) at first + o * row + i * column, in bytes.
+struct Plane {
+  const std::byte* first;
+  std::int64_t row, column;
+};
+
+/// The call's plane, where every index is known to run on evenly and stays inside its axis.
+std::optional<Plane> plane_of(const BoundTable& table, const Indices& indices,
+                              const std::array<IndexStep, kMaxRank>& steps, const StripCall& call) {
+  Plane plane{table.data, 0, 0};
+  for (std::size_t axis = 0; axis < static_cast<std::size_t>(table.rank); ++axis) {
+    if (!steps[axis].is_known) return std::nullopt;
+    const std::int64_t step = steps[axis].step, row_step = call.outer > 1 ? steps[axis].row_step : 0;
+    const std::int64_t start = indices.index(axis, 0, 0);
+    const std::int64_t along = step * (call.inner - 1), across = row_step * (call.outer - 1);
+    const std::int64_t low = start + std::min<std::int64_t>(along, 0) + std::min<std::int64_t>(across, 0);
+    const std::int64_t high = start + std::max<std::int64_t>(along, 0) + std::max<std::int64_t>(across, 0);
+    if (low < 0 || high >= table.extents[axis]) return std::nullopt;  // inside, nothing wraps either
+    plane.first += start * indices.bytes(axis);
+    plane.row += row_step * indices.bytes(axis);
+    plane.column += step * indices.bytes(axis);
+  }
+  return plane;
+}
+
+/// Elements whose neighbours lie along the rows of the result's columns.
 template <class E>
-void read_elements(const BoundTable& table, const std::array<IndexStep, kMaxRank>& steps, const StripCall& call) {
+void copy_transposed(const Plane& plane, const StripCall& call, TransposeFunction transpose) {
+  auto* result = static_cast<std::byte*>(call.result.data);
+  if constexpr (std::is_same_v<E, Element<float, float>> || std::is_same_v<E, Element<std::int32_t, std::int32_t>>) {
+    if (plane.column % E::kBytes == 0)
+      return transpose(plane.first, plane.column / E::kBytes, call.outer, call.inner, result, call.result.outer);
+  }
+  // Other elements become words first, a block of 16 columns x 64 rows at a time.
+  constexpr std::int64_t kColumns = 16, kRows = 64;
+  std::array<typename E::Word, static_cast<std::size_t>(kColumns * kRows)> words;
+  for (std::int64_t row = 0; row < call.outer; row += kRows) {
+    const std::int64_t rows = std::min(kRows, call.outer - row);
+    for (std::int64_t column = 0; column < call.inner; column += kColumns) {
+      const std::int64_t columns = std::min(kColumns, call.inner - column);
+      for (std::int64_t i = 0; i < columns; ++i) {
+        const std::byte* from = plane.first + (column + i) * plane.column + row * E::kBytes;
+        auto* to = reinterpret_cast<std::byte*>(words.data() + i * kRows);
+        copy_run<E>(to, from, 0, E::kBytes, 0, rows);
+      }
+      transpose(words.data(), kRows, rows, columns, result + (row * call.result.outer + column) * 4, call.result.outer);
+    }
+  }
+}
+
+template <class E>
+void copy_plane(const Plane& plane, const StripCall& call, TransposeFunction transpose) {
+  if (plane.row == E::kBytes && plane.column != E::kBytes && call.outer > 1)
+    return copy_transposed<E>(plane, call, transpose);
+  for (std::int64_t row = 0; row < call.outer; ++row) {
+    copy_run<E>(static_cast<std::byte*>(call.result.data) + row * call.result.outer * 4, plane.first + row * plane.row,
+                0, plane.column, 0, call.inner);
+  }
+}
+
+/// A row whose index varies along one axis.
+template <class E>
+void read_row_along(const Indices& indices, const StripCall& call, std::byte* result, const std::byte* base,
+                    std::int64_t row) {
+  const std::size_t axis = indices.first_varying();
+  const Strip& strip = call.operands[axis];  // `inner` is 1
+  const auto* words = static_cast<const std::byte*>(strip.data) + row * strip.outer * 4;
+  const std::int64_t bytes = indices.bytes(axis);
+  for (std::int64_t i = 0; i < call.inner; ++i) {
+    std::int32_t index;
+    std::memcpy(&index, words + i * 4, sizeof index);
+    put(result, i, E::load(base + indices.clamped(axis, index) * bytes));
+  }
+}
+
+template <class E>
+void read_elements(const BoundTable& table, const std::array<IndexStep, kMaxRank>& steps, const StripCall& call,
+                   TransposeFunction transpose) {
   const Indices indices(table, call, E::kBytes);
+  if (const auto plane = plane_of(table, indices, steps, call)) return copy_plane<E>(*plane, call, transpose);
   const std::size_t axis = indices.first_varying();
   const std::int64_t step = steps[axis].step;
   const bool runs = indices.varying_count() == 1 && steps[axis].is_known && (step == 1 || step == -1);
@@ -139,15 +218,18 @@ void read_elements(const BoundTable& table, const std::array<IndexStep, kMaxRank
     const std::int64_t last = start + step * (call.inner - 1);
     if (runs && last == static_cast<std::int32_t>(last)) {  // the run stays in int32: it does not wrap
       read_run<E>(indices, result, base, call.inner, start, step, table.extents[axis]);
-      continue;
+    } else if (indices.varying_count() == 1) {
+      read_row_along<E>(indices, call, result, base, row);
+    } else {
+      for (std::int64_t i = 0; i < call.inner; ++i) put(result, i, E::load(base + indices.offset(row, i)));
     }
-    for (std::int64_t i = 0; i < call.inner; ++i) put(result, i, E::load(base + indices.offset(row, i)));
   }
 }
 
 }  // namespace
 
-void read_table(const BoundTable& table, const std::array<IndexStep, kMaxRank>& steps, const StripCall& call) {
+void read_table(const BoundTable& table, const std::array<IndexStep, kMaxRank>& steps, const StripCall& call,
+                TransposeFunction transpose) {
   if (table.is_empty()) {
     for (std::int64_t row = 0; row < call.outer; ++row)
       std::memset(static_cast<std::byte*>(call.result.data) + row * call.result.outer * 4, 0,
@@ -155,15 +237,15 @@ void read_table(const BoundTable& table, const std::array<IndexStep, kMaxRank>& 
     return;
   }
   switch (table.dtype) {
-    case DType::float64: return read_elements<Element<double, float>>(table, steps, call);
-    case DType::float32: return read_elements<Element<float, float>>(table, steps, call);
-    case DType::float16: return read_elements<Element<Float16, float>>(table, steps, call);
-    case DType::bfloat16: return read_elements<Element<Bfloat16, float>>(table, steps, call);
-    case DType::int64: return read_elements<Element<std::int64_t, std::int32_t>>(table, steps, call);
-    case DType::int32: return read_elements<Element<std::int32_t, std::int32_t>>(table, steps, call);
-    case DType::int8: return read_elements<Element<std::int8_t, std::int32_t>>(table, steps, call);
-    case DType::uint8: return read_elements<Element<std::uint8_t, std::int32_t>>(table, steps, call);
-    case DType::boolean: return read_elements<BoolElement>(table, steps, call);
+    case DType::float64: return read_elements<Element<double, float>>(table, steps, call, transpose);
+    case DType::float32: return read_elements<Element<float, float>>(table, steps, call, transpose);
+    case DType::float16: return read_elements<Element<Float16, float>>(table, steps, call, transpose);
+    case DType::bfloat16: return read_elements<Element<Bfloat16, float>>(table, steps, call, transpose);
+    case DType::int64: return read_elements<Element<std::int64_t, std::int32_t>>(table, steps, call, transpose);
+    case DType::int32: return read_elements<Element<std::int32_t, std::int32_t>>(table, steps, call, transpose);
+    case DType::int8: return read_elements<Element<std::int8_t, std::int32_t>>(table, steps, call, transpose);
+    case DType::uint8: return read_elements<Element<std::uint8_t, std::int32_t>>(table, steps, call, transpose);
+    case DType::boolean: return read_elements<BoolElement>(table, steps, call, transpose);
   }
 }
 

@@ -4,7 +4,7 @@
 #include <array>
 #include <optional>
 
-#include "variant/lanes/lowering.h"
+#include "variant/lanes/stage_lowering.h"
 
 namespace tilewise::variant {
 namespace {
@@ -40,17 +40,26 @@ std::size_t count(const std::vector<Stage>& stages, Stage::Kind kind) {
       std::count_if(stages.begin(), stages.end(), [kind](const Stage& stage) { return stage.kind == kind; }));
 }
 
-LaneProgram lower_stages(const Variant::Data& data, const LaneOptions& options, bool with_keeps) {
+LaneProgram lower_scores(const Variant::Data& data, const LaneOptions& options, bool with_keeps) {
   Lowering lowering(data.graph, options);
+  const LoweredStages stages = lower_stages(lowering, data.stages, with_keeps);
+  return lowering.finish({{stages.score}});
+}
+
+}  // namespace
+
+LoweredStages lower_stages(Lowering& lowering, const std::vector<Stage>& stages, bool with_keeps) {
   Kept kept(lowering);
-  std::size_t scores_left = count(data.stages, Stage::Kind::score);
+  LoweredStages lowered{};
+  std::size_t scores_left = count(stages, Stage::Kind::score);
   std::optional<ValueId> unsettled;  // the last score stage's result: settled with the keeps in one pass
-  for (const Stage& stage : data.stages) {
+  for (const Stage& stage : stages) {
     if (stage.kind == Stage::Kind::keep) {
       if (with_keeps) kept.require(lowering.lower(stage.root));
       continue;
     }
     const ValueId result = lowering.lower(stage.root);
+    lowered.scores.push_back({lowering.view(), result});
     if (--scores_left == 0) {
       unsettled = result;
       continue;
@@ -62,21 +71,19 @@ LaneProgram lower_stages(const Variant::Data& data, const LaneOptions& options, 
   }
 
   const auto keep = kept.all();
-  ValueId score = lowering.score();
+  lowered.score = lowering.score();
   if (unsettled) {
-    score = keep ? lowering.settle_kept(*keep, *unsettled) : lowering.settle(*unsettled);
+    lowered.score = keep ? lowering.settle_kept(*keep, *unsettled) : lowering.settle(*unsettled);
   } else if (keep) {
-    score = lowering.operation<Selection>(true, {*keep, score, lowering.real_constant(-kInfinity)});
+    lowered.score = lowering.operation<Selection>(true, {*keep, lowered.score, lowering.real_constant(-kInfinity)});
   }
-  return lowering.finish({{score}});
+  return lowered;
 }
-
-}  // namespace
 
 VariantLanes lower_variant(const Variant& variant, const LaneOptions& options) {
   const Variant::Data& data = variant.data();
-  return {.full = lower_stages(data, options, false),
-          .partial = lower_stages(data, options, true),
+  return {.full = lower_scores(data, options, false),
+          .partial = lower_scores(data, options, true),
           .changes_full_tiles = count(data.stages, Stage::Kind::score) > 0,
           .changes_partial_tiles = !data.stages.empty()};
 }

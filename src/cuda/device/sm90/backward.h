@@ -62,10 +62,7 @@ class Backward {
   __device__ void run() {
     const SequenceShape& shape = arguments_.sequences[blockIdx.z];
     int tile = blockIdx.x;
-    if constexpr (Config::kHasLists) {
-      tile = __ldg(arguments_.lists.order + (static_cast<long long>(blockIdx.z) * gridDim.y + blockIdx.y) * gridDim.x +
-                   tile);
-    }
+    if constexpr (Config::kHasLists) tile = row_of(arguments_.lists, blockIdx.z, first_head(), tile);
     if (tile * kKeys >= shape.keys) return;
     const int warpgroup = __shfl_sync(~0u, threadIdx.x / 128, 0);
     if (threadIdx.x == 0) {
@@ -139,12 +136,13 @@ class Backward {
 
   __device__ void produce(int tile) const {
     const SequenceShape& shape = arguments_.sequences[blockIdx.z];
-    const int batch = arguments_.is_packed ? 0 : blockIdx.z, kv_head = blockIdx.y;
-    const int first_key = (arguments_.is_packed ? shape.key_token : 0) + tile * kKeys;
-    const int first_query = arguments_.is_packed ? shape.query_token : 0;
+    const int kv_head = blockIdx.y;
+    const int batch = arguments_.queries_packed ? 0 : blockIdx.z, kv_batch = arguments_.keys_packed ? 0 : blockIdx.z;
+    const int first_key = (arguments_.keys_packed ? shape.key_token : 0) + tile * kKeys;
+    const int first_query = arguments_.queries_packed ? shape.query_token : 0;
     keys_full().arrive_expecting(KeyTile::kBytes + ValueTile::kBytes);
-    load({&call_.k, batch, kv_head}, key_tile(), first_key, keys_full());
-    load({&call_.v, batch, kv_head}, value_tile(), first_key, keys_full());
+    load({&call_.k, kv_batch, kv_head}, key_tile(), first_key, keys_full());
+    load({&call_.v, kv_batch, kv_head}, value_tile(), first_key, keys_full());
     Turn<kStages> turn;
 #pragma unroll 1
     for (int head = first_head(); head < first_head() + arguments_.heads_per_kv; ++head) {
@@ -490,13 +488,17 @@ class Backward {
     const float keys[2] = {arguments_.scale, arguments_.scale};
     float values[2] = {1, 1};
     if constexpr (Config::kHasDropout) values[0] = values[1] = arguments_.dropout.scale;
-    store_rows<Config::kHeadQk>(rows_of(arguments_.d_k, shape), arguments_.d_k.row, row, shape.keys, d_k, keys);
-    store_rows<Config::kHeadV>(rows_of(arguments_.d_v, shape), arguments_.d_v.row, row, shape.keys, d_v, values);
+    if (arguments_.d_k.data != nullptr) {
+      store_rows<Config::kHeadQk>(rows_of(arguments_.d_k, shape), arguments_.d_k.row, row, shape.keys, d_k, keys);
+    }
+    if (arguments_.d_v.data != nullptr) {
+      store_rows<Config::kHeadV>(rows_of(arguments_.d_v, shape), arguments_.d_v.row, row, shape.keys, d_v, values);
+    }
   }
 
   __device__ Element* rows_of(const TensorView& view, const SequenceShape& shape) const {
     return static_cast<Element*>(view.data) + blockIdx.z * view.batch + blockIdx.y * view.head +
-           (arguments_.is_packed ? shape.key_token : 0) * view.row;
+           (arguments_.keys_packed ? shape.key_token : 0) * view.row;
   }
 
   const BackwardCall& call_;

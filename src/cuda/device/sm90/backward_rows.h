@@ -36,7 +36,7 @@ __device__ inline void prepare_backward(const BackwardCall& call) {
   const SequenceShape& shape = a.sequences[blockIdx.z];
   const long long place =
       (static_cast<long long>(blockIdx.z) * a.h_q + head) * call.query_tiles * Sizes::kQueries + query;
-  const long long row = query + (a.is_packed ? shape.query_token : 0);
+  const long long row = query + (a.queries_packed ? shape.query_token : 0);
   const auto at = [&](const TensorView& view) { return blockIdx.z * view.batch + head * view.head + row * view.row; };
   const bool exists = query < shape.queries;
   float sum = 0;
@@ -99,7 +99,7 @@ __device__ inline void finish_backward(const BackwardCall& call) {
   }
   __syncthreads();
   auto* const d_q = static_cast<Element*>(a.d_q.data) + sequence * a.d_q.batch + head * a.d_q.head +
-                    (a.is_packed ? shape.query_token : 0) * a.d_q.row;
+                    (a.queries_packed ? shape.query_token : 0) * a.d_q.row;
   constexpr int kPieces = Config::kHeadQk / 8;
   for (int i = threadIdx.x; i < Sizes::kQueries * kPieces; i += blockDim.x) {
     const int query = i / kPieces, piece = i % kPieces * 8;

@@ -136,8 +136,8 @@ class Forward {
       query_parity ^= 1;
       shared_work() = work;
       query_full().arrive_expecting(QueryTile::kBytes);
-      const int first_query = (arguments_.is_packed ? shape.query_token : 0) + work.query_tile * kQueryTile;
-      const Rows q{&call_.q, arguments_.is_packed ? 0 : work.sequence, work.head};
+      const int first_query = (arguments_.queries_packed ? shape.query_token : 0) + work.query_tile * kQueryTile;
+      const Rows q{&call_.q, arguments_.queries_packed ? 0 : work.sequence, work.head};
 #pragma unroll 1
       for (int chunk = 0; chunk < QueryTile::kChunks; ++chunk) {
         q.start(query_tile().chunk(chunk), 64 * chunk, first_query, query_full());
@@ -166,8 +166,8 @@ class Forward {
   __device__ void load_tiles(const TensorMap& map, const Work& work, const Tile& first, int barriers,
                              Turn<kStages>& turn) const {
     const SequenceShape& shape = arguments_.sequences[work.sequence];
-    const Rows rows{&map, arguments_.is_packed ? 0 : work.sequence, work.head / arguments_.heads_per_kv};
-    const int first_key = arguments_.is_packed ? shape.key_token : 0;
+    const Rows rows{&map, arguments_.keys_packed ? 0 : work.sequence, work.head / arguments_.heads_per_kv};
+    const int first_key = arguments_.keys_packed ? shape.key_token : 0;
     const auto walk = walk_of(work, shape);
 #pragma unroll 1
     for (int i = 0; i < walk.count(); ++i) {
@@ -401,7 +401,7 @@ class Forward {
   /// Divides by the sums, with the sink's part, and writes o and lse.
   __device__ void finish(const Place& place, int query, const Output& o, const RowStatistics<1>& rows) const {
     const TensorView& view = arguments_.o;
-    const int token = arguments_.is_packed ? place.shape.query_token : 0;
+    const int token = arguments_.queries_packed ? place.shape.query_token : 0;
     Element* const out = static_cast<Element*>(view.data) + place.work.sequence * view.batch +
                          place.work.head * view.head + token * view.row;
     float multiplier[2];

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "sm90_call.h"
+#include "walk.h"
 
 namespace tilewise::cuda::sm90 {
 
@@ -30,10 +31,7 @@ class Schedule {
     const int heads = min(call_.heads_together, call_.h_q - first_head);
     const int head = first_head + place % heads;
     int tile = place / heads;
-    if constexpr (kHasLists) {
-      tile = __ldg(call_.arguments.lists.order +
-                   (static_cast<long long>(sequence) * call_.h_q + head) * call_.query_tiles + tile);
-    }
+    if constexpr (kHasLists) tile = row_of(call_.arguments.lists, sequence, head, tile);
     return {tile, head, sequence, 0};
   }
 

@@ -1,0 +1,47 @@
+// Timing of several things in turn, so that all of them meet the same neighbours and clocks.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace tilewise::cli {
+
+/// Seconds that one call took, over all turns.
+struct Timing {
+  double best = 0;
+  double median = 0;
+  int turns = 0;
+};
+
+class Alternation {
+ public:
+  /// `each_round` runs first in each round, not timed.
+  explicit Alternation(std::function<void()> each_round = [] {}) : each_round_(std::move(each_round)) {}
+
+  /// Something to be timed, and what is said of it while it runs. It is called here, once or twice, to set up what
+  /// calls keep and to see how long one takes; one of a third of a second or more is hardly slower the first time, and
+  /// counts.
+  void add(std::string name, std::function<void()> work);
+
+  /// Calls everything round after round in the order in which it was added, until `seconds` have gone by and each has
+  /// `least_rounds` calls, at least one. Calls of less than two milliseconds are repeated within a turn, and what
+  /// is much shorter than the longest takes several turns a round. Gives the timings in the order of adding.
+  std::vector<Timing> run(
+      double seconds, std::size_t least_rounds,
+      const std::function<void(const std::string&)>& say = [](const std::string&) {});
+
+ private:
+  struct Contestant {
+    std::string name;
+    std::function<void()> work;
+    int repeats = 1;                // within one timed turn
+    double typical = 0;             // seconds of a turn
+    std::vector<double> seconds{};  // [turns], of one call
+  };
+
+  std::function<void()> each_round_;
+  std::vector<Contestant> contestants_;
+};
+
+}  // namespace tilewise::cli

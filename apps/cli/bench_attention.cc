@@ -1,0 +1,200 @@
+// tilewise bench attention: how fast, beside the machine's peak and beside plain attention.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+
+#include "command.h"
+#include "comparison.h"
+#include "table.h"
+#include "tilewise/error.h"
+#include "tilewise/zoo.h"
+
+namespace tilewise::cli {
+namespace {
+
+struct Options {
+  MachineOptions machine;
+  std::vector<std::string> variants;
+  bool zoo = false;
+  std::vector<std::int64_t> dims{64, 128};
+  std::optional<std::int64_t> queries;  // 32 x dim
+  std::optional<std::int64_t> keys;     // as many as queries
+  std::int64_t batch = 1;
+  std::int64_t heads = 1;
+  std::optional<std::int64_t> kv_heads;  // as many as heads
+  std::string dtype = "float32";
+  std::string direction = "both";
+  std::vector<std::string> parameters;
+  double seconds = 10;
+  int rounds = 3;
+};
+
+/// Plain and causal attention; score functions, cheap, transcendental and from a learned table; masks down to 1% kept.
+std::vector<std::string> usual_variants(std::int64_t heads, std::int64_t queries) {
+  const std::int64_t window = std::max<std::int64_t>(queries / 8, 1), narrow = std::max<std::int64_t>(queries / 64, 1);
+  return {"plain",
+          "causal()",
+          fmt::format("alibi({})", heads),
+          "softcap(30)",
+          "relative_position(128)",
+          fmt::format("window({})", window),
+          fmt::format("window({})", narrow),
+          fmt::format("documents([{0}, {0}, {0}, {1}])", queries / 4, queries - 3 * (queries / 4))};
+}
+
+std::vector<std::string> variants_of(const Options& options, std::int64_t queries) {
+  std::vector<std::string> wanted{"plain"};
+  const auto add = [&wanted](const std::string& text) {
+    if (std::ranges::find(wanted, text) == wanted.end()) wanted.push_back(text);
+  };
+  for (const std::string& text : options.variants) add(text);
+  if (options.zoo) {
+    for (const zoo::Entry& entry : zoo::entries()) add(std::string(entry.example));
+  }
+  if (wanted.size() > 1 || !options.variants.empty()) return wanted;
+  return usual_variants(options.heads, queries);
+}
+
+CaseShape shape_of(const Options& options, std::int64_t dim, bool backward) {
+  const std::int64_t queries = options.queries.value_or(32 * dim);
+  return {.b = options.batch,
+          .h_q = options.heads,
+          .h_kv = options.kv_heads.value_or(options.heads),
+          .s_q = queries,
+          .s_kv = options.keys.value_or(queries),
+          .d = dim,
+          .dtype = dtype_from_string(options.dtype),
+          .backward = backward};
+}
+
+void check(const Options& options) {
+  const auto expect = [](bool holds, const std::string& what) {
+    if (!holds) throw Error(ErrorCode::invalid_argument, what);
+  };
+  expect(options.direction == "forward" || options.direction == "backward" || options.direction == "both",
+         fmt::format("--direction is '{}', expected forward, backward or both", options.direction));
+  expect(options.seconds >= 0, fmt::format("--seconds is {}, expected 0 or more", options.seconds));
+  expect(options.rounds >= 1, fmt::format("--rounds is {}, expected at least 1", options.rounds));
+  expect(options.batch >= 1, fmt::format("--batch is {}, expected at least 1", options.batch));
+  expect(!options.dims.empty(), "--dim is empty, expected at least one dimension");
+  expect(options.dtype == "float32" || options.dtype == "float16" || options.dtype == "bfloat16",
+         fmt::format("--dtype is {}, expected float32, float16 or bfloat16: what kernels take", options.dtype));
+  for (std::int64_t dim : options.dims) {
+    expect(dim >= 1, fmt::format("--dim is {}, expected at least 1", dim));
+    const CaseShape shape = shape_of(options, dim, false);
+    expect(shape.s_q >= 1 && shape.s_kv >= 1,
+           fmt::format("--queries is {} and --keys is {}, expected at least 1: nothing to measure", shape.s_q,
+                       shape.s_kv));
+    Problem::uniform(shape.b, shape.h_q, shape.h_kv, shape.s_q, shape.s_kv).validate();
+    std::vector<std::string> unused = options.parameters;
+    for (const std::string& text : variants_of(options, shape.s_q)) {
+      for (const std::string& used : parameters_of(parse_variant(text), options.parameters)) std::erase(unused, used);
+    }
+    expect(unused.empty(), fmt::format("--parameter {}: no variant has a parameter '{}'", fmt::join(unused, ", "),
+                                       unused.empty() ? "" : unused[0].substr(0, unused[0].find('='))));
+  }
+}
+
+std::vector<ComparedRow> measure_all(const Options& options, const Machine& machine) {
+  check(options);
+  std::vector<bool> directions;
+  if (options.direction != "backward") directions.push_back(false);
+  if (options.direction != "forward") directions.push_back(true);
+  Progress progress(static_cast<int>(options.dims.size() * directions.size()));
+  std::vector<ComparedRow> rows;
+  double peak = 0;  // the best burst of the whole run, for all rows
+  for (std::int64_t dim : options.dims) {
+    for (const bool backward : directions) {
+      progress.step(fmt::format("d {} {}", dim, backward ? "backward" : "forward"));
+      const CaseShape shape = shape_of(options, dim, backward);
+      const Comparison comparison{.variants = variants_of(options, shape.s_q),
+                                  .shape = shape,
+                                  .parameters = options.parameters,
+                                  .seconds = options.seconds,
+                                  .rounds = options.rounds};
+      for (ComparedRow& row : compare(comparison, machine, progress)) {
+        peak = std::max(peak, row.peak_gflops);
+        rows.push_back(std::move(row));
+      }
+    }
+  }
+  for (ComparedRow& row : rows) row.peak_gflops = peak;
+  return rows;
+}
+
+std::string answer_text(const Options& options) {
+  const Machine machine(options.machine);
+  const std::vector<ComparedRow> rows = measure_all(options, machine);
+  TextTable table({"variant", "d", "s", "direction", "GFLOP/s", "median", "of peak", "median", "of plain",
+                   "entries kept", "tiles kept", "time/(share x plain)"});
+  for (const ComparedRow& row : rows) {
+    const double best = row.gflops(row.timing.best), median = row.gflops(row.timing.median);
+    const auto share = [](double value) { return fmt::format("{:.3f}", value); };
+    table.add({row.variant, fmt::format("{}", row.dim), fmt::format("{}", row.queries), row.direction,
+               fmt::format("{:.1f}", best), fmt::format("{:.1f}", median), share(best / row.peak_gflops),
+               share(median / row.peak_gflops), share(row.of_plain()), fmt::format("{:.2f}%", 100 * row.kept_entries),
+               fmt::format("{:.2f}%", 100 * row.kept_share), share(row.of_share())});
+  }
+  return fmt::format(
+      "{}, {}, {}/{} heads, batch {}; peak {:.1f} GFLOP/s ({} multiply-adds, measured in turn)\n\n{}\n"
+      "The rate counts 2 (d_qk + d_v) FLOPs a kept entry forward and 2.5 times that backward, over the best call; the\n"
+      "median beside it. `of plain` is the rate beside plain attention's; tiles are of 64 x 64 entries, and the last\n"
+      "column is the time beside plain attention's for that share of it: what a mask costs beyond its kept tiles.\n",
+      machine.text(), options.dtype, options.heads, options.kv_heads.value_or(options.heads), options.batch,
+      rows.front().peak_gflops, rows.front().instruction_set, table.text());
+}
+
+Json answer_json(const Options& options) {
+  const Machine machine(options.machine);
+  Json list = Json::array();
+  for (const ComparedRow& row : measure_all(options, machine)) {
+    list.push_back(row_json(row));
+  }
+  return {{"machine", machine.json()},
+          {"dtype", options.dtype},
+          {"batch", options.batch},
+          {"heads", options.heads},
+          {"kv_heads", options.kv_heads.value_or(options.heads)},
+          {"rows", list}};
+}
+
+void add_options(CLI::App& command, Options& options) {
+  command.add_option("--variant", options.variants, "A variant to measure beside plain attention; may be repeated");
+  command.add_flag("--zoo", options.zoo, "Measure the example of every named variant");
+  command.add_option("--dim", options.dims, "Head dimensions")->capture_default_str()->delimiter(',');
+  command.add_option("--queries", options.queries, "Queries of each sequence; 32 x dim by default");
+  command.add_option("--keys", options.keys, "Keys of each sequence; as many as queries by default");
+  command.add_option("--batch", options.batch, "Sequences")->capture_default_str();
+  command.add_option("--heads", options.heads, "Query heads")->capture_default_str();
+  command.add_option("--kv-heads", options.kv_heads, "Key/value heads; as many as query heads by default");
+  command.add_option("--dtype", options.dtype, "float32, float16 or bfloat16")->capture_default_str();
+  command.add_option("--direction", options.direction, "forward, backward or both")->capture_default_str();
+  command.add_option("--parameter", options.parameters, "NAME=VALUE of a parameter; may be repeated");
+  command.add_option("--seconds", options.seconds, "Measure each dimension and direction at least this long")
+      ->capture_default_str();
+  command.add_option("--rounds", options.rounds, "Rounds at least")->capture_default_str();
+  add_machine_options(command, options.machine);
+}
+
+}  // namespace
+
+void add_bench_attention(CLI::App& bench) {
+  CLI::App& command = *bench.add_subcommand(
+      "attention", "Attention's speed here, beside the peak of multiply-adds and beside plain attention");
+  const auto options = std::make_shared<Options>();
+  add_options(command, *options);
+  command.footer(
+      "Everything that is compared runs in turn, round after round. The best call counts: other work only slows one\n"
+      "down; the median tells how much it did. For figures of one core, pin it: taskset -c 1 tilewise bench ...\n"
+      "Examples:\n"
+      "  tilewise bench attention\n"
+      "  tilewise bench attention --variant 'softcap(30)' --dim 128 --direction forward\n"
+      "  tilewise bench attention --dtype bfloat16 --heads 8 --threads 0 --isa avx2\n"
+      "  tilewise bench attention --queries 256 --heads 12 --seconds 2 --json");
+  add_answers(
+      command, [=] { return answer_text(*options); }, [=] { return answer_json(*options); });
+}
+
+}  // namespace tilewise::cli

@@ -1,0 +1,303 @@
+// The block engine of AMX: products of 16 x 16 scores in tile registers. Written over a Tiles type, so that its layouts
+// can be tested where no such registers are.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "cpu/broadcast_engine.h"
+#include "cpu/isa/amx_packing.h"
+
+namespace tilewise::cpu {
+namespace {
+
+/// What LDTILECFG loads (Intel, Software Developer's Manual, volume 2A): the shape of each tile register.
+struct alignas(64) TileShapes {
+  std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
+  std::uint16_t row_bytes[16] = {};
+  std::uint8_t rows[16] = {};
+};
+
+/// Registers 0 to 3 hold float32 sums [rows, 16], 4 and 5 left sides [rows, depth] of bfloat16, 6 and 7 right sides
+/// [depth / 2, 16] of pairs.
+constexpr TileShapes tile_shapes(int rows, int depth) {
+  TileShapes shapes;
+  for (int i = 0; i < 8; ++i) {
+    shapes.rows[i] = static_cast<std::uint8_t>(i < 6 ? rows : depth / 2);
+    shapes.row_bytes[i] = static_cast<std::uint16_t>(i == 4 || i == 5 ? 2 * depth : 64);
+  }
+  return shapes;
+}
+
+inline constexpr int kTileRows = 16, kTileDepth = 32;
+
+/// The tile registers of this thread, full-sized, from construction to destruction: released, they cost no context
+/// switch anything.
+template <class Tiles>
+class TileRegisters {
+ public:
+  TileRegisters() { Tiles::configure(kWhole); }
+  ~TileRegisters() { Tiles::release(); }
+  TileRegisters(const TileRegisters&) = delete;
+  TileRegisters& operator=(const TileRegisters&) = delete;
+
+  /// Runs f with registers of another shape, which begin at zero, as the full-sized ones do after it.
+  template <class Function>
+  static void with_shapes(int rows, int depth, const Function& f) {
+    const TileShapes shapes = tile_shapes(rows, depth);
+    Tiles::configure(shapes);
+    f();
+    Tiles::configure(kWhole);
+  }
+
+ private:
+  static constexpr TileShapes kWhole = tile_shapes(kTileRows, kTileDepth);
+};
+
+/// M x 2 tiles of float32 sums: 16 M rows, 32 columns.
+template <class Tiles, int M>
+struct TileBlock {
+  static_assert(M == 1 || M == 2);
+
+  /// Memory of one operand: tiles `tile` bytes apart, their rows `row` bytes, the next along the summed axis `step`.
+  struct Side {
+    const float* data;
+    std::int64_t row, tile, step;
+  };
+
+  static TILEWISE_INLINE void clear() {
+    Tiles::template zero<0>();
+    Tiles::template zero<1>();
+    if constexpr (M == 2) {
+      Tiles::template zero<2>();
+      Tiles::template zero<3>();
+    }
+  }
+
+  /// c: [16 M, 32], rows `stride` floats apart.
+  static TILEWISE_INLINE void load(const float* c, std::int64_t stride) {
+    Tiles::template load<0>(c, 4 * stride);
+    Tiles::template load<1>(c + 16, 4 * stride);
+    if constexpr (M == 2) {
+      Tiles::template load<2>(c + kTileRows * stride, 4 * stride);
+      Tiles::template load<3>(c + kTileRows * stride + 16, 4 * stride);
+    }
+  }
+
+  static TILEWISE_INLINE void store(float* c, std::int64_t stride) {
+    Tiles::template store<0>(c, 4 * stride);
+    Tiles::template store<1>(c + 16, 4 * stride);
+    if constexpr (M == 2) {
+      Tiles::template store<2>(c + kTileRows * stride, 4 * stride);
+      Tiles::template store<3>(c + kTileRows * stride + 16, 4 * stride);
+    }
+  }
+
+  static TILEWISE_INLINE void multiply(const Side& left, const Side& right, std::int64_t steps) {
+    const char* a = reinterpret_cast<const char*>(left.data);
+    const char* b = reinterpret_cast<const char*>(right.data);
+    for (std::int64_t i = 0; i < steps; ++i, a += left.step, b += right.step) {
+      Tiles::template load<6>(b, right.row);
+      Tiles::template load<4>(a, left.row);
+      Tiles::template dot<0, 4, 6>();
+      Tiles::template load<7>(b + right.tile, right.row);
+      Tiles::template dot<1, 4, 7>();
+      if constexpr (M == 2) {
+        Tiles::template load<5>(a + left.tile, left.row);
+        Tiles::template dot<2, 5, 6>();
+        Tiles::template dot<3, 5, 7>();
+      }
+    }
+  }
+};
+
+/// The pairs and panels of the broadcasting engine, with other left sides: keys as they lie, v and k transposed. Tiles
+/// (internal linkage) supplies load, store, zero, dot, configure and release.
+template <class Tiles, class Config>
+struct AmxEngine : BroadcastEngine<Config> {
+  using Base = BroadcastEngine<Config>;
+  using Registers = TileRegisters<Tiles>;
+  using Base::kDepth, Base::kPanel, Base::kRows, Base::kStrip, Base::kTileKeys, Base::kVectors;
+  using typename Base::Keys;
+  using typename Base::Lanes;
+  using typename Base::Vec;
+  static_assert(kDepth == 2 && kStrip == 32 && kPanel == 32 && kRows == 32 && kTileKeys % 32 == 0);
+  static_assert(Base::kBackwardQueries % kTileDepth == 0);
+
+  /// Lanes of a row of n operands along the summed axis: whole tiles.
+  static constexpr int whole_lanes_of(int n) { return (n + kTileDepth - 1) / kTileDepth * (kTileDepth / 2); }
+
+  static std::int64_t packed_q_floats(int d_qk) { return std::int64_t{whole_lanes_of(d_qk)} * kStrip; }
+  static std::int64_t packed_k_floats(int d_qk) { return std::int64_t{kTileKeys} * whole_lanes_of(d_qk); }
+  static std::int64_t packed_v_floats(int d_v) { return rounded_d_v(d_v) * kColumnFloats; }
+  static int rounded_d_v(int d_v) { return (d_v + kTileRows - 1) / kTileRows * kTileRows; }
+
+  /// As the broadcasting engine's, rows past d_qk zero.
+  static void pack_q(const Rows& q, std::int64_t begin, int count, int d_qk, float factor, float* packed) {
+    Base::pack_q(q, begin, count, d_qk, factor, packed);
+    for (std::int64_t i = std::int64_t{Base::lanes_of(d_qk)} * kStrip; i < packed_q_floats(d_qk); ++i) packed[i] = 0;
+  }
+
+  /// Rows far apart are packed: those of 32 heads of 128 lie 8 KiB apart, all in one set of the first-level cache.
+  static Keys pack_k(const Rows& k, std::int64_t begin, int count, int d_qk, float* packed) {
+    if (k.dtype == Base::kOperand && d_qk % kTileDepth == 0 && k.stride % kDepth == 0 && k.stride <= 2 * d_qk) {
+      return {static_cast<const float*>(k.data) + begin * k.stride / kDepth, k.stride / kDepth};
+    }
+    const int present = Base::lanes_of(d_qk), lanes = whole_lanes_of(d_qk);
+    for (int i = 0; i < count; ++i) {
+      float* row = packed + std::int64_t{i} * lanes;
+      Config::Packing::widen_rows(k, begin + i, 1, d_qk, row);
+      for (int lane = present; lane < lanes; ++lane) row[lane] = 0;
+    }
+    return {packed, lanes};
+  }
+
+  /// rows [count, d_v] -> their transpose [rounded_d_v(d_v)][kColumnFloats] pairs, zero past d_v and past count up to
+  /// the next whole pair.
+  static void pack_v(const Rows& v, std::int64_t begin, int count, int d_v, float* packed) {
+    pack_columns<false>(v, begin, count, d_v, packed);
+  }
+  static void pack_k_columns(const Rows& k, std::int64_t begin, int count, int d_qk, float* packed) {
+    pack_columns<true>(k, begin, count, d_qk, packed);
+  }
+
+  static void qk_maximum(const float* packed_q, const Keys& k, int first, int keys, int d_qk, float* scores,
+                         Vec* maximum, Ahead ahead) {
+    Vec highest[kVectors];
+    for (int n = 0; n < kVectors; ++n) highest[n] = maximum[n];
+    rows_product(packed_q, k, first, keys, d_qk, scores, ahead, [&](const float* rows, int count) {
+      for (int row = 0; row < count; ++row, rows += kStrip) {
+#pragma GCC unroll 2
+        for (int n = 0; n < kVectors; ++n) highest[n] = Lanes::max(Lanes::load(rows + n * Lanes::kWidth), highest[n]);
+      }
+    });
+    for (int n = 0; n < kVectors; ++n) maximum[n] = highest[n];
+  }
+
+  static void qk(const float* packed_q, const Keys& k, int first, int keys, int d_qk, float factor, float* scores,
+                 Ahead ahead) {
+    const Vec factors = Lanes::broadcast(factor);
+    rows_product(packed_q, k, first, keys, d_qk, scores, ahead, [&](float* rows, int count) {
+      if (factor == 1) return;
+      for (int i = 0; i < count * kStrip; i += Lanes::kWidth) {
+        Lanes::store(rows + i, Lanes::mul(Lanes::load(rows + i), factors));
+      }
+    });
+  }
+
+  static void pv(const float* packed_v, int first, const float* weights, std::int64_t weights_stride, int keys, int d_v,
+                 float* o, Ahead ahead) {
+    packed_v += first / kDepth;
+    const int whole = keys / kTileDepth * kTileDepth, rest = (keys - whole + 1) / 2 * 2;
+    if (whole > 0) columns_product(packed_v, weights, weights_stride, whole / kTileDepth, d_v, o, ahead);
+    if (rest == 0) return;
+    packed_v += whole / kDepth;
+    weights += whole / kDepth * weights_stride;
+    Registers::with_shapes(kTileRows, rest,
+                           [&] { columns_product(packed_v, weights, weights_stride, 1, d_v, o, ahead); });
+  }
+
+  static void accumulate_rows(const float* weights, std::int64_t weights_stride, int begin, int end, int queries,
+                              const float* right, int d, float* out) {
+    const int columns = Base::rounded_to_panel(d);
+    weights += begin / kDepth;
+    right += std::int64_t{begin / kDepth} * kPanel;
+    for (int column = 0; column < columns; column += kPanel, right += std::int64_t{Base::lanes_of(queries)} * kPanel) {
+      Block<2>::load(out + column, columns);
+      Block<2>::multiply({weights, 4 * weights_stride, kTileRows * 4 * weights_stride, kTileDepth * 2},
+                         {right, 4 * kPanel, 64, kTileRows * 4 * kPanel}, (end - begin) / kTileDepth);
+      Block<2>::store(out + column, columns);
+    }
+  }
+
+  /// dots [kStrip] of the columns of a and b, summed as tiles are: even and odd halves of 32 apart, then their sum.
+  static void column_dots(const float* a, const float* b, int d, float* dots) {
+    for (int n = 0; n < kVectors; ++n) {
+      Vec sum = Lanes::zero();
+      for (int first = 0; first < whole_lanes_of(d); first += kTileRows) {
+        Vec even = Lanes::zero(), odd = Lanes::zero();
+        for (int i = first; i < first + kTileRows; ++i) {
+          const Vec x = Lanes::load(a + std::int64_t{i} * kStrip + n * Lanes::kWidth);
+          const Vec y = Lanes::load(b + std::int64_t{i} * kStrip + n * Lanes::kWidth);
+          even = Lanes::fma(Lanes::low_of_pair(x), Lanes::low_of_pair(y), even);
+          odd = Lanes::fma(Lanes::high_of_pair(x), Lanes::high_of_pair(y), odd);
+        }
+        sum = Lanes::add(sum, Lanes::add(even, odd));
+      }
+      Lanes::store(dots + n * Lanes::kWidth, sum);
+    }
+  }
+
+ private:
+  template <int M>
+  using Block = TileBlock<Tiles, M>;
+
+  // An odd number of cache lines, so that the rows of a tile share no set.
+  static constexpr std::int64_t kColumnFloats = kTileKeys / kDepth + 16;
+
+  template <bool kFinite>
+  static void pack_columns(const Rows& rows, std::int64_t begin, int count, int d, float* packed) {
+    Config::Packing::transpose_pairs_of_rows(rows, begin, count, d, kFinite, packed, kColumnFloats);
+    for (std::int64_t i = d * kColumnFloats; i < rounded_d_v(d) * kColumnFloats; ++i) packed[i] = 0;
+  }
+
+  /// out [keys][kStrip] = k q; `finish` sees each group of rows once, after it is stored.
+  template <class Finish>
+  static TILEWISE_INLINE void rows_product(const float* packed_q, const Keys& k, int first, int keys, int d_qk,
+                                           float* out, Ahead ahead, const Finish& finish) {
+    constexpr int kGroup = 2 * kTileRows;
+    const float* row = k.data + first * k.stride;
+    const int whole = keys / kGroup * kGroup;
+    // One group behind: stores from tile registers are slow to be seen by loads.
+    for (int key = 0; key < whole; key += kGroup, row += kGroup * k.stride) {
+      for (int i = 0; i < kGroup; i += Base::kBlock) ahead.touch();
+      rows_block<2>(packed_q, row, k.stride, d_qk, out + key * kStrip);
+      if (key > 0) finish(out + (key - kGroup) * kStrip, kGroup);
+    }
+    if (whole > 0) finish(out + (whole - kGroup) * kStrip, kGroup);
+    for (int key = whole; key < keys; key += kTileRows, row += kTileRows * k.stride) {
+      const int rows = keys - key < kTileRows ? keys - key : kTileRows;
+      const auto product = [&] { rows_block<1>(packed_q, row, k.stride, d_qk, out + key * kStrip); };
+      if (rows == kTileRows) {
+        product();
+      } else {
+        Registers::with_shapes(rows, kTileDepth, product);
+      }
+      finish(out + key * kStrip, rows);
+    }
+  }
+
+  template <int M>
+  static TILEWISE_INLINE void rows_block(const float* packed_q, const float* row, std::int64_t stride, int d_qk,
+                                         float* out) {
+    Block<M>::clear();
+    Block<M>::multiply({row, 4 * stride, kTileRows * 4 * stride, kTileDepth * 2},
+                       {packed_q, 4 * kStrip, 64, kTileRows * 4 * kStrip}, whole_lanes_of(d_qk) / kTileRows);
+    Block<M>::store(out, kStrip);
+  }
+
+  /// o [rounded d_v][kStrip] += columns weights over `steps` tiles of keys.
+  static TILEWISE_INLINE void columns_product(const float* columns, const float* weights, std::int64_t weights_stride,
+                                              int steps, int d_v, float* o, Ahead& ahead) {
+    int column = 0;
+    for (; column + kTileRows < rounded_d_v(d_v); column += 2 * kTileRows) {
+      for (int i = 0; i < 2 * kTileRows; i += Base::kBlock) ahead.touch();
+      columns_block<2>(columns + column * kColumnFloats, weights, weights_stride, steps, o + column * kStrip);
+    }
+    if (column < rounded_d_v(d_v)) {
+      columns_block<1>(columns + column * kColumnFloats, weights, weights_stride, steps, o + column * kStrip);
+    }
+  }
+
+  template <int M>
+  static TILEWISE_INLINE void columns_block(const float* columns, const float* weights, std::int64_t weights_stride,
+                                            int steps, float* o) {
+    Block<M>::load(o, kStrip);
+    Block<M>::multiply({columns, 4 * kColumnFloats, kTileRows * 4 * kColumnFloats, kTileDepth * 2},
+                       {weights, 4 * weights_stride, 64, kTileRows * 4 * weights_stride}, steps);
+    Block<M>::store(o, kStrip);
+  }
+};
+
+}  // namespace
+}  // namespace tilewise::cpu

@@ -1,0 +1,109 @@
+#include "cuda/launch/decode.h"
+
+#include <fmt/format.h>
+
+#include <array>
+
+#include "cuda/launch/kernel_text.h"
+
+namespace tilewise::cuda {
+namespace {
+
+constexpr const char* kSource = R"cuda(#include "variant.h"
+#include "decode.h"
+
+namespace tilewise::cuda {{
+
+struct Config {{
+  using Element = {element};
+  static constexpr int kHeadQk = {d_qk}, kHeadV = {d_v}, kStages = {stages};
+  static constexpr bool kHasLists = {has_lists}, kPaged = {is_paged};
+}};
+using Kernel = Decode<Config, KernelVariant>;
+static_assert(Kernel::kThreads == {threads} && Kernel::kSharedBytes == {shared_bytes}, "what the plan reckons with");
+
+}}  // namespace tilewise::cuda
+
+extern "C" __global__ void __launch_bounds__({threads}, {blocks})
+    decode(const __grid_constant__ tilewise::cuda::DecodeArguments arguments,
+           const __grid_constant__ variant::Arguments bound) {{
+  extern __shared__ __align__(128) unsigned char shared[];
+  tilewise::cuda::Kernel(arguments, bound, shared).run();
+}}
+extern "C" __global__ void merge(const __grid_constant__ tilewise::cuda::DecodeArguments arguments,
+                                 const __grid_constant__ variant::Arguments bound) {{
+  tilewise::cuda::merge_splits<tilewise::cuda::Config, tilewise::cuda::KernelVariant>(arguments, bound);
+}}
+)cuda";
+
+constexpr unsigned kMergeThreads = 64;
+
+}  // namespace
+
+jit::Program decode_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
+                            const DecodePlan& plan, const jit::Architecture& architecture) {
+  validate(shape);
+  using fmt::arg;
+  jit::Program program;
+  program.name = "decode.cu";
+  program.source =
+      fmt::format(kSource, arg("element", shape.dtype == DType::bfloat16 ? "BFloat16" : "Float16"),
+                  arg("d_qk", shape.d_qk), arg("d_v", shape.d_v), arg("stages", plan.stages),
+                  arg("has_lists", shape.has_lists), arg("is_paged", shape.is_paged), arg("threads", plan.threads()),
+                  arg("shared_bytes", plan.shared_bytes(shape)), arg("blocks", plan.blocks));
+  program.headers = device_headers();
+  program.headers.push_back(variant_header(variant, text));
+  program.options = {"--std=c++17"};
+  program.architecture = architecture;
+  program.kernels = {"decode", "merge"};
+  return program;
+}
+
+DecodeKernels::DecodeKernels(jit::Compiler& compiler, const std::shared_ptr<const jit::Context>& context,
+                             const Variant& variant, const ForwardShape& shape, const DecodePlan& plan)
+    : shape_(shape),
+      plan_(plan),
+      slots_(std::int64_t{context->device().multiprocessors} * plan.blocks),
+      text_(variant::cuda_text(variant)),
+      module_(jit::load_program(compiler, decode_program(variant, text_, shape, plan, context->device().architecture()),
+                                context)),
+      decode_(module_->kernel("decode", static_cast<unsigned>(plan.shared_bytes(shape)))),
+      merge_(module_->kernel("merge")) {}
+
+std::int64_t DecodeKernels::units(const ForwardExtent& extent) const {
+  return extent.b * extent.h_kv * decode_row_tiles(extent.h_q / extent.h_kv, extent.s_q);
+}
+
+DecodeKernels::PartialFloats DecodeKernels::partial_floats(const ForwardExtent& extent) const {
+  const std::int64_t rows = DecodePlan::kRows * most_decode_parts(units(extent), slots_);
+  return {rows * shape_.d_v, rows};
+}
+
+void DecodeKernels::launch(const ForwardArguments& arguments, float* partial_o, float* partial_lse,
+                           const std::vector<std::byte>& bound, const ForwardExtent& extent,
+                           jit::StreamHandle stream) const {
+  if (extent.b == 0 || extent.s_q == 0) return;
+  DecodeArguments all{};
+  all.forward = arguments;
+  all.o = partial_o, all.lse = partial_lse;
+  all.splits = static_cast<int>(decode_splits(units(extent), slots_, extent.s_kv));
+  all.s_q = static_cast<int>(extent.s_q);
+  all.h_q = static_cast<int>(extent.h_q);
+  all.row_tiles = static_cast<int>(decode_row_tiles(extent.h_q / extent.h_kv, extent.s_q));
+  // The driver copies from these pointers and does not write through them.
+  std::array<void*, 2> pointers = {&all, const_cast<std::byte*>(bound.data())};
+  const auto b = static_cast<unsigned>(extent.b);
+  decode_.launch({.grid = {static_cast<unsigned>(all.splits),
+                           static_cast<unsigned>(extent.h_kv) * static_cast<unsigned>(all.row_tiles), b},
+                  .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
+                  .dynamic_shared_bytes = static_cast<unsigned>(plan_.shared_bytes(shape_)),
+                  .stream = stream},
+                 pointers.data());
+  if (all.splits == 1) return;
+  merge_.launch({.grid = {static_cast<unsigned>(all.s_q), static_cast<unsigned>(all.h_q), b},
+                 .block = {kMergeThreads, 1, 1},
+                 .stream = stream},
+                pointers.data());
+}
+
+}  // namespace tilewise::cuda

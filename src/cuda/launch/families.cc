@@ -1,0 +1,91 @@
+#include "cuda/launch/families.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <span>
+#include <string_view>
+
+#include "core/fail.h"
+#include "cuda/launch/hopper_backward.h"
+
+namespace tilewise::cuda {
+namespace {
+
+/// A family in one direction. `make` throws Error(unsupported) with its reason for what it does not take.
+template <class Runner>
+struct Family {
+  const char* name;
+  std::unique_ptr<const Runner> (*make)(const Making& making);
+};
+
+/// The shape, where the GPU is one that mma.sync on bfloat16 and cp.async run on.
+const ForwardShape& expect_portable(const Making& making) {
+  const jit::DeviceInfo& device = making.context->device();
+  if (device.compute_capability_major < 8) {
+    fail(ErrorCode::unsupported, "{} has compute capability {}.{}; GPUs from 8.0 (Ampere) on are taken", device.name,
+         device.compute_capability_major, device.compute_capability_minor);
+  }
+  return making.shape;
+}
+
+/// The family for 9.0 waits for its tests to have run over lists that the GPU makes; until then it is for those who
+/// ask.
+void expect_asked_for(const Making& making) {
+  expect_hopper(*making.context, "");
+  const char* asked = std::getenv("TILEWISE_SM90");
+  if (asked == nullptr || std::string_view(asked) != "1")
+    fail(ErrorCode::unsupported, "it is taken where the environment has TILEWISE_SM90=1");
+}
+
+constexpr Family<ForwardRunner> kForward[] = {
+    {"sm_90a",
+     [](const Making& m) -> std::unique_ptr<const ForwardRunner> {
+       expect_asked_for(m);
+       return std::make_unique<HopperForwardKernel>(m.compiler, m.context, m.variant, m.shape);
+     }},
+    {"portable",
+     [](const Making& m) -> std::unique_ptr<const ForwardRunner> {
+       return std::make_unique<ForwardKernel>(m.compiler, m.context, m.variant, expect_portable(m));
+     }},
+};
+
+constexpr Family<BackwardRunner> kBackward[] = {
+    {"sm_90a",
+     [](const Making& m) -> std::unique_ptr<const BackwardRunner> {
+       expect_asked_for(m);
+       return std::make_unique<HopperBackwardKernels>(m.compiler, m.context, m.variant, m.shape);
+     }},
+    {"portable",
+     [](const Making& m) -> std::unique_ptr<const BackwardRunner> {
+       return std::make_unique<BackwardKernels>(m.compiler, m.context, m.variant, expect_portable(m));
+     }},
+};
+
+template <class Runner>
+std::unique_ptr<const Runner> make(const Making& making, std::span<const Family<Runner>> families, const char* what,
+                                   std::vector<std::string>& refusals) {
+  std::vector<std::string> reasons;
+  for (const Family<Runner>& family : families) {
+    try {
+      std::unique_ptr<const Runner> made = family.make(making);
+      refusals.insert(refusals.end(), reasons.begin(), reasons.end());
+      return made;
+    } catch (const Error& error) {
+      if (error.code() != ErrorCode::unsupported) throw;
+      reasons.push_back(fmt::format("{}: {}", family.name, error.what()));
+    }
+  }
+  fail(ErrorCode::unsupported, "no {} kernel takes this shape ({})", what, fmt::join(reasons, "; "));
+}
+
+}  // namespace
+
+std::unique_ptr<const ForwardRunner> make_forward(const Making& making, std::vector<std::string>& refusals) {
+  return make<ForwardRunner>(making, kForward, "forward", refusals);
+}
+
+std::unique_ptr<const BackwardRunner> make_backward(const Making& making, std::vector<std::string>& refusals) {
+  return make<BackwardRunner>(making, kBackward, "backward", refusals);
+}
+
+}  // namespace tilewise::cuda

@@ -1,0 +1,35 @@
+// A call's sequences on their way to the GPU: as arguments of a launch, which waits for nothing and which a CUDA graph
+// can capture, where a copy from the host's memory would do neither.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "cuda/device/arguments.h"
+#include "jit/compiler.h"
+#include "jit/module.h"
+#include "tilewise/problem.h"
+
+namespace tilewise::cuda {
+
+/// Lengths and offsets as the kernels take them.
+SequenceShape sequence_shape(const Sequence& sequence);
+std::vector<SequenceShape> sequence_shapes(const Problem& problem);  // [b]
+
+/// The program of one kernel, "write", that takes SequenceBatch and where it goes.
+jit::Program sequences_program(const jit::Architecture& architecture);
+
+/// The kernel, compiled and loaded. Const and shared between threads.
+class SequenceWriter {
+ public:
+  /// Throws as jit::load_program; DriverError.
+  SequenceWriter(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context);
+
+  /// Queues the writing of the problem's sequences to `to`, [b] on the GPU.
+  void write(const Problem& problem, SequenceShape* to, jit::StreamHandle stream) const;
+
+ private:
+  jit::Kernel kernel_;
+};
+
+}  // namespace tilewise::cuda

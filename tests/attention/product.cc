@@ -1,0 +1,688 @@
+#include "tests/attention/product.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstdlib>
+#include <map>
+#include <random>
+
+#include <fmt/format.h>
+
+#include "core/isa.h"
+#include "cpu/select.h"
+#include "tests/attention/guarded.h"
+#include "tests/attention/oracle.h"
+#include "tilewise/error.h"
+#include "tilewise/reference.h"
+#include "tilewise/zoo_entry.h"
+
+namespace tilewise::attention::testing {
+namespace {
+
+using reference::Array;
+using reference::AttentionData;
+
+// The axes' values, the cheapest first: cost_of takes an open axis at value 0.
+
+constexpr std::pair<DType, DType> kDTypes[] = {
+    {DType::float32, DType::float32},  {DType::bfloat16, DType::bfloat16}, {DType::float16, DType::float16},
+    {DType::float64, DType::float64},  {DType::float32, DType::bfloat16},  {DType::bfloat16, DType::float32},
+    {DType::float16, DType::bfloat16},
+};
+// Strips have 24, 32 or 48 queries, tiles 96 or 128 keys, 192 or 384 queries backward; 8 queries are decoded.
+constexpr std::int64_t kQueries[] = {0, 1, 2, 7, 8, 9, 23, 25, 48, 49, 61, 97, 191, 193, 385};
+constexpr std::int64_t kKeys[] = {0, 1, 3, 17, 63, 65, 95, 97, 127, 128, 129, 257, 511, 513, 1031};
+constexpr std::int64_t kDimensions[] = {1, 3, 8, 40, 64, 72, 80, 128, 192, 256, 576};
+constexpr std::pair<std::int64_t, std::int64_t> kHeads[] = {{1, 1}, {2, 2}, {2, 1}, {3, 1}, {4, 2}, {6, 2}, {8, 1}};
+constexpr std::int64_t kBatches[] = {1, 2, 3};
+constexpr Layout kInputLayouts[] = {Layout::contiguous, Layout::heads_inside, Layout::padded, Layout::reversed,
+                                    Layout::shared};
+constexpr Layout kOutputLayouts[] = {Layout::contiguous, Layout::heads_inside, Layout::padded, Layout::reversed};
+constexpr const char* kLayouts[] = {"contiguous", "heads_inside", "padded", "reversed", "shared"};
+constexpr const char* kSequences[] = {"all_alike", "shorter", "packed", "packed_queries", "packed_keys"};
+constexpr const char* kPositions[] = {"aligned_ends", "aligned_beginnings", "shifted", "left_padding", "no_keys"};
+constexpr const char* kVariants[] = {"plain",     "causal",    "soft_window", "sink_and_bias", "distance_and_gain",
+                                     "pair_bias", "documents", "zoo",         "zoo",           "zoo"};
+constexpr int kFirstZoo = 7;
+constexpr const char* kInputs[] = {"normal", "outliers", "large_equal", "alternating", "rising", "equal", "cancelling"};
+constexpr const char* kPasses[] = {"forward", "forward_without_lse", "both", "both_with_d_lse"};
+constexpr double kScales[] = {1, -1, 3};  // times the default
+constexpr int kWorkers[] = {1, 2, 3, 8};
+
+enum Axis : std::uint8_t {
+  kDTypeAxis,
+  kQueriesAxis,
+  kKeysAxis,
+  kDQkAxis,
+  kDVAxis,
+  kHeadsAxis,
+  kBatchAxis,
+  kQLayoutAxis,
+  kKvLayoutAxis,
+  kOutputLayoutAxis,
+  kSequencesAxis,
+  kPositionsAxis,
+  kVariantAxis,
+  kInputsAxis,
+  kPassAxis,
+  kScaleAxis,
+  kDropoutAxis,
+  kLseDTypeAxis,
+  kRoomAxis,
+  kGuardAxis,
+  kWorkersAxis,
+  kIsaAxis,
+  kAxes,
+};
+
+constexpr const char* kAxisNames[] = {
+    "dtypes", "s_q",     "s_kv",   "d_qk",   "d_v",   "heads", "b",   "q_layout", "kv_layout", "outputs", "rows",
+    "places", "variant", "inputs", "passes", "scale", "drops", "lse", "room",     "guard",     "workers", "isa"};
+static_assert(std::size(kAxisNames) == kAxes);
+
+/// Those that kernels exist for here.
+const std::vector<std::string>& isas() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> found;
+    for (const cpu::Kernels* kernels : cpu::available_kernels()) found.emplace_back(kernels->name);
+    return found;
+  }();
+  return names;
+}
+
+template <class Values>
+auto value_of(const Values& values, const Combination& combination, Axis axis) {
+  return values[static_cast<std::size_t>(std::max(combination[axis], 0))];
+}
+
+/// A combination's values, with what follows from them.
+struct Call {
+  explicit Call(const Combination& of)
+      : combination(of),
+        dtype(value_of(kDTypes, of, kDTypeAxis).first),
+        kv_dtype(value_of(kDTypes, of, kDTypeAxis).second) {
+    shape.h_q = value_of(kHeads, of, kHeadsAxis).first;
+    shape.h_kv = value_of(kHeads, of, kHeadsAxis).second;
+    shape.d_qk = value_of(kDimensions, of, kDQkAxis);
+    shape.d_v = value_of(kDimensions, of, kDVAxis);
+    const int rows = of[kSequencesAxis];
+    shape.queries_packed = rows == 2 || rows == 3;
+    shape.keys_packed = rows == 2 || rows == 4;
+    scale = value_of(kScales, of, kScaleAxis) / std::sqrt(static_cast<double>(shape.d_qk));
+    const int pass = of[kPassAxis];
+    backward = pass >= 2;
+    has_lse = pass != 1;
+    has_d_lse = pass == 3;
+    make_sequences();
+  }
+
+  void make_sequences() {
+    const std::int64_t s_q = value_of(kQueries, combination, kQueriesAxis);
+    const std::int64_t s_kv = value_of(kKeys, combination, kKeysAxis);
+    std::int64_t query_token = 0, key_token = 0;
+    shape.sequences.clear();
+    const auto add = [&](std::int64_t queries, std::int64_t keys) {
+      Sequence sequence{.s_q = queries, .s_kv = keys};
+      const int places = combination[kPositionsAxis];
+      if (places == 1) sequence.query_offset = 0;
+      if (places == 2) sequence.query_offset = 5, sequence.key_offset = -7;
+      if (places == 3) sequence.key_start = keys / 3;
+      if (places == 4 && shape.sequences.empty()) sequence.key_start = keys;
+      sequence.first_query_token = query_token;
+      sequence.first_key_token = key_token;
+      query_token += queries + (shape.queries_packed ? 2 : 0);  // rows of no sequence
+      key_token += keys + (shape.keys_packed ? 3 : 0);
+      shape.sequences.push_back(sequence);
+    };
+    const std::int64_t b = value_of(kBatches, combination, kBatchAxis);
+    for (std::int64_t i = 0; i < b; ++i) {
+      const bool shorter = combination[kSequencesAxis] > 0 && i > 0;
+      add(shorter ? s_q * i / (i + 2) : s_q, shorter ? s_kv * 2 / (i + 3) : s_kv);
+    }
+    if (combination[kSequencesAxis] < 2 || b == 1) return;
+    add(0, s_kv);  // among others in packed storage
+    add(s_q, 0);
+    add(0, 0);
+  }
+
+  /// What standard attention computes in. Of two dtypes neither would do: it would round the other's inputs.
+  DType precision() const { return dtype == kv_dtype ? dtype : DType::float32; }
+
+  bool is_uniform() const { return combination[kSequencesAxis] == 0 && combination[kPositionsAxis] == 0; }
+
+  const Combination& combination;
+  DType dtype, kv_dtype;
+  reference::Shape shape;
+  double scale = 1;
+  bool backward = false, has_lse = true, has_d_lse = false;
+};
+
+/// Variants of every kind: masks by position, by table and by -inf; scores that read the score, tables of each shape,
+/// parameters; sinks.
+Variant make_variant(int number, std::size_t zoo) {
+  const Variant causal = keep([](const At& at) { return at.query >= at.key; });
+  const Parameter gain("gain", 0.25, 4);
+  switch (number) {
+    case 0: return {};
+    case 1: return causal;
+    case 2:
+      return keep([](const At& at) { return abs(at.query - at.key) < 40; }) &
+             score([](Expr s, const At&) { return 5 * tanh(s / 5); });
+    case 3: {
+      const Table bias("bias", DType::float32, 2), logit("logit", DType::bfloat16, 1);
+      return causal & score([&](Expr s, const At& at) { return s + bias(at.head, at.key_index); }) &
+             sink([&](const At& at) { return logit(at.head); });
+    }
+    case 4: {
+      const Table distance("distance", DType::float32, 2);
+      return score([&](Expr s, const At& at) { return s * gain + distance.clamped(at.head, at.query - at.key + 20); });
+    }
+    case 5: {
+      const Table pair("pair", DType::float32, 2);
+      return score([&](Expr s, const At& at) {
+        const Expr read = pair(at.query_index, at.key_index);
+        return select(read > -1.0, s + read, -kInfinity);
+      });
+    }
+    case 6: {
+      const Table of_query("of_query", DType::int32, 1), of_key("of_key", DType::uint8, 1);
+      return keep([&](const At& at) { return of_query(at.query_token) % 3 == of_key(at.key_token) % 3; }) &
+             sink([&](const At& at) { return gain * to_real(at.head); });
+    }
+    default: return parse_variant(std::string(zoo::entries()[zoo].example));
+  }
+}
+
+/// Makes of normal numbers what the axis says; see kInputs.
+class Draw {
+ public:
+  Draw(int kind, double scale, std::int64_t d_qk, std::uint64_t seed)
+      : kind_(kind), unit_(1 / (std::fabs(scale) * static_cast<double>(d_qk))), random_(seed) {}
+
+  double q(double normal) {
+    if (kind_ == 1) return outlier(normal);
+    return kind_ >= 2 && kind_ <= 4 ? 1 : normal;
+  }
+  double k(double normal, std::int64_t key) {
+    const auto j = static_cast<double>(key);
+    switch (kind_) {
+      case 1: return outlier(normal);
+      case 2: return 200 * unit_;  // every score is 200
+      case 3: return ((key % 2 == 0 ? 1e4 : -1e4) + normal) * unit_;
+      case 4: return (0.25 * j + normal) * unit_;
+      case 5: return 0;
+      default: return normal;
+    }
+  }
+  double v(double normal, std::int64_t key) {
+    if (kind_ == 1) return outlier(normal);
+    return kind_ == 6 ? (key % 2 == 0 ? 1000 : -1000) + normal : normal;
+  }
+
+ private:
+  double outlier(double normal) { return random_() % 64 == 0 ? 20 * normal : normal; }
+
+  int kind_;
+  double unit_;  // what an element of k must be for a score of 1, where those of q are 1
+  std::mt19937_64 random_;
+};
+
+Executor& pool_of(int workers) {
+  static std::map<int, std::unique_ptr<Executor>> pools;
+  auto& pool = pools[workers];
+  if (pool == nullptr) pool = make_thread_pool(workers);
+  return *pool;
+}
+
+/// TILEWISE_ISA while it lives.
+class ChosenIsa {
+ public:
+  explicit ChosenIsa(const std::string& name) {
+    if (const char* set = std::getenv("TILEWISE_ISA")) before_ = set;
+    setenv("TILEWISE_ISA", name.c_str(), 1);
+  }
+  ~ChosenIsa() { before_.empty() ? unsetenv("TILEWISE_ISA") : setenv("TILEWISE_ISA", before_.c_str(), 1); }
+  ChosenIsa(const ChosenIsa&) = delete;
+  ChosenIsa& operator=(const ChosenIsa&) = delete;
+
+ private:
+  std::string before_;
+};
+
+/// The largest derivative of a score function here: of the gain.
+constexpr double kSteepest = 4;
+
+/// Calls that are judged together where one alone breaks the rule.
+constexpr std::uint64_t kCallsTogether = 16;
+
+double ulp_of(DType dtype) {
+  switch (dtype) {
+    case DType::float64: return 0x1p-52;
+    case DType::float32: return 0x1p-23;
+    case DType::float16: return 0x1p-10;
+    default: return 0x1p-7;
+  }
+}
+
+/// What a call's outputs are off by, each with what the rule of exactness makes of it.
+class Verdict {
+ public:
+  /// Adds an output of a call: see Judged.
+  void add(const std::string& name, const Errors& errors, double factor, DType dtype, double slack = 0) {
+    Judged& judged = outputs_[name];
+    judged.errors.add(errors);
+    judged.factor = factor;
+    judged.slack = std::max(judged.slack, 2 * ulp_of(dtype) * errors.magnitude + slack);
+  }
+
+  /// What breaks the rule, or nothing.
+  std::string text() const {
+    std::string text;
+    for (const auto& [name, of] : outputs_) {
+      if (of.errors.count == 0) continue;
+      const auto compare = [&](const char* which, double found, double usual) {
+        if (found <= of.factor * usual + of.slack) return;
+        text += fmt::format("{}: {} error {:.3g}, standard attention's {:.3g}, slack {:.3g}, largest element {:.3g}\n",
+                            name, which, found, usual, of.slack, of.errors.magnitude);
+      };
+      const auto rms = [&of = of](double square) { return std::sqrt(square / static_cast<double>(of.errors.count)); };
+      compare("largest", of.errors.largest, of.errors.usual_largest);
+      compare("RMS", rms(of.errors.square), rms(of.errors.usual_square));
+    }
+    return text;
+  }
+
+ private:
+  /// error <= factor * standard attention's + slack.
+  struct Judged {
+    Errors errors;
+    double factor = 0, slack = 0;
+  };
+  std::map<std::string, Judged> outputs_;
+};
+
+/// One call in all three ways.
+class Check {
+ public:
+  Check(const Combination& combination, std::size_t zoo, std::uint64_t seed, Verdict& verdict)
+      : verdict_(verdict),
+        call_(combination),
+        variant_(make_variant(combination[kVariantAxis], zoo)),
+        usual_(call_.shape, seed, call_.dtype, DType::float32),
+        of_keys_(call_.shape, seed, call_.kv_dtype, DType::float32),
+        exact_(call_.shape, seed, DType::float64, DType::float64),
+        bound_(bind_random(variant_, problem_of(call_.shape), seed)) {
+    if (combination[kDropoutAxis] == 1 && !variant_.has_dropout()) variant_ = variant_ & dropout(0.25);
+    draw(seed);
+    usual_.k = of_keys_.k, usual_.v = of_keys_.v, usual_.d_k = of_keys_.d_k, usual_.d_v = of_keys_.d_v;
+    place();
+    inputs_.scale = call_.scale;
+    inputs_.tables = bound_.tables;
+    inputs_.parameters = bound_.parameters;
+    if (!call_.is_uniform()) inputs_.sequences = call_.shape.sequences;
+    inputs_.seed = seed * 0x9e3779b97f4a7c15u;
+    inputs_.seed_offset = seed % 5;
+  }
+
+  void run() {
+    const ChosenIsa isa(isas()[static_cast<std::size_t>(call_.combination[kIsaAxis])]);
+    const Plan plan = Attention(variant_).plan(
+        shape_of_plan(), Device::cpu(pool_of(value_of(kWorkers, call_.combination, kWorkersAxis))));
+    const GuardedBytes memory(plan.workspace_bytes(), false);
+    Workspace workspace(memory.bytes());
+    ForwardInputs plain = inputs_;
+    plain.q = usual_.q.view(), plain.k = usual_.k.view(), plain.v = usual_.v.view();
+    plain.sequences = call_.shape.sequences;
+
+    ForwardOutputs outputs{.o = o_.tensor(), .lse = {}};
+    if (call_.has_lse) outputs.lse = lse_.tensor();
+    plan.forward(inputs_, outputs, workspace);
+    standard_attention(variant_, plain, usual_.outputs(), call_.precision());
+    standard_attention(variant_, plain, exact_.outputs());
+    judge_forward();
+    if (call_.backward) backward(plan, plain, workspace);
+  }
+
+ private:
+  void draw(std::uint64_t seed) {
+    Draw draw(call_.combination[kInputsAxis], call_.scale, call_.shape.d_qk, seed);
+    usual_.for_each_query([&](std::int64_t i, const Sequence& at, std::int64_t head, std::int64_t row) {
+      for (std::int64_t c = 0; c < call_.shape.d_qk; ++c) {
+        const std::int64_t place = usual_.q.place(i, head, row, at.first_query_token, c);
+        usual_.q.set(place, draw.q(usual_.q.get(place)));
+      }
+    });
+    of_keys_.for_each_key([&](std::int64_t i, const Sequence& at, std::int64_t head, std::int64_t row) {
+      if (row < at.key_start) return;
+      for (std::int64_t c = 0; c < call_.shape.d_qk; ++c) {
+        const std::int64_t place = of_keys_.k.place(i, head, row, at.first_key_token, c);
+        of_keys_.k.set(place, draw.k(of_keys_.k.get(place), row));
+      }
+      for (std::int64_t c = 0; c < call_.shape.d_v; ++c) {
+        const std::int64_t place = of_keys_.v.place(i, head, row, at.first_key_token, c);
+        of_keys_.v.set(place, draw.v(of_keys_.v.get(place), row));
+      }
+    });
+  }
+
+  /// Copies the inputs to where the plan's call finds them, and back: where storage is shared the last one stays.
+  void place() {
+    const Layout of_q = value_of(kInputLayouts, call_.combination, kQLayoutAxis);
+    const Layout of_kv = value_of(kInputLayouts, call_.combination, kKvLayoutAxis);
+    const Layout of_outputs = value_of(kOutputLayouts, call_.combination, kOutputLayoutAxis);
+    const std::int64_t d_qk = call_.shape.d_qk, d_v = call_.shape.d_v;
+    q_ = make_queries(d_qk, call_.dtype, of_q);
+    k_ = make_keys(d_qk, call_.kv_dtype, of_kv);
+    v_ = make_keys(d_v, call_.kv_dtype, of_kv);
+    d_o_ = make_queries(d_v, call_.dtype, of_q);
+    d_lse_ = make_queries(0, lse_dtype(), of_q == Layout::shared ? Layout::padded : of_q);
+    o_ = make_queries(d_v, call_.dtype, of_outputs);
+    lse_ = make_queries(0, lse_dtype(), of_outputs);
+    d_q_ = make_queries(d_qk, call_.dtype, of_outputs);
+    d_k_ = make_keys(d_qk, call_.kv_dtype, of_outputs);
+    d_v_ = make_keys(d_v, call_.kv_dtype, of_outputs);
+    for (const bool back : {false, true}) {
+      copy_queries(usual_.q, q_, d_qk, back);
+      copy_queries(usual_.d_o, d_o_, d_v, back);
+      copy_queries(usual_.d_lse, d_lse_, 1, back);
+      copy_keys(usual_.k, k_, d_qk, back);
+      copy_keys(usual_.v, v_, d_v, back);
+    }
+    inputs_ = {.q = q_.view(), .k = k_.view(), .v = v_.view()};
+  }
+
+  DType lse_dtype() const { return call_.combination[kLseDTypeAxis] == 0 ? DType::float32 : DType::float64; }
+
+  GuardedTensor make(bool packed, std::int64_t heads, std::int64_t rows, std::int64_t columns, DType dtype,
+                     Layout layout) const {
+    std::vector<std::int64_t> extents{heads, rows};
+    if (!packed) extents.insert(extents.begin(), usual_.b());
+    return {extents, columns, dtype, layout, call_.combination[kGuardAxis] == 1};
+  }
+  GuardedTensor make_queries(std::int64_t columns, DType dtype, Layout layout) const {
+    std::int64_t rows = 0;
+    for (const Sequence& at : call_.shape.sequences)
+      rows = std::max(rows, at.s_q + (call_.shape.queries_packed ? at.first_query_token : 0));
+    return make(call_.shape.queries_packed, call_.shape.h_q, rows, columns, dtype, layout);
+  }
+  GuardedTensor make_keys(std::int64_t columns, DType dtype, Layout layout) const {
+    std::int64_t rows = 0;
+    for (const Sequence& at : call_.shape.sequences)
+      rows = std::max(rows, at.s_kv + (call_.shape.keys_packed ? at.first_key_token : 0));
+    return make(call_.shape.keys_packed, call_.shape.h_kv, rows, columns, dtype, layout);
+  }
+
+  static void copy(Array& plain, std::int64_t place, GuardedTensor& guarded, std::int64_t i, std::int64_t head,
+                   std::int64_t row, std::int64_t token, std::int64_t column, bool back) {
+    if (back) {
+      plain.set(place, guarded.get(i, head, row, token, column));
+    } else {
+      guarded.set(i, head, row, token, column, plain.get(place));
+    }
+  }
+  void copy_queries(Array& plain, GuardedTensor& guarded, std::int64_t columns, bool back) const {
+    usual_.for_each_query([&](std::int64_t i, const Sequence& at, std::int64_t head, std::int64_t row) {
+      for (std::int64_t c = 0; c < columns; ++c)
+        copy(plain, plain.place(i, head, row, at.first_query_token, c), guarded, i, head, row, at.first_query_token, c,
+             back);
+    });
+  }
+  void copy_keys(Array& plain, GuardedTensor& guarded, std::int64_t columns, bool back) const {
+    usual_.for_each_key([&](std::int64_t i, const Sequence& at, std::int64_t head, std::int64_t row) {
+      if (row < at.key_start) return;
+      for (std::int64_t c = 0; c < columns; ++c)
+        copy(plain, plain.place(i, head, row, at.first_key_token, c), guarded, i, head, row, at.first_key_token, c,
+             back);
+    });
+  }
+
+  PlanShape shape_of_plan() const {
+    PlanShape shape = plan_shape(call_.shape, call_.dtype, call_.backward, bound_);
+    shape.kv_dtype = call_.kv_dtype;
+    if (call_.combination[kRoomAxis] == 0 || !variant_.tables().empty()) return shape;
+    shape.s_q += 37;
+    shape.s_kv = shape.s_kv * 2 + 5;
+    shape.b += 1;
+    shape.query_tokens.reset();
+    shape.key_tokens.reset();
+    return shape;
+  }
+
+  Errors compare_queries(const Array& exact, GuardedTensor& found, const Array& usual, std::int64_t columns) const {
+    Errors errors;
+    usual_.for_each_query([&](std::int64_t i, const Sequence& at, std::int64_t head, std::int64_t row) {
+      for (std::int64_t c = 0; c < columns; ++c) {
+        errors.add(exact_.at_query(exact, i, head, row, c), found.get(i, head, row, at.first_query_token, c),
+                   usual_.at_query(usual, i, head, row, c));
+        found.own(i, head, row, at.first_query_token, c);
+      }
+    });
+    return errors;
+  }
+  Errors compare_keys(const Array& exact, GuardedTensor& found, const Array& usual, std::int64_t columns) const {
+    Errors errors;
+    usual_.for_each_key([&](std::int64_t i, const Sequence& at, std::int64_t head, std::int64_t row) {
+      for (std::int64_t c = 0; c < columns; ++c) {
+        errors.add(exact_.at_key(exact, i, head, row, c), found.get(i, head, row, at.first_key_token, c),
+                   usual_.at_key(usual, i, head, row, c));
+        found.own(i, head, row, at.first_key_token, c);
+      }
+    });
+    return errors;
+  }
+
+  DType lse_precision() const { return call_.dtype == DType::float64 ? DType::float64 : DType::float32; }
+
+  void judge_forward() {
+    verdict_.add("o", compare_queries(exact_.o, o_, usual_.o, call_.shape.d_v), 2, call_.dtype);
+    EXPECT_EQ(o_.touched(), 0) << "o: memory outside of every sequence";
+    if (!call_.has_lse) return;
+    verdict_.add("lse", compare_queries(exact_.lse, lse_, usual_.lse, 1), 2,
+                 lse_dtype() == DType::float64 ? lse_precision() : DType::float32);
+    EXPECT_EQ(lse_.touched(), 0) << "lse: memory outside of every sequence";
+  }
+
+  void backward(const Plan& plan, const ForwardInputs& plain, Workspace& workspace) {
+    VariantOutputs found(bound_), usual(bound_), exact(bound_);
+    BackwardInputs given{.o = o_.view(), .lse = lse_.view(), .d_o = d_o_.view(), .d_lse = {}};
+    if (call_.has_d_lse) given.d_lse = d_lse_.view();
+    BackwardOutputs outputs{.d_q = d_q_.tensor(), .d_k = d_k_.tensor(), .d_v = d_v_.tensor()};
+    found.add_to(outputs);
+    plan.backward(inputs_, given, outputs, workspace);
+
+    BackwardInputs plain_given{.o = {}, .lse = {}, .d_o = usual_.d_o.view(), .d_lse = {}};
+    if (call_.has_d_lse) plain_given.d_lse = usual_.d_lse.view();
+    BackwardOutputs of_usual = usual_.gradients(), of_exact = exact_.gradients();
+    usual.add_to(of_usual), exact.add_to(of_exact);
+    standard_attention_backward(variant_, plain, plain_given, of_usual, call_.precision());
+    standard_attention_backward(variant_, plain, plain_given, of_exact);
+
+    const Loss loss = loss_of_recomputing();
+    const auto rows = static_cast<double>(usual_.d_lse.size());  // of all heads, at least
+    const double of_q = loss.d_score * kSteepest * std::fabs(call_.scale) * loss.k;
+    const double of_k = loss.d_score * kSteepest * std::fabs(call_.scale) * loss.q * std::sqrt(rows);
+    verdict_.add("d_q", compare_queries(exact_.d_q, d_q_, usual_.d_q, call_.shape.d_qk), 3, call_.dtype, of_q);
+    verdict_.add("d_k", compare_keys(exact_.d_k, d_k_, usual_.d_k, call_.shape.d_qk), 3, call_.kv_dtype, of_k);
+    const Errors d_v = compare_keys(exact_.d_v, d_v_, usual_.d_v, call_.shape.d_v);
+    verdict_.add("d_v", d_v, 3, call_.kv_dtype, loss.weight * d_v.magnitude);
+    EXPECT_EQ(d_q_.touched(), 0) << "d_q: memory outside of every sequence";
+    EXPECT_EQ(d_k_.touched(), 0) << "d_k: memory outside of every sequence";
+    EXPECT_EQ(d_v_.touched(), 0) << "d_v: memory outside of every sequence";
+    for (std::size_t i = 0; i < found.values.size(); ++i) {
+      Errors errors;
+      for (std::size_t j = 0; j < found.values[i].size(); ++j)
+        errors.add(exact.values[i][j], found.values[i][j], usual.values[i][j]);
+      const bool is_table = i < found.tables.size();
+      // A parameter multiplies scores, or heads' numbers in a sink.
+      const double largest_score = std::fabs(call_.scale) * static_cast<double>(call_.shape.d_qk) * loss.q * loss.k;
+      const double slope = is_table ? 1 : std::max(largest_score, static_cast<double>(call_.shape.h_q));
+      verdict_.add(is_table ? "gradient of table " + found.tables[i].table.name() : "gradient of a parameter", errors,
+                   3, lse_precision(), loss.d_score * slope * std::sqrt(rows));
+    }
+  }
+
+  /// What a backward pass loses that knows a row by its stored o and lse alone, where standard attention, which keeps
+  /// all weights, loses nothing. It shows where those are exact by chance of the inputs: equal scores, weights of 1.
+  struct Loss {
+    double weight = 0;    // relative, of a weight
+    double d_score = 0;   // of the gradient of a score
+    double q = 0, k = 0;  // largest elements
+  };
+
+  /// Whether rows have many weights below 1, and rounding o costs no more than rounding weights does.
+  bool rows_are_ordinary() const {
+    const int inputs = call_.combination[kInputsAxis];
+    const bool has_few_keys =
+        value_of(kKeys, call_.combination, kKeysAxis) < 16 || value_of(kQueries, call_.combination, kQueriesAxis) < 16;
+    const bool is_float = call_.dtype == DType::float32;
+    if (!is_float && (variant_.has_dropout() || call_.kv_dtype != call_.dtype || !variant_.tables().empty())) {
+      return false;
+    }
+    return !has_few_keys && (inputs == 0 || (inputs == 1 && is_float && !variant_.has_dropout()));
+  }
+
+  Loss loss_of_recomputing() const {
+    Loss loss;
+    if (call_.dtype == DType::float64 || rows_are_ordinary()) return loss;
+    double v = 0, d_o = 0, lse = 0;
+    usual_.for_each_key([&](std::int64_t i, const Sequence& at, std::int64_t head, std::int64_t row) {
+      if (row < at.key_start) return;
+      for (std::int64_t c = 0; c < call_.shape.d_qk; ++c)
+        loss.k = std::max(loss.k, std::fabs(usual_.at_key(usual_.k, i, head, row, c)));
+      for (std::int64_t c = 0; c < call_.shape.d_v; ++c)
+        v = std::max(v, std::fabs(usual_.at_key(usual_.v, i, head, row, c)));
+    });
+    usual_.for_each_query([&](std::int64_t i, const Sequence&, std::int64_t head, std::int64_t row) {
+      for (std::int64_t c = 0; c < call_.shape.d_qk; ++c)
+        loss.q = std::max(loss.q, std::fabs(usual_.at_query(usual_.q, i, head, row, c)));
+      double sum = 0;
+      for (std::int64_t c = 0; c < call_.shape.d_v; ++c) sum += std::fabs(usual_.at_query(usual_.d_o, i, head, row, c));
+      d_o = std::max(d_o, sum);
+      const double of_row = std::fabs(exact_.at_query(exact_.lse, i, head, row));
+      if (std::isfinite(of_row)) lse = std::max(lse, of_row);
+    });
+    // lse is in float32, to 2 units in the last place; o, which the rows' sums of d_o * o are taken from, to its dtype;
+    // and a score function's derivative has the errors of the functions in it: 7 half units in the last place, tanh's.
+    loss.weight = 0x1p-23 * lse;
+    loss.d_score =
+        v * d_o * (loss.weight + ulp_of(call_.dtype) / 2 + (call_.combination[kVariantAxis] == 0 ? 0 : 7 * 0x1p-24));
+    return loss;
+  }
+
+  Verdict& verdict_;
+  Call call_;
+  Variant variant_;
+  AttentionData usual_, of_keys_, exact_;  // usual_ holds the inputs, too
+  Bound bound_;
+  ForwardInputs inputs_;
+  GuardedTensor q_, k_, v_, d_o_, d_lse_, o_, lse_, d_q_, d_k_, d_v_;
+};
+
+}  // namespace
+
+std::span<const int> axis_sizes() {
+  static const std::vector<int> sizes{std::size(kDTypes),
+                                      std::size(kQueries),
+                                      std::size(kKeys),
+                                      std::size(kDimensions),
+                                      std::size(kDimensions),
+                                      std::size(kHeads),
+                                      std::size(kBatches),
+                                      std::size(kInputLayouts),
+                                      std::size(kInputLayouts),
+                                      std::size(kOutputLayouts),
+                                      std::size(kSequences),
+                                      std::size(kPositions),
+                                      std::size(kVariants),
+                                      std::size(kInputs),
+                                      std::size(kPasses),
+                                      std::size(kScales),
+                                      2,
+                                      2,
+                                      2,
+                                      2,
+                                      std::size(kWorkers),
+                                      static_cast<int>(isas().size())};
+  return sizes;
+}
+
+double combinations() {
+  double all = 1;
+  for (const int size : axis_sizes()) all *= size;
+  return all;
+}
+
+double cost_of(const Combination& combination) {
+  const Combination& of = combination;
+  const auto entries = static_cast<double>(value_of(kQueries, of, kQueriesAxis) * value_of(kKeys, of, kKeysAxis));
+  const auto heads = static_cast<double>(value_of(kHeads, of, kHeadsAxis).first * value_of(kBatches, of, kBatchAxis));
+  const auto d = static_cast<double>(value_of(kDimensions, of, kDQkAxis) + value_of(kDimensions, of, kDVAxis));
+  const double passes = of[kPassAxis] >= 2 ? 4.5 : 1;
+  return 2 * passes * entries * heads * (d + 50);  // an entry's exponential and variant cost about 50 products
+}
+
+std::string describe(const Combination& combination) {
+  const Call call(combination);
+  const auto name = [&](const auto& names, Axis axis) { return names[static_cast<std::size_t>(combination[axis])]; };
+  std::string text;
+  const auto say = [&](Axis axis, const std::string& value) {
+    text += std::string(text.empty() ? "" : " ") + kAxisNames[axis] + "=" + value;
+  };
+  say(kDTypeAxis, std::string(to_string(call.dtype)) + "/" + to_string(call.kv_dtype));
+  say(kQueriesAxis, std::to_string(name(kQueries, kQueriesAxis)));
+  say(kKeysAxis, std::to_string(name(kKeys, kKeysAxis)));
+  say(kDQkAxis, std::to_string(call.shape.d_qk));
+  say(kDVAxis, std::to_string(call.shape.d_v));
+  say(kHeadsAxis, std::to_string(call.shape.h_q) + "/" + std::to_string(call.shape.h_kv));
+  say(kBatchAxis, std::to_string(name(kBatches, kBatchAxis)));
+  say(kQLayoutAxis, name(kLayouts, kQLayoutAxis));
+  say(kKvLayoutAxis, name(kLayouts, kKvLayoutAxis));
+  say(kOutputLayoutAxis, name(kLayouts, kOutputLayoutAxis));
+  say(kSequencesAxis, name(kSequences, kSequencesAxis));
+  say(kPositionsAxis, name(kPositions, kPositionsAxis));
+  say(kVariantAxis, name(kVariants, kVariantAxis));
+  say(kInputsAxis, name(kInputs, kInputsAxis));
+  say(kPassAxis, name(kPasses, kPassAxis));
+  say(kScaleAxis, std::to_string(name(kScales, kScaleAxis)));
+  say(kDropoutAxis, combination[kDropoutAxis] == 1 ? "yes" : "no");
+  say(kLseDTypeAxis, combination[kLseDTypeAxis] == 1 ? "float64" : "float32");
+  say(kRoomAxis, combination[kRoomAxis] == 1 ? "some" : "none");
+  say(kGuardAxis, combination[kGuardAxis] == 1 ? "before" : "behind");
+  say(kWorkersAxis, std::to_string(name(kWorkers, kWorkersAxis)));
+  say(kIsaAxis, isas()[static_cast<std::size_t>(combination[kIsaAxis])]);
+  return text;
+}
+
+std::size_t axis_of(std::string_view name) {
+  return static_cast<std::size_t>(std::ranges::find(kAxisNames, name) - std::begin(kAxisNames));
+}
+
+int value_of_isa(std::string_view name) {
+  const auto at = std::ranges::find(isas(), name);
+  return at == isas().end() ? -1 : static_cast<int>(at - isas().begin());
+}
+
+bool takes_zoo(const Combination& combination) { return combination[kVariantAxis] >= kFirstZoo; }
+
+bool check(const Combination& combination, std::size_t zoo, std::uint64_t seed) {
+  Verdict verdict;
+  try {
+    Check(combination, zoo, seed, verdict).run();
+    // The largest of a handful of rounding errors is chance, and so is standard attention's: a call that breaks the
+    // rule is judged again together with others like it.
+    for (std::uint64_t again = 1; again < kCallsTogether && !verdict.text().empty(); ++again)
+      Check(combination, zoo, seed + 1000 * again, verdict).run();
+  } catch (const Error& error) {
+    // A named variant may read its tables at positions below 0, or beyond them in a plan of longer sequences.
+    const bool refused = takes_zoo(combination) && std::string(error.what()).find("table") != std::string::npos;
+    EXPECT_TRUE(refused) << error.what();
+    return false;
+  }
+  EXPECT_EQ(verdict.text(), "");
+  return true;
+}
+
+}  // namespace tilewise::attention::testing

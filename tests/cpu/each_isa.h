@@ -1,0 +1,39 @@
+// Tests of every instruction set: those that this build or this processor lacks are listed, as skipped.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <string>
+
+#include "cpu/select.h"
+
+namespace tilewise::cpu::testing {
+
+/// AMX's kernels with the tile registers emulated, on AVX512-BF16 vectors; null where the build has none.
+const Kernels* emulated_amx_kernels();
+
+/// By name; a name that is no instruction set's is that of the emulated AMX.
+inline constexpr const char* kEachIsa[] = {"baseline", "avx2", "avx512", "avx512_bf16", "amx", "emulated_amx"};
+
+class EachIsaTest : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    const bool emulated = GetParam() == std::string("emulated_amx");
+    if (!emulated) {
+      kernels_ = kernels_for(isa_from_string(GetParam()));
+    } else if (kernels_for(Isa::avx512_bf16) != nullptr) {
+      kernels_ = emulated_amx_kernels();
+    }
+    if (kernels_ == nullptr) GTEST_SKIP() << "no " << GetParam() << " here";
+  }
+
+  const Kernels& tested() const { return *kernels_; }
+  DType operand() const { return kernels_->operand; }
+
+ private:
+  const Kernels* kernels_ = nullptr;
+};
+
+inline std::string name_of(const ::testing::TestParamInfo<const char*>& info) { return info.param; }
+
+}  // namespace tilewise::cpu::testing

@@ -1,0 +1,8 @@
+// For architectures that have no AMX to emulate.
+#include "tests/cpu/each_isa.h"
+
+namespace tilewise::cpu::testing {
+
+const Kernels* emulated_amx_kernels() { return nullptr; }
+
+}  // namespace tilewise::cpu::testing

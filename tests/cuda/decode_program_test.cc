@@ -1,0 +1,76 @@
+// Decoding kernels compiled for each GPU generation, and the arithmetic of their plans.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "cuda/launch/decode.h"
+#include "tests/jit/support.h"
+#include "tilewise/zoo.h"
+
+namespace tilewise::cuda {
+namespace {
+
+class DecodeProgram : public jit::WithNvrtc, public ::testing::WithParamInterface<const char*> {
+ protected:
+  void expect_in_registers(const Variant& variant, const ForwardShape& shape) {
+    const jit::Architecture architecture = jit::Architecture::parse(GetParam());
+    const auto plan = choose_decode(shape, Multiprocessor::of(architecture));
+    ASSERT_TRUE(plan);
+    const jit::Binary binary =
+        nvrtc_->compile(decode_program(variant, variant::cuda_text(variant), shape, *plan, architecture));
+    const jit::Resources resources = binary.kernel("decode").resources.value();
+    EXPECT_LE(resources.registers, 65536 / (plan->blocks * plan->threads()));
+    EXPECT_LE(resources.stack_bytes, 16);
+    EXPECT_LE(resources.shared_bytes, 2048);
+  }
+};
+
+TEST_P(DecodeProgram, StaysInRegisters) {
+  for (const int d : {64, 128}) {
+    for (const bool is_paged : {false, true}) {
+      SCOPED_TRACE(fmt::format("d {}, paged {}", d, is_paged));
+      expect_in_registers(Variant(), {.d_qk = d, .d_v = d, .is_paged = is_paged});
+      expect_in_registers(zoo::causal(), {.d_qk = d, .d_v = d, .has_lists = true, .is_paged = is_paged});
+    }
+    expect_in_registers(zoo::alibi(32) & zoo::softcap(30), {.d_qk = d, .d_v = d});
+  }
+  expect_in_registers(Variant(), {.dtype = DType::float16, .d_qk = 40, .d_v = 72});
+}
+
+INSTANTIATE_TEST_SUITE_P(Generations, DecodeProgram, ::testing::Values("sm_80", "sm_89", "sm_90a", "sm_100"),
+                         [](const auto& one) { return std::string(one.param); });
+
+TEST(DecodePlans, FitEveryGeneration) {
+  for (const char* name : {"sm_80", "sm_89", "sm_90a", "sm_100"}) {
+    const Multiprocessor limits = Multiprocessor::of(jit::Architecture::parse(name));
+    for (int d = 8; d <= 128; d += 8) {
+      const ForwardShape shape{.d_qk = d, .d_v = d};
+      const auto plan = choose_decode(shape, limits);
+      ASSERT_TRUE(plan) << name << ", d " << d;
+      EXPECT_GE(plan->stages, 2);
+      EXPECT_LE(plan->shared_bytes(shape), limits.shared_bytes_per_block);
+    }
+    EXPECT_FALSE(choose_decode({.has_dropout = true}, limits));
+    EXPECT_FALSE(choose_decode({.is_aligned = false}, limits));
+  }
+}
+
+TEST(DecodeSplits, FillTheGpuAndNoMore) {
+  constexpr std::int64_t kSlots = 264;  // 132 multiprocessors with 2 blocks each
+  EXPECT_EQ(decode_splits(16 * 8, kSlots, 8192), 2);
+  EXPECT_EQ(decode_splits(8, kSlots, 65536), 32);
+  EXPECT_EQ(decode_splits(64 * 8, kSlots, 4096), 1);
+  EXPECT_EQ(decode_splits(5000, kSlots, 65536), 1);
+  EXPECT_EQ(decode_splits(1, kSlots, 256), 1);
+  EXPECT_EQ(decode_splits(0, kSlots, 100), 1);
+  for (std::int64_t units = 1; units < 3000; units += 7) {
+    for (const std::int64_t s_kv : {0, 1, 64, 500, 4096, 100000}) {
+      const std::int64_t splits = decode_splits(units, kSlots, s_kv);
+      EXPECT_GE(splits, 1);
+      EXPECT_LE(units * splits, most_decode_parts(units, kSlots));
+      EXPECT_LE(splits, std::max<std::int64_t>(1, s_kv / 256 + 1));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tilewise::cuda

@@ -1,0 +1,229 @@
+// Public plans on a GPU, held to standard attention as the processor's are; and what their calls refuse.
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <random>
+
+#include "tests/gpu/gpu_caller.h"
+#include "tests/gpu/with_gpu.h"
+#include "tests/refusal.h"
+#include "tilewise/error.h"
+#include "tilewise/zoo.h"
+#include "tilewise/zoo_entry.h"
+
+namespace tilewise::attention::testing {
+namespace {
+
+class PlansOnGpu : public jit::WithGpu {
+ protected:
+  void SetUp() override {
+    WithGpu::SetUp();
+    if (context_ != nullptr) caller_.emplace(context_);
+  }
+
+  std::optional<GpuCaller> caller_;
+};
+
+Variant soft_window() {
+  return keep([](const At& at) { return abs(at.query - at.key) < 40; }) &
+         score([](Expr s, const At&) { return 5 * tanh(s / 5); });
+}
+const std::vector<std::pair<const char*, Variant>>& variants() {
+  static const std::vector<std::pair<const char*, Variant>> all{
+      {"plain", {}}, {"causal", zoo::causal()}, {"soft window", soft_window()}};
+  return all;
+}
+constexpr DType kDTypes[] = {DType::bfloat16, DType::float16};
+
+TEST_F(PlansOnGpu, LengthsAtAndAroundTheEdgesOfTiles) {
+  const std::int64_t lengths[] = {0, 1, 2, 31, 33, 47, 48, 49, 63, 64, 65, 127, 128, 129, 257};
+  std::mt19937_64 random(7);
+  for (const auto& [name, variant] : variants()) {
+    Oracle oracle(DType::bfloat16, true, &*caller_);
+    for (const std::int64_t s_q : lengths) {
+      for (int i = 0; i < 2; ++i) {
+        const std::int64_t s_kv = i == 0 ? s_q : lengths[random() % std::size(lengths)];
+        oracle.run(variant, uniform(1, 2, 1, s_q, s_kv, 16, 16), {}, random());
+      }
+    }
+    oracle.expect_close(name);
+  }
+}
+
+TEST_F(PlansOnGpu, HeadsDimensionsAndDTypes) {
+  struct Dimensions {
+    std::int64_t b, h_q, h_kv, d_qk, d_v;
+  };
+  const Dimensions all[] = {
+      {1, 1, 1, 8, 8}, {2, 3, 3, 40, 16}, {3, 6, 2, 24, 64}, {1, 8, 1, 64, 72}, {1, 2, 2, 128, 128}};
+  std::uint64_t seed = 1;
+  for (const DType dtype : kDTypes) {
+    for (const auto& [b, h_q, h_kv, d_qk, d_v] : all) {
+      Oracle oracle(dtype, true, &*caller_);
+      oracle.run(zoo::causal(), uniform(b, h_q, h_kv, 61, 117, d_qk, d_v), {}, seed++);
+      oracle.run(soft_window(), uniform(b, h_q, h_kv, 61, 117, d_qk, d_v), {}, seed++);
+      oracle.expect_close("d_qk " + std::to_string(d_qk) + ", d_v " + std::to_string(d_v));
+    }
+  }
+}
+
+TEST_F(PlansOnGpu, PackedSequencesOffsetsAndLeftPadding) {
+  reference::Shape shape{.h_q = 4, .h_kv = 2, .d_qk = 24, .d_v = 16};
+  shape.sequences = {
+      {.s_q = 50, .s_kv = 131, .first_query_token = 3, .first_key_token = 200},
+      {.s_q = 0, .s_kv = 20, .first_query_token = 53, .first_key_token = 7},
+      {.s_q = 5, .s_kv = 60, .key_start = 11, .first_query_token = 60, .first_key_token = 40},
+      {.s_q = 129,
+       .s_kv = 100,
+       .query_offset = 10,
+       .key_offset = -7,
+       .key_start = 33,
+       .first_query_token = 70,
+       .first_key_token = 100},
+      {.s_q = 31, .s_kv = 0, .first_query_token = 210},
+      {.s_q = 2, .s_kv = 9, .key_start = 9, .first_query_token = 250, .first_key_token = 400},
+  };
+  for (const auto& [name, variant] : variants()) {
+    for (int storage = 0; storage < 8; ++storage) {
+      shape.queries_packed = (storage & 1) != 0;
+      shape.keys_packed = (storage & 2) != 0;
+      shape.heads_inside = (storage & 4) != 0;
+      // Sequences share keys here, whose gradients then nobody sums up.
+      Oracle oracle(DType::bfloat16, !shape.keys_packed, &*caller_);
+      oracle.run(variant, shape, {}, static_cast<std::uint64_t>(storage + 1));
+      oracle.expect_close(name);
+    }
+  }
+}
+
+TEST_F(PlansOnGpu, Dropout) {
+  for (const double probability : {0.0, 0.1, 0.75, 1.0}) {
+    for (const auto& [name, variant] : variants()) {
+      Oracle oracle(DType::bfloat16, true, &*caller_);
+      oracle.dropout = probability;
+      std::uint64_t seed = 1;
+      for (const std::int64_t s_q : {1, 70, 131})
+        oracle.run(variant & tilewise::dropout(0.5), uniform(2, 2, 1, s_q, 90, 16, 16), {}, seed++);
+      oracle.expect_close(std::string(name) + ", dropout");
+    }
+  }
+}
+
+TEST_F(PlansOnGpu, OutliersAndScales) {
+  for (const auto& [name, variant] : variants()) {
+    for (const double scale : {0.25, -0.25, 0.0, 3.0}) {
+      Oracle oracle(DType::bfloat16, true, &*caller_);
+      for (std::uint64_t seed = 1; seed < 4; ++seed)
+        oracle.run(variant, uniform(1, 2, 2, 70, 131, 16, 16), {}, seed, scale);
+      oracle.expect_close(std::string(name) + ", scale " + std::to_string(scale));
+    }
+  }
+}
+
+struct Zoo : PlansOnGpu, ::testing::WithParamInterface<const zoo::Entry*> {};
+
+TEST_P(Zoo, IsClose) {
+  const Variant variant = parse_variant(std::string(GetParam()->example));
+  // One pair of dimensions for all, since every other one is other kernels.
+  Oracle oracle(DType::bfloat16, true, &*caller_);
+  reference::Shape shapes[] = {uniform(2, 4, 2, 49, 150, 16, 8), uniform(1, 4, 2, 131, 131, 16, 8),
+                               uniform(1, 2, 1, 97, 33, 16, 8)};
+  shapes[2].sequences[0].query_offset = 0;  // positions below 0 are not for every variant
+  std::uint64_t seed = 1;
+  for (const reference::Shape& shape : shapes)
+    oracle.run(variant, shape, bind_random(variant, problem_of(shape), seed), seed), ++seed;
+  oracle.expect_close(std::string(GetParam()->name));
+}
+
+std::vector<const zoo::Entry*> all_entries() {
+  std::vector<const zoo::Entry*> all;
+  for (const zoo::Entry& entry : zoo::entries()) all.push_back(&entry);
+  return all;
+}
+INSTANTIATE_TEST_SUITE_P(All, Zoo, ::testing::ValuesIn(all_entries()),
+                         [](const auto& of) { return std::string(of.param->name); });
+
+// ---- what calls refuse ----
+
+template <class Call>
+void expect_refusal(ErrorCode code, std::initializer_list<std::string> parts, Call call) {
+  const std::string message = refusal(call, code);
+  EXPECT_FALSE(message.empty()) << "nothing was refused; expected an error about " << *parts.begin();
+  for (const std::string& part : parts)
+    EXPECT_NE(message.find(part), std::string::npos) << "'" << part << "' is not in: " << message;
+}
+
+PlanShape usual_shape() {
+  return {
+      .dtype = DType::bfloat16, .h_q = 2, .h_kv = 2, .d_qk = 16, .d_v = 16, .s_q = 32, .s_kv = 32, .backward = true};
+}
+
+TEST_F(PlansOnGpu, RefuseMemoryThatTheyCannotReach) {
+  const Plan plan = Attention(zoo::causal()).plan(usual_shape(), Device::cuda());
+  reference::AttentionData data(uniform(1, 2, 2, 32, 32, 16, 16), 1, DType::bfloat16, DType::float32);
+  Workspace workspace(plan.workspace_bytes(), Device::cuda());
+  GpuCopies copies(context_);
+  const ForwardInputs inputs = copies.in(data.inputs);
+  const Tensor o = copies.out(data.o.tensor());
+  const auto refuse = [&](const std::string& message, auto change) {
+    ForwardInputs bad_inputs = inputs;
+    ForwardOutputs bad_outputs{.o = o};
+    change(bad_inputs, bad_outputs);
+    expect_refusal(ErrorCode::invalid_argument, {message}, [&] { plan.forward(bad_inputs, bad_outputs, workspace); });
+  };
+  refuse("q lies in the host's memory", [&](ForwardInputs& bad, ForwardOutputs&) { bad.q = data.inputs.q; });
+  refuse("v lies in the host's memory", [&](ForwardInputs& bad, ForwardOutputs&) { bad.v = data.inputs.v; });
+  refuse("o lies in the host's memory", [&](ForwardInputs&, ForwardOutputs& bad) { bad.o = data.o.tensor(); });
+  refuse("expected a multiple of 2",
+         [&](ForwardInputs& bad, ForwardOutputs&) { bad.k.data = static_cast<const std::byte*>(bad.k.data) + 1; });
+  refuse("lse has dtype float64; expected float32", [&](ForwardInputs&, ForwardOutputs& bad) {
+    bad.lse = Tensor(o.data, DType::float64, {1, 2, 32});
+  });
+  Workspace on_host(plan.workspace_bytes());
+  expect_refusal(ErrorCode::invalid_argument, {"workspace lies on cpu", "cuda:0"},
+                 [&] { plan.forward(inputs, {.o = o}, on_host); });
+  plan.forward(inputs, {.o = o}, workspace);  // nothing of that did harm
+  copies.copy_back();
+}
+
+TEST_F(PlansOnGpu, SayThatThereIsNoSuchGpuOrNotEnoughMemory) {
+  expect_refusal(ErrorCode::device, {"GPU 63"}, [] { Attention().plan(usual_shape(), Device::cuda(63)); });
+  expect_refusal(ErrorCode::out_of_memory, {"memory"}, [] { Workspace(std::int64_t{1} << 50, Device::cuda()); });
+  PlanShape shape = usual_shape();
+  shape.d_qk = 12;
+  expect_refusal(ErrorCode::unsupported, {"cuda:0", "d_qk is 12"}, [&] { Attention().plan(shape, Device::cuda()); });
+  shape = usual_shape();
+  shape.dtype = DType::float64;
+  expect_refusal(ErrorCode::unsupported, {"cuda:0", "float64"}, [&] { Attention().plan(shape, Device::cuda()); });
+}
+
+TEST_F(PlansOnGpu, RowsThatAreNotAligned) {
+  const Plan plan = Attention(zoo::causal()).plan(usual_shape(), Device::cuda());
+  reference::AttentionData data(uniform(1, 2, 2, 32, 32, 16, 16), 1, DType::bfloat16, DType::float32);
+  // The same tensors one element further on, where rows begin at odd multiples of 2 bytes.
+  const auto shifted = [&](const reference::Array& array) {
+    std::vector<std::byte> moved(static_cast<std::size_t>(2 * array.size() + 2));
+    std::memcpy(moved.data() + 2, array.view().data, static_cast<std::size_t>(2 * array.size()));
+    return moved;
+  };
+  const std::vector<std::byte> q = shifted(data.q), k = shifted(data.k), v = shifted(data.v);
+  const auto on_gpu = [&](const std::vector<std::byte>& bytes) { return cuda::DeviceMemory::of(context_, bytes); };
+  const cuda::DeviceMemory q_memory = on_gpu(q), k_memory = on_gpu(k), v_memory = on_gpu(v);
+  const auto view = [](const cuda::DeviceMemory& memory, const reference::Array& array) {
+    ConstTensor tensor = array.view();
+    tensor.data = memory.as<std::byte>() + 2;
+    return tensor;
+  };
+  GpuCopies copies(context_);
+  std::vector<std::byte> odd(static_cast<std::size_t>(2 * data.o.size())), even(odd.size());
+  Tensor o_odd = data.o.tensor(), o_even = data.o.tensor();
+  o_odd.data = odd.data(), o_even.data = even.data();
+  plan.forward({.q = view(q_memory, data.q), .k = view(k_memory, data.k), .v = view(v_memory, data.v)},
+               {.o = copies.out(o_odd)});
+  plan.forward(copies.in(data.inputs), {.o = copies.out(o_even)});
+  copies.copy_back();
+  EXPECT_EQ(odd, even);
+}
+
+}  // namespace
+}  // namespace tilewise::attention::testing
