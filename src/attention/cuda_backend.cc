@@ -58,9 +58,12 @@ void expect_float(const char* name, const ConstTensor& tensor) {
 
 cuda::ForwardExtent extent_of(const variant::Call& call) {
   cuda::ForwardExtent extent{.b = call.problem.b(), .h_q = call.problem.h_q, .s_q = 0, .h_kv = call.problem.h_kv};
+  extent.q_rows = extent.kv_rows = 0;
   for (const Sequence& sequence : call.problem.sequences) {
     extent.s_q = std::max(extent.s_q, sequence.s_q);
     extent.s_kv = std::max(extent.s_kv, sequence.s_kv);
+    extent.q_rows = std::max(extent.q_rows, sequence.s_q + (call.queries_packed ? sequence.first_query_token : 0));
+    extent.kv_rows = std::max(extent.kv_rows, sequence.s_kv + (call.keys_packed ? sequence.first_key_token : 0));
   }
   return extent;
 }
@@ -209,10 +212,11 @@ CudaMemory CudaBackend::memory_in(Arena& arena) const {
     memory.partial_lse = arena.take<float>(floats.lse);
   }
   if (!shape().backward) return memory;
-  const std::int64_t rows = shape().b * shape().h_q * shape().s_q;
+  const std::int64_t rows = cuda::BackwardRunner::row_floats(shape().b, shape().h_q, shape().s_q);
   memory.reference = arena.take<float>(rows);
   memory.delta = arena.take<float>(rows);
-  memory.d_q_sums = arena.take<float>(rows * shape().d_qk);
+  memory.d_q_sums =
+      arena.take<float>(cuda::BackwardRunner::d_q_floats(shape().b, shape().h_q, shape().s_q, shape().d_qk));
   memory.gradient_sums = arena.take<float>(sums_);
   return memory;
 }
@@ -362,8 +366,8 @@ void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& gi
   if (must_prove_reads_) prove_reads(variant(), shape(), inputs, call);
 
   const bool has_gradients = !outputs.d_tables.empty() || !outputs.d_parameters.empty();
-  const bool aligned =
-      all_aligned(inputs.q, inputs.k, inputs.v, given.d_o) && is_aligned(outputs.d_k) && is_aligned(outputs.d_v);
+  const bool aligned = all_aligned(inputs.q, inputs.k, inputs.v, given.d_o) && cuda::is_aligned(*given.o) &&
+                       is_aligned(outputs.d_q) && is_aligned(outputs.d_k) && is_aligned(outputs.d_v);
   const cuda::BackwardRunner& kernels = backward_->get({aligned, false, has_gradients});
   bind(state);
   Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
@@ -394,10 +398,10 @@ void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& gi
   arguments.s_q = static_cast<int>(extent.s_q);
   arguments.scale = static_cast<float>(call.scale);
   if (lister_) arguments.lists = list_tiles(state, memory, {kernels.tile(), true}, extent, stream);
-  if (!has_gradients) return kernels.launch(arguments, state.bound, extent.b, extent.h_kv, extent.s_kv, stream);
+  if (!has_gradients) return kernels.launch(arguments, state.bound, extent, stream);
   gradients_->clear(memory.gradient_sums, sums_, stream);
   arguments.gradients = sums_in(memory.gradient_sums, outputs);
-  kernels.launch(arguments, state.bound, extent.b, extent.h_kv, extent.s_kv, stream);
+  kernels.launch(arguments, state.bound, extent, stream);
   for (const auto& [table, gradient] : outputs.d_tables)
     gradients_->store(arguments.gradients.tables[number_of(variant().tables(), table)], gradient, stream);
   for (const auto& [parameter, gradient] : outputs.d_parameters)

@@ -47,6 +47,7 @@ std::vector<const char*> driver_symbols() {
 DriverApi bind_driver(const SharedLibrary& library) {
   DriverApi api{};
   each_symbol(api, [&](auto& function, const char* symbol) { library.bind(function, symbol); });
+  library.bind(api.tensor_map_encode, "cuTensorMapEncodeTiled");  // not required
   return api;
 }
 

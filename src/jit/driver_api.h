@@ -1,5 +1,6 @@
 // The part of the CUDA driver's C interface that Tilewise calls, declared here so that building needs no CUDA headers.
-// Names, types and values are the driver's; the newest entry point, cuLaunchKernelEx, came with CUDA 11.8.
+// Names, types and values are the driver's; the newest entry point that is required,
+// cuLaunchKernelEx, came with CUDA 11.8.
 #pragma once
 
 #include <array>
@@ -111,6 +112,13 @@ struct DriverApi {
   DriverResult (*fill_words)(DevicePointer to, unsigned word, std::size_t words, StreamHandle stream);  // queued
   DriverResult (*pointer_get_attributes)(unsigned count, PointerAttribute* attributes, void** values,
                                          DevicePointer pointer);  // attributes and values [count]
+
+  /// Since CUDA 12.0; null in older drivers. `map` [128 bytes] at a multiple of 64; extents and box [rank], strides in
+  /// bytes [rank - 1]. The enumerations' values are cuda.h's.
+  DriverResult (*tensor_map_encode)(void* map, int dtype, std::uint32_t rank, void* address,
+                                    const std::uint64_t* extents, const std::uint64_t* strides,
+                                    const std::uint32_t* box, const std::uint32_t* element_strides, int interleave,
+                                    int swizzle, int l2_promotion, int outside);
 };
 
 /// The symbols behind the entry points of a driver that is new enough.

@@ -125,6 +125,36 @@ void expect_lse(const Case& given, const std::vector<double>& got, const Answer&
 
 }  // namespace
 
+ForwardExtent extent_of(const Case& given) {
+  ForwardExtent extent{.b = given.problem.b(), .h_q = given.problem.h_q, .s_q = 0, .h_kv = given.problem.h_kv};
+  extent.q_rows = extent.kv_rows = 0;
+  for (const Sequence& sequence : given.problem.sequences) {
+    extent.s_q = std::max(extent.s_q, sequence.s_q);
+    extent.s_kv = std::max(extent.s_kv, sequence.s_kv);
+    extent.q_rows = std::max(extent.q_rows, sequence.s_q + (given.is_packed ? sequence.first_query_token : 0));
+    extent.kv_rows = std::max(extent.kv_rows, sequence.s_kv + (given.is_packed ? sequence.first_key_token : 0));
+  }
+  return extent;
+}
+
+bool is_hopper(const jit::Context& context) { return context.device().compute_capability_major == 9; }
+
+namespace {
+
+std::unique_ptr<const ForwardRunner> kernel_of(const std::shared_ptr<const jit::Context>& context,
+                                               jit::Compiler& compiler, const Case& given, const ForwardShape& shape) {
+  if (given.plan) return std::make_unique<ForwardKernel>(compiler, context, given.variant, shape, *given.plan);
+  if (given.hopper_plan) {
+    return std::make_unique<HopperForwardKernel>(compiler, context, given.variant, shape, *given.hopper_plan);
+  }
+  if (!given.portable && is_hopper(*context) && hopper_refusal(shape).empty()) {
+    return std::make_unique<HopperForwardKernel>(compiler, context, given.variant, shape);
+  }
+  return std::make_unique<ForwardKernel>(compiler, context, given.variant, shape);
+}
+
+}  // namespace
+
 CaseInputs make_inputs(const Case& given) {
   std::mt19937_64 random(given.seed);
   CaseInputs inputs;
@@ -143,8 +173,8 @@ Answer kernel_attention(const std::shared_ptr<const jit::Context>& context, jit:
   ForwardShape shape{.dtype = given.dtype, .d_qk = given.d_qk, .d_v = given.d_v, .has_lists = given.with_lists};
   shape.has_dropout = given.dropout.has_value();
   shape.is_aligned = given.gap % 8 == 0;
-  const ForwardKernel kernel = given.plan ? ForwardKernel(compiler, context, given.variant, shape, *given.plan)
-                                          : ForwardKernel(compiler, context, given.variant, shape);
+  const std::unique_ptr<const ForwardRunner> made = kernel_of(context, compiler, given, shape);
+  const ForwardRunner& kernel = *made;
   const BoundVariant bound(context, given.variant, kernel.layout(), given.bindings);
 
   const DeviceMemory q = DeviceMemory::of(context, bits_of(given.dtype, inputs.q));
@@ -175,9 +205,7 @@ Answer kernel_attention(const std::shared_ptr<const jit::Context>& context, jit:
   arguments.queries_packed = arguments.keys_packed = given.is_packed;
   arguments.heads_per_kv = static_cast<int>(given.problem.h_q / given.problem.h_kv);
   arguments.scale = static_cast<float>(scale_of(given));
-  ForwardExtent extent{.b = given.problem.b(), .h_q = given.problem.h_q};
-  for (const Sequence& sequence : given.problem.sequences) extent.s_q = std::max(extent.s_q, sequence.s_q);
-  kernel.launch(arguments, bound.bytes(), extent, nullptr);
+  kernel.launch(arguments, bound.bytes(), extent_of(given), nullptr);
 
   const auto o_bits = copy_back<std::uint16_t>(*context, o_memory, o.values.size());
   for (std::size_t i = 0; i < o_bits.size(); ++i) o.values[i] = value_of(given.dtype, o_bits[i]);
@@ -185,12 +213,23 @@ Answer kernel_attention(const std::shared_ptr<const jit::Context>& context, jit:
   return {take(given, o, given.d_v), take(given, lse, 1)};
 }
 
+Expectation expectation_of(const Case& given) {
+  Expectation made{make_inputs(given), {}, {}};
+  made.exact = standard_attention(given, made.inputs, true);
+  made.standard = standard_attention(given, made.inputs, false);
+  return made;
+}
+
 void expect_right(const std::shared_ptr<const jit::Context>& context, jit::Compiler& compiler, const Case& given) {
+  expect_right(context, compiler, given, expectation_of(given));
+}
+
+void expect_right(const std::shared_ptr<const jit::Context>& context, jit::Compiler& compiler, const Case& given,
+                  const Expectation& expected) {
   SCOPED_TRACE(given.name);
-  const CaseInputs inputs = make_inputs(given);
-  const Answer exact = standard_attention(given, inputs, true);
-  const Answer standard = standard_attention(given, inputs, false);
-  const Answer got = kernel_attention(context, compiler, given, inputs);
+  const Answer& exact = expected.exact;
+  const Answer& standard = expected.standard;
+  const Answer got = kernel_attention(context, compiler, given, expected.inputs);
   ASSERT_EQ(got.o.size(), exact.o.size());
   double largest = 0, squares = 0;
   for (const double value : exact.o) {

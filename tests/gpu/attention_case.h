@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "core/dropout.h"
-#include "cuda/launch/forward.h"
+#include "cuda/launch/hopper_backward.h"
 #include "jit/compiler.h"
 #include "tilewise/problem.h"
 #include "tilewise/variant.h"
@@ -22,6 +22,8 @@ enum class Inputs {
   normal,
   outliers,  // one in a hundred is 20 times as large
   large,     // scores of a thousand and more, rising along the keys: every tile outgrows the one before
+  rising,    // scores that rise by about 30 from each 64 keys to the next
+  falling,   // likewise fall
 };
 
 struct Case {
@@ -37,7 +39,10 @@ struct Case {
   int gap = 8;              // elements between rows, NaN: no multiple of 8 makes rows unaligned
   bool with_lists = false;  // tile lists from the host; else all tiles are visited, which only suits no keeps
   std::optional<Dropout> dropout;
-  std::optional<ForwardPlan> plan;
+  bool portable = false;                         // the portable kernels, also where the GPU has others
+  std::optional<ForwardPlan> plan;               // the portable kernel with this plan
+  std::optional<HopperForwardPlan> hopper_plan;  // the kernel for 9.0 with this one
+  std::optional<HopperBackwardPlan> hopper_backward_plan;
   unsigned seed = 1;
 };
 
@@ -68,6 +73,12 @@ struct Answer {
 /// weights and outputs rounded to the dtype), which shows what error the dtype itself makes.
 Answer standard_attention(const Case& given, const CaseInputs& inputs, bool in_float64);
 
+/// A launch's extent; tensors are just as large as the sequences need.
+ForwardExtent extent_of(const Case& given);
+
+/// Whether the kernels for compute capability 9.0 run here.
+bool is_hopper(const jit::Context& context);
+
 /// The kernel's answer; also fails the test where something outside of o and lse was written.
 Answer kernel_attention(const std::shared_ptr<const jit::Context>& context, jit::Compiler& compiler, const Case& given,
                         const CaseInputs& inputs);
@@ -75,5 +86,14 @@ Answer kernel_attention(const std::shared_ptr<const jit::Context>& context, jit:
 /// Runs the case and compares: with e_std the error of standard attention in the kernel's precision, max |e| <= 2 max
 /// |e_std| + 2 ulp of the largest output, root mean squares likewise; lse within 2^-10 of it or of 1, or as e_std has.
 void expect_right(const std::shared_ptr<const jit::Context>& context, jit::Compiler& compiler, const Case& given);
+
+/// Likewise for several kernels, with what they are held to made once.
+struct Expectation {
+  CaseInputs inputs;
+  Answer exact, standard;
+};
+Expectation expectation_of(const Case& given);
+void expect_right(const std::shared_ptr<const jit::Context>& context, jit::Compiler& compiler, const Case& given,
+                  const Expectation& expected);
 
 }  // namespace tilewise::cuda::testing

@@ -11,9 +11,13 @@
 namespace tilewise::cuda::testing {
 namespace {
 
-class BackwardOnGpu : public jit::WithGpu {
+/// Every case runs on the newest family that the GPU has, and on the portable one.
+class BackwardOnGpu : public jit::WithGpu, public ::testing::WithParamInterface<bool> {
  protected:
-  void expect(const Case& given) { expect_right_gradients(context_, compiler_, given); }
+  void expect(Case given) {
+    given.portable = GetParam();
+    expect_right_gradients(context_, compiler_, given);
+  }
 
   static Case of(std::string name, const Variant& variant, const Problem& problem, int d = 32) {
     Case made;
@@ -29,7 +33,7 @@ class BackwardOnGpu : public jit::WithGpu {
   jit::Compiler compiler_{jit::Backend::nvrtc(), jit::DiskCacheOptions()};
 };
 
-TEST_F(BackwardOnGpu, EveryLengthAroundTheTilesEdges) {
+TEST_P(BackwardOnGpu, EveryLengthAroundTheTilesEdges) {
   for (const std::int64_t s_q : {1, 63, 64, 65, 130}) {
     for (const std::int64_t s_kv : {1, 7, 64, 65, 129}) {
       expect(of(fmt::format("full, s_q {}, s_kv {}", s_q, s_kv), Variant(), Problem::uniform(1, 1, 1, s_q, s_kv)));
@@ -39,7 +43,7 @@ TEST_F(BackwardOnGpu, EveryLengthAroundTheTilesEdges) {
   expect(of("no queries", Variant(), Problem::uniform(2, 2, 1, 0, 70)));
 }
 
-TEST_F(BackwardOnGpu, EveryHeadDimension) {
+TEST_P(BackwardOnGpu, EveryHeadDimension) {
   for (int d = 8; d <= 128; d += 8) {
     expect(of(fmt::format("full, d {}", d), Variant(), Problem::uniform(1, 2, 1, 70, 90), d));
   }
@@ -52,7 +56,7 @@ TEST_F(BackwardOnGpu, EveryHeadDimension) {
   }
 }
 
-TEST_F(BackwardOnGpu, BothDtypesOnEveryKindOfInput) {
+TEST_P(BackwardOnGpu, BothDtypesOnEveryKindOfInput) {
   for (const DType dtype : {DType::bfloat16, DType::float16}) {
     for (const Inputs inputs : {Inputs::normal, Inputs::outliers}) {
       for (const double scale : {0.0, -0.1}) {
@@ -67,7 +71,7 @@ TEST_F(BackwardOnGpu, BothDtypesOnEveryKindOfInput) {
   }
 }
 
-TEST_F(BackwardOnGpu, MasksAndScoresOfTheZoo) {
+TEST_P(BackwardOnGpu, MasksAndScoresOfTheZoo) {
   const Problem problem = Problem::uniform(2, 4, 2, 140, 170);
   expect(of("window", zoo::window(37), problem));
   expect(of("documents", zoo::documents({50, 1, 60, 59}), problem));
@@ -78,7 +82,7 @@ TEST_F(BackwardOnGpu, MasksAndScoresOfTheZoo) {
   expect(of("a curve", score([](Expr s, const At& at) { return s * s / 8 + sin(s) * to_real(at.head); }), problem));
 }
 
-TEST_F(BackwardOnGpu, RowsThatKeepNothing) {
+TEST_P(BackwardOnGpu, RowsThatKeepNothing) {
   const Problem problem = Problem::uniform(1, 2, 1, 100, 130);
   expect(of("every seventh row", keep([](const At& at) { return at.query_index % 7 != 3; }), problem));
   expect(of("nothing at all", keep([](const At& at) { return at.query_index < 0; }), problem));
@@ -88,7 +92,7 @@ TEST_F(BackwardOnGpu, RowsThatKeepNothing) {
             problem));
 }
 
-TEST_F(BackwardOnGpu, LengthsOffsetsPackingAndGaps) {
+TEST_P(BackwardOnGpu, LengthsOffsetsPackingAndGaps) {
   Problem problem = Problem::uniform(3, 2, 1, 90, 150);
   problem.sequences[0].key_start = 70;
   problem.sequences[1].s_q = 5;
@@ -105,13 +109,16 @@ TEST_F(BackwardOnGpu, LengthsOffsetsPackingAndGaps) {
   expect(given);
 }
 
-TEST_F(BackwardOnGpu, DropoutDropsTheEntriesThatTheReferenceDrops) {
+TEST_P(BackwardOnGpu, DropoutDropsTheEntriesThatTheReferenceDrops) {
   for (const double p_keep : {0.0, 0.3, 0.9}) {
     Case given = of(fmt::format("dropout, keeping {}", p_keep), zoo::causal(), Problem::uniform(2, 2, 1, 100, 130));
     given.dropout = Dropout(p_keep, 0x123456789abcdefULL, 5);
     expect(given);
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Kernels, BackwardOnGpu, ::testing::Bool(),
+                         [](const auto& one) { return one.param ? "Portable" : "Newest"; });
 
 }  // namespace
 }  // namespace tilewise::cuda::testing

@@ -11,9 +11,13 @@
 namespace tilewise::cuda::testing {
 namespace {
 
-class ForwardOnGpu : public jit::WithGpu {
+/// Every case runs on the newest family that the GPU has, and on the portable one.
+class ForwardOnGpu : public jit::WithGpu, public ::testing::WithParamInterface<bool> {
  protected:
-  void expect(const Case& given) { expect_right(context_, compiler_, given); }
+  void expect(Case given) {
+    given.portable = GetParam();
+    expect_right(context_, compiler_, given);
+  }
 
   /// A case with a name for messages, the lists that its variant asks for, and sizes.
   static Case of(std::string name, const Variant& variant, const Problem& problem, int d = 64) {
@@ -29,7 +33,7 @@ class ForwardOnGpu : public jit::WithGpu {
   jit::Compiler compiler_{jit::Backend::nvrtc(), jit::DiskCacheOptions()};
 };
 
-TEST_F(ForwardOnGpu, EveryLengthAroundTheTilesEdges) {
+TEST_P(ForwardOnGpu, EveryLengthAroundTheTilesEdges) {
   for (const std::int64_t s_q : {1, 2, 63, 64, 65, 127, 128, 129, 257}) {
     for (const std::int64_t s_kv : {1, 7, 63, 64, 65, 128, 191, 193}) {
       expect(of(fmt::format("full, s_q {}, s_kv {}", s_q, s_kv), Variant(), Problem::uniform(1, 1, 1, s_q, s_kv)));
@@ -37,19 +41,19 @@ TEST_F(ForwardOnGpu, EveryLengthAroundTheTilesEdges) {
   }
 }
 
-TEST_F(ForwardOnGpu, NoKeysGiveZerosAndNoQueriesGiveNothing) {
+TEST_P(ForwardOnGpu, NoKeysGiveZerosAndNoQueriesGiveNothing) {
   expect(of("no keys", Variant(), Problem::uniform(2, 2, 1, 70, 0)));
   expect(of("no queries", Variant(), Problem::uniform(2, 2, 1, 0, 70)));
   expect(of("no sequences", Variant(), Problem::uniform(0, 2, 1, 70, 70)));
 }
 
-TEST_F(ForwardOnGpu, EveryHeadDimension) {
+TEST_P(ForwardOnGpu, EveryHeadDimension) {
   for (int d = 8; d <= 256; d += 8) {
     expect(of(fmt::format("full, d {}", d), Variant(), Problem::uniform(1, 2, 1, 100, 150), d));
   }
 }
 
-TEST_F(ForwardOnGpu, DifferentHeadDimensions) {
+TEST_P(ForwardOnGpu, DifferentHeadDimensions) {
   for (const auto& [d_qk, d_v] : {std::pair{192, 128}, {64, 256}, {256, 64}, {8, 40}, {40, 8}}) {
     Case given =
         of(fmt::format("causal, d_qk {}, d_v {}", d_qk, d_v), zoo::causal(), Problem::uniform(1, 2, 2, 130, 150));
@@ -59,7 +63,7 @@ TEST_F(ForwardOnGpu, DifferentHeadDimensions) {
   }
 }
 
-TEST_F(ForwardOnGpu, BothDtypesOnEveryKindOfInput) {
+TEST_P(ForwardOnGpu, BothDtypesOnEveryKindOfInput) {
   for (const DType dtype : {DType::bfloat16, DType::float16}) {
     for (const Inputs inputs : {Inputs::normal, Inputs::outliers, Inputs::large}) {
       for (const int d : {64, 128}) {
@@ -77,13 +81,13 @@ TEST_F(ForwardOnGpu, BothDtypesOnEveryKindOfInput) {
   }
 }
 
-TEST_F(ForwardOnGpu, GroupedHeadsAndBatches) {
+TEST_P(ForwardOnGpu, GroupedHeadsAndBatches) {
   for (const auto& [h_q, h_kv] : {std::pair{6, 6}, {6, 3}, {6, 1}}) {
     expect(of(fmt::format("{}/{} heads", h_q, h_kv), zoo::causal(), Problem::uniform(3, h_q, h_kv, 77, 90)));
   }
 }
 
-TEST_F(ForwardOnGpu, MasksOfTheZoo) {
+TEST_P(ForwardOnGpu, MasksOfTheZoo) {
   const Problem problem = Problem::uniform(2, 2, 1, 300, 300);
   expect(of("causal", zoo::causal(), problem));
   expect(of("window", zoo::window(37), problem));
@@ -97,7 +101,7 @@ TEST_F(ForwardOnGpu, MasksOfTheZoo) {
   expect(of("neighbourhood_1d", zoo::neighbourhood_1d(300, 13), problem));
 }
 
-TEST_F(ForwardOnGpu, ScoresOfTheZoo) {
+TEST_P(ForwardOnGpu, ScoresOfTheZoo) {
   const Problem problem = Problem::uniform(2, 4, 2, 200, 230);
   expect(of("softcap", zoo::softcap(1.5), problem));
   expect(of("alibi", zoo::alibi(4), problem));
@@ -108,7 +112,7 @@ TEST_F(ForwardOnGpu, ScoresOfTheZoo) {
   expect(of("softcap and window", zoo::softcap(3) & zoo::window(50), problem));
 }
 
-TEST_F(ForwardOnGpu, TablesAndSinks) {
+TEST_P(ForwardOnGpu, TablesAndSinks) {
   const Problem problem = Problem::uniform(1, 3, 1, 140, 160);
   std::vector<float> logits = {-1.5f, 0.25f, 30.0f}, bias(3 * 140 * 160);
   for (std::size_t i = 0; i < bias.size(); ++i) bias[i] = static_cast<float>(i % 37) / 9 - 2;
@@ -127,7 +131,7 @@ TEST_F(ForwardOnGpu, TablesAndSinks) {
   expect(given);
 }
 
-TEST_F(ForwardOnGpu, RowsThatKeepNothing) {
+TEST_P(ForwardOnGpu, RowsThatKeepNothing) {
   const Problem problem = Problem::uniform(1, 2, 1, 200, 300);
   expect(of("every seventh row", keep([](const At& at) { return at.query_index % 7 != 3; }), problem));
   expect(of("by minus infinity",
@@ -139,7 +143,7 @@ TEST_F(ForwardOnGpu, RowsThatKeepNothing) {
             problem));
 }
 
-TEST_F(ForwardOnGpu, LengthsOffsetsAndLeftPadding) {
+TEST_P(ForwardOnGpu, LengthsOffsetsAndLeftPadding) {
   Problem problem = Problem::uniform(4, 2, 1, 90, 200);
   problem.sequences[0].key_start = 13;
   problem.sequences[1].s_q = 5;
@@ -153,20 +157,20 @@ TEST_F(ForwardOnGpu, LengthsOffsetsAndLeftPadding) {
   expect(of("causal", zoo::causal(), problem));
 }
 
-TEST_F(ForwardOnGpu, PackedSequences) {
+TEST_P(ForwardOnGpu, PackedSequences) {
   const std::array<std::int64_t, 5> s_q = {5, 130, 0, 64, 1}, s_kv = {70, 130, 10, 0, 300};
   Case given = of("packed causal", zoo::causal(), Problem::packed(4, 2, s_q, s_kv));
   given.is_packed = true;
   expect(given);
 }
 
-TEST_F(ForwardOnGpu, RowsThatAreNotAligned) {
+TEST_P(ForwardOnGpu, RowsThatAreNotAligned) {
   Case given = of("gap of 5", zoo::causal(), Problem::uniform(2, 2, 1, 100, 140), 72);
   given.gap = 5;
   expect(given);
 }
 
-TEST_F(ForwardOnGpu, DropoutDropsTheEntriesThatTheReferenceDrops) {
+TEST_P(ForwardOnGpu, DropoutDropsTheEntriesThatTheReferenceDrops) {
   for (const double p_keep : {0.0, 0.3, 0.9, 1.0}) {
     Case given = of(fmt::format("dropout, keeping {}", p_keep), zoo::causal(), Problem::uniform(2, 2, 1, 130, 170));
     given.dropout = Dropout(p_keep, 0x123456789abcdefULL, 5);
@@ -174,18 +178,30 @@ TEST_F(ForwardOnGpu, DropoutDropsTheEntriesThatTheReferenceDrops) {
   }
 }
 
-TEST_F(ForwardOnGpu, TheFirstCandidatePlansAreRight) {
+INSTANTIATE_TEST_SUITE_P(Kernels, ForwardOnGpu, ::testing::Bool(),
+                         [](const auto& one) { return one.param ? "Portable" : "Newest"; });
+
+class ForwardPlansOnGpu : public jit::WithGpu {
+ protected:
+  jit::Compiler compiler_{jit::Backend::nvrtc(), jit::DiskCacheOptions()};
+};
+
+TEST_F(ForwardPlansOnGpu, TheFirstCandidatesAreRight) {
   const auto& device = context_->device();
   const Multiprocessor limits{device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block,
                               device.registers_per_multiprocessor};
   for (const int d : {64, 128, 256}) {
-    Case given = of("", zoo::causal(), Problem::uniform(1, 2, 1, 300, 300), d);
+    Case given;
+    given.variant = zoo::causal();
+    given.with_lists = true;
+    given.problem = Problem::uniform(1, 2, 1, 300, 300);
+    given.d_qk = given.d_v = d;
     std::vector<ForwardPlan> plans = forward_candidates({.d_qk = d, .d_v = d, .has_lists = true}, limits);
     plans.resize(std::min<std::size_t>(plans.size(), 8));
     for (const ForwardPlan& plan : plans) {
       given.name = fmt::format("d {}, {}", d, plan.text());
       given.plan = plan;
-      expect(given);
+      expect_right(context_, compiler_, given);
     }
   }
 }

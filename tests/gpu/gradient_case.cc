@@ -225,6 +225,19 @@ std::vector<double> take_rows(const Case& given, HostTensor& tensor, bool of_que
   return values;
 }
 
+std::unique_ptr<const BackwardRunner> kernels_of(const std::shared_ptr<const jit::Context>& context,
+                                                 jit::Compiler& compiler, const Case& given,
+                                                 const ForwardShape& shape) {
+  if (given.hopper_backward_plan) {
+    return std::make_unique<HopperBackwardKernels>(compiler, context, given.variant, shape,
+                                                   *given.hopper_backward_plan);
+  }
+  if (!given.portable && is_hopper(*context) && hopper_backward_refusal(shape).empty()) {
+    return std::make_unique<HopperBackwardKernels>(compiler, context, given.variant, shape);
+  }
+  return std::make_unique<BackwardKernels>(compiler, context, given.variant, shape);
+}
+
 /// The kernels' gradients.
 std::array<std::vector<double>, 3> kernel_gradients(const std::shared_ptr<const jit::Context>& context,
                                                     jit::Compiler& compiler, const Case& given,
@@ -236,7 +249,8 @@ std::array<std::vector<double>, 3> kernel_gradients(const std::shared_ptr<const 
   shape.has_lists = given.with_lists;
   shape.has_dropout = given.dropout.has_value();
   shape.is_aligned = given.gap % 8 == 0;
-  const BackwardKernels kernels(compiler, context, given.variant, shape);
+  const std::unique_ptr<const BackwardRunner> made = kernels_of(context, compiler, given, shape);
+  const BackwardRunner& kernels = *made;
   const BoundVariant bound(context, given.variant, kernels.layout(), given.bindings);
   const std::int64_t h_q = given.problem.h_q, h_kv = given.problem.h_kv, b = given.problem.b();
 
@@ -262,18 +276,17 @@ std::array<std::vector<double>, 3> kernel_gradients(const std::shared_ptr<const 
   arguments.d_q = upload(d_q);
   arguments.d_k = upload(d_k);
   arguments.d_v = upload(d_v);
-  std::int64_t s_q = 0, s_kv = 0;
+  std::int64_t s_q = 0;
   for (const Sequence& sequence : given.problem.sequences) {
     s_q = std::max(s_q, sequence.s_q);
-    s_kv = std::max(s_kv, sequence.s_kv);
   }
   const auto floats = [&](std::int64_t count) {
     kept.push_back(DeviceMemory::of(context, std::vector<float>(static_cast<std::size_t>(count), kNaN)));
     return kept.back().as<float>();
   };
-  arguments.reference = floats(BackwardKernels::row_floats(b, h_q, s_q));
-  arguments.delta = floats(BackwardKernels::row_floats(b, h_q, s_q));
-  arguments.d_q_sums = floats(BackwardKernels::d_q_floats(b, h_q, s_q, given.d_qk));
+  arguments.reference = floats(BackwardRunner::row_floats(b, h_q, s_q));
+  arguments.delta = floats(BackwardRunner::row_floats(b, h_q, s_q));
+  arguments.d_q_sums = floats(BackwardRunner::d_q_floats(b, h_q, s_q, given.d_qk));
   kept.push_back(DeviceMemory::of(context, sequence_shapes(given.problem)));
   arguments.sequences = kept.back().as<const SequenceShape>();
   std::optional<MadeLists> lists;
@@ -290,7 +303,7 @@ std::array<std::vector<double>, 3> kernel_gradients(const std::shared_ptr<const 
   arguments.h_q = static_cast<int>(h_q);
   arguments.s_q = static_cast<int>(s_q);
   arguments.scale = static_cast<float>(scale_of(given));
-  kernels.launch(arguments, bound.bytes(), b, h_kv, s_kv, nullptr);
+  kernels.launch(arguments, bound.bytes(), extent_of(given), nullptr);
 
   const auto download = [&](const TensorView& view, HostTensor& tensor, bool of_queries, std::int64_t heads, int d) {
     const jit::CurrentContext current(*context);

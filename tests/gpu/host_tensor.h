@@ -70,6 +70,11 @@ inline HostTensor random_tensor(const Case& given, std::int64_t heads, std::int6
           double value = normal(random);
           if (given.inputs == Inputs::outliers && one_in_hundred(random) == 0) value *= 20;
           if (given.inputs == Inputs::large && is_key) value *= 1 + static_cast<double>(s) / 4;
+          // The first column of q is 8, and that of k rises or falls, however the rest is.
+          if ((given.inputs == Inputs::rising || given.inputs == Inputs::falling) && i == 0 && d == given.d_qk) {
+            const double step = static_cast<double>(s / 64) * (given.inputs == Inputs::rising ? 4 : -4);
+            value = is_key ? step * std::sqrt(given.d_qk) : of_queries ? 8 : value;
+          }
           tensor.at(batch_of(given, b), h, first_row(given, sequence, of_queries) + s, i) = rounded(given.dtype, value);
         }
       }

@@ -93,26 +93,26 @@ std::string BackwardKernels::text() const {
   return fmt::format("{} x {}, {} warps", BackwardPlan::kQueries, BackwardPlan::kKeys, BackwardPlan::kWarps);
 }
 
-void BackwardKernels::launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound, std::int64_t b,
-                             std::int64_t h_kv, std::int64_t s_kv, jit::StreamHandle stream) const {
+void BackwardKernels::launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound,
+                             const ForwardExtent& extent, jit::StreamHandle stream) const {
   constexpr unsigned kRowsOfBlock = 4;  // a warp to a query
   const auto along = [](std::int64_t size, std::int64_t tile) {
     return static_cast<unsigned>((size + tile - 1) / tile);
   };
-  if (b == 0) return;
-  const jit::LaunchShape rows{
-      .grid = {along(arguments.s_q, kRowsOfBlock), static_cast<unsigned>(arguments.h_q), static_cast<unsigned>(b)},
-      .block = {32 * kRowsOfBlock, 1, 1},
-      .stream = stream};
-  const jit::LaunchShape tiles{
-      .grid = {along(s_kv, BackwardPlan::kKeys), static_cast<unsigned>(h_kv), static_cast<unsigned>(b)},
-      .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
-      .dynamic_shared_bytes = static_cast<unsigned>(plan_.shared_bytes(shape_)),
-      .stream = stream};
+  if (extent.b == 0) return;
+  const jit::LaunchShape rows{.grid = {along(arguments.s_q, kRowsOfBlock), static_cast<unsigned>(arguments.h_q),
+                                       static_cast<unsigned>(extent.b)},
+                              .block = {32 * kRowsOfBlock, 1, 1},
+                              .stream = stream};
+  const jit::LaunchShape tiles{.grid = {along(extent.s_kv, BackwardPlan::kKeys), static_cast<unsigned>(extent.h_kv),
+                                        static_cast<unsigned>(extent.b)},
+                               .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
+                               .dynamic_shared_bytes = static_cast<unsigned>(plan_.shared_bytes(shape_)),
+                               .stream = stream};
   // The driver copies from these pointers and does not write through them.
   std::array<void*, 2> pointers = {const_cast<BackwardArguments*>(&arguments), const_cast<std::byte*>(bound.data())};
   if (arguments.s_q > 0) prepare_.launch(rows, pointers.data());
-  if (s_kv > 0) backward_.launch(tiles, pointers.data());
+  if (extent.s_kv > 0) backward_.launch(tiles, pointers.data());
   if (arguments.s_q > 0 && arguments.d_q.data != nullptr) finish_.launch(rows, pointers.data());
 }
 

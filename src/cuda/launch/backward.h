@@ -23,8 +23,17 @@ class BackwardRunner {
   virtual ~BackwardRunner() = default;
 
   /// Queues them. `bound` is what pack_arguments gave for layout(). Nothing is checked here.
-  virtual void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound, std::int64_t b,
-                      std::int64_t h_kv, std::int64_t s_kv, jit::StreamHandle stream) const = 0;
+  virtual void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound,
+                      const ForwardExtent& extent, jit::StreamHandle stream) const = 0;
+
+  /// Floats of the workspace: reference and delta each, and the sums of d_q; enough for every family, the one for 9.0
+  /// having whole tiles of 64 queries and of 64 columns.
+  static std::int64_t row_floats(std::int64_t b, std::int64_t h_q, std::int64_t s_q) {
+    return b * h_q * ((s_q + 63) / 64 * 64);
+  }
+  static std::int64_t d_q_floats(std::int64_t b, std::int64_t h_q, std::int64_t s_q, std::int64_t d_qk) {
+    return row_floats(b, h_q, s_q) * ((d_qk + 63) / 64 * 64);
+  }
 
   /// What lists of tiles are made for, with a row for each key tile.
   virtual TileSizes tile() const = 0;
@@ -40,17 +49,11 @@ class BackwardKernels final : public BackwardRunner {
                   const ForwardShape& shape);
 
   /// Queues all three. d_q is summed up by atomics, so its last bits differ from run to run. Nothing is checked here.
-  void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound, std::int64_t b,
-              std::int64_t h_kv, std::int64_t s_kv, jit::StreamHandle stream) const override;
+  void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound, const ForwardExtent& extent,
+              jit::StreamHandle stream) const override;
   TileSizes tile() const override { return {BackwardPlan::kQueries, BackwardPlan::kKeys}; }
   const variant::ArgumentLayout& layout() const override { return text_.layout; }
   std::string text() const override;
-
-  /// Floats of the workspace: reference and delta, and the sums of d_q.
-  static std::int64_t row_floats(std::int64_t b, std::int64_t h_q, std::int64_t s_q) { return b * h_q * s_q; }
-  static std::int64_t d_q_floats(std::int64_t b, std::int64_t h_q, std::int64_t s_q, int d_qk) {
-    return b * h_q * s_q * d_qk;
-  }
 
  private:
   ForwardShape shape_;

@@ -89,17 +89,19 @@ constexpr const char* kSink = R"cuda(
 
 }  // namespace
 
-jit::Header variant_header(const Variant& variant, const variant::CudaText& text) {
+bool changes_scores(const Variant& variant) {
   const auto& stages = variant.data().stages;
-  const bool changes_scores = std::any_of(stages.begin(), stages.end(), [](const variant::Stage& stage) {
-    return stage.kind == variant::Stage::Kind::score;
-  });
+  return std::any_of(stages.begin(), stages.end(),
+                     [](const variant::Stage& stage) { return stage.kind == variant::Stage::Kind::score; });
+}
+
+jit::Header variant_header(const Variant& variant, const variant::CudaText& text) {
   return {"variant.h",
           fmt::format(
               "#pragma once\n#include \"arguments.h\"\n{}{}\n"
               "  static constexpr bool kChangesScores = {};\n  static constexpr bool kHasSink = {};\n{}{}{}{}}};\n\n"
               "}}  // namespace tilewise::cuda\n",
-              text.source, kKernelVariant, changes_scores, variant.has_sink(), variant.has_sink() ? kSink : "",
+              text.source, kKernelVariant, changes_scores(variant), variant.has_sink(), variant.has_sink() ? kSink : "",
               text.has_slope ? kSlope : "", text.has_gradients ? kGradients : "",
               text.has_gradients && variant.has_sink() ? kSinkGradients : "")};
 }

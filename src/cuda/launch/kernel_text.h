@@ -12,6 +12,9 @@ namespace tilewise::cuda {
 /// The headers of src/cuda/device, by their names.
 const std::vector<jit::Header>& device_headers();
 
+/// Whether the variant has score functions.
+bool changes_scores(const Variant& variant);
+
 /// The header "variant.h": the variant's text, and struct KernelVariant, which device/scores.h describes.
 jit::Header variant_header(const Variant& variant, const variant::CudaText& text);
 

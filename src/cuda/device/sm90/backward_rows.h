@@ -1,0 +1,112 @@
+// What the backward pass needs of each query beforehand, and what becomes of the sums of d_q afterwards.
+#pragma once
+
+#include "scores.h"
+#include "sm90_call.h"
+
+namespace tilewise::cuda::sm90 {
+
+/// Sizes that the three kernels of the backward pass share. Config: see Backward.
+template <class Config>
+struct BackwardSizes {
+  static constexpr int kQueries = 64, kKeys = 128, kConsumers = 2;
+  static constexpr int kChunksQk = (Config::kHeadQk + 63) / 64;
+  static_assert(kChunksQk <= 2);
+  /// A consumer makes d_q^T of 64 columns: the other one makes the other columns, or where there are none, the other
+  /// half of the queries.
+  static constexpr int kQueriesOfConsumer = kChunksQk == 2 ? kQueries : kQueries / 2;
+  static constexpr int kBlocks = kQueriesOfConsumer / 8;
+  static constexpr int kTileFloats = kQueries * kChunksQk * 64;
+
+  /// Where a thread's four numbers of block j begin in a tile of d_q_sums.
+  __device__ static int place(int consumer, int j, int thread) { return ((consumer * kBlocks + j) * 128 + thread) * 4; }
+};
+
+/// reference, delta, and zeros for the sums of d_q; 16 threads to a query, of which there are whole tiles.
+///
+/// What is stored are the numbers that products are added to. Without score functions scores begin at -lse / scale, so
+/// that a weight is exp(scale * score); with them, at 0, and reference is lse in log2 units. Products of d_o and v
+/// begin at -delta.
+template <class Config, bool kChangesScores>
+__device__ inline void prepare_backward(const BackwardCall& call) {
+  using Element = typename Config::Element;
+  using Sizes = BackwardSizes<Config>;
+  const BackwardArguments& a = call.arguments;
+  const int query = blockIdx.x * (blockDim.x / 16) + threadIdx.x / 16, head = blockIdx.y, part = threadIdx.x % 16;
+  const SequenceShape& shape = a.sequences[blockIdx.z];
+  const long long place =
+      (static_cast<long long>(blockIdx.z) * a.h_q + head) * call.query_tiles * Sizes::kQueries + query;
+  const long long row = query + (a.queries_packed ? shape.query_token : 0);
+  const auto at = [&](const TensorView& view) { return blockIdx.z * view.batch + head * view.head + row * view.row; };
+  const bool exists = query < shape.queries;
+  float sum = 0;
+  if (exists && 8 * part < Config::kHeadV) {
+    const uint4 o = *reinterpret_cast<const uint4*>(static_cast<const Element*>(a.o.data) + at(a.o) + 8 * part);
+    const uint4 d_o = *reinterpret_cast<const uint4*>(static_cast<const Element*>(a.d_o.data) + at(a.d_o) + 8 * part);
+    const unsigned left[] = {o.x, o.y, o.z, o.w}, right[] = {d_o.x, d_o.y, d_o.z, d_o.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const auto low = [](unsigned pair) { return value_of(Element{static_cast<unsigned short>(pair & 0xffff)}); };
+      sum += low(left[i]) * low(right[i]);
+      sum += low(left[i] >> 16) * low(right[i] >> 16);
+    }
+  }
+#pragma unroll
+  for (int step = 8; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
+  if (part == 0) {
+    float lse = -infinity(), d_lse = 0;
+    if (exists) {
+      lse = static_cast<const float*>(a.lse.data)[at(a.lse)];
+      if (a.d_lse.data != nullptr) d_lse = static_cast<const float*>(a.d_lse.data)[at(a.d_lse)];
+    }
+    const float reference = lse == -infinity() ? infinity() : lse * kLog2E;
+    a.reference[place] = kChangesScores ? reference : -reference / call.factor;
+    a.delta[place] = d_lse - sum;
+  }
+  constexpr int kFloats = Sizes::kTileFloats / Sizes::kQueries / 16;
+  float4* const zeros = reinterpret_cast<float4*>(a.d_q_sums + place * (16 * kFloats) + part * kFloats);
+#pragma unroll
+  for (int i = 0; i < kFloats / 4; ++i) zeros[i] = make_float4(0, 0, 0, 0);
+}
+
+/// Rounds the sums of d_q, scaled; a block of 256 threads to a tile.
+template <class Config>
+__device__ inline void finish_backward(const BackwardCall& call) {
+  using Element = typename Config::Element;
+  using Sizes = BackwardSizes<Config>;
+  const BackwardArguments& a = call.arguments;
+  const int tile = blockIdx.x, head = blockIdx.y, sequence = blockIdx.z;
+  const SequenceShape& shape = a.sequences[sequence];
+  if (tile * Sizes::kQueries >= shape.queries) return;
+  // A row more than a multiple of 32 words apart: the lanes that hold one query's columns meet no bank twice.
+  constexpr int kColumns = Sizes::kChunksQk * 64, kStride = kColumns + 8;
+  __shared__ Element rows[Sizes::kQueries * kStride];
+  const int consumer = threadIdx.x / 128, thread = threadIdx.x % 128, lane = thread % 32;
+  const float* const sums =
+      a.d_q_sums + ((static_cast<long long>(sequence) * a.h_q + head) * call.query_tiles + tile) * Sizes::kTileFloats;
+  const int column = (Sizes::kChunksQk == 2 ? consumer * 64 : 0) + thread / 32 * 16 + lane / 4;
+  const int first = (Sizes::kChunksQk == 2 ? 0 : consumer * Sizes::kQueriesOfConsumer) + lane % 4 * 2;
+#pragma unroll
+  for (int j = 0; j < Sizes::kBlocks; ++j) {
+    const float4 x = *reinterpret_cast<const float4*>(sums + Sizes::place(consumer, j, thread));
+    const auto put = [&](int query, int to, float value) {
+      rows[query * kStride + to].bits = static_cast<unsigned short>(packed(Element{}, value * a.scale, 0.0f) & 0xffffu);
+    };
+    put(first + 8 * j, column, x.x);
+    put(first + 8 * j + 1, column, x.y);
+    put(first + 8 * j, column + 8, x.z);
+    put(first + 8 * j + 1, column + 8, x.w);
+  }
+  __syncthreads();
+  auto* const d_q = static_cast<Element*>(a.d_q.data) + sequence * a.d_q.batch + head * a.d_q.head +
+                    (a.queries_packed ? shape.query_token : 0) * a.d_q.row;
+  constexpr int kPieces = Config::kHeadQk / 8;
+  for (int i = threadIdx.x; i < Sizes::kQueries * kPieces; i += blockDim.x) {
+    const int query = i / kPieces, piece = i % kPieces * 8;
+    if (tile * Sizes::kQueries + query >= shape.queries) break;
+    *reinterpret_cast<uint4*>(d_q + (tile * Sizes::kQueries + query) * a.d_q.row + piece) =
+        *reinterpret_cast<const uint4*>(&rows[query * kStride + piece]);
+  }
+}
+
+}  // namespace tilewise::cuda::sm90

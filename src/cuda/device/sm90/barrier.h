@@ -1,0 +1,79 @@
+// Barriers by which a producer and its consumers hand tiles to each other, and warpgroups' registers.
+#pragma once
+
+namespace tilewise::cuda::sm90 {
+
+/// A barrier in shared memory, 8 bytes at a multiple of 8. Its phases complete one after the other: each when the
+/// expected number of arrivals has come, and all bytes that were announced.
+struct Barrier {
+  unsigned address;
+
+  __device__ void create(int arrivals) const {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(address), "r"(arrivals) : "memory");
+  }
+  __device__ void arrive() const {
+    asm volatile("mbarrier.arrive.release.cta.shared::cta.b64 _, [%0];" ::"r"(address) : "memory");
+  }
+  /// The predicate lies inside of the instruction: a branch around it would sink below work that does not depend on it.
+  __device__ void arrive_if(bool chosen) const {
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.u32 p, %1, 0;\n@p mbarrier.arrive.release.cta.shared::cta.b64 _, [%0];\n}" ::"r"(
+            address),
+        "r"(unsigned(chosen))
+        : "memory");
+  }
+  __device__ void arrive_expecting(int bytes) const {
+    asm volatile("mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 _, [%0], %1;" ::"r"(address), "r"(bytes)
+                 : "memory");
+  }
+  /// Until the phase of that parity (the first one's is 0) has completed.
+  __device__ void wait(unsigned parity) const {
+    asm volatile(
+        "{\n.reg .pred p;\n"
+        "again:\nmbarrier.try_wait.parity.acquire.cta.shared::cta.b64 p, [%0], %1;\n@!p bra again;\n}" ::"r"(address),
+        "r"(parity)
+        : "memory");
+  }
+};
+
+/// Makes barriers visible to the copy engine; after create(), before the block's first __syncthreads().
+__device__ inline void publish_barriers() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
+
+/// How many tiles have gone through a ring of kStages: one number tells the stage of the next, and the parity of the
+/// phase that its barriers are in.
+template <int kStages>
+struct Turn {
+  static_assert((kStages & (kStages - 1)) == 0, "so that both are bits of the number");
+  unsigned count = 0;
+
+  __device__ unsigned stage() const { return count % kStages; }
+  __device__ unsigned parity() const { return count / kStages & 1; }
+  __device__ Turn plus(unsigned tiles) const { return {count + tiles}; }
+};
+
+/// Waits for all `threads` that name the barrier: 1 to 15, as 0 is __syncthreads().
+__device__ inline void meet(int barrier, int threads) {
+  asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+
+/// What this thread has written to shared memory becomes visible to the copy engine and to the tensor cores.
+__device__ inline void publish_writes() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+/// The same number, of which the compiler does not know that: what follows from it is not kept in registers, of which a
+/// producer has few, from one iteration to the next.
+__device__ inline unsigned made_anew(unsigned x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
+/// Gives up or takes on registers, for all warps of a warpgroup: then each thread has kRegisters.
+template <int kRegisters>
+__device__ inline void shrink_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+template <int kRegisters>
+__device__ inline void grow_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
+}
+
+}  // namespace tilewise::cuda::sm90

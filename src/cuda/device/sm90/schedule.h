@@ -1,0 +1,51 @@
+// Which piece of work a block takes next.
+#pragma once
+
+#include "sm90_call.h"
+#include "walk.h"
+
+namespace tilewise::cuda::sm90 {
+
+/// A query tile of a head, as the producer tells it to the consumers.
+struct Work {
+  int query_tile;  // -1: there is no more
+  int head, sequence;
+  int padding;
+};
+
+/// Hands out the work by a counter in global memory: the blocks' first pieces by their numbers, the others to whoever
+/// is done first. The order is: sequences; heads, as many together as the second-level cache holds keys and values of;
+/// rows of query tiles, the longest list first; the heads of the group.
+class Schedule {
+ public:
+  __device__ explicit Schedule(const ForwardCall& call)
+      : call_(call), total_(call.query_tiles * call.h_q * call.b), index_(blockIdx.x) {}
+
+  __device__ bool has_work() const { return index_ < total_; }
+
+  template <bool kHasLists>
+  __device__ Work work() const {
+    const int of_sequence = call_.query_tiles * call_.h_q, of_group = call_.query_tiles * call_.heads_together;
+    const int sequence = index_ / of_sequence, within = index_ % of_sequence;
+    const int first_head = within / of_group * call_.heads_together, place = within % of_group;
+    const int heads = min(call_.heads_together, call_.h_q - first_head);
+    const int head = first_head + place % heads;
+    int tile = place / heads;
+    if constexpr (kHasLists) tile = row_of(call_.arguments.lists, sequence, head, tile);
+    return {tile, head, sequence, 0};
+  }
+
+  /// Every block asks once more than it gets, so the last to ask, who sees total - 1, leaves the counter as it was.
+  __device__ void advance() {
+    const unsigned asked = atomicAdd(call_.next_work, 1u);
+    if (asked == unsigned(total_) - 1) *call_.next_work = 0;
+    index_ = int(asked) + gridDim.x;
+  }
+
+ private:
+  const ForwardCall& call_;
+  const int total_;
+  int index_;
+};
+
+}  // namespace tilewise::cuda::sm90

@@ -1,0 +1,66 @@
+// From registers to shared memory, and from accumulators to rows in global memory.
+#pragma once
+
+#include "mma.h"
+
+namespace tilewise::cuda::sm90 {
+
+__device__ inline void store_zeros(unsigned to) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %1, %1, %1};" ::"r"(to), "r"(0) : "memory");
+}
+
+/// Stores the transposes of four 8 x 8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l
+/// / 8.
+__device__ inline void store_transposed(unsigned to, const unsigned (&matrices)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(matrices[0]),
+               "r"(matrices[1]), "r"(matrices[2]), "r"(matrices[3])
+               : "memory");
+}
+
+/// Transposes a 4 x 4 matrix whose row is in a lane of four: afterwards lane t has what was in place t of each.
+__device__ inline void transpose_quad(unsigned (&x)[4]) {
+  const int t = threadIdx.x % 4;
+  // Rows and columns that differ in their low bit, then in their high bit, change places.
+  const bool odd = t & 1, high = t & 2;
+  unsigned near = __shfl_xor_sync(~0u, odd ? x[0] : x[1], 1), far = __shfl_xor_sync(~0u, odd ? x[2] : x[3], 1);
+  if (odd) {
+    x[0] = near, x[2] = far;
+  } else {
+    x[1] = near, x[3] = far;
+  }
+  near = __shfl_xor_sync(~0u, high ? x[0] : x[2], 2), far = __shfl_xor_sync(~0u, high ? x[1] : x[3], 2);
+  if (high) {
+    x[0] = near, x[1] = far;
+  } else {
+    x[2] = near, x[3] = far;
+  }
+}
+
+/// Writes rows `row` and `row + 8`, as far as they are below `end`, times their multipliers: kColumns of them, 16 bytes
+/// at a time, so that the four lanes of a row write 64 bytes side by side. Rows begin at multiples of 16 bytes.
+template <int kColumns, class Element, int kBlocks>
+__device__ inline void store_rows(Element* to, long long stride, int row, int end, const Accumulator<1, kBlocks>& x,
+                                  const float (&multiplier)[2]) {
+  const int t = threadIdx.x % 4;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    Element* const from_row = to + (row + 8 * half) * stride;
+#pragma unroll
+    for (int group = 0; group < (kBlocks + 3) / 4; ++group) {
+      unsigned pairs[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int block = 4 * group + j < kBlocks ? 4 * group + j : 0;
+        const float* value = &x.x[0][block][2 * half];
+        pairs[j] = packed(Element{}, value[0] * multiplier[half], value[1] * multiplier[half]);
+      }
+      transpose_quad(pairs);
+      const int column = 32 * group + 8 * t;
+      if (row + 8 * half < end && column < kColumns) {
+        *reinterpret_cast<uint4*>(from_row + column) = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+      }
+    }
+  }
+}
+
+}  // namespace tilewise::cuda::sm90

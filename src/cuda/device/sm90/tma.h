@@ -1,0 +1,32 @@
+// The copy engine (TMA): boxes of a tensor between global and shared memory, by one thread's instruction.
+#pragma once
+
+#include "sm90/barrier.h"
+#include "sm90_call.h"
+
+namespace tilewise::cuda::sm90 {
+
+/// A tensor of [b, h, s, d], whose box is 64 columns of some rows, 128 bytes each, swizzled: the place of a chunk of 16
+/// bytes in its line is exclusive-ored with the row modulo 8. What lies outside of the tensor becomes zero.
+struct Rows {
+  const TensorMap* map;
+  int batch, head;
+
+  /// Starts the copy of a box; `full` counts its bytes.
+  __device__ void start(unsigned to, int column, int row, Barrier full) const {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, %4, "
+        "%5}], [%6];" ::"r"(to),
+        "l"(map), "r"(column), "r"(row), "r"(head), "r"(batch), "r"(full.address)
+        : "memory");
+  }
+};
+
+/// Starts the copy of consecutive bytes, a multiple of 16 from a multiple of 16; `full` counts them.
+__device__ inline void start_copy(unsigned to, const void* from, int bytes, Barrier full) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to),
+               "l"(from), "r"(bytes), "r"(full.address)
+               : "memory");
+}
+
+}  // namespace tilewise::cuda::sm90

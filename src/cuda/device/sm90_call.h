@@ -1,0 +1,32 @@
+// What the kernels for compute capability 9.0 are given besides the arguments that all kernels take.
+#pragma once
+
+#include "arguments.h"
+
+namespace tilewise::cuda::sm90 {
+
+/// A tensor's address, extents, strides and box, as the driver encodes them (cuTensorMapEncodeTiled).
+struct alignas(64) TensorMap {
+  unsigned long long words[16];
+};
+
+/// A forward call. Blocks stay, and take one piece of work after the other: a (sequence, head, query tile).
+struct ForwardCall {
+  TensorMap q, k, v;  // boxes: 64 columns of a consumer's queries, and of a key tile
+  ForwardArguments arguments;
+  unsigned* next_work;  // 0 before and after
+  int query_tiles;      // of the longest sequence
+  int h_q, b;
+  int heads_together;  // whose keys and values the second-level cache holds at a time
+};
+
+/// A backward call. In its workspace a head has whole tiles of 64 queries, and `d_q_sums` is in tiles of 64 queries by
+/// all columns (rounded up to 64), each in the order in which a block's threads hold it (sm90/backward_rows.h).
+struct BackwardCall {
+  TensorMap q, k, v, d_o;  // boxes: 64 columns of a query tile, and of a key tile
+  BackwardArguments arguments;
+  int query_tiles;  // of the longest sequence
+  float factor;     // scale * log2(e); where scale is 0, a number so small that it makes no difference
+};
+
+}  // namespace tilewise::cuda::sm90

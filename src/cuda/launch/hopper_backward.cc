@@ -1,0 +1,82 @@
+#include "cuda/launch/hopper_backward.h"
+
+#include <array>
+
+#include "cuda/launch/hopper_program.h"
+#include "cuda/launch/tensor_map.h"
+
+namespace tilewise::cuda {
+namespace {
+
+unsigned shared_bytes(const HopperBackwardPlan& plan, const ForwardShape& shape) {
+  return static_cast<unsigned>(plan.tile_bytes(shape) + HopperBackwardPlan::kOtherShared);
+}
+
+HopperBackwardPlan plan_of(const jit::Context& context, const ForwardShape& shape) {
+  validate(shape);
+  expect_hopper(context, hopper_backward_refusal(shape));
+  return hopper_backward_candidates(shape, limits_of(context.device())).front();
+}
+
+}  // namespace
+
+HopperBackwardKernels::HopperBackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
+                                             const Variant& variant, const ForwardShape& shape)
+    : HopperBackwardKernels(compiler, context, variant, shape, plan_of(*context, shape)) {}
+
+HopperBackwardKernels::HopperBackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
+                                             const Variant& variant, const ForwardShape& shape,
+                                             const HopperBackwardPlan& plan)
+    : context_(context),
+      shape_(shape),
+      plan_(plan),
+      text_(variant::cuda_text(variant, true)),
+      module_(jit::load_program(
+          compiler, hopper_backward_program(variant, text_, shape, plan, context->device().architecture()), context)),
+      prepare_(module_->kernel("prepare")),
+      backward_(module_->kernel("backward", shared_bytes(plan, shape))),
+      finish_(module_->kernel("finish")) {}
+
+void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound,
+                                   const ForwardExtent& extent, jit::StreamHandle stream) const {
+  expect_rows(extent);
+  if (extent.b == 0 || extent.h_q == 0) return;
+  constexpr int kQueries = HopperBackwardPlan::kQueries, kKeys = HopperBackwardPlan::kKeys;
+  constexpr unsigned kThreads = 256, kRowsOfBlock = kThreads / 16;  // of what goes before and after
+  const std::int64_t h_kv = extent.h_q / arguments.heads_per_kv, b = arguments.queries_packed ? 1 : extent.b,
+                     b_kv = arguments.keys_packed ? 1 : extent.b;
+  const auto query_tiles = static_cast<unsigned>((extent.s_q + kQueries - 1) / kQueries);
+  const auto key_tiles = static_cast<unsigned>((extent.s_kv + kKeys - 1) / kKeys);
+  sm90::BackwardCall call{};
+  const auto of_queries = [&](const TensorView& view, int columns) {
+    return tensor_map(*context_, {shape_.dtype, view, b, extent.h_q, extent.q_rows, columns}, kQueries);
+  };
+  const auto of_keys = [&](const TensorView& view, int columns) {
+    return tensor_map(*context_, {shape_.dtype, view, b_kv, h_kv, extent.kv_rows, columns}, kKeys);
+  };
+  call.q = of_queries(arguments.q, shape_.d_qk);
+  call.d_o = of_queries(arguments.d_o, shape_.d_v);
+  call.k = of_keys(arguments.k, shape_.d_qk);
+  call.v = of_keys(arguments.v, shape_.d_v);
+  call.arguments = arguments;
+  call.query_tiles = static_cast<int>(query_tiles);
+  constexpr float kLog2E = 1.44269504088896340736F;
+  // lse is divided by it. Products of 2^64 times less than lse's ulp are as good as none.
+  call.factor = arguments.scale == 0 ? 0x1p-96F : arguments.scale * kLog2E;
+  const auto heads = static_cast<unsigned>(extent.h_q), sequences = static_cast<unsigned>(extent.b);
+  const jit::LaunchShape rows{
+      .grid = {query_tiles * kQueries / kRowsOfBlock, heads, sequences}, .block = {kThreads, 1, 1}, .stream = stream};
+  const jit::LaunchShape tiles{.grid = {key_tiles, static_cast<unsigned>(h_kv), sequences},
+                               .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
+                               .dynamic_shared_bytes = shared_bytes(plan_, shape_),
+                               .stream = stream};
+  const jit::LaunchShape of_query_tiles{
+      .grid = {query_tiles, heads, sequences}, .block = {kThreads, 1, 1}, .stream = stream};
+  // The driver copies from these pointers and does not write through them.
+  std::array<void*, 2> pointers = {&call, const_cast<std::byte*>(bound.data())};
+  if (query_tiles > 0) prepare_.launch(rows, pointers.data());
+  if (key_tiles > 0) backward_.launch(tiles, pointers.data());
+  if (query_tiles > 0 && arguments.d_q.data != nullptr) finish_.launch(of_query_tiles, pointers.data());
+}
+
+}  // namespace tilewise::cuda

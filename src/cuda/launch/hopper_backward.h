@@ -1,0 +1,41 @@
+// Launching the backward kernels for compute capability 9.0.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+#include "cuda/launch/backward.h"
+#include "cuda/launch/hopper_forward.h"
+
+namespace tilewise::cuda {
+
+/// The family for compute capability 9.0.
+class HopperBackwardKernels final : public BackwardRunner {
+ public:
+  /// Throws Error(unsupported) for a GPU, a driver or a shape that it is not for; as jit::load_program; DriverError.
+  HopperBackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context, const Variant& variant,
+                        const ForwardShape& shape);
+
+  /// Likewise with a plan of the caller's, which fits the shape and the GPU.
+  HopperBackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context, const Variant& variant,
+                        const ForwardShape& shape, const HopperBackwardPlan& plan);
+
+  /// d_q is summed up by atomics, so its last bits differ from run to run. Throws Error(invalid_argument) where the
+  /// extent does not tell the tensors' rows.
+  void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound, const ForwardExtent& extent,
+              jit::StreamHandle stream) const override;
+  TileSizes tile() const override { return {HopperBackwardPlan::kQueries, HopperBackwardPlan::kKeys}; }
+  const variant::ArgumentLayout& layout() const override { return text_.layout; }
+  std::string text() const override { return plan_.text(); }
+
+ private:
+  std::shared_ptr<const jit::Context> context_;
+  ForwardShape shape_;
+  HopperBackwardPlan plan_;
+  variant::CudaText text_;
+  std::shared_ptr<const jit::Module> module_;
+  jit::Kernel prepare_, backward_, finish_;
+};
+
+}  // namespace tilewise::cuda

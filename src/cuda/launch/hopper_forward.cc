@@ -1,0 +1,110 @@
+#include "cuda/launch/hopper_forward.h"
+
+#include <algorithm>
+#include <array>
+
+#include "core/fail.h"
+#include "cuda/launch/hopper_program.h"
+#include "cuda/launch/kernel_text.h"
+#include "cuda/launch/tensor_map.h"
+
+namespace tilewise::cuda {
+namespace {
+
+unsigned shared_bytes(const HopperForwardPlan& plan, const ForwardShape& shape) {
+  return static_cast<unsigned>(plan.tile_bytes(shape) + HopperForwardPlan::kOtherShared);
+}
+
+/// The first candidate, where the kernel is for this GPU and shape.
+HopperForwardPlan plan_of(const jit::Context& context, const Variant& variant, const ForwardShape& shape) {
+  validate(shape);
+  expect_hopper(context, hopper_refusal(shape));
+  return hopper_forward_candidates(shape, changes_scores(variant), limits_of(context.device())).front();
+}
+
+/// Heads whose keys and values take half of the second-level cache: the other half is for what passes through.
+int heads_together(const ForwardShape& shape, const ForwardExtent& extent, std::int64_t heads_per_kv,
+                   std::int64_t l2_bytes) {
+  const std::int64_t bytes = std::max<std::int64_t>(extent.kv_rows, 1) * (shape.d_qk + shape.d_v) * 2;
+  const std::int64_t kv_heads = std::max<std::int64_t>(l2_bytes / 2 / bytes, 1);
+  return static_cast<int>(std::min(kv_heads * heads_per_kv, extent.h_q));
+}
+
+}  // namespace
+
+Multiprocessor limits_of(const jit::DeviceInfo& device) {
+  return {device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block, device.registers_per_multiprocessor};
+}
+
+void expect_hopper(const jit::Context& context, const std::string& refusal) {
+  const jit::DeviceInfo& device = context.device();
+  if (device.compute_capability_major != 9) {
+    fail(ErrorCode::unsupported, "{} has compute capability {}.{}; it is for 9.0 (Hopper)", device.name,
+         device.compute_capability_major, device.compute_capability_minor);
+  }
+  if (context.driver().api().tensor_map_encode == nullptr) {
+    fail(ErrorCode::unsupported, "the driver is older than CUDA 12.0");
+  }
+  if (!refusal.empty()) fail(ErrorCode::unsupported, "{}", refusal);
+}
+
+void expect_rows(const ForwardExtent& extent) {
+  if (extent.q_rows >= 0 && extent.kv_rows >= 0) return;
+  fail_argument("extent.q_rows is {} and extent.kv_rows {}; this kernel needs the rows that q, k and v have in memory",
+                extent.q_rows, extent.kv_rows);
+}
+
+WorkCounters::WorkCounters(std::shared_ptr<const jit::Context> context)
+    : memory_(DeviceMemory::of(std::move(context), std::vector<unsigned>(kCount))) {}
+
+unsigned* WorkCounters::next() const {
+  return memory_.as<unsigned>() + next_.fetch_add(1, std::memory_order_relaxed) % kCount;
+}
+
+HopperForwardKernel::HopperForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
+                                         const Variant& variant, const ForwardShape& shape)
+    : HopperForwardKernel(compiler, context, variant, shape, plan_of(*context, variant, shape)) {}
+
+HopperForwardKernel::HopperForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
+                                         const Variant& variant, const ForwardShape& shape,
+                                         const HopperForwardPlan& plan)
+    : context_(context),
+      shape_(shape),
+      plan_(plan),
+      text_(variant::cuda_text(variant)),
+      kernel_(jit::load_program(compiler,
+                                hopper_forward_program(variant, text_, shape, plan, context->device().architecture()),
+                                context)
+                  ->kernel("forward", shared_bytes(plan, shape))),
+      counters_(context) {}
+
+void HopperForwardKernel::launch(const ForwardArguments& arguments, const std::vector<std::byte>& bound,
+                                 const ForwardExtent& extent, jit::StreamHandle stream) const {
+  expect_rows(extent);
+  const std::int64_t tiles = (extent.s_q + plan_.query_tile() - 1) / plan_.query_tile();
+  const std::int64_t work = tiles * extent.h_q * extent.b;
+  if (work == 0) return;
+  const std::int64_t h_kv = extent.h_q / arguments.heads_per_kv, b = arguments.queries_packed ? 1 : extent.b,
+                     b_kv = arguments.keys_packed ? 1 : extent.b;
+  sm90::ForwardCall call{};
+  call.q =
+      tensor_map(*context_, {shape_.dtype, arguments.q, b, extent.h_q, extent.q_rows, shape_.d_qk}, plan_.query_tile());
+  call.k = tensor_map(*context_, {shape_.dtype, arguments.k, b_kv, h_kv, extent.kv_rows, shape_.d_qk}, plan_.key_tile);
+  call.v = tensor_map(*context_, {shape_.dtype, arguments.v, b_kv, h_kv, extent.kv_rows, shape_.d_v}, plan_.key_tile);
+  call.arguments = arguments;
+  call.next_work = counters_.next();
+  call.query_tiles = static_cast<int>(tiles);
+  call.h_q = static_cast<int>(extent.h_q);
+  call.b = static_cast<int>(extent.b);
+  call.heads_together = heads_together(shape_, extent, arguments.heads_per_kv, context_->device().l2_bytes);
+  const jit::LaunchShape launch{
+      .grid = {static_cast<unsigned>(std::min<std::int64_t>(work, context_->device().multiprocessors)), 1, 1},
+      .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
+      .dynamic_shared_bytes = shared_bytes(plan_, shape_),
+      .stream = stream};
+  // The driver copies from these pointers and does not write through them.
+  std::array<void*, 2> pointers = {&call, const_cast<std::byte*>(bound.data())};
+  kernel_.launch(launch, pointers.data());
+}
+
+}  // namespace tilewise::cuda

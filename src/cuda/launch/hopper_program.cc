@@ -1,0 +1,169 @@
+#include "cuda/launch/hopper_program.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "cuda/launch/kernel_text.h"
+
+namespace tilewise::cuda {
+namespace {
+
+// What the sources begin with; a product's text comes after what declares it.
+std::string includes(const char* kernel) {
+  std::string text;
+  for (const char* name : {"variant.h", kernel, "sm90/wgmma_shapes.h"}) text += fmt::format("#include \"{}\"\n", name);
+  return text;
+}
+
+constexpr const char* kForwardSource = R"cuda(
+namespace tilewise::cuda {{
+
+struct Config {{
+  using Element = {element};
+  static constexpr int kHeadQk = {d_qk}, kHeadV = {d_v};
+  static constexpr int kConsumers = {consumers}, kKeyTile = {key_tile}, kStages = {stages};
+  static constexpr bool kQueryInRegisters = {query_in_registers};
+  static constexpr int kProducerRegisters = {producer_registers}, kConsumerRegisters = {consumer_registers};
+  static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout};
+}};
+using Kernel = sm90::Forward<Config, KernelVariant>;
+static_assert(Kernel::kThreads == {threads} && Kernel::kTileBytes == {tile_bytes} &&
+                  Kernel::kSharedBytes <= {shared_bytes}, "what the plan reckons with");
+
+}}  // namespace tilewise::cuda
+
+extern "C" __global__ void __launch_bounds__({threads}, 1)
+    forward(const __grid_constant__ tilewise::cuda::sm90::ForwardCall call,
+            const __grid_constant__ variant::Arguments bound) {{
+  extern __shared__ __align__(1024) unsigned char shared[];
+  tilewise::cuda::Kernel(call, bound, shared).run();
+}}
+)cuda";
+
+constexpr const char* kBackwardSource = R"cuda(
+namespace tilewise::cuda {{
+
+struct Config {{
+  using Element = {element};
+  static constexpr int kHeadQk = {d_qk}, kHeadV = {d_v}, kStages = {stages};
+  static constexpr int kProducerRegisters = {producer_registers}, kConsumerRegisters = {consumer_registers};
+  static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout};
+}};
+using Kernel = sm90::Backward<Config, KernelVariant>;
+static_assert(Kernel::kThreads == {threads} && Kernel::kTileBytes == {tile_bytes} &&
+                  Kernel::kSharedBytes <= {shared_bytes}, "what the plan reckons with");
+
+}}  // namespace tilewise::cuda
+
+extern "C" __global__ void __launch_bounds__({threads}, 1)
+    backward(const __grid_constant__ tilewise::cuda::sm90::BackwardCall call,
+             const __grid_constant__ variant::Arguments bound) {{
+  extern __shared__ __align__(1024) unsigned char shared[];
+  tilewise::cuda::Kernel(call, bound, shared).run();
+}}
+extern "C" __global__ void __launch_bounds__(256)
+    prepare(const __grid_constant__ tilewise::cuda::sm90::BackwardCall call) {{
+  tilewise::cuda::sm90::prepare_backward<tilewise::cuda::Config, tilewise::cuda::KernelVariant::kChangesScores>(call);
+}}
+extern "C" __global__ void __launch_bounds__(256)
+    finish(const __grid_constant__ tilewise::cuda::sm90::BackwardCall call) {{
+  tilewise::cuda::sm90::finish_backward<tilewise::cuda::Config>(call);
+}}
+)cuda";
+
+/// "%first, ..., %(first + count - 1)".
+std::string placeholders(int first, int count) {
+  std::string text;
+  for (int i = 0; i < count; ++i) text += fmt::format("{}%{}", i == 0 ? "" : ", ", first + i);
+  return text;
+}
+
+/// One instruction as a function: `a_type` and `a_operands` say where A comes from.
+std::string product_function(const char* name, const char* type, int columns, bool a_in_registers) {
+  const int sums = columns / 2, a_operands = a_in_registers ? 4 : 1, b = sums + a_operands;
+  std::string results;
+  for (int i = 0; i < sums; ++i) results += fmt::format("{}\"+f\"(d[{}][{}])", i == 0 ? "" : ", ", i / 4, i % 4);
+  const std::string a_text = a_in_registers ? "{" + placeholders(sums, 4) + "}" : fmt::format("%{}", sums);
+  const char* a_inputs = a_in_registers ? R"("r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]))" : R"("l"(a))";
+  // Immediates: factors of a and b, then (of an A in shared memory) whether a, and whether b, is transposed.
+  const std::string transposed = a_in_registers ? fmt::format("%{}", b + 2) : fmt::format("%{}, %{}", b + 2, b + 3);
+  return fmt::format(
+      "  template <{}int kTransposedB>\n"
+      "  __device__ static void {}(float (&d)[{}][4], {}, unsigned long long b, bool add) {{\n"
+      "    asm volatile(\"{{\\n.reg .pred p;\\nsetp.ne.b32 p, %{}, 0;\\n\"\n"
+      "        \"wgmma.mma_async.sync.aligned.m64n{}k16.f32.{}.{} {{{}}}, {}, %{}, p, 1, 1, {};\\n}}\"\n"
+      "        : {}\n        : {}, \"l\"(b), \"r\"(int(add)), {}\"n\"(kTransposedB));\n  }}\n",
+      a_in_registers ? "" : "int kTransposedA, ", name, columns / 8,
+      a_in_registers ? "const unsigned (&a)[4]" : "unsigned long long a", b + 1, columns, type, type,
+      placeholders(0, sums), a_text, b, transposed, results, a_inputs, a_in_registers ? "" : "\"n\"(kTransposedA), ");
+}
+
+}  // namespace
+
+jit::Header wgmma_shapes(DType dtype, std::vector<int> columns) {
+  std::sort(columns.begin(), columns.end());
+  columns.erase(std::unique(columns.begin(), columns.end()), columns.end());
+  const bool is_bfloat16 = dtype == DType::bfloat16;
+  const char* type = is_bfloat16 ? "bf16" : "f16";
+  std::string text =
+      "// wgmma.mma_async: d (+)= a b of 64 rows and a depth of 16.\n#pragma once\n#include \"sm90/wgmma.h\"\n\n"
+      "namespace tilewise::cuda::sm90 {\n";
+  for (const int count : columns) {
+    text += fmt::format("\ntemplate <>\nstruct Product<{}, {}> {{\n{}{}}};\n", is_bfloat16 ? "BFloat16" : "Float16",
+                        count, product_function("from_registers", type, count, true),
+                        product_function("from_shared", type, count, false));
+  }
+  return {"sm90/wgmma_shapes.h", text + "\n}  // namespace tilewise::cuda::sm90\n"};
+}
+
+jit::Program hopper_forward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
+                                    const HopperForwardPlan& plan, const jit::Architecture& architecture) {
+  using fmt::arg;
+  jit::Program program;
+  program.name = "forward.cu";
+  program.source = includes("sm90/forward.h") +
+                   fmt::format(kForwardSource, arg("element", shape.dtype == DType::bfloat16 ? "BFloat16" : "Float16"),
+                               arg("d_qk", shape.d_qk), arg("d_v", shape.d_v), arg("consumers", plan.consumers),
+                               arg("key_tile", plan.key_tile), arg("stages", plan.stages),
+                               arg("query_in_registers", plan.query_in_registers),
+                               arg("producer_registers", plan.producer_registers()),
+                               arg("consumer_registers", plan.consumer_registers()), arg("has_lists", shape.has_lists),
+                               arg("has_dropout", shape.has_dropout), arg("threads", plan.threads()),
+                               arg("tile_bytes", plan.tile_bytes(shape)),
+                               arg("shared_bytes", plan.tile_bytes(shape) + HopperForwardPlan::kOtherShared));
+  program.headers = device_headers();
+  program.headers.push_back(variant_header(variant, text));
+  program.headers.push_back(wgmma_shapes(shape.dtype, {plan.key_tile, (shape.d_v + 15) / 16 * 16}));
+  program.options = {"--std=c++17"};
+  program.architecture = architecture;
+  program.kernels = {"forward"};
+  return program;
+}
+
+jit::Program hopper_backward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
+                                     const HopperBackwardPlan& plan, const jit::Architecture& architecture) {
+  using fmt::arg;
+  jit::Program program;
+  program.name = "backward.cu";
+  program.source = includes("sm90/backward.h") +
+                   fmt::format(kBackwardSource, arg("element", shape.dtype == DType::bfloat16 ? "BFloat16" : "Float16"),
+                               arg("d_qk", shape.d_qk), arg("d_v", shape.d_v), arg("stages", plan.stages),
+                               arg("producer_registers", plan.producer_registers()),
+                               arg("consumer_registers", plan.consumer_registers()), arg("has_lists", shape.has_lists),
+                               arg("has_dropout", shape.has_dropout), arg("threads", plan.threads()),
+                               arg("tile_bytes", plan.tile_bytes(shape)),
+                               arg("shared_bytes", plan.tile_bytes(shape) + HopperBackwardPlan::kOtherShared));
+  program.headers = device_headers();
+  program.headers.push_back(variant_header(variant, text));
+  const auto rounded = [](int columns) { return (columns + 15) / 16 * 16; };
+  const int queries_of_consumer = shape.d_qk > 64 ? HopperBackwardPlan::kQueries : HopperBackwardPlan::kQueries / 2;
+  program.headers.push_back(wgmma_shapes(
+      shape.dtype, {HopperBackwardPlan::kQueries, queries_of_consumer, rounded(shape.d_qk), rounded(shape.d_v)}));
+  program.options = {"--std=c++17"};
+  program.architecture = architecture;
+  program.kernels = {"prepare", "backward", "finish"};
+  return program;
+}
+
+}  // namespace tilewise::cuda

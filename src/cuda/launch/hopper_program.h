@@ -1,0 +1,26 @@
+// The programs of the kernels for compute capability 9.0.
+#pragma once
+
+#include <vector>
+
+#include "cuda/plan/hopper_plan.h"
+#include "jit/program.h"
+#include "tilewise/variant.h"
+#include "variant/cuda_text.h"
+
+namespace tilewise::cuda {
+
+/// The header "sm90/wgmma_shapes.h": struct Product<Element, columns>, one for each number of columns of a result.
+/// Instructions name every register, 4 to 128 of them, so they are written here rather than by hand.
+jit::Header wgmma_shapes(DType dtype, std::vector<int> columns);
+
+/// A program of one kernel, "forward", that takes sm90::ForwardCall and the variant's bytes.
+jit::Program hopper_forward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
+                                    const HopperForwardPlan& plan, const jit::Architecture& architecture);
+
+/// A program of three kernels, "prepare", "backward" and "finish", each of which takes sm90::BackwardCall; "backward"
+/// also the variant's bytes. `text` is made with its slope.
+jit::Program hopper_backward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
+                                     const HopperBackwardPlan& plan, const jit::Architecture& architecture);
+
+}  // namespace tilewise::cuda

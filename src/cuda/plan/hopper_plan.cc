@@ -1,0 +1,86 @@
+#include "cuda/plan/hopper_plan.h"
+
+#include <fmt/format.h>
+
+namespace tilewise::cuda {
+namespace {
+
+int rounded_to_16(int columns) { return (columns + 15) / 16 * 16; }
+
+std::int64_t chunked_bytes(int rows, int columns) { return std::int64_t{rows} * ((columns + 63) / 64) * 128; }
+
+}  // namespace
+
+int HopperForwardPlan::matrix_registers(const ForwardShape& shape) const {
+  const int output = rounded_to_16(shape.d_v) / 2, scores = key_tile / 2, weights = 2 * key_tile / 4;
+  return output + scores + weights + (query_in_registers ? rounded_to_16(shape.d_qk) / 4 : 0);
+}
+
+std::int64_t HopperForwardPlan::tile_bytes(const ForwardShape& shape) const {
+  return chunked_bytes(query_tile(), shape.d_qk) +
+         stages * (chunked_bytes(key_tile, shape.d_qk) + chunked_bytes(key_tile, shape.d_v));
+}
+
+bool HopperForwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) const {
+  return tile_bytes(shape) + kOtherShared <= limits.shared_bytes_per_block &&
+         matrix_registers(shape) <= consumer_registers();
+}
+
+std::string HopperForwardPlan::text() const {
+  return fmt::format("sm_90a, {} x {}, {} consumers, {} stages{}", query_tile(), key_tile, consumers, stages,
+                     query_in_registers ? ", q in registers" : "");
+}
+
+std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, bool changes_scores,
+                                                         const Multiprocessor& limits) {
+  std::vector<HopperForwardPlan> candidates;
+  const auto add = [&](const HopperForwardPlan& plan) {
+    if (plan.fits(shape, limits)) candidates.push_back(plan);
+  };
+  if (shape.d_v <= 64) {
+    add({3, 112, 4, false}), add({3, 112, 2, false}), add({3, 96, 2, true}), add({2, 128, 2, true});
+  } else if (shape.d_v <= 128) {
+    // Score functions stand between the products: three smaller consumers then hide more than two.
+    if (changes_scores) add({3, 80, 2, false});
+    if (shape.d_qk <= 128) add({2, 128, 2, true});  // beyond, q takes registers that weights need
+    add({2, 128, 2, false}), add({3, 64, 2, false});
+    if (!changes_scores) add({3, 80, 2, false});
+  }
+  add({2, 80, 2, false}), add({2, 64, 2, false});
+  return candidates;
+}
+
+std::string hopper_refusal(const ForwardShape& shape) {
+  if (shape.is_paged) return "k and v lie in pages";
+  if (!shape.is_aligned) return "rows do not begin at multiples of 16 bytes";
+  return "";
+}
+
+std::int64_t HopperBackwardPlan::tile_bytes(const ForwardShape& shape) const {
+  const auto both = [&](int rows) { return chunked_bytes(rows, shape.d_qk) + chunked_bytes(rows, shape.d_v); };
+  return both(kKeys) + stages * (both(kQueries) + 2 * kQueries * 4) + 2 * chunked_bytes(kQueries, kKeys);
+}
+
+bool HopperBackwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) const {
+  return tile_bytes(shape) + kOtherShared <= limits.shared_bytes_per_block;
+}
+
+std::string HopperBackwardPlan::text() const {
+  return fmt::format("sm_90a, {} x {}, {} stages", kQueries, kKeys, stages);
+}
+
+std::vector<HopperBackwardPlan> hopper_backward_candidates(const ForwardShape& shape, const Multiprocessor& limits) {
+  std::vector<HopperBackwardPlan> candidates;
+  for (const int stages : {2, 4}) {
+    if (HopperBackwardPlan{stages}.fits(shape, limits)) candidates.push_back({stages});
+  }
+  return candidates;
+}
+
+std::string hopper_backward_refusal(const ForwardShape& shape) {
+  if (shape.has_gradients) return "gradients of tables or parameters are asked for";
+  if (shape.d_qk > 128 || shape.d_v > 128) return "it takes up to 128 columns of q and of v";
+  return hopper_refusal(shape);
+}
+
+}  // namespace tilewise::cuda

@@ -1,0 +1,80 @@
+// Tiles, stages and registers of the kernels for compute capability 9.0: plain arithmetic, no GPU needed.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cuda/plan/forward_plan.h"
+
+namespace tilewise::cuda {
+
+/// The forward kernel's: one producer warpgroup and `consumers` that compute 64 queries each.
+struct HopperForwardPlan {
+  int consumers = 2;  // or 3
+  int key_tile = 128;
+  int stages = 2;                  // tiles of k, and of v, in shared memory
+  bool query_in_registers = true;  // else q is read from shared memory for every tile
+
+  int query_tile() const { return 64 * consumers; }
+  int threads() const { return 128 * (1 + consumers); }
+
+  /// Registers of a thread at the launch, in eights, and after the warpgroups have shared them out anew. What consumers
+  /// take on is no more than what the producer gives up: they would wait for it for ever.
+  int launch_registers() const { return 65536 / threads() / 8 * 8; }
+  int producer_registers() const { return consumers == 3 ? 32 : 24; }
+  int consumer_registers() const { return consumers == 3 ? 160 : 240; }
+
+  /// Registers that a consumer's matrices take: the output, the scores, the weights at work and the ones being made,
+  /// and q where it stays. The last two share theirs in part, which pays for what is needed besides.
+  int matrix_registers(const ForwardShape& shape) const;
+
+  /// Shared memory of the tiles; barriers and the variant's values take kOtherShared at most besides.
+  std::int64_t tile_bytes(const ForwardShape& shape) const;
+  static constexpr int kOtherShared = 3072;
+
+  /// Whether a block has the registers and the shared memory.
+  bool fits(const ForwardShape& shape, const Multiprocessor& limits) const;
+
+  /// "128 x 128, 2 consumers, 2 stages, q in registers".
+  std::string text() const;
+
+  bool operator==(const HopperForwardPlan&) const = default;
+};
+
+/// Plans worth measuring, the one that is believed best first; none where no plan fits the shape.
+std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, bool changes_scores,
+                                                         const Multiprocessor& limits);
+
+/// Why the forward kernel for 9.0 does not take a shape; empty where it does.
+std::string hopper_refusal(const ForwardShape& shape);
+
+/// The backward kernel's: one producer warpgroup, and two consumers of 64 keys each.
+struct HopperBackwardPlan {
+  static constexpr int kQueries = 64, kKeys = 128;
+  int stages = 2;  // tiles of q and d_o in shared memory
+
+  int threads() const { return 384; }
+  int producer_registers() const { return 24; }
+  int consumer_registers() const { return 240; }
+
+  /// Shared memory of the tiles: k, v, the stages with two numbers a query, and d_s twice. Barriers and what a variant
+  /// keeps take kOtherShared at most besides.
+  std::int64_t tile_bytes(const ForwardShape& shape) const;
+  static constexpr int kOtherShared = 1024;
+
+  bool fits(const ForwardShape& shape, const Multiprocessor& limits) const;
+
+  /// "sm_90a, 64 x 128, 2 stages".
+  std::string text() const;
+
+  bool operator==(const HopperBackwardPlan&) const = default;
+};
+
+/// Plans worth measuring, the one that is believed best first. Not empty for shapes that the kernel takes.
+std::vector<HopperBackwardPlan> hopper_backward_candidates(const ForwardShape& shape, const Multiprocessor& limits);
+
+/// Why the backward kernel for 9.0 does not take a shape; empty where it does.
+std::string hopper_backward_refusal(const ForwardShape& shape);
+
+}  // namespace tilewise::cuda

@@ -1,0 +1,89 @@
+// The kernels for compute capability 9.0 compiled, and what the assembler says of them.
+#include "cuda/launch/hopper_program.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "cuda/launch/kernel_text.h"
+#include "tests/jit/support.h"
+#include "tilewise/zoo.h"
+
+namespace tilewise::cuda {
+namespace {
+
+const jit::Architecture kArchitecture = jit::Architecture::parse("sm_90a");
+const Multiprocessor kHopper = Multiprocessor::of(kArchitecture);
+
+struct Named {
+  const char* name;
+  Variant variant;
+};
+
+std::vector<Named> sample() {
+  return {{"full", Variant()},
+          {"causal", zoo::causal()},
+          {"softcap and causal", zoo::softcap(30) & zoo::causal()},
+          {"alibi", zoo::alibi(16)}};
+}
+
+class HopperProgram : public jit::WithNvrtc {
+ protected:
+  /// C7508: setmaxnreg was ignored. C7510 to C7517: products wait for each other. C7519 is harmless: an instruction
+  /// that the source leaves out was put in.
+  jit::Resources compile(const jit::Program& program, const char* kernel) {
+    const jit::Binary binary = nvrtc_->compile(program);
+    for (const char* remark : {"warning", "C7508", "C7510", "C7511", "C7512", "C7513", "C7514", "C7515", "C7517"}) {
+      EXPECT_EQ(binary.log.find(remark), std::string::npos) << binary.log;
+    }
+    return binary.kernel(kernel).resources.value();
+  }
+
+  jit::Resources forward(const Variant& variant, const ForwardShape& shape) {
+    const HopperForwardPlan plan = hopper_forward_candidates(shape, changes_scores(variant), kHopper).front();
+    const jit::Resources resources =
+        compile(hopper_forward_program(variant, variant::cuda_text(variant), shape, plan, kArchitecture), "forward");
+    // What setmaxnreg shares out: fewer registers at the launch would leave consumers waiting for ever.
+    EXPECT_EQ(resources.registers, plan.launch_registers());
+    EXPECT_EQ(resources.shared_bytes, 0);
+    return resources;
+  }
+
+  jit::Resources backward(const Variant& variant, const ForwardShape& shape) {
+    const HopperBackwardPlan plan = hopper_backward_candidates(shape, kHopper).front();
+    const jit::Resources resources = compile(
+        hopper_backward_program(variant, variant::cuda_text(variant, true), shape, plan, kArchitecture), "backward");
+    EXPECT_EQ(resources.registers, 168);
+    EXPECT_EQ(resources.shared_bytes, 0);
+    return resources;
+  }
+};
+
+TEST_F(HopperProgram, NothingSpillsAtTheUsualDimensions) {
+  for (const int d : {64, 128}) {
+    for (const Named& one : sample()) {
+      SCOPED_TRACE(fmt::format("d {}, {}", d, one.name));
+      ForwardShape shape;
+      shape.dtype = d == 64 ? DType::float16 : DType::bfloat16;
+      shape.d_qk = shape.d_v = d;
+      shape.has_lists = !one.variant.data().stages.empty();
+      EXPECT_EQ(forward(one.variant, shape).stack_bytes, 0);
+      EXPECT_EQ(backward(one.variant, shape).stack_bytes, 0);
+    }
+  }
+}
+
+TEST_F(HopperProgram, CompilesForEveryKindOfShape) {
+  for (const auto& [d_qk, d_v] : {std::pair{8, 8}, {40, 72}, {192, 128}, {256, 256}, {128, 64}}) {
+    ForwardShape shape;
+    shape.d_qk = d_qk;
+    shape.d_v = d_v;
+    shape.dtype = d_qk == 40 ? DType::float16 : DType::bfloat16;
+    shape.has_dropout = d_qk == 192;
+    SCOPED_TRACE(fmt::format("d_qk {}, d_v {}", d_qk, d_v));
+    forward(Variant(), shape);
+    if (hopper_backward_refusal(shape).empty()) backward(Variant(), shape);
+  }
+}
+
+}  // namespace
+}  // namespace tilewise::cuda
