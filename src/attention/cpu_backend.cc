@@ -107,7 +107,7 @@ void CpuBackend::take_memory(Arena& arena, CpuState& state) const {
     state.heads.push_back(arena.take<cpu::BackwardHead>(group()));
     state.statistics.push_back(arena.take<float>(2 * kPreparedBlocks * kernels_.backward_queries));
   }
-  if (shape().backward) state.gradients.emplace(variant(), shape(), executor_.workers(), arena);
+  if (shape().backward) state.gradients.emplace(variant(), shape(), programs_, executor_.workers(), arena);
   state.shared = arena.take_bytes(shared_bytes());
 }
 
