@@ -81,8 +81,8 @@ class DecodeKernel {
   template <class K, class V>
   void locate(std::int64_t begin, std::int64_t end, Tile* tile) const {
     tile->count = static_cast<int>(end - begin);
-    locate_rows<K>(task_.k, begin, end, zeros_, tile->k(), tile->k_scale);
-    locate_rows<V>(task_.v, begin, end, zeros_, tile->v(), tile->v_scale);
+    locate_rows<Lanes, K>(task_.k, begin, end, zeros_, tile->k(), tile->k_scale);
+    locate_rows<Lanes, V>(task_.v, begin, end, zeros_, tile->v(), tile->v_scale);
     for (int i = tile->count; i < kTileKeys; ++i) {
       tile->k()[i] = tile->k()[0];
       tile->v()[i] = tile->v()[0];

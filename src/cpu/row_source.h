@@ -24,7 +24,8 @@ TILEWISE_INLINE void for_each_page(const RowSource& source, std::int64_t begin, 
 }
 
 /// row[i], scale[i]: where row begin + i lies, and its scale (1 where there is none). Rows of holes are `hole`, zeros.
-template <class Element>
+/// Lanes only keeps each instruction set's copy in its own object file.
+template <class Lanes, class Element>
 TILEWISE_INLINE void locate_rows(const RowSource& source, std::int64_t begin, std::int64_t end, const void* hole,
                                  const void** row, float* scale) {
   const auto* data = static_cast<const Element*>(source.rows.data);
@@ -63,7 +64,7 @@ TILEWISE_INLINE void widen_scaled(const std::int8_t* row, float scale, int width
 }
 
 /// Floats that rows_of needs for `count` rows of `width` elements.
-inline std::int64_t staged_floats(std::int64_t count, int width) { return (count * width + 15) / 16 * 16; }
+TILEWISE_INLINE std::int64_t staged_floats(std::int64_t count, int width) { return (count * width + 15) / 16 * 16; }
 
 /// Rows [begin, begin + count) as rows of one tensor, of which they are [*first, *first + count): the source's own
 /// where they lie one stride apart and have no scales, else copies in `staged`, dequantised to float32 or element for
