@@ -180,7 +180,8 @@ class Comparison:
         print("{part:9} {variant:12} {dtype:9} h {heads:<3} s {s:<5} d {d:<4} {direction:9} "
               "Tilewise {gflops_best:7.1f} ({gflops_median:7.1f})  {peer} {peer_gflops_best:7.1f} "
               "({peer_gflops_median:7.1f})  ratio {ratio_best:.3f} ({ratio_median:.3f})  "
-              "of peak {share:.3f}  difference {difference:.1e}".format(share=row["gflops_best"] / self.peaks[isa], **row), flush=True)
+              "of peak {share:.3f}  difference {difference:.1e}".format(
+                  share=row["gflops_best"] / self.peaks[isa], **row), flush=True)
 
 
 def run(comparison, parts, heads):
