@@ -244,6 +244,8 @@ def main():
     print(f"{processor()}, {arguments.threads} thread(s), PyTorch {torch.__version__}, "
           f"{torch.backends.cpu.get_cpu_capability()}", flush=True)
     run(comparison, arguments.parts, arguments.heads or (1 if arguments.threads == 1 else 8))
+    for row in comparison.rows:  # the first rows know the fewest bursts
+        row["peak_gflops"] = comparison.peaks[row["instruction_set"]]
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
             json.dump({"processor": processor(), "torch": torch.__version__, "rows": comparison.rows}, file, indent=2)
