@@ -2,6 +2,7 @@
 """Attention on the GPU at hand: Tilewise beside PyTorch's FlashAttention-2 and cuDNN, alternating in one run.
 
 Usage: python3 bench/compare_torch_cuda.py BRIDGE [--rounds N] [--cases NAME:D ...] [--backward NAME:D ...]
+                                           [--decoding NAME:B:H_Q:H_KV:S ...]
 BRIDGE: build/release/lib/libbench_torch_bridge.so. Needs PyTorch with CUDA.
 
 bfloat16, b 1, 16k tokens, hidden width 2048. Each round times every contestant once, in turn, so that clocks and power
@@ -45,14 +46,14 @@ VARIANTS = {"full": "plain", "causal": "causal()", "softcap": "softcap(30)", "so
 class Tilewise:
     """A public plan for [b, s, h, d] tensors."""
 
-    def __init__(self, bridge, variant, heads, tokens, d, backward=False):
+    def __init__(self, bridge, variant, heads, tokens, d, backward=False, sizes=None):
         self.bridge, self.handle = bridge, ctypes.c_void_p()
         text = VARIANTS[variant].format(heads=heads)
-        sizes = (ctypes.c_int * 7)(1, heads, heads, tokens, tokens, d, d)
+        sizes = (ctypes.c_int * 7)(*(sizes or (1, heads, heads, tokens, tokens, d, d)))
         bridge.check(bridge.library.bridge_open(text.encode(), b"bfloat16", ctypes.cast(sizes, ctypes.c_void_p),
                                                 int(backward), ctypes.byref(self.handle)))
         lines = bridge.library.bridge_plan(self.handle).decode().splitlines()
-        self.plan = "; ".join(line for line in lines if line.startswith(("forward", "backward")))
+        self.plan = "; ".join(line for line in lines if line.startswith(("forward", "decoding", "backward")))
 
     def call(self, function, tensors):
         pointers = (ctypes.c_void_p * len(tensors))(*[None if x is None else x.data_ptr() for x in tensors])
@@ -188,6 +189,38 @@ def compare_backward(bridge, variant, d, rounds):
     ours.close()
 
 
+def compare_decoding(bridge, variant, b, h_q, h_kv, s, rounds):
+    """10^9 bytes of keys and values a second, each read once. Caches are larger than the second-level cache."""
+    d = 128
+    torch.manual_seed(1)
+    q = torch.randn(b, 1, h_q, d, device="cuda", dtype=torch.bfloat16)
+    k, v = (torch.randn(b, s, h_kv, d, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    o = torch.full_like(q, torch.nan)
+    ours = Tilewise(bridge, variant, h_q, s, d, sizes=(b, h_q, h_kv, 1, s, d, d))
+    ours.forward(q, k, v, o)
+    heads_first = [x.transpose(1, 2) for x in (q, k, v)]
+    exact = scaled_dot_product_attention(*[x[:1].float() for x in heads_first], enable_gqa=True).transpose(1, 2)
+    error = ((o[:1].float() - exact).norm() / exact.norm()).item()
+
+    def peer(backend):
+        with sdpa_kernel(backend):
+            return scaled_dot_product_attention(*heads_first, enable_gqa=True)
+
+    contestants = {"Tilewise": lambda: ours.forward(q, k, v, o)}
+    for name, backend in (("FlashAttention-2", SDPBackend.FLASH_ATTENTION), ("cuDNN", SDPBackend.CUDNN_ATTENTION)):
+        try:
+            peer(backend)
+            contestants[name] = lambda backend=backend: peer(backend)
+        except RuntimeError as problem:
+            print(f"{name} does not decode here: {problem}")
+    medians = alternate(contestants, rounds)
+    figures = {name: 2 * b * h_kv * s * d * 2 / ms / 1e6 for name, ms in medians.items()}
+    shown = ", ".join(f"{name} {value:.0f}" for name, value in figures.items())
+    print(f"decoding b {b}, {h_q}/{h_kv} heads, s {s}, {variant}: {shown} GB/s; relative error {error:.1e} "
+          f"({ours.plan})", flush=True)
+    ours.close()
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("bridge")
@@ -197,6 +230,8 @@ def main():
         "alibi_causal:128", "window:128"])
     parser.add_argument("--backward", nargs="*", default=["full:64", "causal:64", "full:128", "causal:128",
                                                           "softcap:128", "alibi:128", "window:128"])
+    parser.add_argument("--decoding", nargs="*", default=["full:16:32:8:8192", "causal:16:32:8:8192",
+                                                          "full:1:32:8:65536", "full:64:32:8:4096"])
     arguments = parser.parse_args()
     torch.cuda.init()
     torch.zeros(1, device="cuda")  # the primary context is there before anything else asks for it
@@ -208,6 +243,9 @@ def main():
     for case in arguments.backward:
         variant, d = case.split(":")
         compare_backward(bridge, variant, int(d), arguments.rounds)
+    for case in arguments.decoding:
+        variant, *sizes = case.split(":")
+        compare_decoding(bridge, variant, *map(int, sizes), arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 #include "attention/cuda_backend.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "attention/check_plan.h"
 #include "attention/planned_mask.h"
@@ -12,6 +13,10 @@ namespace tilewise::attention {
 namespace {
 
 constexpr std::int64_t kMostBlocks = 65535;  // of a grid, along its second and third axis
+
+/// Sequences of at most this many queries are decoded, where all heads of a key head make at most that many rows: each
+/// 16 rows read the keys anew.
+constexpr std::int64_t kDecodeQueries = 16, kDecodeRows = 128;
 
 void check_cuda_shape(const PlanShape& shape) {
   if (kv_dtype_of(shape) != shape.dtype) {
@@ -60,6 +65,45 @@ cuda::ForwardExtent extent_of(const variant::Call& call) {
   return extent;
 }
 
+template <class Handle>
+std::size_t number_of(const std::vector<Handle>& handles, const Handle& handle) {
+  return static_cast<std::size_t>(std::ranges::find(handles, handle) - handles.begin());
+}
+
+cuda::DropoutArguments dropout_of(const variant::Call& call) {
+  return {call.dropout.seed, call.dropout.offset, call.dropout.keep_below, static_cast<float>(call.dropout.scale()), 0};
+}
+
+/// Where the pages of a call's sequences are listed.
+cuda::PageTable pages_of(const ForwardInputs& inputs, const variant::Call& call) {
+  const auto page_tokens = static_cast<std::uint64_t>(call.page_tokens);
+  const int shift = std::has_single_bit(page_tokens) ? std::countr_zero(page_tokens) : -1;
+  return {static_cast<const int*>(call.block_table.data),
+          call.block_table.strides[0],
+          static_cast<int>(inputs.k.extents[0]),
+          static_cast<int>(call.page_tokens),
+          shift,
+          0};
+}
+
+/// All but what lies in the workspace.
+cuda::ForwardArguments arguments_of(const ForwardInputs& inputs, const ForwardOutputs& outputs,
+                                    const variant::Call& call) {
+  cuda::ForwardArguments arguments{};
+  arguments.q = view_of(inputs.q, call.queries_packed);
+  arguments.k = view_of(inputs.k, call.keys_packed);
+  arguments.v = view_of(inputs.v, call.keys_packed);
+  arguments.o = view_of(ConstTensor(outputs.o), call.queries_packed);
+  arguments.lse = view_of(outputs.lse, call.queries_packed);
+  arguments.dropout = dropout_of(call);
+  arguments.queries_packed = call.queries_packed;
+  arguments.keys_packed = call.keys_packed;
+  arguments.heads_per_kv = static_cast<int>(call.problem.h_q / call.problem.h_kv);
+  arguments.scale = static_cast<float>(call.scale);
+  if (call.keys_paged) arguments.pages = pages_of(inputs, call);
+  return arguments;
+}
+
 }  // namespace
 
 CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const Device& device)
@@ -72,14 +116,14 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
   const tiles::Mask mask = planned_mask(variant, shape);
   if (!mask.program.wanted.empty()) lister_.emplace(jit::Compiler::instance(), context_, variant, mask);
   upload_frozen_tables();
-  forward_.emplace([this](bool is_aligned) {
-    return cuda::make_forward({jit::Compiler::instance(), context_, this->variant(), kernel_shape(is_aligned)},
-                              refusals);
+  forward_.emplace([this](const Form& form) {
+    return cuda::make_forward({jit::Compiler::instance(), context_, this->variant(), kernel_shape(form)}, refusals);
   });
+  make_decoder();
   if (shape.backward) {
-    backward_.emplace([this](bool is_aligned) {
-      return cuda::make_backward({jit::Compiler::instance(), context_, this->variant(), kernel_shape(is_aligned)},
-                                 refusals);
+    plan_gradients();
+    backward_.emplace([this](const Form& form) {
+      return cuda::make_backward({jit::Compiler::instance(), context_, this->variant(), kernel_shape(form)}, refusals);
     });
   }
   Arena measure;
@@ -87,14 +131,39 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
   workspace_bytes_ = measure.used();
 }
 
-cuda::ForwardShape CudaBackend::kernel_shape(bool is_aligned) const {
+/// Few queries are decoded: a tile of the forward kernel would be mostly empty, and each of a key head's heads would
+/// read the keys again. Not where a backward pass follows, whose weights would not be quite those of the forward pass.
+void CudaBackend::make_decoder() {
+  if (shape().backward || shape().s_q > kDecodeQueries || (lister_ && lister_->follows_head())) return;
+  const jit::DeviceInfo& device = context_->device();
+  const cuda::Multiprocessor limits{device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block,
+                                    device.registers_per_multiprocessor};
+  const auto plan = cuda::choose_decode(kernel_shape({}), limits);
+  if (!plan) return;
+  decode_.emplace([this, plan](const Form& form) {
+    return std::make_unique<const cuda::DecodeKernels>(jit::Compiler::instance(), context_, this->variant(),
+                                                       kernel_shape(form), *plan);
+  });
+}
+
+bool CudaBackend::decodes(const Form& form, const cuda::ForwardExtent& extent) const {
+  return decode_ && form.is_aligned && extent.s_q * (extent.h_q / extent.h_kv) <= kDecodeRows;
+}
+
+cuda::ForwardExtent CudaBackend::largest_extent() const {
+  return {.b = shape().b, .h_q = shape().h_q, .s_q = shape().s_q, .h_kv = shape().h_kv, .s_kv = shape().s_kv};
+}
+
+cuda::ForwardShape CudaBackend::kernel_shape(const Form& form) const {
   const auto dimension = [](std::int64_t d) { return static_cast<int>(std::min<std::int64_t>(d, 1 << 20)); };
   return {.dtype = shape().dtype,
           .d_qk = dimension(shape().d_qk),
           .d_v = dimension(shape().d_v),
           .has_lists = lister_.has_value(),
           .has_dropout = variant().has_dropout(),
-          .is_aligned = is_aligned};
+          .is_paged = form.is_paged,
+          .has_gradients = form.has_gradients,
+          .is_aligned = form.is_aligned};
 }
 
 void CudaBackend::upload_frozen_tables() {
@@ -124,21 +193,27 @@ CudaMemory CudaBackend::memory_in(Arena& arena) const {
   CudaMemory memory;
   memory.sequences = arena.take<cuda::SequenceShape>(shape().b);
   if (lister_) {
-    cuda::ListExtent lists = largest_lists({forward_->aligned().tile(), false});
+    cuda::ListExtent lists = largest_lists({forward_->usual().tile(), false});
     std::int64_t ints = lists.tile_ints(), rows = lists.lists();
     if (backward_) {
-      lists = largest_lists({backward_->aligned().tile(), true});
+      lists = largest_lists({backward_->usual().tile(), true});
       ints = std::max(ints, lists.tile_ints()), rows = std::max(rows, lists.lists());
     }
     memory.tiles = arena.take<int>(ints);
     memory.tile_counts = arena.take<int>(rows);
     memory.tile_order = arena.take<int>(rows);
   }
+  if (decode_) {
+    const auto floats = decode_->usual().partial_floats(largest_extent());
+    memory.partial_o = arena.take<float>(floats.o);
+    memory.partial_lse = arena.take<float>(floats.lse);
+  }
   if (!shape().backward) return memory;
   const std::int64_t rows = shape().b * shape().h_q * shape().s_q;
   memory.reference = arena.take<float>(rows);
   memory.delta = arena.take<float>(rows);
   memory.d_q_sums = arena.take<float>(rows * shape().d_qk);
+  memory.gradient_sums = arena.take<float>(sums_);
   return memory;
 }
 
@@ -151,23 +226,82 @@ CudaState& CudaBackend::state_in(Workspace& workspace) const {
   return workspace.states().of<CudaState>(shared_from_this(), [] { return std::make_unique<CudaState>(); });
 }
 
-/// The variant's bytes for a kernel. Tables must lie on the GPU.
-void CudaBackend::bind(CudaState& state, const variant::ArgumentLayout& layout) const {
+/// The variant's bytes, the same for all of its kernels. Tables must lie on the GPU.
+void CudaBackend::bind(CudaState& state) const {
   for (const FrozenTable& table : frozen_) state.call.bound.tables[table.number] = table.view;
-  variant::pack_arguments(variant().data().graph, state.call.bound, layout, state.bound);
+  variant::pack_arguments(variant().data().graph, state.call.bound, forward_->usual().layout(), state.bound);
 }
 
 void CudaBackend::expect_inputs(const ForwardInputs& inputs) const {
   cuda::expect_on_gpu(*context_, "q", inputs.q);
   cuda::expect_on_gpu(*context_, "k", inputs.k);
   cuda::expect_on_gpu(*context_, "v", inputs.v);
+  if (inputs.block_table) cuda::expect_on_gpu(*context_, "block_table", *inputs.block_table);
   for (const TableBinding& binding : inputs.tables) {
     cuda::expect_on_gpu(*context_, binding.table.name(), binding.data);
   }
 }
 
-cuda::DropoutArguments CudaBackend::dropout_of(const variant::Call& call) const {
-  return {call.dropout.seed, call.dropout.offset, call.dropout.keep_below, static_cast<float>(call.dropout.scale()), 0};
+/// Lays out the sums of all gradients that calls may ask for: of real tables that the plan was told the extents of, and
+/// of real parameters.
+void CudaBackend::plan_gradients() {
+  const auto& tables = variant().tables();
+  const auto& parameters = variant().parameters();
+  for (const Table& table : tables) {
+    const auto planned = std::ranges::find(shape().tables, table, &TableShape::table);
+    const bool has_gradient = table.type() == Type::real && !table.frozen_data() && planned != shape().tables.end();
+    first_sum_.push_back(has_gradient ? sums_ : -1);
+    if (!has_gradient) continue;
+    std::int64_t elements = 1;
+    for (const std::int64_t extent : planned->extents) elements *= extent;
+    sums_ += elements;
+  }
+  for (const Parameter& parameter : parameters) {
+    first_sum_.push_back(parameter.type() == Type::real ? sums_ : -1);
+    sums_ += parameter.type() == Type::real ? 1 : 0;
+  }
+  constexpr auto kMost = static_cast<std::size_t>(cuda::GradientSums::kMost);
+  if (sums_ == 0) return;
+  if (tables.size() > kMost || parameters.size() > kMost) {
+    fail(ErrorCode::unsupported,
+         "the variant has {} tables and {} parameters; the GPU's backward kernels take up to {}", tables.size(),
+         parameters.size(), kMost);
+  }
+  gradients_.emplace(jit::Compiler::instance(), context_);
+}
+
+/// Expects that the plan has room for every gradient of a table that is asked for, and that all lie on the GPU.
+void CudaBackend::check_variant_gradients(const variant::Call& call, const BackwardOutputs& outputs) const {
+  for (const auto& [table, gradient] : outputs.d_tables) {
+    const std::size_t number = number_of(variant().tables(), table);
+    const auto planned = std::ranges::find(shape().tables, table, &TableShape::table);
+    if (planned == shape().tables.end()) {
+      fail_argument("d_tables names '{}', whose extents the plan does not have; expected it in PlanShape::tables",
+                    table.name());
+    }
+    for (std::size_t axis = 0; axis < planned->extents.size(); ++axis) {
+      if (call.bound.tables[number].extents[axis] > planned->extents[axis]) {
+        fail_argument("table '{}': axis {} has extent {}; the plan was made for at most {}", table.name(), axis,
+                      call.bound.tables[number].extents[axis], planned->extents[axis]);
+      }
+    }
+    cuda::expect_on_gpu(*context_, table.name(), gradient);
+  }
+  for (const auto& [parameter, gradient] : outputs.d_parameters)
+    cuda::expect_on_gpu(*context_, parameter.name(), gradient);
+}
+
+cuda::GradientSums CudaBackend::sums_in(float* memory, const BackwardOutputs& outputs) const {
+  cuda::GradientSums sums{};
+  for (const auto& [table, gradient] : outputs.d_tables) {
+    const std::size_t number = number_of(variant().tables(), table);
+    sums.tables[number] = memory + first_sum_[number];
+  }
+  for (const auto& [parameter, gradient] : outputs.d_parameters) {
+    const std::size_t number = number_of(variant().parameters(), parameter);
+    sums.parameters[number] = memory + first_sum_[variant().tables().size() + number];
+  }
+  return sums;
 }
 
 void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs, Workspace& workspace) const {
@@ -175,8 +309,6 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
   variant::Call& call = state.call;
   variant::check_forward(variant(), inputs, outputs, call, variant::TableData::elsewhere);
   check_planned(shape(), inputs, call);
-  if (call.keys_paged)
-    fail(ErrorCode::unsupported, "block_table is given; the GPU's kernels take keys and values that are not paged");
   check_dtype("o", outputs.o, shape().dtype);
   if (outputs.lse) expect_float("lse", *outputs.lse);
   const jit::CurrentContext current(*context_);
@@ -185,25 +317,25 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
   if (outputs.lse) cuda::expect_on_gpu(*context_, "lse", *outputs.lse);
   if (must_prove_reads_) prove_reads(variant(), shape(), inputs, call);
 
-  const cuda::ForwardRunner& kernel = forward_->get(all_aligned(inputs.q, inputs.k, inputs.v, outputs.o));
-  bind(state, kernel.layout());
+  const Form form{all_aligned(inputs.q, inputs.k, inputs.v, outputs.o), call.keys_paged};
+  const cuda::ForwardExtent extent = extent_of(call);
   Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
   const CudaMemory memory = memory_in(arena);
   auto* stream = static_cast<jit::StreamHandle>(workspace.stream());
-  sequences_.write(call.problem, memory.sequences, stream);
-  cuda::ForwardArguments arguments{};
-  arguments.q = view_of(inputs.q, call.queries_packed);
-  arguments.k = view_of(inputs.k, call.keys_packed);
-  arguments.v = view_of(inputs.v, call.keys_packed);
-  arguments.o = view_of(ConstTensor(outputs.o), call.queries_packed);
-  arguments.lse = view_of(outputs.lse, call.queries_packed);
+  cuda::ForwardArguments arguments = arguments_of(inputs, outputs, call);
   arguments.sequences = memory.sequences;
-  arguments.dropout = dropout_of(call);
-  arguments.queries_packed = call.queries_packed;
-  arguments.keys_packed = call.keys_packed;
-  arguments.heads_per_kv = static_cast<int>(call.problem.h_q / call.problem.h_kv);
-  arguments.scale = static_cast<float>(call.scale);
-  const cuda::ForwardExtent extent = extent_of(call);
+  if (decodes(form, extent)) {
+    const cuda::DecodeKernels& kernels = decode_->get(form);
+    bind(state);
+    sequences_.write(call.problem, memory.sequences, stream);
+    if (lister_)
+      arguments.lists = list_tiles(state, memory, {cuda::DecodeKernels::tile(kDecodeQueries), false}, extent, stream);
+    kernels.launch(arguments, memory.partial_o, memory.partial_lse, state.bound, extent, stream);
+    return;
+  }
+  const cuda::ForwardRunner& kernel = forward_->get(form);
+  bind(state);
+  sequences_.write(call.problem, memory.sequences, stream);
   if (lister_) arguments.lists = list_tiles(state, memory, {kernel.tile(), false}, extent, stream);
   kernel.launch(arguments, state.bound, extent, stream);
 }
@@ -215,8 +347,6 @@ void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& gi
   variant::check_backward(variant(), inputs, given, outputs, call, variant::TableData::elsewhere);
   check_planned(shape(), inputs, call);
   check_gradients(shape(), given, outputs);
-  if (!outputs.d_tables.empty() || !outputs.d_parameters.empty())
-    fail(ErrorCode::unsupported, "the GPU's kernels give no gradients of tables and parameters");
   expect_float("lse", *given.lse);
   if (given.d_lse) expect_float("d_lse", *given.d_lse);
   const jit::CurrentContext current(*context_);
@@ -225,15 +355,17 @@ void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& gi
   cuda::expect_on_gpu(*context_, "lse", *given.lse);
   cuda::expect_on_gpu(*context_, "d_o", given.d_o);
   if (given.d_lse) cuda::expect_on_gpu(*context_, "d_lse", *given.d_lse);
+  check_variant_gradients(call, outputs);
   if (outputs.d_q) cuda::expect_on_gpu(*context_, "d_q", *outputs.d_q);
   if (outputs.d_k) cuda::expect_on_gpu(*context_, "d_k", *outputs.d_k);
   if (outputs.d_v) cuda::expect_on_gpu(*context_, "d_v", *outputs.d_v);
   if (must_prove_reads_) prove_reads(variant(), shape(), inputs, call);
 
+  const bool has_gradients = !outputs.d_tables.empty() || !outputs.d_parameters.empty();
   const bool aligned =
       all_aligned(inputs.q, inputs.k, inputs.v, given.d_o) && is_aligned(outputs.d_k) && is_aligned(outputs.d_v);
-  const cuda::BackwardRunner& kernels = backward_->get(aligned);
-  bind(state, kernels.layout());
+  const cuda::BackwardRunner& kernels = backward_->get({aligned, false, has_gradients});
+  bind(state);
   Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
   const CudaMemory memory = memory_in(arena);
   auto* stream = static_cast<jit::StreamHandle>(workspace.stream());
@@ -262,13 +394,21 @@ void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& gi
   arguments.s_q = static_cast<int>(extent.s_q);
   arguments.scale = static_cast<float>(call.scale);
   if (lister_) arguments.lists = list_tiles(state, memory, {kernels.tile(), true}, extent, stream);
+  if (!has_gradients) return kernels.launch(arguments, state.bound, extent.b, extent.h_kv, extent.s_kv, stream);
+  gradients_->clear(memory.gradient_sums, sums_, stream);
+  arguments.gradients = sums_in(memory.gradient_sums, outputs);
   kernels.launch(arguments, state.bound, extent.b, extent.h_kv, extent.s_kv, stream);
+  for (const auto& [table, gradient] : outputs.d_tables)
+    gradients_->store(arguments.gradients.tables[number_of(variant().tables(), table)], gradient, stream);
+  for (const auto& [parameter, gradient] : outputs.d_parameters)
+    gradients_->store(arguments.gradients.parameters[number_of(variant().parameters(), parameter)], gradient, stream);
 }
 
 std::string CudaBackend::explain() const {
   std::string text = fmt::format("backend: {}, {}\n", device_.text(), context_->device().name);
-  text += fmt::format("forward: {}\n", forward_->aligned().text());
-  if (backward_) text += fmt::format("backward: {}\n", backward_->aligned().text());
+  text += fmt::format("forward: {}\n", forward_->usual().text());
+  if (backward_) text += fmt::format("backward: {}\n", backward_->usual().text());
+  if (decode_) text += fmt::format("decoding, up to {} queries: {}\n", kDecodeQueries, decode_->usual().text());
   text += fmt::format("mask: {}\n", lister_ ? "tiles are classified on the GPU, before each kernel" : "none");
   return text;
 }

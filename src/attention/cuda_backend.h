@@ -1,7 +1,9 @@
 // Attention by a GPU's kernels: what a plan fixes, and how a call's arguments reach the kernels.
 #pragma once
 
+#include <compare>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -11,35 +13,46 @@
 #include "attention/arena.h"
 #include "attention/backend.h"
 #include "attention/call_state.h"
+#include "cuda/launch/decode.h"
 #include "cuda/launch/device_memory.h"
 #include "cuda/launch/families.h"
+#include "cuda/launch/gradient_sums.h"
 #include "cuda/launch/sequences.h"
 #include "cuda/launch/tile_lister.h"
 #include "variant/call.h"
 
 namespace tilewise::attention {
 
-/// A plan's kernels in one direction: for rows that begin at multiples of 16 bytes, made with the plan, and for any
-/// rows, which are rare, made when a call first has such.
-template <class Runner>
-class ByAlignment {
- public:
-  using Make = std::function<std::unique_ptr<const Runner>(bool is_aligned)>;
-  explicit ByAlignment(Make make) : make_(std::move(make)), aligned_(make_(true)) {}
+/// What a call's tensors look like, as far as kernels differ by it.
+struct Form {
+  bool is_aligned = true;  // rows begin at multiples of 16 bytes
+  bool is_paged = false;
+  bool has_gradients = false;  // of tables and parameters, in a backward pass
 
-  const Runner& aligned() const { return *aligned_; }
-  const Runner& get(bool is_aligned) const {
-    if (is_aligned) return *aligned_;
+  friend auto operator<=>(const Form&, const Form&) = default;
+};
+
+/// A plan's kernels of one kind: those for the usual form made with the plan, others when a call first has such.
+template <class Kernels>
+class ByForm {
+ public:
+  using Make = std::function<std::unique_ptr<const Kernels>(const Form& form)>;
+  explicit ByForm(Make make) : make_(std::move(make)), usual_(make_({})) {}
+
+  const Kernels& usual() const { return *usual_; }
+  const Kernels& get(const Form& form) const {
+    if (form == Form()) return *usual_;
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (any_ == nullptr) any_ = make_(false);
-    return *any_;
+    std::unique_ptr<const Kernels>& made = others_[form];
+    if (made == nullptr) made = make_(form);
+    return *made;
   }
 
  private:
   Make make_;
-  std::unique_ptr<const Runner> aligned_;
+  std::unique_ptr<const Kernels> usual_;
   mutable std::mutex mutex_;
-  mutable std::unique_ptr<const Runner> any_;
+  mutable std::map<Form, std::unique_ptr<const Kernels>> others_;
 };
 
 /// What a call of one plan works with, besides the plan: made once for a workspace, used again by each call in it.
@@ -54,9 +67,12 @@ struct CudaMemory {
   int* tiles = nullptr;                      // of lists, of the forward or the backward pass
   int* tile_counts = nullptr;                // [lists]
   int* tile_order = nullptr;                 // [lists]
+  float* partial_o = nullptr;                // of decoding
+  float* partial_lse = nullptr;              // likewise
   float* reference = nullptr;                // [b, h_q, s_q], of a backward pass
   float* delta = nullptr;                    // likewise
   float* d_q_sums = nullptr;                 // [b, h_q, s_q, d_qk]
+  float* gradient_sums = nullptr;            // of tables, one behind the other, and parameters
 };
 
 class CudaBackend final : public Backend {
@@ -84,16 +100,21 @@ class CudaBackend final : public Backend {
     bool by_key;
   };
 
-  cuda::ForwardShape kernel_shape(bool is_aligned) const;
+  cuda::ForwardShape kernel_shape(const Form& form) const;
+  cuda::ForwardExtent largest_extent() const;
+  void make_decoder();
+  bool decodes(const Form& form, const cuda::ForwardExtent& extent) const;
   cuda::ListExtent largest_lists(const Direction& direction) const;
   cuda::TileLists list_tiles(const CudaState& state, const CudaMemory& memory, const Direction& direction,
                              const cuda::ForwardExtent& extent, jit::StreamHandle stream) const;
   CudaMemory memory_in(Arena& arena) const;
   CudaState& state_in(Workspace& workspace) const;
   void upload_frozen_tables();
-  void bind(CudaState& state, const variant::ArgumentLayout& layout) const;
+  void bind(CudaState& state) const;
+  void plan_gradients();
+  void check_variant_gradients(const variant::Call& call, const BackwardOutputs& outputs) const;
+  cuda::GradientSums sums_in(float* memory, const BackwardOutputs& outputs) const;
   void expect_inputs(const ForwardInputs& inputs) const;
-  cuda::DropoutArguments dropout_of(const variant::Call& call) const;
 
   Device device_;
   std::shared_ptr<const jit::Context> context_;
@@ -102,8 +123,12 @@ class CudaBackend final : public Backend {
   std::vector<cuda::DeviceMemory> frozen_memory_;
   std::vector<FrozenTable> frozen_;
   cuda::SequenceWriter sequences_;
-  std::optional<ByAlignment<cuda::ForwardRunner>> forward_;
-  std::optional<ByAlignment<cuda::BackwardRunner>> backward_;
+  std::optional<ByForm<cuda::ForwardRunner>> forward_;
+  std::optional<ByForm<cuda::DecodeKernels>> decode_;  // where the plan is for few queries
+  std::optional<ByForm<cuda::BackwardRunner>> backward_;
+  std::optional<cuda::GradientWriter> gradients_;  // where a backward pass may ask for those of tables or parameters
+  std::vector<std::int64_t> first_sum_;            // [tables + parameters]; -1 where there is no gradient
+  std::int64_t sums_ = 0;                          // of all
   std::int64_t workspace_bytes_ = 0;
 };
 

@@ -31,6 +31,7 @@ void each_symbol(DriverApi& api, Visit visit) {
   visit(api.memory_free, "cuMemFree_v2");
   visit(api.copy_to_device, "cuMemcpyHtoD_v2");
   visit(api.copy_to_host, "cuMemcpyDtoH_v2");
+  visit(api.fill_words, "cuMemsetD32Async");
   visit(api.pointer_get_attributes, "cuPointerGetAttributes");
 }
 

@@ -108,6 +108,7 @@ struct DriverApi {
   DriverResult (*memory_free)(DevicePointer pointer);
   DriverResult (*copy_to_device)(DevicePointer to, const void* from, std::size_t bytes);
   DriverResult (*copy_to_host)(void* to, DevicePointer from, std::size_t bytes);
+  DriverResult (*fill_words)(DevicePointer to, unsigned word, std::size_t words, StreamHandle stream);  // queued
   DriverResult (*pointer_get_attributes)(unsigned count, PointerAttribute* attributes, void** values,
                                          DevicePointer pointer);  // attributes and values [count]
 };

@@ -38,7 +38,7 @@ struct Bound {
   std::vector<double> literals;    // [slots]
 };
 
-/// Whether tables' data can be looked at here: a GPU's cannot.
+/// Whether the data of tables, block tables too, can be looked at here: a GPU's cannot.
 enum class TableData : std::uint8_t { readable, elsewhere };
 
 /// Checks a call's bindings against the graph. Throws Error on a table or parameter that is not bound, bound twice,

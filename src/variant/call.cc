@@ -147,8 +147,8 @@ void check_rows(const char* name, const ConstTensor& tensor, const std::vector<S
   }
 }
 
-/// Expects a page for each of a sequence's tokens: -1 or one of k's.
-void check_pages(const ForwardInputs& inputs, const std::vector<Sequence>& sequences) {
+/// Expects a page for each of a sequence's tokens: -1 or one of k's, where they can be looked at.
+void check_pages(const ForwardInputs& inputs, const std::vector<Sequence>& sequences, TableData data) {
   const ConstTensor& table = *inputs.block_table;
   const std::int64_t pages = inputs.k.extents[0], page_tokens = inputs.k.extents[2];
   for (std::size_t i = 0; i < sequences.size(); ++i) {
@@ -162,6 +162,7 @@ void check_pages(const ForwardInputs& inputs, const std::vector<Sequence>& seque
       fail_argument("sequence {}: s_kv is {}; expected at most the {} pages of {} tokens that block_table holds", i,
                     sequence.s_kv, table.extents[1], page_tokens);
     }
+    if (data == TableData::elsewhere) continue;
     const auto* row = static_cast<const std::int32_t*>(table.data) + static_cast<std::int64_t>(i) * table.strides[0];
     for (std::int64_t at = sequence.key_start / page_tokens; at <= (sequence.s_kv - 1) / page_tokens; ++at) {
       if (row[at] < -1 || row[at] >= pages) {
@@ -173,7 +174,7 @@ void check_pages(const ForwardInputs& inputs, const std::vector<Sequence>& seque
 }
 
 /// Heads and sequences of the call.
-void set_problem(const ForwardInputs& inputs, Problem& problem) {
+void set_problem(const ForwardInputs& inputs, Problem& problem, TableData data) {
   const std::int64_t batch = batch_of(inputs);
   const std::int64_t h_q = axis_from_end(inputs.q, 2), h_kv = axis_from_end(inputs.k, 2);
   const bool packed = inputs.q.rank == 3 || inputs.k.rank == 3;
@@ -191,7 +192,7 @@ void set_problem(const ForwardInputs& inputs, Problem& problem) {
   problem.validate();
   check_rows("q", inputs.q, problem.sequences, "s_q", &Sequence::s_q, "first_query_token",
              &Sequence::first_query_token);
-  if (inputs.block_table) return check_pages(inputs, problem.sequences);
+  if (inputs.block_table) return check_pages(inputs, problem.sequences, data);
   check_rows("k", inputs.k, problem.sequences, "s_kv", &Sequence::s_kv, "first_key_token", &Sequence::first_key_token);
 }
 
@@ -243,7 +244,7 @@ Dropout checked_dropout(const Variant& variant, const ForwardInputs& inputs, con
 
 void check_inputs(const Variant& variant, const ForwardInputs& inputs, Call& call, TableData data) {
   check_shapes(inputs);
-  set_problem(inputs, call.problem);
+  set_problem(inputs, call.problem, data);
   call.queries_packed = inputs.q.rank == 3;
   call.keys_packed = inputs.k.rank == 3;
   call.keys_paged = inputs.block_table.has_value();

@@ -99,12 +99,19 @@ bool is_named_everywhere(const Node& node) {
 
 class Writer {
  public:
-  Writer(const Variant::Data& data, bool with_slope)
+  Writer(const Variant::Data& data, bool with_slope, bool with_gradients)
       : data_(data), graph_(data.graph), hoist_(hoisting_classes(data.graph)), crosses_(data.graph.size(), false) {
     for (const Stage& stage : data_.stages) {
-      if (with_slope && stage.kind == Stage::Kind::score) adjoints_.push_back(adjoint(graph_, stage.root));
+      if ((with_slope || with_gradients) && stage.kind == Stage::Kind::score)
+        adjoints_.push_back(adjoint(graph_, stage.root));
     }
     has_slope_ = with_slope;
+    has_gradients_ = with_gradients;
+    if (with_gradients) {
+      if (data_.sink != kNoNode) sink_adjoint_ = adjoint(graph_, data_.sink);
+      for (const StageAdjoint& derivative : adjoints_) mark_what_gradients_read(derivative);
+      if (sink_adjoint_) mark_what_gradients_read(*sink_adjoint_);
+    }
     for (NodeId id = 0; id < graph_.size(); ++id) {
       for (NodeId operand : graph_[id].inputs()) {
         if (!is_local(operand, text_of(hoist_[id]))) crosses_[operand] = true;
@@ -126,8 +133,9 @@ class Writer {
     write_score("partial_score", true);
     if (has_slope_) write_slope();
     if (data_.sink != kNoNode) write_sink();
+    if (has_gradients_) write_gradients();
     text_ += "}  // namespace variant\n";
-    return {std::move(text_), std::move(layout_), has_slope_};
+    return {std::move(text_), std::move(layout_), has_slope_, has_gradients_};
   }
 
  private:
@@ -142,6 +150,7 @@ class Writer {
     };
     use(graph_);
     for (const StageAdjoint& derivative : adjoints_) use(derivative.graph);
+    if (sink_adjoint_) use(sink_adjoint_->graph);
     for (std::int32_t number : used) text_ += kText[static_cast<std::size_t>(number)];
   }
 
@@ -298,34 +307,114 @@ class Writer {
     text_ += "  return {s, slope};\n}\n\n";
   }
 
-  /// Statements for a score stage's root and for its derivative, which multiplies the slope.
-  void write_derivative(NodeId root, const StageAdjoint& derivative) {
+  /// Hoisted values that gradients read must be there to be read.
+  void mark_what_gradients_read(const StageAdjoint& derivative) {
+    const auto mark = [&](NodeId id) {
+      if (id < graph_.size() && hoist_[id] != Hoist::entry) crosses_[id] = true;
+    };
+    for (auto id = static_cast<NodeId>(graph_.size()); id < derivative.graph.size(); ++id) {
+      for (const NodeId operand : derivative.graph[id].inputs()) mark(operand);
+    }
+    for (const TableGradient& gradient : derivative.tables) {
+      mark(gradient.value);
+      for (const NodeId index : derivative.graph[gradient.read].inputs()) mark(index);
+    }
+    for (const ParameterGradient& gradient : derivative.parameters) mark(gradient.value);
+  }
+
+  /// How a derivative's node is named, `seed` standing for the adjoint that comes in.
+  std::string name_in(const Graph& graph, NodeId id, const char* seed) const {
+    if (id < graph_.size()) return name(id, text_of(Hoist::entry));
+    if (graph[id].kind == Kind::seed) return seed;
+    return graph[id].is_constant() ? constant_text(graph[id]) : fmt::format("t{}", id);
+  }
+
+  /// Statements for the nodes of an entry that `roots` need: the graph's own, then the derivative's.
+  void write_nodes(const StageAdjoint& derivative, const std::vector<NodeId>& roots, const char* seed) {
     const ClassText& entry = text_of(Hoist::entry);
     const Graph& graph = derivative.graph;
-    const auto is_original = [&](NodeId id) { return id < graph_.size(); };
     std::vector<bool> needed(graph.size(), false);
-    needed[root] = true;
-    if (derivative.d_score != kNoNode) needed[derivative.d_score] = true;
+    for (const NodeId root : roots) needed[root] = true;
     for (auto id = static_cast<NodeId>(graph.size()); id-- > 0;) {
-      if (!needed[id] || (is_original(id) && !is_local(id, entry))) continue;
+      if (!needed[id] || (id < graph_.size() && !is_local(id, entry))) continue;
       for (NodeId operand : graph[id].inputs()) needed[operand] = true;
     }
     write_values(entry, needed);
-    const auto name_of = [&](NodeId id) -> std::string {
-      if (is_original(id)) return name(id, entry);
-      if (graph[id].kind == Kind::seed) return "1.0f";
-      return graph[id].is_constant() ? constant_text(graph[id]) : fmt::format("t{}", id);
-    };
     for (auto id = static_cast<NodeId>(graph_.size()); id < graph.size(); ++id) {
       const Node& node = graph[id];
       if (!needed[id] || node.kind != Kind::operation) continue;
       std::vector<std::string> operands;
-      for (NodeId operand : node.inputs()) operands.push_back(name_of(operand));
+      for (NodeId operand : node.inputs()) operands.push_back(name_in(graph, operand, seed));
       text_ += fmt::format("  const {} t{} = {}({});\n", type_name(node.type), id,
                            kInfo[static_cast<std::size_t>(node.index)].name, fmt::join(operands, ", "));
     }
+  }
+
+  /// Statements for a score stage's root and for its derivative, which multiplies the slope.
+  void write_derivative(NodeId root, const StageAdjoint& derivative) {
+    std::vector<NodeId> roots{root};
     const bool depends = derivative.d_score != kNoNode;
-    text_ += fmt::format("  slope *= {};\n", depends ? name_of(derivative.d_score) : "0.0f");
+    if (depends) roots.push_back(derivative.d_score);
+    write_nodes(derivative, roots, "1.0f");
+    text_ += fmt::format("  slope *= {};\n", depends ? name_in(derivative.graph, derivative.d_score, "1.0f") : "0.0f");
+  }
+
+  /// Calls for all that a derivative gives, with the adjoint `d` coming in. A block of its own.
+  void write_additions(const StageAdjoint& derivative, const std::string& before, bool changes_d) {
+    std::vector<NodeId> roots;
+    for (const TableGradient& gradient : derivative.tables) {
+      roots.push_back(gradient.value);
+      for (const NodeId index : derivative.graph[gradient.read].inputs()) roots.push_back(index);
+    }
+    for (const ParameterGradient& gradient : derivative.parameters) roots.push_back(gradient.value);
+    const bool depends = changes_d && derivative.d_score != kNoNode;
+    if (depends) roots.push_back(derivative.d_score);
+    text_ += "  {\n" + before;
+    write_nodes(derivative, roots, "d");
+    for (const TableGradient& gradient : derivative.tables) {
+      std::vector<std::string> indices;
+      for (const NodeId index : derivative.graph[gradient.read].inputs())
+        indices.push_back(name_in(derivative.graph, index, "d"));
+      text_ += fmt::format("  gradients.add_table(arguments.table{0}, {0}, {1}, {2});\n", gradient.table,
+                           name_in(derivative.graph, gradient.value, "d"), fmt::join(indices, ", "));
+    }
+    for (const ParameterGradient& gradient : derivative.parameters) {
+      text_ += fmt::format("  gradients.add_parameter({}, {});\n", gradient.parameter,
+                           name_in(derivative.graph, gradient.value, "d"));
+    }
+    if (changes_d)
+      text_ += fmt::format("  d = {};\n", depends ? name_in(derivative.graph, derivative.d_score, "d") : "0.0f");
+    text_ += "  }\n";
+  }
+
+  /// An entry's part in all gradients: its score through the stages, then the stages backwards.
+  void write_gradients() {
+    const ClassText& entry = text_of(Hoist::entry);
+    text_ += fmt::format(
+        "template <class Gradients>\n__device__ inline void add_gradients({}, float d, Gradients& gradients) {{\n",
+        parameters(entry));
+    std::size_t number = 0;
+    for (const Stage& stage : data_.stages) {
+      if (stage.kind != Stage::Kind::score) continue;
+      text_ += fmt::format("  const float s{} = s;\n  {{\n", number);
+      write_values(entry, needed_by({stage.root}, entry));
+      text_ +=
+          fmt::format("  s = {};\n  }}\n  const bool floored{} = s < -0x1p126f;\n  if (floored{}) s = -0x1p126f;\n",
+                      name(stage.root, entry), number, number);
+      ++number;
+    }
+    while (number-- > 0) {
+      const std::string before = fmt::format("  const float s = s{};\n  if (floored{}) d = 0;\n", number, number);
+      write_additions(adjoints_[number], before, true);
+    }
+    text_ += "}\n\n";
+    if (data_.sink == kNoNode) return;
+    text_ += fmt::format(
+        "template <class Gradients>\n__device__ inline void add_sink_gradients({}, const Uniform& uniform, float d, "
+        "Gradients& gradients) {{\n",
+        parameters(text_of(Hoist::uniform)));
+    write_additions(*sink_adjoint_, "", false);
+    text_ += "}\n\n";
   }
 
   void write_sink() {
@@ -336,10 +425,11 @@ class Writer {
 
   const Variant::Data& data_;
   const Graph& graph_;
-  const std::vector<Hoist> hoist_;      // [nodes]
-  std::vector<bool> crosses_;           // [nodes]: some other class, or a stage, reads the value
-  std::vector<StageAdjoint> adjoints_;  // [score stages], where the slope is asked for
-  bool has_slope_ = false;
+  const std::vector<Hoist> hoist_;            // [nodes]
+  std::vector<bool> crosses_;                 // [nodes]: some other class, or a stage, reads the value
+  std::vector<StageAdjoint> adjoints_;        // [score stages], where the slope is asked for
+  std::optional<StageAdjoint> sink_adjoint_;  // where gradients are asked for
+  bool has_slope_ = false, has_gradients_ = false;
   std::string text_;
   ArgumentLayout layout_;
 };
@@ -360,7 +450,9 @@ void put_number(std::vector<std::byte>& bytes, std::int64_t offset, Type type, d
 
 std::int64_t table_view_size(int rank) { return 8 + 8 * rank + (4 * rank + 7) / 8 * 8; }
 
-CudaText cuda_text(const Variant& variant, bool with_slope) { return Writer(variant.data(), with_slope).write(); }
+CudaText cuda_text(const Variant& variant, bool with_slope, bool with_gradients) {
+  return Writer(variant.data(), with_slope, with_gradients).write();
+}
 
 std::vector<std::byte> pack_arguments(const Graph& graph, const Bound& bound, const ArgumentLayout& layout) {
   std::vector<std::byte> bytes;

@@ -34,6 +34,10 @@ std::int64_t table_view_size(int rank);
 ///   sloped_score(...)      where `with_slope`: partial_score and its derivative by the score that came in, for
 ///   backward
 ///                          passes; 0 where the entry is removed or its score was clamped.
+///   add_gradients(...), add_sink_gradients(...)
+///                          where `with_gradients`: what an entry, or a row's sink, gives to the gradients of tables
+///                          and parameters, from the derivative of the loss by its last score or its sink's logit;
+///                          handed to add_table(table, number, value, indices...) and add_parameter(number, value).
 /// Arithmetic is as the scalar float32 reading states it: correctly rounded operations keep their bits (the text uses
 /// the _rn intrinsics, so that a kernel's own contraction cannot reach it).
 ///
@@ -42,8 +46,9 @@ struct CudaText {
   std::string source;
   ArgumentLayout layout;
   bool has_slope = false;
+  bool has_gradients = false;
 };
-CudaText cuda_text(const Variant& variant, bool with_slope = false);
+CudaText cuda_text(const Variant& variant, bool with_slope = false, bool with_gradients = false);
 
 /// The arguments' bytes for a launch: what `Bound` holds, in the layout's places. Table data must be device addresses.
 std::vector<std::byte> pack_arguments(const Graph& graph, const Bound& bound, const ArgumentLayout& layout);

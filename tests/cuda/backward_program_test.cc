@@ -13,7 +13,7 @@ namespace {
 class BackwardProgram : public jit::WithNvrtc, public ::testing::WithParamInterface<const char*> {
  protected:
   jit::Resources compile(const Variant& variant, const ForwardShape& shape) {
-    const variant::CudaText text = variant::cuda_text(variant, true);
+    const variant::CudaText text = variant::cuda_text(variant, true, shape.has_gradients);
     const jit::Binary binary =
         nvrtc_->compile(backward_program(variant, text, shape, jit::Architecture::parse(GetParam())));
     EXPECT_EQ(binary.log.find("warning"), std::string::npos) << binary.log;
@@ -44,6 +44,16 @@ TEST_P(BackwardProgram, CompilesForEveryKindOfShape) {
     shape.is_aligned = d_qk != 8;
     compile(Variant(), shape);
   }
+}
+
+// Gradients of tables keep a tile's products besides, 32 registers, and are no path to be fast on.
+TEST_P(BackwardProgram, CompilesWithGradientsOfTablesAndParameters) {
+  const Table bias("bias", DType::float32, 2);
+  const Parameter cap("cap", 1, 100);
+  const Variant variant = zoo::causal() &
+                          score([&](Expr s, const At& at) { return cap * tanh(s / cap) + bias(at.head, at.key); }) &
+                          zoo::attention_sink();
+  for (const int d : {64, 128}) compile(variant, {.d_qk = d, .d_v = d, .has_lists = true, .has_gradients = true});
 }
 
 INSTANTIATE_TEST_SUITE_P(Generations, BackwardProgram, ::testing::Values("sm_80", "sm_89", "sm_90a", "sm_100"),

@@ -47,6 +47,7 @@ std::optional<Tensor> GpuCopies::out(const std::optional<Tensor>& tensor) {
 ForwardInputs GpuCopies::in(const ForwardInputs& inputs) {
   ForwardInputs copied = inputs;
   copied.q = in(inputs.q), copied.k = in(inputs.k), copied.v = in(inputs.v);
+  copied.block_table = in(inputs.block_table);
   for (TableBinding& binding : copied.tables) binding.data = in(binding.data);
   return copied;
 }

@@ -54,6 +54,7 @@ std::vector<int> MadeLists::list(std::int64_t sequence, std::int64_t head, std::
 }
 
 std::vector<int> MadeLists::order(std::int64_t sequence, std::int64_t head) const {
+  if (view_.order == nullptr) return std::vector<int>(static_cast<std::size_t>(extent_.rows), 0);
   return downloaded<int>(*context_, order_, sequence * view_.sequence_rows + head * view_.head_rows, extent_.rows);
 }
 

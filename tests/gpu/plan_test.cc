@@ -1,6 +1,7 @@
 // Public plans on a GPU, held to standard attention as the processor's are; and what their calls refuse.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <random>
 
@@ -109,6 +110,29 @@ TEST_F(PlansOnGpu, Dropout) {
   }
 }
 
+TEST_F(PlansOnGpu, GradientsOfTablesParametersAndSinks) {
+  const Table bias("bias", DType::float32, 2), by_distance("by_distance", DType::float16, 1),
+      pairs("pairs", DType::float32, 3);
+  const Parameter cap("cap", 1, 100);
+  const std::vector<std::pair<const char*, Variant>> all{
+      {"a cell for each entry",
+       score([&](Expr s, const At& at) { return s + pairs(at.head, at.query_index, at.key_index); })},
+      {"along the keys", zoo::causal() & score([&](Expr s, const At& at) { return s * bias(at.head, at.key_index); })},
+      {"along diagonals", score([&](Expr s, const At& at) { return s + by_distance.clamped(at.query - at.key + 50); })},
+      {"a parameter", score([&](Expr s, const At&) { return cap * tanh(s / cap); })},
+      {"a sink", zoo::causal() & zoo::attention_sink()},
+      {"several stages", score([&](Expr s, const At& at) { return s + bias(at.head, at.key_index); }) & zoo::causal() &
+                             score([&](Expr s, const At&) { return cap * tanh(s / cap); })}};
+  for (const auto& [name, variant] : all) {
+    Oracle oracle(DType::bfloat16, true, &*caller_);
+    for (std::uint64_t seed = 1; seed < 4; ++seed) {
+      const reference::Shape shape = uniform(2, 4, 2, 70, 90, 16, 16);
+      oracle.run(variant, shape, bind_random(variant, problem_of(shape), seed), seed);
+    }
+    oracle.expect_close(name);
+  }
+}
+
 TEST_F(PlansOnGpu, OutliersAndScales) {
   for (const auto& [name, variant] : variants()) {
     for (const double scale : {0.25, -0.25, 0.0, 3.0}) {
@@ -120,12 +144,41 @@ TEST_F(PlansOnGpu, OutliersAndScales) {
   }
 }
 
+TEST_F(PlansOnGpu, LongCachesInManySplits) {
+  const Variant sunk = zoo::causal() & sink([](const At& at) { return to_real(at.head) - 1; });
+  const Variant by_head = zoo::causal() & keep([](const At& at) { return at.head != 1 || at.key % 2 == 0; });
+  for (const DType dtype : kDTypes) {
+    for (const Variant& variant : {Variant(), zoo::causal(), soft_window(), zoo::alibi(8), sunk, by_head}) {
+      Oracle oracle(dtype, false, &*caller_);
+      for (const auto& [h_q, h_kv] : {std::pair{8, 2}, {8, 8}, {8, 1}}) {
+        for (const std::int64_t s_q : {1, 2, 7, 16})
+          oracle.run(variant, uniform(2, h_q, h_kv, s_q, 2500, 64, 32), {}, static_cast<std::uint64_t>(s_q));
+      }
+      oracle.run(variant, uniform(3, 8, 2, 1, 65, 64, 32), {}, 1);
+      oracle.run(variant, uniform(3, 8, 2, 1, 0, 64, 32), {}, 1);
+      oracle.expect_close("decoding " + to_string(variant));
+      if (dtype == DType::float16) break;  // the rest does not depend on it
+    }
+  }
+}
+
+TEST_F(PlansOnGpu, DecodingKnowsLengthsAndLeftPadding) {
+  reference::Shape shape{.h_q = 6, .h_kv = 2, .d_qk = 128, .d_v = 128};
+  shape.sequences = {{.s_q = 1, .s_kv = 1300}, {.s_q = 4, .s_kv = 300}, {.s_q = 2, .s_kv = 777, .key_start = 521},
+                     {.s_q = 0, .s_kv = 50},   {.s_q = 3, .s_kv = 0},   {.s_q = 1, .s_kv = 9, .key_start = 9}};
+  for (const auto& [name, variant] : variants()) {
+    Oracle oracle(DType::bfloat16, false, &*caller_);
+    oracle.run(variant, shape, {}, 1);
+    oracle.expect_close(std::string("decoding ") + name);
+  }
+}
+
 struct Zoo : PlansOnGpu, ::testing::WithParamInterface<const zoo::Entry*> {};
 
 TEST_P(Zoo, IsClose) {
   const Variant variant = parse_variant(std::string(GetParam()->example));
   // One pair of dimensions for all, since every other one is other kernels.
-  Oracle oracle(DType::bfloat16, true, &*caller_);
+  Oracle oracle(DType::bfloat16, true, &*caller_), decoding(DType::bfloat16, false, &*caller_);
   reference::Shape shapes[] = {uniform(2, 4, 2, 49, 150, 16, 8), uniform(1, 4, 2, 131, 131, 16, 8),
                                uniform(1, 2, 1, 97, 33, 16, 8)};
   shapes[2].sequences[0].query_offset = 0;  // positions below 0 are not for every variant
@@ -133,6 +186,9 @@ TEST_P(Zoo, IsClose) {
   for (const reference::Shape& shape : shapes)
     oracle.run(variant, shape, bind_random(variant, problem_of(shape), seed), seed), ++seed;
   oracle.expect_close(std::string(GetParam()->name));
+  for (const reference::Shape& shape : {uniform(2, 4, 2, 1, 150, 16, 8), uniform(1, 4, 2, 3, 1100, 16, 8)})
+    decoding.run(variant, shape, bind_random(variant, problem_of(shape), seed), seed), ++seed;
+  decoding.expect_close(std::string(GetParam()->name) + ", decoding");
 }
 
 std::vector<const zoo::Entry*> all_entries() {

@@ -90,7 +90,9 @@ class TileListsOnGpu : public jit::WithGpu {
       ASSERT_EQ(at, list.end());
     }
     std::vector<int> order = lists.order(sequence, head);
-    EXPECT_TRUE(std::ranges::is_sorted(order, std::ranges::greater(),
+    constexpr std::int64_t kMostSorted = 4096;  // more rows are taken from the last on
+    EXPECT_TRUE(lists.extent().rows > kMostSorted ||
+                std::ranges::is_sorted(order, std::ranges::greater(),
                                        [&](int row) { return counts[static_cast<std::size_t>(row)]; }));
     std::ranges::sort(order);
     for (std::size_t i = 0; i < order.size(); ++i) ASSERT_EQ(order[i], static_cast<int>(i));

@@ -115,6 +115,7 @@ int cuMemAlloc_v2(std::uint64_t*, std::size_t) { return result_of("cuMemAlloc_v2
 int cuMemFree_v2(std::uint64_t) { return 0; }
 int cuMemcpyHtoD_v2(std::uint64_t, const void*, std::size_t) { return 0; }
 int cuMemcpyDtoH_v2(void*, std::uint64_t, std::size_t) { return 0; }
+int cuMemsetD32Async(std::uint64_t, unsigned, std::size_t, void*) { return 0; }
 int cuPointerGetAttributes(unsigned count, const int* attributes, void** values, std::uint64_t) {
   for (unsigned i = 0; i < count; ++i) {
     if (attributes[i] == 2) *static_cast<unsigned*>(values[i]) = driver.memory_type;

@@ -86,6 +86,24 @@ struct DecodeArguments {
   int splits, s_q, h_q, row_tiles;  // row_tiles: of 16 rows, which cover the queries of a key head
 };
 
+/// Sums of gradients of tables and parameters, in float32; null where one is not asked for.
+struct GradientSums {
+  static constexpr int kMost = 16;
+  float* tables[kMost];      // [extents] each, without gaps
+  float* parameters[kMost];  // one number each
+};
+
+/// Where sums go, as elements of a tensor.
+struct GradientStore {
+  enum Element { kFloat32, kFloat64, kBFloat16, kFloat16 };
+  const float* sums;  // [elements], row-major
+  void* to;
+  long long elements;
+  long long extents[4], strides[4];  // [rank], strides in elements
+  int rank;
+  int element;  // an Element
+};
+
 struct BackwardArguments {
   TensorView q, k, v, o, d_o;  // as in ForwardArguments; d_o as o
   TensorView lse, d_lse;       // float [b, h_q, s_q]; d_lse's data may be null, for 0
@@ -96,6 +114,7 @@ struct BackwardArguments {
   const SequenceShape* sequences;  // [b]
   TileLists lists;  // rows are key tiles and entries query tiles; `order` is [sequences, h_kv, key tiles]
   DropoutArguments dropout;
+  GradientSums gradients;  // where the kernel was made for them
   int queries_packed, keys_packed, heads_per_kv;
   int h_q, s_q;  // heads, and queries of the longest sequence
   float scale;

@@ -7,6 +7,7 @@
 
 #include "arguments.h"
 #include "copy.h"
+#include "gradients.h"
 #include "mma.h"
 #include "philox.h"
 #include "scores.h"
@@ -195,8 +196,9 @@ class Backward {
     const int query_begin = visit.tile() * kQueries;
     const bool is_partial = visit.is_partial() || query_begin + kQueries > shape_.queries ||
                             key_begin_ < shape_.key_start || key_begin_ + kKeys > shape_.keys;
-    Scores p, slope, d_s;
+    Scores p, slope, d_s, scores;
     multiply_transposed(p, key_tile(), query_tile(stage));
+    if constexpr (Config::kHasGradients) scores = p;
     if (is_partial) {
       make_weights<true>(p, slope, query_begin, stage);
     } else {
@@ -224,6 +226,9 @@ class Backward {
         float d_p = d_s.x[0][j][e];
         if constexpr (Config::kHasDropout) d_p = kept[j] >> e & 1 ? d_p * arguments_.dropout.scale : 0;
         float value = p.x[0][j][e] * (d_p - number_of(deltas, j, e));
+        if constexpr (Config::kHasGradients) {
+          if (p.x[0][j][e] != 0) add_gradients(arguments_.scale * scores.x[0][j][e], value, query_begin, j, e);
+        }
         if constexpr (Variant::kChangesScores) value *= slope.x[0][j][e];
         d_s.x[0][j][e] = p.x[0][j][e] == 0 ? 0 : value;  // whatever else is infinite or NaN there
       }
@@ -234,6 +239,15 @@ class Backward {
     store_scores(d_scores);
     __syncthreads();
     reduce_queries(query_begin, head);
+  }
+
+  /// What an entry gives to the gradients of tables and parameters, `d` being the loss's derivative by its last score.
+  __device__ void add_gradients(float score, float d, int query_begin, int j, int e) const {
+    const int query = query_begin + lane() % 4 * 2 + 8 * j + e % 2,
+              key = key_begin_ + warp_row() + lane() / 4 + e / 2 * 8;
+    GradientAdder adder(arguments_.gradients);
+    Variant::add_gradients(variant_, place(), Variant::query_values(variant_, place(), query),
+                           Variant::key_values(variant_, place(), key), query, key, score, d, adder);
   }
 
   /// The number of a lane's query in column block j, element e.
@@ -392,8 +406,8 @@ class Backward {
 };
 
 /// What the backward pass needs of each query, a warp to a query: reference and delta; and zeros for the sums of d_q.
-template <class Config>
-__device__ inline void prepare_backward(const BackwardArguments& a) {
+template <class Config, class Variant>
+__device__ inline void prepare_backward(const BackwardArguments& a, const typename Variant::Arguments& variant) {
   using Element = typename Config::Element;
   const int query = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, head = blockIdx.y, lane = threadIdx.x % 32;
   const SequenceShape& shape = a.sequences[blockIdx.z];
@@ -412,6 +426,13 @@ __device__ inline void prepare_backward(const BackwardArguments& a) {
     const float d_lse = a.d_lse.data != nullptr ? static_cast<const float*>(a.d_lse.data)[at(a.d_lse)] : 0;
     a.reference[place] = lse == -infinity() ? infinity() : lse * kLog2E;
     a.delta[place] = sum - d_lse;
+    if constexpr (Config::kHasGradients && Variant::kHasSink) {
+      const auto of_head = Variant::place_of(variant, shape, blockIdx.z, head, head / a.heads_per_kv);
+      // The sink is an entry whose value is 0.
+      const float weight = exp2_of((Variant::sink_logit(variant, of_head) - lse) * kLog2E);
+      GradientAdder adder(a.gradients);
+      if (weight > 0) Variant::add_sink_gradients(variant, of_head, -weight * (sum - d_lse), adder);
+    }
   }
   if (a.d_q.data == nullptr) return;
   for (int column = lane; column < Config::kHeadQk; column += 32) a.d_q_sums[place * Config::kHeadQk + column] = 0;

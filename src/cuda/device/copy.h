@@ -136,7 +136,7 @@ class TileLoader {
 /// Where the rows of one sequence lie in pages.
 struct PagedRows {
   PageTable pages;
-  const int* table;    // the sequence's row of it
+  const int* table;     // the sequence's row of it
   long long page, row;  // strides in elements
 
   /// The offset of a row in elements; false where it lies in a hole.

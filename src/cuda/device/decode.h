@@ -103,9 +103,7 @@ class Decode {
     }
   }
 
-  __device__ KeyTile key_tile(int stage) const {
-    return {shared_ + (warp() * Config::kStages + stage) * kStageBytes};
-  }
+  __device__ KeyTile key_tile(int stage) const { return {shared_ + (warp() * Config::kStages + stage) * kStageBytes}; }
   __device__ ValueTile value_tile(int stage) const { return {key_tile(stage).address + KeyTile::kBytes}; }
 
   template <int kColumns, class Tile>
@@ -278,7 +276,7 @@ class Decode {
     }
     multiplier = sum == 0 ? 0 : multiplier / sum;
     write_answer(f_, shape_, sequence_, head, query, lane(), 32, (base + log2f(sum)) * kLn2,
-                         [&](int column) { return value_of(column) * multiplier; });
+                 [&](int column) { return value_of(column) * multiplier; });
   }
 
  public:
@@ -333,8 +331,7 @@ __device__ inline void merge_splits(const DecodeArguments& a, const typename Var
   Decode<Config, Variant>::write_answer(
       f, shape, sequence, head, query, threadIdx.x, blockDim.x, (base + log2f(sum)) * kLn2, [&](int column) {
         float value = 0;
-        for (int i = 0; i < a.splits; ++i)
-          value += a.o[(first + i) * Config::kHeadV + column] * exp2_of(lse[i] - base);
+        for (int i = 0; i < a.splits; ++i) value += a.o[(first + i) * Config::kHeadV + column] * exp2_of(lse[i] - base);
         return value * multiplier;
       });
 }

@@ -19,6 +19,7 @@ struct Config {{
   using Element = {element};
   static constexpr int kHeadQk = {d_qk}, kHeadV = {d_v};
   static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout}, kAligned = {is_aligned};
+  static constexpr bool kHasGradients = {has_gradients};
 }};
 using Kernel = Backward<Config, KernelVariant>;
 static_assert(Kernel::kThreads == {threads} && Kernel::kSharedBytes == {shared_bytes}, "what the plan reckons with");
@@ -31,8 +32,9 @@ extern "C" __global__ void __launch_bounds__({threads})
   extern __shared__ __align__(128) unsigned char shared[];
   tilewise::cuda::Kernel(arguments, bound, static_cast<unsigned>(__cvta_generic_to_shared(shared))).run();
 }}
-extern "C" __global__ void prepare(const __grid_constant__ tilewise::cuda::BackwardArguments arguments) {{
-  tilewise::cuda::prepare_backward<tilewise::cuda::Config>(arguments);
+extern "C" __global__ void prepare(const __grid_constant__ tilewise::cuda::BackwardArguments arguments,
+                                   const __grid_constant__ variant::Arguments bound) {{
+  tilewise::cuda::prepare_backward<tilewise::cuda::Config, tilewise::cuda::KernelVariant>(arguments, bound);
 }}
 extern "C" __global__ void finish(const __grid_constant__ tilewise::cuda::BackwardArguments arguments) {{
   tilewise::cuda::finish_backward<tilewise::cuda::Config>(arguments);
@@ -50,8 +52,9 @@ jit::Program backward_program(const Variant& variant, const variant::CudaText& t
   program.name = "backward.cu";
   program.source = fmt::format(kSource, arg("element", shape.dtype == DType::bfloat16 ? "BFloat16" : "Float16"),
                                arg("d_qk", shape.d_qk), arg("d_v", shape.d_v), arg("has_lists", shape.has_lists),
-                               arg("has_dropout", shape.has_dropout), arg("is_aligned", shape.is_aligned),
-                               arg("threads", plan.threads()), arg("shared_bytes", plan.shared_bytes(shape)));
+                               arg("has_dropout", shape.has_dropout), arg("has_gradients", shape.has_gradients),
+                               arg("is_aligned", shape.is_aligned), arg("threads", plan.threads()),
+                               arg("shared_bytes", plan.shared_bytes(shape)));
   program.headers = device_headers();
   program.headers.push_back(variant_header(variant, text));
   program.options = {"--std=c++17"};
@@ -79,7 +82,7 @@ const ForwardShape& expect_room(const ForwardShape& shape, const jit::DeviceInfo
 BackwardKernels::BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
                                  const Variant& variant, const ForwardShape& shape)
     : shape_(expect_room(shape, context->device())),
-      text_(variant::cuda_text(variant, true)),
+      text_(variant::cuda_text(variant, true, shape.has_gradients)),
       module_(jit::load_program(compiler, backward_program(variant, text_, shape, context->device().architecture()),
                                 context)),
       prepare_(module_->kernel("prepare")),

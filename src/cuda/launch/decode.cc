@@ -46,11 +46,11 @@ jit::Program decode_program(const Variant& variant, const variant::CudaText& tex
   using fmt::arg;
   jit::Program program;
   program.name = "decode.cu";
-  program.source = fmt::format(kSource, arg("element", shape.dtype == DType::bfloat16 ? "BFloat16" : "Float16"),
-                               arg("d_qk", shape.d_qk), arg("d_v", shape.d_v), arg("stages", plan.stages),
-                               arg("has_lists", shape.has_lists), arg("is_paged", shape.is_paged),
-                               arg("threads", plan.threads()), arg("shared_bytes", plan.shared_bytes(shape)),
-                               arg("blocks", plan.blocks));
+  program.source =
+      fmt::format(kSource, arg("element", shape.dtype == DType::bfloat16 ? "BFloat16" : "Float16"),
+                  arg("d_qk", shape.d_qk), arg("d_v", shape.d_v), arg("stages", plan.stages),
+                  arg("has_lists", shape.has_lists), arg("is_paged", shape.is_paged), arg("threads", plan.threads()),
+                  arg("shared_bytes", plan.shared_bytes(shape)), arg("blocks", plan.blocks));
   program.headers = device_headers();
   program.headers.push_back(variant_header(variant, text));
   program.options = {"--std=c++17"};
@@ -65,8 +65,8 @@ DecodeKernels::DecodeKernels(jit::Compiler& compiler, const std::shared_ptr<cons
       plan_(plan),
       slots_(std::int64_t{context->device().multiprocessors} * plan.blocks),
       text_(variant::cuda_text(variant)),
-      module_(jit::load_program(
-          compiler, decode_program(variant, text_, shape, plan, context->device().architecture()), context)),
+      module_(jit::load_program(compiler, decode_program(variant, text_, shape, plan, context->device().architecture()),
+                                context)),
       decode_(module_->kernel("decode", static_cast<unsigned>(plan.shared_bytes(shape)))),
       merge_(module_->kernel("merge")) {}
 

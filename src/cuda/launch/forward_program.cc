@@ -46,8 +46,9 @@ jit::Program forward_program(const Variant& variant, const variant::CudaText& te
       kSource, arg("element", shape.dtype == DType::bfloat16 ? "BFloat16" : "Float16"), arg("d_qk", shape.d_qk),
       arg("d_v", shape.d_v), arg("warps", plan.warps), arg("row_blocks", plan.row_blocks),
       arg("key_tile", plan.key_tile), arg("stages", plan.stages), arg("query_in_registers", plan.query_in_registers),
-      arg("has_lists", shape.has_lists), arg("has_dropout", shape.has_dropout), arg("is_paged", shape.is_paged), arg("is_aligned", shape.is_aligned),
-      arg("threads", plan.threads()), arg("shared_bytes", plan.shared_bytes(shape)), arg("blocks", plan.blocks));
+      arg("has_lists", shape.has_lists), arg("has_dropout", shape.has_dropout), arg("is_paged", shape.is_paged),
+      arg("is_aligned", shape.is_aligned), arg("threads", plan.threads()),
+      arg("shared_bytes", plan.shared_bytes(shape)), arg("blocks", plan.blocks));
   program.headers = device_headers();
   program.headers.push_back(variant_header(variant, text));
   program.options = {"--std=c++17"};

@@ -61,6 +61,26 @@ constexpr const char* kSlope = R"cuda(
   }
 )cuda";
 
+constexpr const char* kGradients = R"cuda(
+  template <class Gradients>
+  __device__ static void add_gradients(const Arguments& arguments, const Place& place, const Query& query,
+                                       const Key& key, int query_index, int key_index, float s, float d,
+                                       Gradients& gradients) {
+    variant::add_gradients(
+        arguments, place.sequence, place.uniform, query, key,
+        variant::diagonal_values(arguments, place.sequence, place.uniform, query_index - key_index), query_index,
+        key_index, s, d, gradients);
+  }
+)cuda";
+
+constexpr const char* kSinkGradients = R"cuda(
+  template <class Gradients>
+  __device__ static void add_sink_gradients(const Arguments& arguments, const Place& place, float d,
+                                            Gradients& gradients) {
+    variant::add_sink_gradients(arguments, place.sequence, place.uniform, d, gradients);
+  }
+)cuda";
+
 constexpr const char* kSink = R"cuda(
   __device__ static float sink_logit(const Arguments& arguments, const Place& place) {
     return variant::sink_logit(arguments, place.sequence, place.uniform);
@@ -74,13 +94,14 @@ jit::Header variant_header(const Variant& variant, const variant::CudaText& text
   const bool changes_scores = std::any_of(stages.begin(), stages.end(), [](const variant::Stage& stage) {
     return stage.kind == variant::Stage::Kind::score;
   });
-  return {
-      "variant.h",
-      fmt::format("#pragma once\n#include \"arguments.h\"\n{}{}\n"
-                  "  static constexpr bool kChangesScores = {};\n  static constexpr bool kHasSink = {};\n{}{}}};\n\n"
-                  "}}  // namespace tilewise::cuda\n",
-                  text.source, kKernelVariant, changes_scores, variant.has_sink(), variant.has_sink() ? kSink : "",
-                  text.has_slope ? kSlope : "")};
+  return {"variant.h",
+          fmt::format(
+              "#pragma once\n#include \"arguments.h\"\n{}{}\n"
+              "  static constexpr bool kChangesScores = {};\n  static constexpr bool kHasSink = {};\n{}{}{}{}}};\n\n"
+              "}}  // namespace tilewise::cuda\n",
+              text.source, kKernelVariant, changes_scores, variant.has_sink(), variant.has_sink() ? kSink : "",
+              text.has_slope ? kSlope : "", text.has_gradients ? kGradients : "",
+              text.has_gradients && variant.has_sink() ? kSinkGradients : "")};
 }
 
 }  // namespace tilewise::cuda

@@ -109,6 +109,10 @@ TileLists TileLister::make(const SequenceShape* sequences, const ListExtent& ext
   // The driver copies from these pointers and does not write through them.
   std::array<void*, 2> pointers = {&arguments, const_cast<std::byte*>(bound.data())};
   classify_.launch({.grid = {rows, heads, b}, .block = {kThreads, 1, 1}, .stream = stream}, pointers.data());
+  if (extent.rows == 1) {  // nothing to be ordered
+    arguments.lists.order = nullptr;
+    return arguments.lists;
+  }
   order_({.grid = {heads, b, 1}, .block = {kThreads, 1, 1}, .stream = stream}, arguments,
          static_cast<int>(extent.rows));
   return arguments.lists;

@@ -36,6 +36,9 @@ class TileLister {
   TileLister(jit::Compiler& compiler, const std::shared_ptr<const jit::Context>& context, const Variant& variant,
              const tiles::Mask& mask);
 
+  /// Whether heads have lists of their own.
+  bool follows_head() const { return follows_head_; }
+
   /// For lists of query tiles, or, `by_key`, of key tiles.
   ListExtent extent(std::int64_t b, std::int64_t h_q, std::int64_t s_q, std::int64_t s_kv, TileSizes tile,
                     bool by_key) const;

@@ -32,8 +32,8 @@ std::optional<DecodePlan> choose_decode(const ForwardShape& shape, const Multipr
 std::int64_t decode_row_tiles(std::int64_t heads_per_kv, std::int64_t s_q);
 
 /// Into how many parts the keys of every sequence are split so that `units` (sequences times key heads times row tiles)
-/// fill the `slots`, blocks that run at a time, in whole rounds: the fewest that come within 5% of the best. A split has
-/// 4 tiles at least. 1 where there is enough to do without.
+/// fill the `slots`, blocks that run at a time, in whole rounds: the fewest that come within 5% of the best. A split
+/// has 4 tiles at least. 1 where there is enough to do without.
 std::int64_t decode_splits(std::int64_t units, std::int64_t slots, std::int64_t s_kv);
 
 /// At most this many splits times units, however they are chosen: what partial results take memory for.

@@ -1,0 +1,33 @@
+// Gradients of tables and parameters on a GPU: sums in float32 that the backward kernels add to, and where they go.
+#pragma once
+
+#include <memory>
+
+#include "cuda/device/arguments.h"
+#include "jit/compiler.h"
+#include "jit/module.h"
+#include "tilewise/tensor.h"
+
+namespace tilewise::cuda {
+
+/// The program of one kernel, "store", that takes GradientStore.
+jit::Program gradient_program(const jit::Architecture& architecture);
+
+/// Clears sums before the kernels and stores them after. Const and shared between threads.
+class GradientWriter {
+ public:
+  /// Throws as jit::load_program; DriverError.
+  GradientWriter(jit::Compiler& compiler, const std::shared_ptr<const jit::Context>& context);
+
+  /// Queues the clearing of sums.
+  void clear(float* sums, std::int64_t count, jit::StreamHandle stream) const;
+
+  /// Queues the storing of as many sums, in row-major order, as the tensor has elements.
+  void store(const float* sums, const Tensor& to, jit::StreamHandle stream) const;
+
+ private:
+  std::shared_ptr<const jit::Context> context_;
+  jit::Kernel kernel_;
+};
+
+}  // namespace tilewise::cuda
