@@ -75,11 +75,14 @@ class Tilewise:
         self.bridge.library.cpu_bridge_close(self.handle)
 
 
+clock = time.perf_counter
+
+
 def seconds_of(call, repeats):
-    begin = time.perf_counter()
+    begin = clock()
     for _ in range(repeats):
         call()
-    return (time.perf_counter() - begin) / repeats
+    return (clock() - begin) / repeats
 
 
 def alternate(contestants, burst, rounds):
@@ -215,7 +218,7 @@ def processor():
 
 
 def main():
-    global torch
+    global torch, clock
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bridge")
     parser.add_argument("--threads", type=int, default=1)
@@ -224,8 +227,14 @@ def main():
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--parts", nargs="+", choices=("plain", "small", "variants"),
                         default=["plain", "small", "variants"])
+    parser.add_argument("--cpu-time", action="store_true",
+                        help="time what the processor did for the thread, not the clock: for one thread, busy machines")
     parser.add_argument("--json", help="also write the rows into this file")
     arguments = parser.parse_args()
+    if arguments.cpu_time:
+        if arguments.threads != 1:
+            parser.error("--cpu-time is one thread's; give --threads 1")
+        clock = time.thread_time
     choose_instruction_set(arguments.isa)
     import torch as imported
     torch = imported

@@ -1,189 +1,203 @@
-// How much of the machine's read bandwidth does decoding reach, on all cores? 32/8 heads, d 128, 32k cached tokens, one
-// query a head. Each repetition reads a buffer of the cache's size with all threads, then decodes, so that both see the
-// same neighbours; counters give best and median in GB/s of k and v read, and shares of the best bandwidth seen.
+// How much of the machine's read bandwidth does decoding reach? 32/8 heads, d 128, 32k cached tokens, one query a
+// sequence, through the public call. Every repetition reads the cache's memory with the same threads, then decodes from
+// it in one piece and in pages, so that all three see the same neighbours. Counters: GB/s of k and v, best and median
+// of the repetitions; shares of the read's best and, repetition by repetition, the median ratio to the read beside it;
+// and the same of pages to one piece.
 #include <benchmark/benchmark.h>
+#include <sys/mman.h>
 
 #include <algorithm>
-#include <atomic>
-#include <barrier>
 #include <chrono>
-#include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <functional>
-#include <memory>
+#include <numeric>
 #include <random>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "cpu/select.h"
-#include "tiles/merge.h"
+#include "core/isa.h"
+#include "cpu/host/rate_loops.h"
+#include "tilewise/attention.h"
 
 namespace {
 
 using namespace tilewise;
-using namespace tilewise::cpu;
 
-constexpr std::int64_t kTokens = 32768, kSplitTokens = 1024;
-constexpr int kHeads = 32, kKvHeads = 8, kGroup = kHeads / kKvHeads, kD = 128;
+constexpr std::int64_t kTokens = 32768, kPageTokens = 16;
+constexpr std::int64_t kHeads = 32, kKvHeads = 8, kD = 128;
 
 double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-/// Threads that wait for work and share its tasks.
-class Team {
+struct Case {
+  const char* name;
+  DType dtype, kv_dtype;
+  bool tokens_outside;  // stored as [b, s, h_kv, d] rather than [b, h_kv, s, d]
+};
+
+/// Memory in huge pages where the system gives them, first touched by the threads that will read it.
+class Memory {
  public:
-  explicit Team(int threads) : gate_(threads + 1) {
-    for (int i = 0; i < threads; ++i) {
-      threads_.emplace_back([this] {
-        for (;;) {
-          gate_.arrive_and_wait();
-          if (tasks_ < 0) return;
-          for (std::int64_t task; (task = next_.fetch_add(1)) < tasks_;) (*work_)(task);
-          gate_.arrive_and_wait();
-        }
-      });
+  Memory(std::int64_t bytes, Executor& executor) : bytes_(bytes) {
+    data_ = static_cast<char*>(mmap(nullptr, size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    if (data_ == MAP_FAILED) throw std::bad_alloc();
+    madvise(data_, size(), MADV_HUGEPAGE);
+    // Bytes that are ordinary numbers in each dtype: 0.5 to 2 in bfloat16 and float32.
+    std::vector<char> pattern(kPiece);
+    std::mt19937 random(1);
+    for (std::size_t i = 0; i + 1 < pattern.size(); i += 2) {
+      const auto bits = static_cast<std::uint16_t>(0x3f00 + random() % 0x100 + (random() % 2 << 15));
+      std::memcpy(&pattern[i], &bits, 2);
     }
+    executor.parallel_for(
+        bytes / kPiece, [&](std::int64_t piece, int) { std::memcpy(data_ + piece * kPiece, pattern.data(), kPiece); });
   }
-  ~Team() {
-    tasks_ = -1;
-    gate_.arrive_and_wait();
-    for (std::thread& thread : threads_) thread.join();
-  }
-  /// Seconds that all tasks take.
-  double run(std::int64_t tasks, const std::function<void(std::int64_t)>& work) {
-    tasks_ = tasks;
-    work_ = &work;
-    next_ = 0;
-    const double begin = seconds();
-    gate_.arrive_and_wait();
-    gate_.arrive_and_wait();
-    return seconds() - begin;
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  ~Memory() { munmap(data_, size()); }
+
+  char* data() const { return data_; }
+
+  /// Reads all of it.
+  void read(Executor& executor) const {
+    executor.parallel_for(bytes_ / kPiece, [&](std::int64_t piece, int) {
+      constexpr std::int64_t kStep = 1024, kAhead = 4096;
+      float sink = 0;
+      for (const char* at = data_ + piece * kPiece; at < data_ + (piece + 1) * kPiece; at += kStep) {
+        for (std::int64_t line = 0; line < kStep; line += 64) __builtin_prefetch(at + kAhead + line);
+        loops().read(reinterpret_cast<const float*>(at), kStep / 4, &sink);
+      }
+      benchmark::DoNotOptimize(sink);
+    });
   }
 
  private:
-  std::barrier<> gate_;
-  std::vector<std::thread> threads_;
-  std::int64_t tasks_ = 0;
-  std::atomic<std::int64_t> next_ = 0;
-  const std::function<void(std::int64_t)>* work_ = nullptr;
-};
+  static constexpr std::int64_t kPiece = 1 << 18;
 
-std::int64_t size_in_bytes(DType dtype) { return dtype == DType::float32 ? 4 : dtype == DType::int8 ? 1 : 2; }
-
-struct Case {
-  const Kernels* kernels;
-  DType dtype;
-  std::int64_t page_tokens;  // 0: strided, [tokens, h_kv, d]
-};
-
-void decode(benchmark::State& state, const Case& c) {
-  const int threads = static_cast<int>(std::thread::hardware_concurrency());
-  Team team(threads);
-  const std::int64_t row_bytes = kD * size_in_bytes(c.dtype), bytes = 2 * kTokens * kKvHeads * row_bytes;
-  std::vector<std::uint8_t> cache(static_cast<std::size_t>(bytes));
-  std::mt19937 random(1);
-  for (std::size_t i = 0; i + 4 <= cache.size(); i += 4) {
-    const float value = static_cast<float>(random()) * 0x1p-32f;
-    std::memcpy(&cache[i], &value, 4);
+  static const cpu::RateLoops& loops() {
+    const Isa best = available_isas().back();
+    if (best >= Isa::avx512) return cpu::compiled_rate_loops<Isa::avx512>();
+    if (best >= Isa::avx2) return cpu::compiled_rate_loops<Isa::avx2>();
+    return cpu::compiled_rate_loops<Isa::baseline>();
   }
-  const std::vector<float> scales(static_cast<std::size_t>(kTokens), 0.01f);
-  std::vector<std::int32_t> table(static_cast<std::size_t>(c.page_tokens == 0 ? 0 : kTokens / c.page_tokens));
-  for (std::size_t i = 0; i < table.size(); ++i) table[i] = static_cast<std::int32_t>(i);
-  std::shuffle(table.begin(), table.end(), random);
-  const std::vector<float> q(kHeads * kD, 0.5f);
-  const std::int64_t splits = kTokens / kSplitTokens, tasks = kKvHeads * splits;
-  std::vector<float> part_o(static_cast<std::size_t>(tasks * kGroup * kD)),
-      part_lse(static_cast<std::size_t>(tasks * kGroup));
-  std::vector<float> o(kHeads * kD);
+  std::size_t size() const { return static_cast<std::size_t>(bytes_); }
 
-  const auto source = [&](std::int64_t kv_head, bool values) {
-    RowSource found;
-    const std::int64_t half = values ? kTokens * kKvHeads * row_bytes : 0;
-    // Strided [tokens, h_kv, d]; a page is [h_kv, page_tokens, d].
-    const std::int64_t offset = kv_head * (c.page_tokens == 0 ? 1 : c.page_tokens) * row_bytes;
-    found.rows = {cache.data() + half + offset, c.page_tokens == 0 ? kKvHeads * kD : kD, c.dtype};
-    if (c.page_tokens != 0) {
-      found.block_table = table.data();
-      found.page_tokens = c.page_tokens;
-      found.page_stride = c.page_tokens * kKvHeads * kD;
-    }
-    if (c.dtype == DType::int8) {
-      found.scales = scales.data();
-      found.scale_page_stride = c.page_tokens;
-    }
+  std::int64_t bytes_;
+  char* data_;
+};
+
+/// Times of one kind of work, [repetitions].
+struct Times {
+  std::vector<double> seconds;
+
+  double best() const { return *std::min_element(seconds.begin(), seconds.end()); }
+};
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+/// By what factor the second kind of work was faster than the first, repetition by repetition.
+double ratio(const Times& first, const Times& second) {
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i < first.seconds.size(); ++i) ratios.push_back(first.seconds[i] / second.seconds[i]);
+  return median(std::move(ratios));
+}
+
+void decode(benchmark::State& state, const Case& c, std::int64_t b, int threads) {
+  const auto executor = make_thread_pool(threads);
+  const std::int64_t half = b * kKvHeads * kTokens * kD * size_of(c.kv_dtype), bytes = 2 * half;
+  const Memory memory(bytes, *executor);
+  std::vector<float> scales(static_cast<std::size_t>(b * kKvHeads * kTokens), 0.01f);
+  std::vector<float> q(static_cast<std::size_t>(b * kHeads * kD), 0.5f), o(q.size());  // enough for each dtype
+  if (c.dtype == DType::bfloat16) {
+    for (std::size_t i = 0; i < q.size(); ++i) std::memset(&q[i], 0x3f, sizeof q[i]);
+  }
+
+  const std::int64_t pages = b * kTokens / kPageTokens;
+  std::vector<std::int32_t> table(static_cast<std::size_t>(pages));
+  std::iota(table.begin(), table.end(), 0);
+  std::shuffle(table.begin(), table.end(), std::mt19937(2));
+
+  const auto view = [&](const void* data, DType dtype, std::int64_t outermost, std::int64_t tokens,
+                        std::int64_t width) {
+    const std::int64_t extents[] = {outermost, kKvHeads, tokens, width};
+    const std::int64_t by_head[] = {kKvHeads * tokens * width, tokens * width, width, 1};
+    const std::int64_t by_token[] = {kKvHeads * tokens * width, width, kKvHeads * width, 1};
+    const std::size_t rank = width == 1 ? 3 : 4;  // scales have no last axis
+    return ConstTensor(data, dtype, std::span(extents, rank), std::span(c.tokens_outside ? by_token : by_head, rank));
+  };
+  const auto inputs = [&](std::int64_t outermost, std::int64_t tokens) {
+    ForwardInputs found{.q = ConstTensor(q.data(), c.dtype, {b, kHeads, 1, kD}),
+                        .k = view(memory.data(), c.kv_dtype, outermost, tokens, kD),
+                        .v = view(memory.data() + half, c.kv_dtype, outermost, tokens, kD)};
+    if (c.kv_dtype == DType::int8)
+      found.k_scales = found.v_scales = view(scales.data(), DType::float32, outermost, tokens, 1);
+    found.sequences.assign(static_cast<std::size_t>(b), {.s_q = 1, .s_kv = kTokens});
     return found;
   };
-  const auto run_task = [&](std::int64_t task_index) {
-    // Neighbouring tasks are heads of the same tokens: in [tokens, h_kv, d] they share pages and rows of memory.
-    const std::int64_t kv_head = task_index % kKvHeads, split = task_index / kKvHeads;
-    alignas(64) static thread_local float workspace[1 << 14];
-    DecodeRow rows[kGroup];
-    for (int i = 0; i < kGroup; ++i) rows[i].q = &q[static_cast<std::size_t>((kv_head * kGroup + i) * kD)];
-    DecodeTask task;
-    task.shape = {1, kTokens, kD, kD};
-    task.key_begin = split * kSplitTokens;
-    task.key_end = task.key_begin + kSplitTokens;
-    task.rows = rows;
-    task.row_count = kGroup;
-    task.k = source(kv_head, false);
-    task.v = source(kv_head, true);
-    task.scale = 1 / std::sqrt(static_cast<float>(kD));
-    task.o = &part_o[static_cast<std::size_t>(task_index * kGroup * kD)];
-    task.lse = &part_lse[static_cast<std::size_t>(task_index * kGroup)];
-    task.workspace = workspace;
-    c.kernels->decode(task);
-  };
-  const auto merge_all = [&] {
-    for (int head = 0; head < kHeads; ++head) {
-      tiles::Partial<float> into{&o[static_cast<std::size_t>(head * kD)], -HUGE_VALF};
-      std::fill_n(into.o, kD, 0.0f);
-      for (std::int64_t split = 0; split < splits; ++split) {
-        const auto at = static_cast<std::size_t>((split * kKvHeads + head / kGroup) * kGroup + head % kGroup);
-        tiles::merge<float>(into, {&part_o[at * kD], part_lse[at]}, kD);
-      }
-    }
-  };
-  const std::function<void(std::int64_t)> decode_task = run_task;
-  constexpr std::int64_t kPieces = 256;
-  const std::function<void(std::int64_t)> read_task = [&](std::int64_t piece) {
-    const auto* begin = reinterpret_cast<const std::uint64_t*>(cache.data() + bytes / kPieces * piece);
-    std::uint64_t sum = 0;
-    for (std::int64_t i = 0; i < bytes / kPieces / 8; ++i) sum |= begin[i];
-    benchmark::DoNotOptimize(sum);
-  };
+  const ForwardInputs whole = inputs(b, kTokens);
+  ForwardInputs paged = inputs(pages, kPageTokens);
+  paged.block_table = ConstTensor(table.data(), DType::int32, {b, kTokens / kPageTokens});
+  const ForwardOutputs outputs{.o = Tensor(o.data(), c.dtype, {b, kHeads, 1, kD})};
+  const Plan plan = Attention(keep([](const At& at) { return at.query >= at.key; }))
+                        .plan({.dtype = c.dtype,
+                               .kv_dtype = c.kv_dtype,
+                               .b = b,
+                               .h_q = kHeads,
+                               .h_kv = kKvHeads,
+                               .d_qk = kD,
+                               .d_v = kD,
+                               .s_q = 1,
+                               .s_kv = kTokens},
+                              Device::cpu(*executor));
+  Workspace workspace(plan.workspace_bytes());
 
-  double bandwidth = 0;
-  std::vector<double> times;
-  for (auto _ : state) {
-    bandwidth = std::max(bandwidth, static_cast<double>(bytes) / team.run(kPieces, read_task) * 1e-9);
+  Times of_read, of_whole, of_paged;
+  const auto time = [](Times& times, const auto& work) {
     const double begin = seconds();
-    team.run(tasks, decode_task);
-    merge_all();
-    times.push_back(seconds() - begin);
-    state.SetIterationTime(times.back());
+    work();
+    times.seconds.push_back(seconds() - begin);
+  };
+  plan.forward(whole, outputs, workspace);
+  for (auto _ : state) {
+    time(of_read, [&] { memory.read(*executor); });
+    time(of_whole, [&] { plan.forward(whole, outputs, workspace); });
+    time(of_paged, [&] { plan.forward(paged, outputs, workspace); });
+    state.SetIterationTime(of_whole.seconds.back());
   }
-  std::sort(times.begin(), times.end());
-  const double best = static_cast<double>(bytes) / times.front() * 1e-9;
-  const double median = static_cast<double>(bytes) / times[times.size() / 2] * 1e-9;
-  state.counters["bandwidth"] = bandwidth;
-  state.counters["best"] = best;
-  state.counters["median"] = median;
-  state.counters["best_share"] = best / bandwidth;
-  state.counters["median_share"] = median / bandwidth;
+  const auto count = [&](const std::string& name, const Times& times) {
+    state.counters[name + "_best"] = static_cast<double>(bytes) / times.best() * 1e-9;
+    state.counters[name + "_median"] = static_cast<double>(bytes) / median(times.seconds) * 1e-9;
+  };
+  count("read", of_read);
+  count("whole", of_whole);
+  count("paged", of_paged);
+  state.counters["best_share"] = of_read.best() / of_whole.best();
+  state.counters["median_share"] = ratio(of_read, of_whole);
+  state.counters["paged_best_ratio"] = of_whole.best() / of_paged.best();
+  state.counters["paged_median_ratio"] = ratio(of_whole, of_paged);
 }
 
 [[maybe_unused]] const bool registered = [] {
-  for (const Kernels* kernels : available_kernels()) {
-    if (kernels->operand != DType::float32) continue;  // decoding is the same there
-    for (const auto& [dtype, name] :
-         {std::pair{DType::float32, "float32"}, {DType::bfloat16, "bfloat16"}, {DType::int8, "int8"}}) {
-      for (const std::int64_t page_tokens : {0, 16}) {
-        const std::string full =
-            std::string("decode/") + kernels->name + "/" + name + (page_tokens == 0 ? "/strided" : "/paged16");
-        benchmark::RegisterBenchmark(full.c_str(), decode, Case{kernels, dtype, page_tokens})
+  const int all = static_cast<int>(std::thread::hardware_concurrency());
+  for (const Case& c : {Case{"float32", DType::float32, DType::float32, false},
+                        {"bfloat16", DType::bfloat16, DType::bfloat16, false},
+                        {"int8", DType::float32, DType::int8, false},
+                        {"int8_of_bfloat16", DType::bfloat16, DType::int8, false},
+                        {"float32_by_token", DType::float32, DType::float32, true},
+                        {"bfloat16_by_token", DType::bfloat16, DType::bfloat16, true},
+                        {"int8_by_token", DType::float32, DType::int8, true}}) {
+    for (const std::int64_t b : {1, 16}) {
+      for (const int threads : {1, all}) {
+        if (b > 1 && (threads == 1 || c.tokens_outside)) continue;
+        const std::string name = "decode/" + std::string(to_string(chosen_isa())) + "/" + c.name +
+                                 "/b:" + std::to_string(b) + "/threads:" + std::to_string(threads);
+        benchmark::RegisterBenchmark(name.c_str(), decode, c, b, threads)
             ->UseManualTime()
-            ->MinTime(1.0);
+            ->Unit(benchmark::kMillisecond)
+            ->Iterations(b == 1 ? 40 : 8);
       }
     }
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <ctime>
 #include <utility>
 
 namespace tilewise::cli {
@@ -14,13 +15,20 @@ constexpr double kLongCall = 0.3;  // a call this long is hardly slower the firs
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-double seconds_of(const std::function<void()>& work, int repeats) {
-  const double begin = now();
-  for (int i = 0; i < repeats; ++i) work();
-  return (now() - begin) / repeats;
+double thread_seconds() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
 }  // namespace
+
+double Alternation::seconds_of(const std::function<void()>& work, int repeats) const {
+  const auto clock = cpu_time_ ? thread_seconds : now;
+  const double begin = clock();
+  for (int i = 0; i < repeats; ++i) work();
+  return (clock() - begin) / repeats;
+}
 
 void Alternation::add(std::string name, std::function<void()> work) {
   Contestant contestant{std::move(name), std::move(work)};

@@ -16,8 +16,11 @@ struct Timing {
 
 class Alternation {
  public:
-  /// `each_round` runs first in each round, not timed.
-  explicit Alternation(std::function<void()> each_round = [] {}) : each_round_(std::move(each_round)) {}
+  /// `each_round` runs first in each round, not timed. `cpu_time`: what the processor did for the calling thread
+  /// counts, not the clock.
+  explicit Alternation(
+      bool cpu_time, std::function<void()> each_round = [] {})
+      : cpu_time_(cpu_time), each_round_(std::move(each_round)) {}
 
   /// Something to be timed, and what is said of it while it runs. It is called here, once or twice, to set up what
   /// calls keep and to see how long one takes; one of a third of a second or more is hardly slower the first time, and
@@ -40,6 +43,9 @@ class Alternation {
     std::vector<double> seconds{};  // [turns], of one call
   };
 
+  double seconds_of(const std::function<void()>& work, int repeats) const;
+
+  bool cpu_time_;
   std::function<void()> each_round_;
   std::vector<Contestant> contestants_;
 };

@@ -5,8 +5,10 @@
 #include <memory>
 #include <optional>
 
+#include "bars.h"
 #include "command.h"
 #include "comparison.h"
+#include "new_file.h"
 #include "table.h"
 #include "tilewise/error.h"
 #include "tilewise/zoo.h"
@@ -29,6 +31,7 @@ struct Options {
   std::vector<std::string> parameters;
   double seconds = 10;
   int rounds = 3;
+  std::string plot;
 };
 
 /// Plain and causal attention; score functions, cheap, transcendental and from a learned table; masks down to 1% kept.
@@ -78,6 +81,7 @@ void check(const Options& options) {
   expect(options.seconds >= 0, fmt::format("--seconds is {}, expected 0 or more", options.seconds));
   expect(options.rounds >= 1, fmt::format("--rounds is {}, expected at least 1", options.rounds));
   expect(options.batch >= 1, fmt::format("--batch is {}, expected at least 1", options.batch));
+  if (!options.plot.empty()) expect_picture_path(options.plot);
   expect(!options.dims.empty(), "--dim is empty, expected at least one dimension");
   expect(options.dtype == "float32" || options.dtype == "float16" || options.dtype == "bfloat16",
          fmt::format("--dtype is {}, expected float32, float16 or bfloat16: what kernels take", options.dtype));
@@ -124,9 +128,33 @@ std::vector<ComparedRow> measure_all(const Options& options, const Machine& mach
   return rows;
 }
 
+/// Shares of the peak, a group for each dimension and direction.
+BarChart bars_of(const Options& options, const Machine& machine, const std::vector<ComparedRow>& rows) {
+  BarChart chart{fmt::format("Attention, {}: {}, {} head{}", options.dtype, machine.text(), options.heads,
+                             options.heads == 1 ? "" : "s"),
+                 fmt::format("share of {:.0f} GFLOP/s", rows.front().peak_gflops),
+                 {}};
+  for (const ComparedRow& row : rows) {
+    const std::string title = fmt::format("d {}, s {}, {}", row.dim, row.queries, row.direction);
+    if (chart.groups.empty() || chart.groups.back().title != title) chart.groups.push_back({title, {}});
+    const double best = row.gflops(row.timing.best);
+    chart.groups.back().bars.push_back({row.variant, best / row.peak_gflops,
+                                        row.gflops(row.timing.median) / row.peak_gflops,
+                                        fmt::format("{:.1f} GFLOP/s", best)});
+  }
+  return chart;
+}
+
+/// Measures, and draws the plot where one is asked for.
+std::vector<ComparedRow> answer(const Options& options, const Machine& machine) {
+  std::vector<ComparedRow> rows = measure_all(options, machine);
+  if (!options.plot.empty()) write_bars(bars_of(options, machine, rows), options.plot);
+  return rows;
+}
+
 std::string answer_text(const Options& options) {
   const Machine machine(options.machine);
-  const std::vector<ComparedRow> rows = measure_all(options, machine);
+  const std::vector<ComparedRow> rows = answer(options, machine);
   TextTable table({"variant", "d", "s", "direction", "GFLOP/s", "median", "of peak", "median", "of plain",
                    "entries kept", "tiles kept", "time/(share x plain)"});
   for (const ComparedRow& row : rows) {
@@ -141,15 +169,16 @@ std::string answer_text(const Options& options) {
       "{}, {}, {}/{} heads, batch {}; peak {:.1f} GFLOP/s ({} multiply-adds, measured in turn)\n\n{}\n"
       "The rate counts 2 (d_qk + d_v) FLOPs a kept entry forward and 2.5 times that backward, over the best call; the\n"
       "median beside it. `of plain` is the rate beside plain attention's; tiles are of 64 x 64 entries, and the last\n"
-      "column is the time beside plain attention's for that share of it: what a mask costs beyond its kept tiles.\n",
+      "column is the time beside plain attention's for that share of it: what a mask costs beyond its kept tiles.\n{}",
       machine.text(), options.dtype, options.heads, options.kv_heads.value_or(options.heads), options.batch,
-      rows.front().peak_gflops, rows.front().instruction_set, table.text());
+      rows.front().peak_gflops, rows.front().instruction_set, table.text(),
+      options.plot.empty() ? "" : fmt::format("\nThe plot is in {}\n", options.plot));
 }
 
 Json answer_json(const Options& options) {
   const Machine machine(options.machine);
   Json list = Json::array();
-  for (const ComparedRow& row : measure_all(options, machine)) {
+  for (const ComparedRow& row : answer(options, machine)) {
     list.push_back(row_json(row));
   }
   return {{"machine", machine.json()},
@@ -175,6 +204,7 @@ void add_options(CLI::App& command, Options& options) {
   command.add_option("--seconds", options.seconds, "Measure each dimension and direction at least this long")
       ->capture_default_str();
   command.add_option("--rounds", options.rounds, "Rounds at least")->capture_default_str();
+  command.add_option("--plot", options.plot, "Draw shares of the peak into this .png or .svg file");
   add_machine_options(command, options.machine);
 }
 
@@ -189,7 +219,7 @@ void add_bench_attention(CLI::App& bench) {
       "Everything that is compared runs in turn, round after round. The best call counts: other work only slows one\n"
       "down; the median tells how much it did. For figures of one core, pin it: taskset -c 1 tilewise bench ...\n"
       "Examples:\n"
-      "  tilewise bench attention\n"
+      "  tilewise bench attention --plot attention.svg\n"
       "  tilewise bench attention --variant 'softcap(30)' --dim 128 --direction forward\n"
       "  tilewise bench attention --dtype bfloat16 --heads 8 --threads 0 --isa avx2\n"
       "  tilewise bench attention --queries 256 --heads 12 --seconds 2 --json");

@@ -42,7 +42,8 @@ class Measurement {
                .s_q = length,
                .s_kv = length,
                .d = options.dim,
-               .backward = true} {}
+               .backward = true},
+        alternation_(machine.cpu_time()) {}
 
   void prepare(Figure3Method method, Figure3Point& point) {
     if (method == standard) {

@@ -15,13 +15,17 @@ void add_machine_options(CLI::App& command, MachineOptions& options) {
   command.add_option(
       "--isa", options.isa,
       "Use at most this instruction set; `tilewise device --no-measure` lists them. The best by default");
+  command.add_flag("--cpu-time", options.cpu_time,
+                   "Time what the processor did for the thread, not the clock: for one thread on a busy machine");
 }
 
-Machine::Machine(const MachineOptions& options) : threads_(options.threads) {
+Machine::Machine(const MachineOptions& options) : threads_(options.threads), cpu_time_(options.cpu_time) {
   const HostInfo info = host_info();
   if (options.threads < 0)
     throw Error(ErrorCode::invalid_argument, fmt::format("--threads is {}, expected 0 or more", options.threads));
   if (threads_ == 0) threads_ = info.processors;
+  if (cpu_time_ && threads_ != 1)
+    throw Error(ErrorCode::invalid_argument, fmt::format("--threads is {}, expected 1 with --cpu-time", threads_));
   if (!options.isa.empty()) {
     if (std::ranges::find(info.instruction_sets, options.isa) == info.instruction_sets.end()) {
       throw Error(ErrorCode::invalid_argument, fmt::format("--isa is '{}', expected one that this processor runs: {}",
@@ -33,12 +37,16 @@ Machine::Machine(const MachineOptions& options) : threads_(options.threads) {
 }
 
 std::string Machine::text() const {
-  return fmt::format("{}, {} thread{}", host_info().name, threads_, threads_ == 1 ? "" : "s");
+  return fmt::format("{}, {} thread{}", host_info().name, threads_, threads_ == 1 ? "" : "s") +
+         (cpu_time_ ? ", processor time" : "");
 }
 
 Json Machine::json() const {
   const HostInfo info = host_info();
-  return {{"processor", info.name}, {"processors", info.processors}, {"threads", threads_}};
+  return {{"processor", info.name},
+          {"processors", info.processors},
+          {"threads", threads_},
+          {"clock", cpu_time_ ? "processor" : "wall"}};
 }
 
 }  // namespace tilewise::cli

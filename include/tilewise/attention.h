@@ -76,7 +76,8 @@ class Plan {
   /// Computes the gradients as standard_attention_backward does, from the o and lse of a forward pass with the same
   /// inputs. Throws likewise, and where o or lse is missing or the plan was made without `backward`.
   ///
-  /// A gradient of a table or parameter to which some entry contributes an infinity or NaN is NaN everywhere.
+  /// A gradient of a table or parameter to which some entry contributes an infinity or NaN is NaN everywhere, unless
+  /// every element of the table belongs to one entry.
   void backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs,
                 Workspace& workspace) const;
   void backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs) const;

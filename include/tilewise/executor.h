@@ -47,7 +47,8 @@ class Executor {
 /// with the first run, and again in a child process after fork.
 Executor& default_executor();
 
-/// A pool of its own with this many workers, the calling thread being one of them. Throws Error(invalid_argument) below
+/// A pool of its own with this many workers, the calling thread being one of them; it too works in a child process
+/// after fork, and may be destroyed there. Throws Error(invalid_argument) below
 /// 1.
 std::unique_ptr<Executor> make_thread_pool(int workers);
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 #include <span>
@@ -47,7 +48,7 @@ struct BasicTensor {
   /// Product of the extents (1 for rank 0).
   std::int64_t elements() const {
     std::int64_t count = 1;
-    for (int axis = 0; axis < rank; ++axis) count *= extents[axis];
+    for (int axis = 0; axis < rank; ++axis) count *= extents[static_cast<std::size_t>(axis)];
     return count;
   }
 

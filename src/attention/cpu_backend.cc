@@ -16,8 +16,13 @@ namespace {
 /// A sequence of at most this many queries is decoded: a strip of the forward kernels would be less than half full.
 constexpr std::int64_t kDecodeQueries = 8;
 
-/// Splits of a decoded sequence: enough for a core each on large processors, none so short that merging shows.
-constexpr std::int64_t kMostDecodeSplits = 32, kLeastDecodeKeys = 512;
+/// Splits of a decoded sequence, over all its key heads: enough for a core each on large processors, none so short that
+/// merging shows, nor shorter than needed, for nothing is read ahead of a split's first keys.
+constexpr std::int64_t kDecodeTasks = 128, kLeastDecodeKeys = 512;
+
+std::int64_t most_decode_splits(const PlanShape& shape) {
+  return std::clamp<std::int64_t>(kDecodeTasks / shape.h_kv, 4, 32);
+}
 
 /// Shared memory that is used for more units at a time than the threads need.
 constexpr std::int64_t kWaveBytes = std::int64_t{64} << 20;
@@ -46,8 +51,8 @@ CpuBackend::CpuBackend(const Variant& variant, const PlanShape& shape, const cpu
 Cuts CpuBackend::cuts_of(std::int64_t s_q, std::int64_t s_kv, bool may_decode) const {
   Cuts cuts;
   cuts.decodes = may_decode && s_q <= kDecodeQueries && s_kv > 0;
-  cuts.decode_keys =
-      std::max(kLeastDecodeKeys, round_up((s_kv + kMostDecodeSplits - 1) / kMostDecodeSplits, kernels_.decode_keys));
+  const std::int64_t splits = most_decode_splits(shape());
+  cuts.decode_keys = std::max(kLeastDecodeKeys, round_up((s_kv + splits - 1) / splits, kernels_.decode_keys));
   // Four strips share each key tile that is packed; fewer would pay for the packing.
   cuts.task_queries = std::clamp(round_up(s_q * shape().h_q / kTasks, kernels_.strip_queries),
                                  std::int64_t{4} * kernels_.strip_queries, kernels_.tile_queries);
@@ -67,7 +72,8 @@ std::int64_t CpuBackend::shared_bytes() const {
     return std::clamp<std::int64_t>(std::max(needed, held), 1, units) * unit_bytes;
   };
   // Of any length up to the longest: a shorter sequence may have more splits, never more than these.
-  const std::int64_t splits = std::min(kMostDecodeSplits, (shape().s_kv + kLeastDecodeKeys - 1) / kLeastDecodeKeys);
+  const std::int64_t splits =
+      std::min(most_decode_splits(shape()), (shape().s_kv + kLeastDecodeKeys - 1) / kLeastDecodeKeys);
   const std::int64_t rows = group() * std::min(shape().s_q, kDecodeQueries);
   Arena decode;
   decode.take<float>(splits * rows * shape().d_v);
@@ -101,7 +107,7 @@ void CpuBackend::take_memory(Arena& arena, CpuState& state) const {
     state.heads.push_back(arena.take<cpu::BackwardHead>(group()));
     state.statistics.push_back(arena.take<float>(2 * kPreparedBlocks * kernels_.backward_queries));
   }
-  if (shape().backward) state.gradients.emplace(variant(), shape(), executor_.workers(), arena);
+  if (shape().backward) state.gradients.emplace(variant(), shape(), programs_, executor_.workers(), arena);
   state.shared = arena.take_bytes(shared_bytes());
 }
 

@@ -28,7 +28,7 @@ class Backward {
 
   void run() {
     if (!gradients_.any_wanted()) return pass();
-    gradients_.guess(usual_exponent());
+    if (gradients_.any_summed()) gradients_.guess(usual_exponent());
     do {
       gradients_.clear();
       pass();

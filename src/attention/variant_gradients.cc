@@ -21,6 +21,31 @@ constexpr int kSlack = 34;
 /// same place to be shared.
 constexpr std::int64_t kMostPrivate = 2048;
 
+/// Calls visit(number of the first element, bytes from the tensor's first) for each row along the last axis.
+template <class Visit>
+void for_each_row(const Tensor& tensor, Visit visit) {
+  const auto last = static_cast<std::size_t>(tensor.rank - 1);
+  for (std::int64_t first = 0; first < tensor.elements(); first += tensor.extents[last]) {
+    std::int64_t rest = first / tensor.extents[last], offset = 0;
+    for (std::size_t axis = last; axis-- > 0;) {
+      offset += rest % tensor.extents[axis] * tensor.strides[axis];
+      rest /= tensor.extents[axis];
+    }
+    visit(first, offset * size_of(tensor.dtype));
+  }
+}
+
+/// Sets all elements, of any floating dtype, to 0.
+void clear_elements(const Tensor& tensor) {
+  const auto last = static_cast<std::size_t>(tensor.rank - 1);
+  const std::int64_t bytes = size_of(tensor.dtype), step = tensor.strides[last] * bytes;
+  for_each_row(tensor, [&](std::int64_t, std::int64_t offset) {
+    auto* row = static_cast<char*>(tensor.data) + offset;
+    if (step == bytes) return static_cast<void>(std::fill_n(row, tensor.extents[last] * bytes, char{0}));
+    for (std::int64_t i = 0; i < tensor.extents[last]; ++i) std::fill_n(row + i * step, bytes, char{0});
+  });
+}
+
 /// Adds `units` to a sum. The carry follows from what the low word held, so that concurrent additions lose nothing.
 template <bool kShared>
 void add_units(FixedSum& sum, std::int64_t units) {
@@ -42,8 +67,32 @@ void add_units(FixedSum& sum, std::int64_t units) {
 
 }  // namespace
 
-VariantGradients::VariantGradients(const Variant& variant, const PlanShape& shape, int workers, Arena& arena)
-    : tables_(variant.tables().size()), workers_(workers) {
+namespace {
+
+/// Whether each element of a table receives the gradient of one entry at most.
+bool is_direct(const PlanShape& shape, const Programs& programs, std::int32_t table) {
+  const auto is_of_table = [table](const variant::EntryGradient& gradient) {
+    return gradient.is_table && gradient.slot == table;
+  };
+  if (!programs.backward_with_gradients) return false;
+  const auto& gradients = programs.backward_with_gradients->gradients;
+  if (std::ranges::count_if(gradients, is_of_table) != 1) return false;
+  if (programs.sink_adjoint) {
+    for (const variant::TableGradient& of_sink : programs.sink_adjoint->adjoint.tables) {
+      if (of_sink.table == table) return false;
+    }
+  }
+  const variant::EntryGradient& gradient = *std::ranges::find_if(gradients, is_of_table);
+  return gradient.is_one_to_one && (shape.h_q == 1 || gradient.by_head) && (shape.b == 1 || gradient.by_batch);
+}
+
+}  // namespace
+
+VariantGradients::VariantGradients(const Variant& variant, const PlanShape& shape, const Programs& programs,
+                                   int workers, Arena& arena)
+    : tables_(variant.tables().size()),
+      workers_(workers),
+      transpose_(variant::strip_operations(programs.tiles.full.options().isa).transpose) {
   for (const Table& table : variant.tables()) {
     const auto planned =
         std::ranges::find_if(shape.tables, [&](const TableShape& known) { return known.table == table; });
@@ -59,7 +108,8 @@ VariantGradients::VariantGradients(const Variant& variant, const PlanShape& shap
   for (const std::int64_t most : most_elements_) {
     GradientArray array;
     array.lists = most <= kMostPrivate ? workers : 1;
-    if (most >= 0) array.sums = arena.take<FixedSum>(most * array.lists);
+    array.is_direct = arrays_.size() < tables_ && is_direct(shape, programs, static_cast<std::int32_t>(arrays_.size()));
+    if (most >= 0 && !array.is_direct) array.sums = arena.take<FixedSum>(most * array.lists);
     arrays_.push_back(array);
   }
   seen_.resize(arrays_.size() * static_cast<std::size_t>(workers));
@@ -82,6 +132,7 @@ void VariantGradients::start(const Variant& variant, const variant::Call& call, 
     arrays_[index].elements = elements;
     arrays_[index].extents = bound.extents;
     arrays_[index].rank = static_cast<std::size_t>(bound.rank);
+    arrays_[index].gradient = binding.gradient;
   }
   for (const ParameterGradientBinding& binding : outputs.d_parameters) {
     const auto index = tables_ + static_cast<std::size_t>(std::ranges::find(variant.parameters(), binding.parameter) -
@@ -90,6 +141,8 @@ void VariantGradients::start(const Variant& variant, const variant::Call& call, 
     arrays_[index].elements = 1;
   }
   any_wanted_ = std::ranges::any_of(arrays_, [](const GradientArray& array) { return array.is_wanted; });
+  any_summed_ =
+      std::ranges::any_of(arrays_, [](const GradientArray& array) { return array.is_wanted && !array.is_direct; });
 }
 
 void VariantGradients::guess(int exponent) {
@@ -99,7 +152,12 @@ void VariantGradients::guess(int exponent) {
 void VariantGradients::clear() {
   std::ranges::fill(seen_, Seen{});
   for (GradientArray& array : arrays_) {
-    if (array.is_wanted) std::fill_n(array.sums, array.elements * array.lists, FixedSum{});
+    if (!array.is_wanted) continue;
+    if (array.is_direct) {
+      clear_elements(array.gradient);
+    } else {
+      std::fill_n(array.sums, array.elements * array.lists, FixedSum{});
+    }
   }
 }
 
@@ -201,10 +259,51 @@ std::int32_t word_at(const GradientTile::Index& index, const GradientTile& tile,
 
 }  // namespace
 
+/// Stores a tile whose entries have an element each. Those whose indices lie outside are not kept: their values are 0.
+void VariantGradients::store_entries(const variant::EntryGradient& gradient, const GradientTile& tile,
+                                     const Tensor& to) const {
+  const std::int64_t bytes = size_of(to.dtype);
+  std::int64_t first = 0, query_step = 0, key_step = 0;
+  bool is_inside = true;
+  for (std::size_t axis = 0; axis < gradient.indices.size(); ++axis) {
+    const std::int64_t start = word_at(tile.indices[axis], tile, 0, 0);
+    const std::int64_t by_query = static_cast<std::int32_t>(gradient.indices[axis].form.query);
+    const std::int64_t by_key = static_cast<std::int32_t>(gradient.indices[axis].form.key);
+    const std::int64_t along = by_query * (tile.queries - 1), across = by_key * (tile.keys - 1);
+    is_inside = is_inside && start + std::min<std::int64_t>(along, 0) + std::min<std::int64_t>(across, 0) >= 0 &&
+                start + std::max<std::int64_t>(along, 0) + std::max<std::int64_t>(across, 0) < to.extents[axis];
+    first += start * to.strides[axis];
+    query_step += by_query * to.strides[axis];
+    key_step += by_key * to.strides[axis];
+  }
+  auto* base = static_cast<char*>(to.data) + first * bytes;
+  if (is_inside && to.dtype == DType::float32 && key_step == 1)
+    return transpose_(tile.values, tile.stride, tile.queries, tile.keys, base, query_step);
+  for (std::int64_t key = 0; key < tile.keys; ++key) {
+    const float* row = tile.values + key * tile.stride;
+    if (is_inside && to.dtype == DType::float32 && query_step == 1) {
+      std::copy_n(row, tile.queries, reinterpret_cast<float*>(base) + key * key_step);
+      continue;
+    }
+    for (std::int64_t query = 0; query < tile.queries; ++query) {
+      const auto is_there = [&](std::size_t axis) {
+        const std::int32_t index = word_at(tile.indices[axis], tile, key, query);
+        return index >= 0 && index < to.extents[axis];
+      };
+      bool is_element = is_inside || row[query] != 0;
+      for (std::size_t axis = 0; axis < gradient.indices.size() && is_element && !is_inside; ++axis)
+        is_element = is_there(axis);
+      if (is_element)
+        store_real(base + (query * query_step + key * key_step) * bytes, to.dtype, static_cast<double>(row[query]));
+    }
+  }
+}
+
 void VariantGradients::add(const variant::EntryGradient& gradient, const GradientTile& tile, int worker) {
   const std::size_t array = array_of(gradient), rank = gradient.is_table ? arrays_[array].rank : 0;
   const GradientArray& to = arrays_[array];
   if (to.elements == 0) return;
+  if (to.is_direct) return store_entries(gradient, tile, to.gradient);
   const auto element = [&](const auto& index_of) {
     std::int64_t place = 0;
     for (std::size_t axis = 0; axis < rank; ++axis) {
@@ -232,7 +331,7 @@ bool VariantGradients::settle() {
   for (std::size_t i = 0; i < arrays_.size(); ++i) {
     float largest = 0;
     for (std::size_t at = i; at < seen_.size(); at += arrays_.size()) largest = std::max(largest, seen_[at].largest);
-    if (!arrays_[i].is_wanted || largest == 0) continue;
+    if (!arrays_[i].is_wanted || arrays_[i].is_direct || largest == 0) continue;
     int needed = 0;
     std::frexp(largest, &needed);  // largest < 2^needed
     if (needed <= arrays_[i].exponent && needed >= arrays_[i].exponent - kSlack) continue;
@@ -264,15 +363,13 @@ void VariantGradients::store(const Variant& variant, const BackwardOutputs& outp
     const auto array =
         static_cast<std::size_t>(std::ranges::find(variant.tables(), binding.table) - variant.tables().begin());
     const Tensor& to = binding.gradient;
-    for (std::int64_t element = 0; element < arrays_[array].elements; ++element) {
-      std::int64_t rest = element, offset = 0;
-      for (int axis = to.rank; axis-- > 0;) {
-        const auto a = static_cast<std::size_t>(axis);
-        offset += rest % to.extents[a] * to.strides[a];
-        rest /= to.extents[a];
-      }
-      store_real(static_cast<char*>(to.data) + offset * size_of(to.dtype), to.dtype, value(array, element));
-    }
+    if (arrays_[array].is_direct) continue;
+    const auto last = static_cast<std::size_t>(to.rank - 1);
+    for_each_row(to, [&](std::int64_t first, std::int64_t offset) {
+      auto* row = static_cast<char*>(to.data) + offset;
+      for (std::int64_t i = 0; i < to.extents[last]; ++i)
+        store_real(row + i * to.strides[last] * size_of(to.dtype), to.dtype, value(array, first + i));
+    });
   }
   for (const ParameterGradientBinding& binding : outputs.d_parameters) {
     const auto array = tables_ + static_cast<std::size_t>(std::ranges::find(variant.parameters(), binding.parameter) -

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "attention/arena.h"
+#include "attention/programs.h"
 #include "tilewise/attention.h"
 #include "variant/call.h"
 #include "variant/lanes/backward_lanes.h"
@@ -30,6 +31,8 @@ struct GradientArray {
   FixedSum* sums = nullptr;  // [elements], or one such list for each worker
   std::int64_t lists = 1;    // 1: shared by the workers, who add atomically
   int exponent = 0;          // numbers lie below 2^exponent
+  bool is_direct = false;    // each element belongs to one entry: stored as it comes, without sums
+  Tensor gradient{};         // where, then
 };
 
 /// A table's or parameter's gradient at the entries of a tile, and where it belongs.
@@ -56,14 +59,15 @@ struct alignas(64) Seen {
 /// out too large for it or too small, everything is added up again with the right one.
 class VariantGradients {
  public:
-  /// Arrays of all tables and parameters with a gradient in a plan.
-  VariantGradients(const Variant& variant, const PlanShape& shape, int workers, Arena& arena);
+  /// Arrays of all tables and parameters with a gradient in a plan that has a backward pass.
+  VariantGradients(const Variant& variant, const PlanShape& shape, const Programs& programs, int workers, Arena& arena);
 
   /// Notes which gradients a call asks for. Throws Error(invalid_argument) where a table was not planned, or not as
   /// large.
   void start(const Variant& variant, const variant::Call& call, const BackwardOutputs& outputs);
 
   bool any_wanted() const { return any_wanted_; }
+  bool any_summed() const { return any_summed_; }
 
   /// Guesses that numbers lie below 2^exponent.
   void guess(int exponent);
@@ -92,6 +96,7 @@ class VariantGradients {
   template <class ElementOf>
   void add_block(std::size_t array, const float* values, std::int64_t rows, std::int64_t columns, std::int64_t stride,
                  int worker, const ElementOf& element_of);
+  void store_entries(const variant::EntryGradient& gradient, const GradientTile& tile, const Tensor& to) const;
   double value(std::size_t array, std::int64_t element) const;
 
   std::vector<GradientArray> arrays_;        // [tables + parameters]
@@ -99,7 +104,8 @@ class VariantGradients {
   std::vector<Seen> seen_;                   // [workers][tables + parameters]
   std::size_t tables_ = 0;
   int workers_ = 1;
-  bool any_wanted_ = false;
+  bool any_wanted_ = false, any_summed_ = false;
+  variant::TransposeFunction transpose_;
 };
 
 }  // namespace tilewise::attention

@@ -12,6 +12,16 @@ const HeadHooks& hooks_of(const void* context) { return *static_cast<const HeadH
 
 }  // namespace
 
+namespace {
+
+cpu::ReadAhead read_ahead(const void* context, const cpu::ScoreBlock& block) {
+  const HeadHooks& at = hooks_of(context);
+  const variant::ReadLines lines = at.worker->lines_ahead(at, block);
+  return {lines.first, lines.rows, lines.row_bytes, lines.stride_bytes};
+}
+
+}  // namespace
+
 cpu::TileWalk HeadHooks::tile_walk() const {
   if (worker->mask_->program.wanted.empty()) return {};
   return {[](const void* context, std::int64_t query_begin, std::int64_t query_end, std::int64_t key_begin,
@@ -29,7 +39,7 @@ cpu::ScoreProgram HeadHooks::tile_scores() const {
             const HeadHooks& at = hooks_of(context);
             at.worker->apply(at.worker->full_, at.worker->partial_, at, block, block.stride);
           },
-          this, !lanes.changes_full_tiles};
+          this, !lanes.changes_full_tiles, lanes.full.reads_at_entries() ? read_ahead : nullptr};
 }
 
 cpu::ScoreProgram HeadHooks::row_scores() const {
@@ -142,6 +152,10 @@ void Worker::apply(Runner& full, Runner& partial, const HeadHooks& head, const c
                    std::int64_t stride) {
   const variant::TileStrip scores{block.values, stride};
   enter(block.partial ? partial : full, head.sequence, head.head).run(box_of(head, block), scores, {}, {&scores, 1});
+}
+
+variant::ReadLines Worker::lines_ahead(const HeadHooks& head, const cpu::ScoreBlock& block) {
+  return enter(block.partial ? partial_ : full_, head.sequence, head.head).lines_ahead(box_of(head, block));
 }
 
 /// The variant's scores, and what its adjoint takes over.

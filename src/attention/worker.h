@@ -47,6 +47,9 @@ class Worker {
   /// The sink's logit of a head.
   float sink(std::int64_t sequence, std::int64_t head);
 
+  /// What the score program of a block will read of a table.
+  variant::ReadLines lines_ahead(const HeadHooks& head, const cpu::ScoreBlock& block);
+
   /// Adds what d(loss)/d(the sink's logit) gives tables and parameters.
   void differentiate_sink(std::int64_t sequence, std::int64_t head, float d_sink);
 

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <system_error>
 
 #include "core/fail.h"
@@ -97,44 +98,61 @@ void ThreadPool::serve() {
 
 namespace {
 
-/// The shared pool. A child process has none of its parent's threads, and the state they left may be locked for good:
-/// it gets a new pool and leaves the old one alone.
-class DefaultExecutor final : public Executor {
- public:
-  DefaultExecutor() {
-    pthread_atfork(nullptr, nullptr, [] { instance().pool_.store(nullptr, std::memory_order_relaxed); });
-  }
-  ~DefaultExecutor() override { delete pool_.load(); }
+/// How often this process and those before it have forked.
+std::atomic<unsigned>& forks() {
+  static std::atomic<unsigned> count = [] {
+    pthread_atfork(nullptr, nullptr, [] { forks().fetch_add(1, std::memory_order_relaxed); });
+    return 0u;
+  }();
+  return count;
+}
 
-  static DefaultExecutor& instance() {
-    static DefaultExecutor executor;
-    return executor;
+/// A pool that a child process makes anew: it has none of its parent's threads, and the state they left may be locked
+/// for good, so the old one is left alone.
+class ForkedPool final : public Executor {
+ public:
+  explicit ForkedPool(int workers) : workers_(workers) { forks(); }
+  ~ForkedPool() override {
+    Made* made = made_.load();
+    if (made != nullptr && made->forks == forks().load(std::memory_order_relaxed)) delete made;
   }
+  ForkedPool(const ForkedPool&) = delete;
+  ForkedPool& operator=(const ForkedPool&) = delete;
 
   int workers() const override { return workers_; }
   void run(int jobs, Job job, void* context) override { pool().run(jobs, job, context); }
 
  private:
+  struct Made {
+    ThreadPool pool;
+    unsigned forks;  // when it was made
+  };
+
   ThreadPool& pool() {
-    ThreadPool* found = pool_.load(std::memory_order_acquire);
-    if (found != nullptr) return *found;
-    auto* made = new ThreadPool(workers_);
-    if (pool_.compare_exchange_strong(found, made, std::memory_order_acq_rel)) return *made;
-    delete made;  // another thread was first; no thread of this one has started yet
-    return *found;
+    const unsigned now = forks().load(std::memory_order_relaxed);
+    Made* found = made_.load(std::memory_order_acquire);
+    while (found == nullptr || found->forks != now) {
+      auto made = std::unique_ptr<Made>(new Made{ThreadPool(workers_), now});
+      // Where another thread is first its pool serves; no thread of this one has started yet.
+      if (made_.compare_exchange_strong(found, made.get(), std::memory_order_acq_rel)) found = made.release();
+    }
+    return found->pool;
   }
 
-  const int workers_ = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  std::atomic<ThreadPool*> pool_{nullptr};
+  const int workers_;
+  std::atomic<Made*> made_{nullptr};
 };
 
 }  // namespace
 
-Executor& default_executor() { return DefaultExecutor::instance(); }
+Executor& default_executor() {
+  static ForkedPool pool(std::max(1, static_cast<int>(std::thread::hardware_concurrency())));
+  return pool;
+}
 
 std::unique_ptr<Executor> make_thread_pool(int workers) {
   if (workers < 1) fail_argument("workers is {}; expected at least 1", workers);
-  return std::make_unique<ThreadPool>(workers);
+  return std::make_unique<ForkedPool>(workers);
 }
 
 }  // namespace tilewise

@@ -127,20 +127,25 @@ class BackwardKernel {
     d_q_ = Head::d_q_block(head.d_q, shape_, tile.query);
     for (int i = 0; i < kStrips; ++i) strip(head, tile, block, i);
     for (int row = 0; row < tile.keys; row += Engine::kRows) {
-      int first = kStrips, last = -1;  // strips that keep any of these keys
-      for (int i = 0; i < kStrips; ++i) {
+      const auto keeps = [&](int strip) {  // any of these keys
         const std::int64_t key = tile.key + row;
-        if (tile.spans[i].begin >= key + Engine::kRows || tile.spans[i].end <= key) continue;
-        first = i < first ? i : first;
-        last = i;
+        return tile.spans[strip].begin < key + Engine::kRows && tile.spans[strip].end > key;
+      };
+      for (int strip = 0; strip < kStrips; ++strip) {
+        if (!keeps(strip)) continue;
+        const int begin = strip * kStrip;
+        while (strip + 1 < kStrips && keeps(strip + 1)) ++strip;
+        accumulate(row, begin, (strip + 1) * kStrip, block);
       }
-      if (last < 0) continue;
-      const int begin = first * kStrip, end = (last + 1) * kStrip;
-      Engine::accumulate_rows(weight_rows_ + row * kRowStride, kRowStride, begin, end, kQueries, block.d_o_right,
-                              shape_.d_v, d_v_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_v));
-      Engine::accumulate_rows(d_score_rows_ + row * kRowStride, kRowStride, begin, end, kQueries, block.q_right,
-                              shape_.d_qk, d_k_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_qk));
     }
+  }
+
+  /// d_k and d_v of the keys from `row` on += those of queries [begin, end) of the block.
+  void accumulate(int row, int begin, int end, const Block& block) {
+    Engine::accumulate_rows(weight_rows_ + row * kRowStride, kRowStride, begin, end, kQueries, block.d_o_right,
+                            shape_.d_v, d_v_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_v));
+    Engine::accumulate_rows(d_score_rows_ + row * kRowStride, kRowStride, begin, end, kQueries, block.q_right,
+                            shape_.d_qk, d_k_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_qk));
   }
 
   /// Weights and gradients of scores of one strip, zero where nothing is kept, and its share of d_q.
@@ -171,7 +176,8 @@ class BackwardKernel {
     };
     const bool adjoins = head.adjoint.apply != nullptr, drops = head.dropout.apply != nullptr;
     Engine::qk(block.q + index * Engine::packed_q_floats(shape_.d_qk), k_, first, keys, shape_.d_qk,
-               units_.product_factor, adjoins ? raw_scores_ : scores_, ahead.q);
+               units_.product_factor, adjoins ? raw_scores_ : scores_,
+               with_reads(ahead.q, head.score, piece(scores_, span.begin, span.end, true), keys / Engine::kBlock + 1));
     for_pieces(span, [&](std::int64_t begin, std::int64_t end, bool partial) {
       if (adjoins) {
         const int row = static_cast<int>(begin - span.begin);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "cpu/ahead.h"
 #include "cpu/block.h"
@@ -164,11 +165,19 @@ struct BroadcastEngine {
     const int columns = rounded_to_panel(d);
     weights += begin / kDepth;
     right += std::int64_t{begin / kDepth} * kPanel;
-    for (int column = 0; column < columns; column += kPanel, right += std::int64_t{lanes_of(queries)} * kPanel) {
-      Accumulators<Lanes, kRows, Config::kPanelVectors> block;
+    const auto add = [&]<int N>(std::integral_constant<int, N>, int column) {
+      Accumulators<Lanes, kRows, N> block;
       block.load(out + column, columns);
       block.multiply(weights, weights_stride, 1, right, kPanel, lanes_of(end - begin));
       block.store(out + column, columns);
+    };
+    for (int column = 0; column < columns; column += kPanel, right += std::int64_t{lanes_of(queries)} * kPanel) {
+      // A last panel of which one vector is used: d 80 would pay for 96 columns.
+      if (d - column <= Lanes::kWidth) {
+        add(std::integral_constant<int, 1>(), column);
+      } else {
+        add(std::integral_constant<int, Config::kPanelVectors>(), column);
+      }
     }
   }
 

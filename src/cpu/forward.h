@@ -124,18 +124,22 @@ class ForwardKernel {
     if (full && units_.raw) {
       Engine::qk_maximum(strip.q, k, first, keys, shape_.d_qk, scores_, maximum, k_ahead);
     } else {
-      Engine::qk(strip.q, k, first, keys, shape_.d_qk, units_.product_factor, scores_, k_ahead);
+      Engine::qk(strip.q, k, first, keys, shape_.d_qk, units_.product_factor, scores_,
+                 with_reads(k_ahead, task_.score, score_block(strip, span.begin, span.begin, span.end, !full),
+                            keys / Engine::kBlock + 1));
       apply_score(task_.score, span, [&](std::int64_t begin, std::int64_t end, bool partial) {
         return score_block(strip, span.begin, begin, end, partial);
       });
       raise_maximum(keys, maximum);
     }
     update_maximum(strip, maximum);
-    exponentiate(strip, keys);
-    if (task_.dropout.apply != nullptr) {
+    if (task_.dropout.apply == nullptr) {
+      exponentiate<true>(strip, keys);
+    } else {
+      exponentiate<false>(strip, keys);
       task_.dropout.apply(task_.dropout.context, score_block(strip, span.begin, span.begin, span.end, false));
+      Engine::pack_p(scores_, keys);
     }
-    Engine::pack_p(scores_, keys);
     Engine::pv(packed_v_, first, scores_, kStrip, keys, shape_.d_v, strip.o,
                next_rows(task_.v, shape_.d_v, tile_end, strip, shape_.d_v / Engine::kBlock + 1));
   }
@@ -198,7 +202,8 @@ class ForwardKernel {
     }
   }
 
-  /// scores become weights exp(score - maximum); their sums are added to the strip's.
+  /// scores become weights exp(score - maximum), kPacks: as pack_p leaves them; their sums are added to the strip's.
+  template <bool kPacks>
   void exponentiate(const Strip& strip, int keys) {
     const Exp2<Lanes> exp2(units_.log2);
     Vec maximum[kVectors], sum[kVectors];
@@ -206,13 +211,20 @@ class ForwardKernel {
       maximum[n] = Lanes::zero_if_minus_infinity(Lanes::load(strip.maximum + n * Lanes::kWidth));
       sum[n] = Lanes::zero();
     }
-    for (int key = 0; key < keys; ++key) {
+    const auto weight = [&](int key, int n) __attribute__((always_inline)) {
+      const Vec score = Lanes::load(scores_ + std::int64_t{key} * kStrip + n * Lanes::kWidth);
+      const Vec result = exp2(Lanes::sub(score, maximum[n]));
+      sum[n] = Lanes::add(sum[n], result);
+      return result;
+    };
+    // Packed in place: a row is written once the rows that it takes have been read.
+    constexpr int kRows = kPacks ? Engine::kDepth : 1;
+    for (int key = 0; key < keys; key += kRows) {
 #pragma GCC unroll 8
       for (int n = 0; n < kVectors; ++n) {
-        float* at = scores_ + std::int64_t{key} * kStrip + n * Lanes::kWidth;
-        const Vec weight = exp2(Lanes::sub(Lanes::load(at), maximum[n]));
-        Lanes::store(at, weight);
-        sum[n] = Lanes::add(sum[n], weight);
+        Vec row = weight(key, n);
+        if constexpr (kRows == 2) row = Lanes::pair(row, key + 1 < keys ? weight(key + 1, n) : Lanes::zero());
+        Lanes::store(scores_ + std::int64_t{key / kRows} * kStrip + n * Lanes::kWidth, row);
       }
     }
     // Tiles are summed apart: one running sum over thousands of like weights would gather rounding errors of one sign.

@@ -17,12 +17,19 @@ struct ScoreBlock {
   bool partial;              // true: some entry may be removed; false: the walk proved that all are kept
 };
 
+/// Memory that a score program reads for a block, beyond its registers.
+struct ReadAhead {
+  const void* first = nullptr;
+  std::int64_t rows = 0, row_bytes = 0, stride_bytes = 0;
+};
+
 /// Replaces the values of a block (scale already applied) by the variant's scores, -inf where an entry is removed.
 /// `context` is the caller's; null `apply` means that scores are used as they are and everything is kept.
 struct ScoreProgram {
   void (*apply)(const void* context, const ScoreBlock& block) = nullptr;
   const void* context = nullptr;
   bool only_masks = false;  // kept scores are unchanged: applied to partial blocks only
+  ReadAhead (*ahead)(const void* context, const ScoreBlock& block) = nullptr;  // null: nothing to speak of
 };
 
 /// Multiplies the weights of a block by 0 or 1 / p_keep; null `apply` means no dropout.

@@ -25,8 +25,8 @@ TILEWISE_INLINE void for_each_page(const RowSource& source, std::int64_t begin, 
 
 /// row[i], scale[i]: where row begin + i lies, and its scale (1 where there is none). Rows of holes are `hole`, zeros.
 template <class Element>
-TILEWISE_INLINE void locate_rows(const RowSource& source, std::int64_t begin, std::int64_t end, const Element* hole,
-                                 const Element** row, float* scale) {
+TILEWISE_INLINE void locate_rows(const RowSource& source, std::int64_t begin, std::int64_t end, const void* hole,
+                                 const void** row, float* scale) {
   const auto* data = static_cast<const Element*>(source.rows.data);
   const auto place = [&](const Element* first, const float* first_scale, std::int64_t count) {
     for (std::int64_t i = 0; i < count; ++i) *row++ = first + i * source.rows.stride;

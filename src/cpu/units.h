@@ -1,6 +1,7 @@
 // The score buffer: in which units it is held, and where the score program touches it.
 #pragma once
 
+#include "cpu/ahead.h"
 #include "cpu/block.h"
 #include "cpu/kernels.h"
 
@@ -32,6 +33,15 @@ TILEWISE_INLINE ScoreUnits score_units(float scale, const ScoreProgram& score) {
 TILEWISE_INLINE KeySpan aligned(KeySpan span, std::int64_t origin, std::int64_t step) {
   if (span.begin < span.end) span.begin -= (span.begin - origin) % step;
   return span;
+}
+
+/// `ahead`, and what the program will read for a block.
+TILEWISE_INLINE Ahead with_reads(const Ahead& ahead, const ScoreProgram& score, const ScoreBlock& block,
+                                 std::int64_t touches) {
+  if (score.ahead == nullptr) return ahead;
+  const ReadAhead reads = score.ahead(score.context, block);
+  if (reads.rows == 0) return ahead;
+  return Ahead(reads.first, reads.rows, reads.row_bytes, reads.stride_bytes, touches).and_then(ahead);
 }
 
 /// The pieces of a span: before, inside and behind its full part. visit(begin, end, partial).

@@ -86,6 +86,24 @@ TEST(Executors, WorkInAChildProcess) {
   expect_every_index_once(default_executor(), 100);
 }
 
+TEST(Executors, MadeBeforeAForkWorkAndEndInTheChild) {
+  auto pool = make_thread_pool(3);
+  expect_every_index_once(*pool, 100);  // the threads are running
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    alarm(20);  // rather than to hang
+    std::atomic<std::int64_t> sum = 0;
+    for (int i = 0; i < 3; ++i) pool->parallel_for(1000, [&](std::int64_t index, int) { sum += index; });
+    pool.reset();
+    _exit(sum == 3 * 499500 ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  expect_every_index_once(*pool, 100);
+}
+
 /// A caller's own pool at its simplest and strangest: one job after the other, the last one first.
 class Backwards final : public Executor {
  public:

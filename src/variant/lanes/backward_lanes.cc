@@ -1,5 +1,7 @@
 #include "variant/lanes/backward_lanes.h"
 
+#include <algorithm>
+
 #include "variant/adjoint.h"
 #include "variant/lanes/stage_lowering.h"
 #include "variant/operations/operations.h"
@@ -76,6 +78,10 @@ class BackwardLowering {
         gradient.indices.push_back(index_of(node));
         gradient.hoist = joined(gradient.hoist, gradient.indices.back().hoist);
       }
+      const Node& read = derivatives_.graph[of_table.read];
+      gradient.is_one_to_one = !read.clamped && is_one_to_one(gradient.indices);
+      gradient.by_head = reads_coordinate(read, Coordinate::head);
+      gradient.by_batch = reads_coordinate(read, Coordinate::batch);
       gradients_.push_back(gradient);
     }
     for (const ParameterGradient& of_parameter : adjoint.parameters) {
@@ -97,6 +103,28 @@ class BackwardLowering {
     std::vector<ValueId>& held = lowering_.class_of(value) == Hoist::entry ? outputs_ : strips_;
     held.push_back(value);
     return {lowering_.class_of(value), held.size() - 1, lowering_.form_of(node)};
+  }
+
+  /// Whether two of the indices tell query and key: both are affine, and their forms independent.
+  static bool is_one_to_one(const std::vector<GradientIndex>& indices) {
+    const auto is_known = [](const GradientIndex& index) { return index.form.known; };
+    if (!std::all_of(indices.begin(), indices.end(), is_known)) return false;
+    for (const GradientIndex& a : indices) {
+      for (const GradientIndex& b : indices) {
+        const auto number = [](std::uint32_t word) { return std::int64_t{static_cast<std::int32_t>(word)}; };
+        if (number(a.form.query) * number(b.form.key) != number(a.form.key) * number(b.form.query)) return true;
+      }
+    }
+    return false;
+  }
+
+  /// Whether one of the indices is a coordinate itself.
+  bool reads_coordinate(const Node& read, Coordinate coordinate) const {
+    const auto inputs = read.inputs();
+    return std::any_of(inputs.begin(), inputs.end(), [&](NodeId input) {
+      const Node& node = derivatives_.graph[input];
+      return node.kind == Kind::coordinate && static_cast<Coordinate>(node.index) == coordinate;
+    });
   }
 
   static Hoist joined(Hoist a, Hoist b) {

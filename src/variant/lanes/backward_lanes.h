@@ -25,6 +25,8 @@ struct EntryGradient {
   Hoist hoist = Hoist::uniform;      // what the indices depend on: values are first summed over all else
   std::optional<std::size_t> value;  // an output of the adjoint program; none: the seed
   std::vector<GradientIndex> indices;
+  bool is_one_to_one = false;              // no two entries of a sequence and head have the same indices, all inside
+  bool by_head = false, by_batch = false;  // nor those of two heads, or of two sequences
 };
 
 struct BackwardLanes {

@@ -3,6 +3,7 @@
 // A program is immutable and shared between threads; runner.h runs it.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <span>
@@ -88,6 +89,12 @@ class LaneProgram {
 
   /// Registers of the values that a run leaves besides its outputs, none of them of the class `entry`.
   const std::vector<Slot>& strips() const { return strips_; }
+
+  /// Whether tables are read at entries.
+  bool reads_at_entries() const {
+    return std::any_of(instructions(Hoist::entry).begin(), instructions(Hoist::entry).end(),
+                       [](const LaneInstruction& one) { return one.kind == LaneInstruction::Kind::read; });
+  }
 
   /// In order of execution. Uniform registers hold while sequence and head stay, query and key ones while the tile's
   /// queries or keys stay.

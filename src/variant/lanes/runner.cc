@@ -52,20 +52,12 @@ void LaneRunner::enter(const Bound& bound, const Place& origin) {
 
 void LaneRunner::run(const Box& box, TileStrip score, TileStrip seed, std::span<const TileStrip> outputs,
                      std::span<const TileStrip> inputs) {
-  const LaneOptions& options = program_.options();
   if (box.is_empty()) return;
-  const std::int64_t queries = box.query_end - box.query_begin, keys = box.key_end - box.key_begin;
-  if (queries > options.most_queries || keys > options.most_keys) {
-    fail_argument("tile: {} queries x {} keys, expected at most the program's {} x {}", queries, keys,
-                  options.most_queries, options.most_keys);
-  }
-  const bool queries_inner = options.layout == TileLayout::queries_inner;
-  tile_ = queries_inner ? Shape{keys, queries} : Shape{queries, keys};
   score_ = score;
   seed_ = seed;
   outputs_ = outputs;
   inputs_ = inputs;
-  enter_strips(box);
+  enter_tile(box);
 
   const std::int64_t rows = std::max<std::int64_t>(program_.register_words(Space::entry) / tile_.inner, 1);
   for (std::int64_t row = 0; row < tile_.outer; row += rows) {
@@ -73,6 +65,38 @@ void LaneRunner::run(const Box& box, TileStrip score, TileStrip seed, std::span<
     for (const LaneInstruction& instruction : program_.instructions(Hoist::entry))
       execute(instruction, Hoist::entry, block, row);
   }
+}
+
+void LaneRunner::enter_tile(const Box& box) {
+  const LaneOptions& options = program_.options();
+  const std::int64_t queries = box.query_end - box.query_begin, keys = box.key_end - box.key_begin;
+  if (queries > options.most_queries || keys > options.most_keys) {
+    fail_argument("tile: {} queries x {} keys, expected at most the program's {} x {}", queries, keys,
+                  options.most_queries, options.most_keys);
+  }
+  tile_ = options.layout == TileLayout::queries_inner ? Shape{keys, queries} : Shape{queries, keys};
+  enter_strips(box);
+}
+
+ReadLines LaneRunner::lines_ahead(const Box& box) {
+  if (box.is_empty()) return {};
+  enter_tile(box);
+  ReadLines most;
+  for (const LaneInstruction& instruction : program_.instructions(Hoist::entry)) {
+    if (instruction.kind != LaneInstruction::Kind::read) continue;
+    std::array<Strip, kMaxOperands> operands;
+    bool is_known = true;  // indices at entries are computed with the rest
+    for (std::size_t i = 0; i < instruction.operand_count; ++i) {
+      is_known = is_known && instruction.operands[i].space < Space::entry;
+      if (is_known) operands[i] = strip_of(instruction.operands[i], Hoist::entry, 0);
+    }
+    if (!is_known) continue;
+    const StripCall call{tile_.outer, tile_.inner, {}, operands.data()};
+    const ReadLines lines =
+        lines_of_read(bound_->tables[static_cast<std::size_t>(instruction.table)], instruction.steps, call);
+    if (lines.rows * lines.row_bytes > most.rows * most.row_bytes) most = lines;
+  }
+  return most;
 }
 
 /// Computes the strips of the tile's queries, keys and diagonals, as far as they are not those of the last tile.

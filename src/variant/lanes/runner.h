@@ -38,6 +38,9 @@ class LaneRunner {
   void run(const Box& box, TileStrip score, TileStrip seed, std::span<const TileStrip> outputs,
            std::span<const TileStrip> inputs = {});
 
+  /// What a run over the tile will read of a table, of the largest read that is evenly spaced.
+  ReadLines lines_ahead(const Box& box);
+
   /// The last run's value of LaneProgram::strips()[number]: one word, or one for each query, key or diagonal (those
   /// from the tile's last row, first column on).
   const std::int32_t* strip(std::size_t number) const;
@@ -47,6 +50,7 @@ class LaneRunner {
     std::int64_t outer, inner;
   };
 
+  void enter_tile(const Box& box);
   void enter_strips(const Box& box);
   void enter_diagonals();
   void compute_diagonals(std::int64_t begin, std::int64_t end);

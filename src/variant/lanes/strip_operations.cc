@@ -211,59 +211,63 @@ void run_settle(const StripCall& call) { run<Settle, float>(call); }
 void run_settle_kept(const StripCall& call) { run<SettleKept, std::int32_t, float>(call); }
 void run_copy(const StripCall& call) { run<Copy, std::int32_t>(call); }
 
-/// Four neighbours of each of kLanes columns, transposed in 128-bit blocks that the loads put side by side. What a
-/// single lane lacks is found through argument types.
+/// A square of as many columns and rows as a vector of 128 or 256 bits has lanes. Half a cache line of a column at a
+/// time: columns are often a power of two apart and share a cache set, which would lose a line that is come back to.
+/// What a single lane lacks is found through argument types.
 template <class D>
-HWY_INLINE auto load_columns(D d, const std::int32_t* from, std::int64_t stride) {
-  if constexpr (hn::MaxLanes(d) <= 4) {
-    return hn::LoadU(d, from);
-  } else {
-    constexpr hn::Half<D> half;
-    return Combine(d, load_columns(half, from + static_cast<std::int64_t>(hn::MaxLanes(half)) * stride, stride),
-                   load_columns(half, from, stride));
-  }
-}
-
-template <class D>
-HWY_INLINE void transpose_four(D d, const std::int32_t* from, std::int64_t from_stride, std::int32_t* to,
-                               std::int64_t to_stride) {
+HWY_INLINE void transpose_square(D d, const std::int32_t* from, std::int64_t from_stride, std::int32_t* to,
+                                 std::int64_t to_stride) {
+  constexpr std::int64_t kSide = static_cast<std::int64_t>(hn::MaxLanes(d));
   constexpr hn::Repartition<std::int64_t, D> pairs;
-  const auto a = load_columns(d, from, from_stride), b = load_columns(d, from + from_stride, from_stride);
-  const auto c = load_columns(d, from + 2 * from_stride, from_stride);
-  const auto e = load_columns(d, from + 3 * from_stride, from_stride);
-  const auto low = hn::BitCast(pairs, InterleaveLower(d, a, b));
-  const auto high = hn::BitCast(pairs, InterleaveUpper(d, a, b));
-  const auto next_low = hn::BitCast(pairs, InterleaveLower(d, c, e));
-  const auto next_high = hn::BitCast(pairs, InterleaveUpper(d, c, e));
-  hn::StoreU(hn::BitCast(d, InterleaveLower(pairs, low, next_low)), d, to);
-  hn::StoreU(hn::BitCast(d, InterleaveUpper(pairs, low, next_low)), d, to + to_stride);
-  hn::StoreU(hn::BitCast(d, InterleaveLower(pairs, high, next_high)), d, to + 2 * to_stride);
-  hn::StoreU(hn::BitCast(d, InterleaveUpper(pairs, high, next_high)), d, to + 3 * to_stride);
-}
-
-template <std::int64_t kWide>  // lanes, so that what one lane lacks is not looked at
-void transpose_words(const std::int32_t* from, std::int64_t from_stride, std::int64_t outer, std::int64_t inner,
-                     std::int32_t* to, std::int64_t to_stride) {
-  std::int64_t o = 0;
-  if constexpr (kWide >= 4) {
-    for (; o + 4 <= outer; o += 4) {
-      std::int64_t i = 0;
-      for (; i + kWide <= inner; i += kWide)
-        transpose_four(kTags.i, from + i * from_stride + o, from_stride, to + o * to_stride + i, to_stride);
-      for (; i < inner; ++i)
-        for (std::int64_t row = o; row < o + 4; ++row)
-          __builtin_memcpy(to + row * to_stride + i, from + i * from_stride + row, sizeof *to);
+  using V = hn::Vec<D>;
+  V rows[kSide];
+  // In each block of 128 bits: four columns of four neighbours to four rows.
+  for (std::int64_t column = 0; column < kSide; column += 4) {
+    const V a = hn::LoadU(d, from + column * from_stride), b = hn::LoadU(d, from + (column + 1) * from_stride);
+    const V c = hn::LoadU(d, from + (column + 2) * from_stride), e = hn::LoadU(d, from + (column + 3) * from_stride);
+    const auto low = hn::BitCast(pairs, InterleaveLower(d, a, b)), high = hn::BitCast(pairs, InterleaveUpper(d, a, b));
+    const auto next_low = hn::BitCast(pairs, InterleaveLower(d, c, e));
+    const auto next_high = hn::BitCast(pairs, InterleaveUpper(d, c, e));
+    rows[column] = hn::BitCast(d, InterleaveLower(pairs, low, next_low));
+    rows[column + 1] = hn::BitCast(d, InterleaveUpper(pairs, low, next_low));
+    rows[column + 2] = hn::BitCast(d, InterleaveLower(pairs, high, next_high));
+    rows[column + 3] = hn::BitCast(d, InterleaveUpper(pairs, high, next_high));
+  }
+  for (std::int64_t row = 0; row < 4; ++row) {
+    if constexpr (kSide == 4) {
+      hn::StoreU(rows[row], d, to + row * to_stride);
+    } else {
+      hn::StoreU(ConcatLowerLower(d, rows[4 + row], rows[row]), d, to + row * to_stride);
+      hn::StoreU(ConcatUpperUpper(d, rows[4 + row], rows[row]), d, to + (4 + row) * to_stride);
     }
   }
-  for (; o < outer; ++o)
-    for (std::int64_t i = 0; i < inner; ++i)
+}
+
+template <std::int64_t kSide>  // lanes of a square's vectors; 1: none
+void transpose_words(const std::int32_t* from, std::int64_t from_stride, std::int64_t outer, std::int64_t inner,
+                     std::int32_t* to, std::int64_t to_stride) {
+  std::int64_t whole_inner = 0, whole_outer = 0;
+  if constexpr (kSide > 1) {
+    whole_inner = inner / kSide * kSide;
+    whole_outer = outer / kSide * kSide;
+    constexpr hn::CappedTag<std::int32_t, static_cast<std::size_t>(kSide)> d;
+    for (std::int64_t i = 0; i < whole_inner; i += kSide) {
+      for (std::int64_t o = 0; o < whole_outer; o += kSide)
+        transpose_square(d, from + i * from_stride + o, from_stride, to + o * to_stride + i, to_stride);
+    }
+  }
+  for (std::int64_t o = 0; o < outer; ++o) {
+    for (std::int64_t i = o < whole_outer ? whole_inner : 0; i < inner; ++i)
       __builtin_memcpy(to + o * to_stride + i, from + i * from_stride + o, sizeof *to);
+  }
 }
 
 void transpose(const void* from, std::int64_t from_stride, std::int64_t outer, std::int64_t inner, void* to,
                std::int64_t to_stride) {
-  transpose_words<kLanes>(static_cast<const std::int32_t*>(from), from_stride, outer, inner,
-                          static_cast<std::int32_t*>(to), to_stride);
+  transpose_words<(kLanes >= 8   ? 8
+                   : kLanes >= 4 ? 4
+                                 : 1)>(static_cast<const std::int32_t*>(from), from_stride, outer, inner,
+                                       static_cast<std::int32_t*>(to), to_stride);
 }
 
 template <class... O>

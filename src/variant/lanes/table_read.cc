@@ -249,4 +249,14 @@ void read_table(const BoundTable& table, const std::array<IndexStep, kMaxRank>& 
   }
 }
 
+ReadLines lines_of_read(const BoundTable& table, const std::array<IndexStep, kMaxRank>& steps, const StripCall& call) {
+  const std::int64_t bytes = size_of(table.dtype);
+  if (table.is_empty()) return {};
+  const auto plane = plane_of(table, Indices(table, call, bytes), steps, call);
+  if (!plane) return {};
+  if (plane->column == bytes) return {plane->first, call.outer, call.inner * bytes, plane->row};
+  if (plane->row == bytes) return {plane->first, call.inner, call.outer * bytes, plane->column};
+  return {};
+}
+
 }  // namespace tilewise::variant

@@ -25,4 +25,11 @@ struct IndexStep {
 void read_table(const BoundTable& table, const std::array<IndexStep, kMaxRank>& steps, const StripCall& call,
                 TransposeFunction transpose);
 
+/// Memory that such a read touches, where its elements are evenly spaced; no rows where that is not known.
+struct ReadLines {
+  const void* first = nullptr;
+  std::int64_t rows = 0, row_bytes = 0, stride_bytes = 0;
+};
+ReadLines lines_of_read(const BoundTable& table, const std::array<IndexStep, kMaxRank>& steps, const StripCall& call);
+
 }  // namespace tilewise::variant

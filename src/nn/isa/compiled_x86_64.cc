@@ -1,0 +1,9 @@
+#include "nn/isa/compiled.h"
+
+namespace tilewise::nn {
+
+std::vector<const QuantisedKernels*> compiled_quantised_kernels() {
+  return {&quantised_baseline(), &quantised_avx2(), &quantised_avx512()};
+}
+
+}  // namespace tilewise::nn
