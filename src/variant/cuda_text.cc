@@ -247,6 +247,18 @@ class Writer {
     return list + within.indices;
   }
 
+  /// Whether a function that computes these nodes is written into each of its uses, a few hundred in a kernel's
+  /// unrolled loops, or called. A sum of 64 cosines, written out so often, takes a compiler minutes.
+  const char* linkage(const std::vector<bool>& wanted, const ClassText& within) const {
+    constexpr int kMostInlined = 96;  // operations and reads
+    int operations = 0;
+    for (NodeId id = 0; id < graph_.size(); ++id) {
+      const Kind kind = graph_[id].kind;
+      if (wanted[id] && is_local(id, within) && (kind == Kind::operation || kind == Kind::read)) ++operations;
+    }
+    return operations > kMostInlined ? "__device__ __noinline__" : "__device__ inline";
+  }
+
   void write_class(const ClassText& one) {
     std::vector<NodeId> fields;
     for (NodeId id = 0; id < graph_.size(); ++id) {
@@ -254,8 +266,10 @@ class Writer {
     }
     text_ += fmt::format("/// Hoisted: values of one {}.\nstruct {} {{\n", one.variable, one.structure);
     for (NodeId id : fields) text_ += fmt::format("  {} t{};\n", type_name(graph_[id].type), id);
-    text_ += fmt::format("}};\n__device__ inline {} {}_values({}) {{\n", one.structure, one.variable, parameters(one));
-    write_values(one, needed_by(fields, one));
+    const std::vector<bool> wanted = needed_by(fields, one);
+    text_ += fmt::format("}};\n{} {} {}_values({}) {{\n", linkage(wanted, one), one.structure, one.variable,
+                         parameters(one));
+    write_values(one, wanted);
     std::vector<std::string> names;
     for (NodeId id : fields) names.push_back(fmt::format("t{}", id));
     text_ += fmt::format("  return {{{}}};\n}}\n\n", fmt::join(names, ", "));

@@ -260,5 +260,16 @@ TEST_P(CudaTextOn, CompilesForRandomVariants) {
 INSTANTIATE_TEST_SUITE_P(Architectures, CudaTextOn, testing::Values("sm_80", "sm_90a"),
                          [](const auto& instance) { return std::string(instance.param); });
 
+// Written out in a kernel's unrolled loops, sandwich's 64 cosines took a compiler more than three minutes.
+TEST(CudaText, CallsLongSumsAndWritesOutTheRest) {
+  const auto calls = [](const char* text) {
+    return cuda_text(parse_variant(text)).source.find("__noinline__") != std::string::npos;
+  };
+  EXPECT_TRUE(calls("sandwich(12, 128)"));
+  for (const char* text :
+       {"causal()", "softcap(30)", "alibi(16)", "documents([5, 6])", "neighbourhood_2d([8, 8], [3, 3])"})
+    EXPECT_FALSE(calls(text)) << text;
+}
+
 }  // namespace
 }  // namespace tilewise::variant
