@@ -34,6 +34,7 @@ function(tilewise_add_isa_sources layer)
     target_compile_definitions(${target} PRIVATE TILEWISE_ISA=${isa} HWY_DISABLE_PCLMUL_AES)
     # GCC 12 calls the don't-care operands of its own AVX-512 intrinsics uninitialised (GCC bug 105593).
     target_compile_options(${target} PRIVATE ${isa_${isa}} $<$<CONFIG:Debug>:-O1>
+                                             $<$<CXX_COMPILER_ID:GNU>:-Wno-uninitialized>
                                              $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
     target_link_libraries(${target} PRIVATE tilewise_${layer} tilewise_options)
     set_property(GLOBAL APPEND PROPERTY TILEWISE_LAYERS ${target})
