@@ -288,14 +288,16 @@ class Verdict {
   /// What breaks the rule, or nothing.
   std::string text() const {
     std::string text;
-    for (const auto& [name, of] : outputs_) {
+    for (const auto& output : outputs_) {
+      const std::string& name = output.first;  // captured below, as structured bindings cannot be
+      const Judged& of = output.second;
       if (of.errors.count == 0) continue;
       const auto compare = [&](const char* which, double found, double usual) {
         if (found <= of.factor * usual + of.slack) return;
         text += fmt::format("{}: {} error {:.3g}, standard attention's {:.3g}, slack {:.3g}, largest element {:.3g}\n",
                             name, which, found, usual, of.slack, of.errors.magnitude);
       };
-      const auto rms = [&of = of](double square) { return std::sqrt(square / static_cast<double>(of.errors.count)); };
+      const auto rms = [&](double square) { return std::sqrt(square / static_cast<double>(of.errors.count)); };
       compare("largest", of.errors.largest, of.errors.usual_largest);
       compare("RMS", rms(of.errors.square), rms(of.errors.usual_square));
     }
