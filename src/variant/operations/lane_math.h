@@ -8,6 +8,8 @@
 // error, before rounding to float32, at each polynomial).
 #pragma once
 
+#include <hwy/detect_compiler_arch.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <limits>
