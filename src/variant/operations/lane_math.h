@@ -8,6 +8,8 @@
 // error, before rounding to float32, at each polynomial).
 #pragma once
 
+#include <hwy/detect_compiler_arch.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -30,7 +32,7 @@ inline constexpr float kLaneSmallestNormal = std::numeric_limits<float>::min();
 /// x held to [low, high]; NaN stays.
 template <class L, class V>
 V lane_clamp(L l, float low, V x, float high) {
-  if constexpr (L::kEmulated) {
+  if constexpr (L::kEmulated || !HWY_ARCH_X86) {  // NEON's minimum and maximum drop a NaN
     x = IfThenElse(Lt(x, Set(l.f, low)), Set(l.f, low), x);
     return IfThenElse(Gt(x, Set(l.f, high)), Set(l.f, high), x);
   } else {
