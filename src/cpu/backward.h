@@ -175,9 +175,9 @@ class BackwardKernel {
                         static_cast<int>(end - begin),          partial};
     };
     const bool adjoins = head.adjoint.apply != nullptr, drops = head.dropout.apply != nullptr;
+    fetch_reads<Lanes>(head.score, piece(scores_, span.begin, span.end, true));
     Engine::qk(block.q + index * Engine::packed_q_floats(shape_.d_qk), k_, first, keys, shape_.d_qk,
-               units_.product_factor, adjoins ? raw_scores_ : scores_,
-               with_reads(ahead.q, head.score, piece(scores_, span.begin, span.end, true), keys / Engine::kBlock + 1));
+               units_.product_factor, adjoins ? raw_scores_ : scores_, ahead.q);
     for_pieces(span, [&](std::int64_t begin, std::int64_t end, bool partial) {
       if (adjoins) {
         const int row = static_cast<int>(begin - span.begin);

@@ -124,9 +124,8 @@ class ForwardKernel {
     if (full && units_.raw) {
       Engine::qk_maximum(strip.q, k, first, keys, shape_.d_qk, scores_, maximum, k_ahead);
     } else {
-      Engine::qk(strip.q, k, first, keys, shape_.d_qk, units_.product_factor, scores_,
-                 with_reads(k_ahead, task_.score, score_block(strip, span.begin, span.begin, span.end, !full),
-                            keys / Engine::kBlock + 1));
+      fetch_reads<Lanes>(task_.score, score_block(strip, span.begin, span.begin, span.end, !full));
+      Engine::qk(strip.q, k, first, keys, shape_.d_qk, units_.product_factor, scores_, k_ahead);
       apply_score(task_.score, span, [&](std::int64_t begin, std::int64_t end, bool partial) {
         return score_block(strip, span.begin, begin, end, partial);
       });
