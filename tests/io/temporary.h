@@ -1,45 +1,25 @@
 // Files that vanish with the test, and bytes put together by hand.
 #pragma once
 
-#include <stdlib.h>
-
 #include <cstdint>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 
+#include "tests/temporary_folder.h"
+
 namespace tilewise::io {
 
-/// A fresh folder, removed with all that is in it.
-class TemporaryFolder {
+/// A fresh folder, and files in it.
+class TemporaryFolder : public tilewise::TemporaryFolder {
  public:
-  TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "tilewise-io-XXXXXX").string();
-    if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("no temporary folder");
-    path_ = pattern;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-  const std::string& path() const { return path_; }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
   /// Writes a file and returns its path.
   std::string put(const std::string& name, std::string_view bytes) const {
     std::ofstream(*this / name, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
     return *this / name;
   }
-
- private:
-  std::string path_;
 };
 
 inline std::string bytes_of_file(const std::string& path) {

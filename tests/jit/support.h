@@ -2,7 +2,6 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <stdlib.h>
 
 #include <filesystem>
 #include <fstream>
@@ -11,30 +10,10 @@
 #include "jit/compiler.h"
 #include "jit/nvrtc.h"
 #include "jit/program.h"
+#include "tests/temporary_folder.h"
 #include "tilewise/error.h"
 
 namespace tilewise::jit {
-
-/// A fresh folder, removed with all that is in it.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "tilewise-jit-XXXXXX").string();
-    if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("no temporary folder");
-    path_ = pattern;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-  const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 /// y[i] = x[i] + 1 for one architecture. `tag` goes into the source as a comment, so each gives another program.
 inline Program small_program(const std::string& tag = "") {

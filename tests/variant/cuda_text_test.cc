@@ -5,13 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <random>
 
 #include "jit/nvrtc.h"
 #include "tests/laws/random_variant.h"
 #include "tests/laws/reading.h"
+#include "tests/temporary_folder.h"
 #include "tilewise/error.h"
 #include "tilewise/zoo_entry.h"
 #include "variant/cuda_text.h"
@@ -79,9 +79,6 @@ std::string entry_point(const std::string& declaration, std::size_t i, const cha
 class HostLibrary {
  public:
   explicit HostLibrary(const std::vector<std::string>& texts) {
-    std::string pattern = (std::filesystem::temp_directory_path() / "tilewise-text-XXXXXX").string();
-    if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("no temporary folder");
-    folder_ = pattern;
     std::ofstream source(folder_ / "variants.cc");
     source << kStandIns;
     for (std::size_t i = 0; i < texts.size(); ++i) {
@@ -91,15 +88,13 @@ class HostLibrary {
     source.close();
     const std::string command =
         fmt::format("{} -std=c++17 -O0 -ffp-contract=off -w -shared -fPIC -o {}/variants.so {}/variants.cc",
-                    TILEWISE_CXX_COMPILER, folder_.string(), folder_.string());
+                    TILEWISE_CXX_COMPILER, folder_.path(), folder_.path());
     if (std::system(command.c_str()) != 0) throw std::runtime_error("the text does not compile: " + command);
     library_ = dlopen((folder_ / "variants.so").c_str(), RTLD_NOW | RTLD_LOCAL);
     if (library_ == nullptr) throw std::runtime_error(dlerror());
   }
   ~HostLibrary() {
     if (library_ != nullptr) dlclose(library_);
-    std::error_code ignored;
-    std::filesystem::remove_all(folder_, ignored);
   }
   HostLibrary(const HostLibrary&) = delete;
   HostLibrary& operator=(const HostLibrary&) = delete;
@@ -111,7 +106,7 @@ class HostLibrary {
   }
 
  private:
-  std::filesystem::path folder_;
+  TemporaryFolder folder_;
   void* library_ = nullptr;
 };
 
