@@ -155,6 +155,17 @@ std::unique_ptr<const ForwardRunner> kernel_of(const std::shared_ptr<const jit::
 
 }  // namespace
 
+Case case_of(std::string name, const Variant& variant, const Problem& problem, int d_qk, int d_v) {
+  Case made;
+  made.name = std::move(name);
+  made.variant = variant;
+  made.problem = problem;
+  made.d_qk = d_qk;
+  made.d_v = d_v;
+  made.with_lists = !variant.data().stages.empty();
+  return made;
+}
+
 CaseInputs make_inputs(const Case& given) {
   std::mt19937_64 random(given.seed);
   CaseInputs inputs;

@@ -46,6 +46,9 @@ struct Case {
   unsigned seed = 1;
 };
 
+/// A case with a name for messages, the lists that its variant asks for, and sizes.
+Case case_of(std::string name, const Variant& variant, const Problem& problem, int d_qk, int d_v);
+
 /// A tensor's elements on the host, [b, h, s, d] with b outermost ([tokens, h, d] where packed), rounded to the dtype.
 struct HostTensor {
   std::vector<float> values;  // [elements], NaN where no element is

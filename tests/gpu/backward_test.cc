@@ -20,13 +20,7 @@ class BackwardOnGpu : public jit::WithGpu, public ::testing::WithParamInterface<
   }
 
   static Case of(std::string name, const Variant& variant, const Problem& problem, int d = 32) {
-    Case made;
-    made.name = std::move(name);
-    made.variant = variant;
-    made.problem = problem;
-    made.d_qk = made.d_v = d;
-    made.with_lists = !variant.data().stages.empty();
-    return made;
+    return case_of(std::move(name), variant, problem, d, d);
   }
 
   static constexpr std::array<float, 2> kLogits = {-1.5f, 3.0f};

@@ -21,13 +21,7 @@ class ForwardOnGpu : public jit::WithGpu, public ::testing::WithParamInterface<b
 
   /// A case with a name for messages, the lists that its variant asks for, and sizes.
   static Case of(std::string name, const Variant& variant, const Problem& problem, int d = 64) {
-    Case made;
-    made.name = std::move(name);
-    made.variant = variant;
-    made.problem = problem;
-    made.d_qk = made.d_v = d;
-    made.with_lists = !variant.data().stages.empty();
-    return made;
+    return case_of(std::move(name), variant, problem, d, d);
   }
 
   jit::Compiler compiler_{jit::Backend::nvrtc(), jit::DiskCacheOptions()};

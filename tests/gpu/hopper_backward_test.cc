@@ -5,31 +5,14 @@
 #include <array>
 
 #include "tests/gpu/gradient_case.h"
-#include "tests/gpu/with_gpu.h"
+#include "tests/gpu/with_hopper.h"
 #include "tilewise/zoo.h"
 
 namespace tilewise::cuda::testing {
 namespace {
 
-class HopperBackwardOnGpu : public jit::WithGpu {
+class HopperBackwardOnGpu : public WithHopper {
  protected:
-  void SetUp() override {
-    WithGpu::SetUp();
-    if (IsSkipped() || HasFatalFailure()) return;
-    if (!is_hopper(*context_)) GTEST_SKIP() << "the GPU is not of compute capability 9.0";
-  }
-
-  static Case of(std::string name, const Variant& variant, const Problem& problem, int d_qk, int d_v) {
-    Case made;
-    made.name = std::move(name);
-    made.variant = variant;
-    made.problem = problem;
-    made.d_qk = d_qk;
-    made.d_v = d_v;
-    made.with_lists = !variant.data().stages.empty();
-    return made;
-  }
-
   void expect(const Case& given) { expect_right_gradients(context_, compiler_, given); }
 
   jit::Compiler compiler_{jit::Backend::nvrtc(), jit::DiskCacheOptions()};
@@ -38,7 +21,7 @@ class HopperBackwardOnGpu : public jit::WithGpu {
 TEST_F(HopperBackwardOnGpu, EveryPlan) {
   for (const auto& [d_qk, d_v] : {std::pair{128, 128}, {64, 64}, {128, 64}, {64, 128}, {72, 40}}) {
     for (const int stages : {2, 4}) {
-      Case given = of("", zoo::causal(), Problem::uniform(1, 4, 2, 330, 390), d_qk, d_v);
+      Case given = case_of("", zoo::causal(), Problem::uniform(1, 4, 2, 330, 390), d_qk, d_v);
       given.hopper_backward_plan = HopperBackwardPlan{stages};
       given.name = fmt::format("causal, d {}/{}, {}", d_qk, d_v, given.hopper_backward_plan->text());
       expect(given);
@@ -50,7 +33,8 @@ TEST_F(HopperBackwardOnGpu, BothDtypesAndScales) {
   for (const DType dtype : {DType::bfloat16, DType::float16}) {
     for (const double scale : {0.0, -0.1, 1e-30}) {
       for (const int d : {64, 128}) {
-        Case given = of(fmt::format("d {}, scale {}", d, scale), Variant(), Problem::uniform(1, 2, 1, 200, 300), d, d);
+        Case given =
+            case_of(fmt::format("d {}, scale {}", d, scale), Variant(), Problem::uniform(1, 2, 1, 200, 300), d, d);
         given.dtype = dtype;
         given.scale = scale;
         expect(given);
@@ -62,11 +46,12 @@ TEST_F(HopperBackwardOnGpu, BothDtypesAndScales) {
 TEST_F(HopperBackwardOnGpu, VariantsOverSeveralTiles) {
   const Problem problem = Problem::uniform(2, 2, 1, 270, 400);
   for (const int d : {64, 128}) {
-    expect(of("full", Variant(), problem, d, d));
-    expect(of("window", zoo::window(150), problem, d, d));
-    expect(of("softcap", zoo::softcap(1.5), problem, d, d));
-    expect(of("alibi and causal", zoo::alibi(2) & zoo::causal(), problem, d, d));
-    expect(of("late keys", keep([](const At& at) { return at.key_index >= at.query_index + 100; }), problem, d, d));
+    expect(case_of("full", Variant(), problem, d, d));
+    expect(case_of("window", zoo::window(150), problem, d, d));
+    expect(case_of("softcap", zoo::softcap(1.5), problem, d, d));
+    expect(case_of("alibi and causal", zoo::alibi(2) & zoo::causal(), problem, d, d));
+    expect(
+        case_of("late keys", keep([](const At& at) { return at.key_index >= at.query_index + 100; }), problem, d, d));
   }
 }
 
@@ -74,14 +59,14 @@ TEST_F(HopperBackwardOnGpu, PackingLengthsAndDropout) {
   const std::array<std::int64_t, 5> s_q = {5, 330, 0, 64, 1}, s_kv = {270, 330, 10, 0, 150};
   for (const int d : {64, 128}) {
     for (const Variant& variant : {Variant(), zoo::causal()}) {
-      Case given = of("packed", variant, Problem::packed(4, 2, s_q, s_kv), d, d);
+      Case given = case_of("packed", variant, Problem::packed(4, 2, s_q, s_kv), d, d);
       given.is_packed = true;
       expect(given);
       Problem problem = Problem::uniform(3, 2, 1, 150, 290);
       problem.sequences[0].key_start = 140;
       problem.sequences[1].s_q = 5;
       problem.sequences[1].s_kv = 131;
-      given = of("lengths", variant, problem, d, d);
+      given = case_of("lengths", variant, problem, d, d);
       expect(given);
       given.name = "dropout";
       given.dropout = Dropout(0.7, 0x123456789abcdefULL, 5);

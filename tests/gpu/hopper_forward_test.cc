@@ -6,31 +6,14 @@
 
 #include "cuda/launch/kernel_text.h"
 #include "tests/gpu/attention_case.h"
-#include "tests/gpu/with_gpu.h"
+#include "tests/gpu/with_hopper.h"
 #include "tilewise/zoo.h"
 
 namespace tilewise::cuda::testing {
 namespace {
 
-class HopperForwardOnGpu : public jit::WithGpu {
+class HopperForwardOnGpu : public WithHopper {
  protected:
-  void SetUp() override {
-    WithGpu::SetUp();
-    if (IsSkipped() || HasFatalFailure()) return;
-    if (!is_hopper(*context_)) GTEST_SKIP() << "the GPU is not of compute capability 9.0";
-  }
-
-  static Case of(std::string name, const Variant& variant, const Problem& problem, int d_qk, int d_v) {
-    Case made;
-    made.name = std::move(name);
-    made.variant = variant;
-    made.problem = problem;
-    made.d_qk = d_qk;
-    made.d_v = d_v;
-    made.with_lists = !variant.data().stages.empty();
-    return made;
-  }
-
   /// Runs the case with every candidate.
   void expect_of_all_plans(Case given) {
     ForwardShape shape{.dtype = given.dtype, .d_qk = given.d_qk, .d_v = given.d_v, .has_lists = given.with_lists};
@@ -64,8 +47,8 @@ TEST_F(HopperForwardOnGpu, SaysWhatItDoesNotTake) {
 
 TEST_F(HopperForwardOnGpu, EveryPlan) {
   for (const auto& [d_qk, d_v] : kDimensions) {
-    expect_of_all_plans(of("full", Variant(), Problem::uniform(1, 2, 1, 300, 523), d_qk, d_v));
-    expect_of_all_plans(of("causal", zoo::causal(), Problem::uniform(1, 2, 1, 420, 523), d_qk, d_v));
+    expect_of_all_plans(case_of("full", Variant(), Problem::uniform(1, 2, 1, 300, 523), d_qk, d_v));
+    expect_of_all_plans(case_of("causal", zoo::causal(), Problem::uniform(1, 2, 1, 420, 523), d_qk, d_v));
   }
 }
 
@@ -74,7 +57,7 @@ TEST_F(HopperForwardOnGpu, MoreWorkThanMultiprocessors) {
     Problem problem = Problem::uniform(3, 40, 4, 260, 150);
     problem.sequences[1].s_q = 3;
     problem.sequences[2].s_kv = 20;
-    const Case given = of("many heads", variant, problem, 64, 64);
+    const Case given = case_of("many heads", variant, problem, 64, 64);
     expect_right(context_, compiler_, given);
     expect_right(context_, compiler_, given);  // the counter of work is as before
   }
@@ -84,8 +67,8 @@ TEST_F(HopperForwardOnGpu, RowsThatOutgrowTheirBases) {
   for (const DType dtype : {DType::bfloat16, DType::float16}) {
     for (const Inputs inputs : {Inputs::rising, Inputs::falling, Inputs::large}) {
       for (const int d : {64, 128}) {
-        Case given = of(fmt::format("inputs {}", static_cast<int>(inputs)), Variant(),
-                        Problem::uniform(1, 2, 1, 140, 777), d, d);
+        Case given = case_of(fmt::format("inputs {}", static_cast<int>(inputs)), Variant(),
+                             Problem::uniform(1, 2, 1, 140, 777), d, d);
         given.dtype = dtype;
         given.inputs = inputs;
         expect_of_all_plans(given);
@@ -98,26 +81,26 @@ TEST_F(HopperForwardOnGpu, RowsThatOutgrowTheirBases) {
 TEST_F(HopperForwardOnGpu, RowsThatBeginLate) {
   const Problem problem = Problem::uniform(1, 2, 1, 300, 900);
   for (const int d : {64, 128}) {
-    expect_of_all_plans(
-        of("late keys", keep([](const At& at) { return at.key_index >= 2 * at.query_index + 100; }), problem, d, d));
-    expect_of_all_plans(of(
+    expect_of_all_plans(case_of(
+        "late keys", keep([](const At& at) { return at.key_index >= 2 * at.query_index + 100; }), problem, d, d));
+    expect_of_all_plans(case_of(
         "a step", score([](Expr s, const At& at) { return select(at.key_index < 3 * at.query_index, s - 1000.0f, s); }),
         problem, d, d));
-    expect_of_all_plans(of("the lowest finite score", score([](Expr s, const At& at) {
-                             return select(at.key_index < 450, -3.4028234663852886e38, s);
-                           }),
-                           problem, d, d));
+    expect_of_all_plans(case_of("the lowest finite score", score([](Expr s, const At& at) {
+                                  return select(at.key_index < 450, -3.4028234663852886e38, s);
+                                }),
+                                problem, d, d));
   }
 }
 
 TEST_F(HopperForwardOnGpu, DropoutPackingAndSinksOverSeveralTiles) {
-  Case given = of("dropout", zoo::causal(), Problem::uniform(2, 2, 1, 300, 500), 128, 128);
+  Case given = case_of("dropout", zoo::causal(), Problem::uniform(2, 2, 1, 300, 500), 128, 128);
   given.dropout = Dropout(0.7, 0x123456789abcdefULL, 5);
   expect_of_all_plans(given);
   const std::array<std::int64_t, 5> s_q = {5, 330, 0, 64, 1}, s_kv = {270, 330, 10, 0, 300};
   for (const int d : {64, 128, 256}) {
     for (const Variant& variant : {Variant(), zoo::causal()}) {
-      given = of("packed", variant, Problem::packed(4, 2, s_q, s_kv), d, d);
+      given = case_of("packed", variant, Problem::packed(4, 2, s_q, s_kv), d, d);
       given.is_packed = true;
       expect_of_all_plans(given);
     }
