@@ -2,6 +2,7 @@
 #include <immintrin.h>
 
 #include "nn/isa/compiled.h"
+#include "nn/isa/each_kind.h"
 
 namespace tilewise::nn {
 namespace {
@@ -102,34 +103,18 @@ void row_of(const std::byte* row, std::int64_t blocks, std::int64_t bytes, const
   for (int t = 0; t < kTokens; ++t) y[t * y_stride] = reduced(part[t]) + (low[t][0] + low[t][1]);
 }
 
-template <WeightKind kKind>
-void multiply_kind(const QuantisedMatrix& weights, std::int64_t first, std::int64_t last, const ActivationBlock* x,
-                   std::int64_t tokens, float* y, std::int64_t y_stride) {
-  constexpr std::int64_t kBytes = kKind == WeightKind::q4_0 ? 18 : kKind == WeightKind::q4_1 ? 20 : 34;
-  const std::int64_t blocks = weights.columns / kBlock;
-  for (std::int64_t row = first; row < last; ++row) {
-    const std::byte* stored = weights.blocks + row * blocks * kBytes;
-    std::int64_t t = 0;
-    for (; t + kMostTokens <= tokens; t += kMostTokens) {
-      row_of<kKind, kMostTokens>(stored, blocks, kBytes, x + t * blocks, y + t * y_stride + row, y_stride);
-    }
-    for (; t < tokens; ++t) row_of<kKind, 1>(stored, blocks, kBytes, x + t * blocks, y + t * y_stride + row, y_stride);
+template <WeightKind kKind, int kTokens>
+struct RowOf {
+  static void run(const std::byte* row, std::int64_t blocks, std::int64_t bytes, const ActivationBlock* x, float* y,
+                  std::int64_t y_stride) {
+    row_of<kKind, kTokens>(row, blocks, bytes, x, y, y_stride);
   }
-}
-
-void multiply(const QuantisedMatrix& weights, std::int64_t first, std::int64_t last, const ActivationBlock* x,
-              std::int64_t tokens, float* y, std::int64_t y_stride) {
-  switch (weights.kind) {
-    case WeightKind::q4_0: return multiply_kind<WeightKind::q4_0>(weights, first, last, x, tokens, y, y_stride);
-    case WeightKind::q4_1: return multiply_kind<WeightKind::q4_1>(weights, first, last, x, tokens, y, y_stride);
-    case WeightKind::q8_0: return multiply_kind<WeightKind::q8_0>(weights, first, last, x, tokens, y, y_stride);
-  }
-}
+};
 
 }  // namespace
 
 const QuantisedKernels& quantised_avx512() {
-  static constexpr QuantisedKernels kKernels{Isa::avx512, multiply};
+  static constexpr QuantisedKernels kKernels{Isa::avx512, multiply_each_kind<RowOf, kMostTokens>};
   return kKernels;
 }
 
