@@ -1,28 +1,15 @@
 // Plans on the processor behind a C interface, for bench/compare_torch.py: the memory is PyTorch's.
 //
 // Every function that can fail returns 0 or, after a failure, 1: cpu_bridge_error() then says what failed.
-#include <exception>
 #include <memory>
 #include <string>
 
+#include "guarded.h"
 #include "tilewise/attention.h"
 
 namespace {
 
 using namespace tilewise;  // NOLINT(google-build-using-namespace): this file has no other subject
-
-thread_local std::string error;
-
-template <class Step>
-int guarded(Step step) {
-  try {
-    step();
-    return 0;
-  } catch (const std::exception& failure) {
-    error = failure.what();
-    return 1;
-  }
-}
 
 /// A plan with threads and a workspace of its own.
 struct Planned {

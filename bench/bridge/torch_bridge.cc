@@ -6,25 +6,13 @@
 #include <optional>
 #include <string>
 
+#include "guarded.h"
 #include "tilewise/attention.h"
 #include "tilewise/error.h"
 
 namespace {
 
 using namespace tilewise;  // NOLINT(google-build-using-namespace): this file has no other subject
-
-thread_local std::string error;
-
-template <class Step>
-int guarded(Step step) {
-  try {
-    step();
-    return 0;
-  } catch (const std::exception& failure) {
-    error = failure.what();
-    return 1;
-  }
-}
 
 /// A plan and the workspace of the stream that it was last used on.
 struct Bridge {

@@ -18,6 +18,23 @@ Problem problem_of(const reference::Shape& shape) {
   return {.h_q = shape.h_q, .h_kv = shape.h_kv, .sequences = shape.sequences};
 }
 
+std::vector<Sequence> uneven_sequences() {
+  return {
+      {.s_q = 50, .s_kv = 131, .first_query_token = 3, .first_key_token = 200},
+      {.s_q = 0, .s_kv = 20, .first_query_token = 53, .first_key_token = 7},
+      {.s_q = 5, .s_kv = 60, .key_start = 11, .first_query_token = 60, .first_key_token = 40},
+      {.s_q = 129,
+       .s_kv = 100,
+       .query_offset = 10,
+       .key_offset = -7,
+       .key_start = 33,
+       .first_query_token = 70,
+       .first_key_token = 100},
+      {.s_q = 31, .s_kv = 0, .first_query_token = 210},
+      {.s_q = 2, .s_kv = 9, .key_start = 9, .first_query_token = 250, .first_key_token = 400},
+  };
+}
+
 reference::Shape uniform(std::int64_t b, std::int64_t h_q, std::int64_t h_kv, std::int64_t s_q, std::int64_t s_kv,
                          std::int64_t d_qk, std::int64_t d_v) {
   return {.h_q = h_q,

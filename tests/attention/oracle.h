@@ -97,6 +97,10 @@ PlanShape plan_shape(const reference::Shape& shape, DType dtype, bool backward, 
 /// Heads and sequences of a call on such data.
 Problem problem_of(const reference::Shape& shape);
 
+/// Sequences with gaps between them in packed storage: long and short, without queries, without keys, with offsets, and
+/// with padding on the left, once of all keys.
+std::vector<Sequence> uneven_sequences();
+
 /// [b] sequences of equal lengths, padded.
 reference::Shape uniform(std::int64_t b, std::int64_t h_q, std::int64_t h_kv, std::int64_t s_q, std::int64_t s_kv,
                          std::int64_t d_qk, std::int64_t d_v);

@@ -61,20 +61,7 @@ TEST_P(Shapes, HeadsAndDimensions) {
 
 TEST_P(Shapes, PackedSequencesOffsetsAndLeftPadding) {
   reference::Shape shape{.h_q = 4, .h_kv = 2, .d_qk = 12, .d_v = 16};
-  shape.sequences = {
-      {.s_q = 50, .s_kv = 131, .first_query_token = 3, .first_key_token = 200},
-      {.s_q = 0, .s_kv = 20, .first_query_token = 53, .first_key_token = 7},
-      {.s_q = 5, .s_kv = 60, .key_start = 11, .first_query_token = 60, .first_key_token = 40},
-      {.s_q = 129,
-       .s_kv = 100,
-       .query_offset = 10,
-       .key_offset = -7,
-       .key_start = 33,
-       .first_query_token = 70,
-       .first_key_token = 100},
-      {.s_q = 31, .s_kv = 0, .first_query_token = 210},
-      {.s_q = 2, .s_kv = 9, .key_start = 9, .first_query_token = 250, .first_key_token = 400},
-  };
+  shape.sequences = uneven_sequences();
   for (const auto& [name, variant] : variants()) {
     for (int storage = 0; storage < 8; ++storage) {
       shape.queries_packed = (storage & 1) != 0;
