@@ -20,6 +20,9 @@ __device__ inline float infinity() { return __int_as_float(0x7f800000); }
 /// rescaled by 0 or 1.
 inline constexpr float kNoBase = -0x1.fp127f;
 
+/// From such a base on it makes no difference whether scores below -2^126 are clamped to that: their weights are 0.
+inline constexpr float kLeastFreeBase = -0x1p120f;
+
 /// 2^x, to 2 units in the last place; -inf gives 0.
 __device__ inline float exp2_of(float x) {
   float y;
@@ -111,6 +114,13 @@ class Weights {
     for (int pair = 0; pair < kPairs; ++pair) make_pair(pair, s, factor, rows);
   }
 
+  /// All of them, 2^exponent(i, j, e, base) for the element e of block (i, j).
+  template <class Exponent>
+  __device__ void make_of(const Exponent& exponent, const RowStatistics<kRowBlocks>& rows) {
+#pragma unroll
+    for (int pair = 0; pair < kPairs; ++pair) make_pair_of(pair, exponent, rows);
+  }
+
   /// The share of step `step` of kSteps, in the order in which a product with v takes them.
   template <int kSteps>
   __device__ void make_share(int step, const Accumulator<kRowBlocks, kKeyBlocks>& s, float factor,
@@ -134,6 +144,19 @@ class Weights {
     return !__all_sync(~0u, all_small);
   }
 
+  /// Likewise, or has a base below kLeastFreeBase.
+  __device__ bool outgrown(const RowStatistics<kRowBlocks>& rows) const {
+    bool all_well = true;
+#pragma unroll
+    for (int i = 0; i < kRowBlocks; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        all_well = all_well && sum_[i][half] <= kLargestWeight<Element> && rows.base[i][half] >= kLeastFreeBase;
+      }
+    }
+    return !__all_sync(~0u, all_well);
+  }
+
   __device__ void add_sums_to(RowStatistics<kRowBlocks>& rows) const {
 #pragma unroll
     for (int i = 0; i < kRowBlocks; ++i) {
@@ -147,10 +170,16 @@ class Weights {
  private:
   __device__ void make_pair(int pair, const Accumulator<kRowBlocks, kKeyBlocks>& s, float factor,
                             const RowStatistics<kRowBlocks>& rows) {
+    make_pair_of(
+        pair, [&](int i, int j, int e, float base) { return fmaf(s.x[i][j][e], factor, -base); }, rows);
+  }
+
+  template <class Exponent>
+  __device__ void make_pair_of(int pair, const Exponent& exponent, const RowStatistics<kRowBlocks>& rows) {
     const int r = pair % 4, i = pair / 4 % kRowBlocks, k = pair / 4 / kRowBlocks, half = r % 2;
-    const float* scores = &s.x[i][2 * k + r / 2][2 * half];
-    const float low = exp2_of(fmaf(scores[0], factor, -rows.base[i][half]));
-    const float high = exp2_of(fmaf(scores[1], factor, -rows.base[i][half]));
+    const int j = 2 * k + r / 2;
+    const float low = exp2_of(exponent(i, j, 2 * half, rows.base[i][half]));
+    const float high = exp2_of(exponent(i, j, 2 * half + 1, rows.base[i][half]));
     sum_[i][half] += low;
     sum_[i][half] += high;
     fragments[k][i].pairs[r] = packed(Element{}, low, high);

@@ -67,7 +67,7 @@ constexpr Family<BackwardRunner> kBackward[] = {
      },
      [](const Making& m) {
        expect_asked_for(m);
-       HopperBackwardKernels::plan_of(*m.context, m.shape);
+       HopperBackwardKernels::plan_of(*m.context, m.variant, m.shape);
        return TileSizes{HopperBackwardPlan::kQueries, HopperBackwardPlan::kKeys};
      }},
     {"portable",

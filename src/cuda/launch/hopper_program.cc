@@ -131,9 +131,9 @@ jit::Program hopper_forward_program(const Variant& variant, const variant::CudaT
                                arg("consumer_registers", plan.consumer_registers()), arg("has_lists", shape.has_lists),
                                arg("has_dropout", shape.has_dropout), arg("is_paged", shape.is_paged),
                                arg("threads", plan.threads()), arg("tile_bytes", plan.tile_bytes(shape)),
-                               arg("shared_bytes", plan.tile_bytes(shape) + HopperForwardPlan::kOtherShared));
+                               arg("shared_bytes", plan.tile_bytes(shape) + plan.other_shared()));
   program.headers = device_headers();
-  program.headers.push_back(variant_header(variant, text));
+  program.headers.push_back(rearranged_header(variant, text));
   program.headers.push_back(wgmma_shapes(shape.dtype, {plan.key_tile, (shape.d_v + 15) / 16 * 16}));
   program.options = {"--std=c++17"};
   program.architecture = architecture;
@@ -153,9 +153,9 @@ jit::Program hopper_backward_program(const Variant& variant, const variant::Cuda
                                arg("consumer_registers", plan.consumer_registers()), arg("has_lists", shape.has_lists),
                                arg("has_dropout", shape.has_dropout), arg("threads", plan.threads()),
                                arg("tile_bytes", plan.tile_bytes(shape)),
-                               arg("shared_bytes", plan.tile_bytes(shape) + HopperBackwardPlan::kOtherShared));
+                               arg("shared_bytes", plan.tile_bytes(shape) + plan.other_shared()));
   program.headers = device_headers();
-  program.headers.push_back(variant_header(variant, text));
+  program.headers.push_back(rearranged_header(variant, text));
   const auto rounded = [](int columns) { return (columns + 15) / 16 * 16; };
   const int queries_of_consumer = shape.d_qk > 64 ? HopperBackwardPlan::kQueries : HopperBackwardPlan::kQueries / 2;
   program.headers.push_back(wgmma_shapes(

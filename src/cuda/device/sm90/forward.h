@@ -2,7 +2,7 @@
 #pragma once
 
 #include "philox.h"
-#include "scores.h"
+#include "sm90/lane_scores.h"
 #include "sm90/schedule.h"
 #include "sm90/store.h"
 #include "sm90/tma.h"
@@ -41,8 +41,10 @@ class Forward {
   struct Place {
     Work work;
     SequenceShape shape;
-    BlockValues<Variant, 64> values;
+    KeptValues<Variant, 64, kKeyTile, 1, 2> values;
   };
+  using Values = decltype(Place::values);
+  using Lane = LaneScores<Variant, Values, kKeyTile>;
 
   static constexpr int kTileBytes = QueryTile::kBytes + kStages * (KeyTile::kBytes + ValueTile::kBytes);
   static constexpr int kBarriers = 2 + 4 * kStages;
@@ -248,19 +250,33 @@ class Forward {
   __device__ void prepare(Place& place, const Work& work, int consumer) const {
     meet(1 + consumer, 128);  // all are done with the one before
     const SequenceShape shape = arguments_.sequences[work.sequence];
-    const auto uniform =
-        Variant::place_of(variant_, shape, work.sequence, work.head, work.head / arguments_.heads_per_kv);
-    const int thread = threadIdx.x % 128;
-    if (thread == 0) {
+    const auto uniform = Variant::place_of(variant_, shape, work.sequence, work.head,
+                                           work.head / arguments_.heads_per_kv, arguments_.scale);
+    if (threadIdx.x % 128 == 0) {
       place.work = work;
       place.shape = shape;
       place.values.place = uniform;
     }
-    if (thread < 64) {
-      place.values.queries[thread] =
-          Variant::query_values(variant_, uniform, work.query_tile * kQueryTile + 64 * consumer + thread);
-    }
     meet(1 + consumer, 128);
+    if constexpr (Values::kKeepsQueries) {
+      place.values.make_queries(variant_, 0, first_query(place, consumer));
+      meet(1 + consumer, 128);
+    }
+  }
+
+  __device__ static int first_query(const Place& place, int consumer) {
+    return place.work.query_tile * kQueryTile + 64 * consumer;
+  }
+
+  /// What the variant keeps for a tile: made while products are under way.
+  __device__ void prepare_tile(const Visit& visit, int consumer, int index) const {
+    if constexpr (Values::kKeepsOfTiles) {
+      Place& place = place_of(consumer);
+      const int first_key = visit.tile() * kKeyTile;
+      place.values.make_keys(variant_, index % 2, first_key);
+      place.values.make_diagonals(variant_, index % 2, first_query(place, consumer), first_key);
+      meet(1 + consumer, 128);
+    }
   }
 
   __device__ void load_queries(QueryFragments& q, int consumer) const {
@@ -302,10 +318,15 @@ class Forward {
     key_full(turn.stage()).wait(turn.parity());
     begin_products();
     start_scores(s, q, consumer, turn.stage());
+    prepare_tile(visit, consumer, 0);
     wait_for_products<0>();
     pin(s);
     key_empty(turn.stage()).arrive_if(is_first_lane());
-    float factor = score(s, visit, consumer);
+    float factor = arguments_.scale * kLog2E;
+    if (Variant::kChangesScores || visit.is_partial()) {
+      make_exponents(s, lane_of(visit, consumer, 0), consumer);
+      factor = 1;
+    }
     rows.rebase(s, factor, o);
     {
       TileWeights first;
@@ -325,20 +346,45 @@ class Forward {
       value_full(turn.stage()).wait(turn.parity());
       clear_missing_values(last, consumer, turn.stage());
       start_output(o, weights, turn.stage());
+      prepare_tile(visit, consumer, i);
       wait_for_products<1>();
       pin(s);
       key_empty(keys.stage()).arrive_if(is_first_lane());
-      factor = score(s, visit, consumer);
-      TileWeights next;
-      next.make(s, factor, rows);
-      // The second wait stands behind the branch, which the assembler does not move it across: in front of it, it would
+      // The second wait stands behind a branch, which the assembler does not move it across: in front of it, it would
       // come before the exponentials.
-      if (next.outgrown()) {
-        wait_for_products<0>();
-        pin(o);
-        rows.rebase(s, factor, o);
-        next = TileWeights();
+      TileWeights next;
+      if constexpr (Variant::kChangesScores) {
+        const Lane lane = lane_of(visit, consumer, i);
+        bool is_classical = visit.is_partial();
+        if (!is_classical) {
+          next.make_of([&](int, int j, int e,
+                           float base) { return lane.exponent(e / 2 * 8, 8 * j + e % 2, s.x[0][j][e]) - base; },
+                       rows);
+          is_classical = next.outgrown(rows);
+        }
+        if (is_classical) {
+          // A lane of its own: what the other one knows need not outlive its weights.
+          make_exponents(s, lane_of(visit, consumer, int(made_anew(i))), consumer);
+          wait_for_products<0>();
+          pin(o);
+          rows.rebase(s, 1, o);
+          next = TileWeights();
+          next.make(s, 1, rows);
+        }
+      } else {
+        factor = arguments_.scale * kLog2E;
+        if (visit.is_partial()) {
+          make_exponents(s, lane_of(visit, consumer, i), consumer);
+          factor = 1;
+        }
         next.make(s, factor, rows);
+        if (next.outgrown()) {
+          wait_for_products<0>();
+          pin(o);
+          rows.rebase(s, factor, o);
+          next = TileWeights();
+          next.make(s, factor, rows);
+        }
       }
       wait_for_products<0>();
       pin(o);
@@ -369,15 +415,37 @@ class Forward {
     }
   }
 
-  /// Products of a tile turned into scores; returns their factor to log2 units.
-  __device__ float score(Scores& s, const Visit& visit, int consumer) const {
+  __device__ Lane lane_of(const Visit& visit, int consumer, int index) const {
     const Place& place = place_of(consumer);
-    const LanePlace lane_place{warp_row() + lane() / 4, lane_query(place, consumer),
-                               visit.tile() * kKeyTile + lane() % 4 * 2, place.shape.key_start, place.shape.keys};
-    if (visit.is_partial()) {
-      return apply_variant<true, Variant>(s, arguments_.scale, variant_, place.values, lane_place);
+    return {variant_,
+            place.values,
+            0,
+            index % 2,
+            index % 2,
+            first_query(place, consumer),
+            visit.tile() * kKeyTile,
+            warp_row() + lane() / 4,
+            lane() % 4 * 2};
+  }
+
+  /// Products of a tile turned into scores in log2 units, -inf for what is removed or does not exist.
+  __device__ void make_exponents(Scores& s, const Lane& lane, int consumer) const {
+    const Place& place = place_of(consumer);
+    [[maybe_unused]] const float factor = arguments_.scale * kLog2E;
+#pragma unroll
+    for (int j = 0; j < kKeyTile / 8; ++j) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        float& x = s.x[0][j][e];
+        const int query = e / 2 * 8, key = 8 * j + e % 2, key_index = lane.key_index(key);
+        const bool stays =
+            (key_index >= place.shape.key_start) & (key_index < place.shape.keys) & lane.keeps(query, key);
+        // Made for all of them: a branch for each would cost more.
+        float exponent = factor * x;
+        if constexpr (Variant::kChangesScores) exponent = Lane::clamped(lane.score(query, key, x)) * kLog2E;
+        x = stays ? exponent : -infinity();
+      }
     }
-    return apply_variant<false, Variant>(s, arguments_.scale, variant_, place.values, lane_place);
   }
 
   /// Where a tile reaches over the ends of its sequence, its values may be another's, or NaN: zeros for them. Every
