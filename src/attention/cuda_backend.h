@@ -13,10 +13,10 @@
 #include "attention/arena.h"
 #include "attention/backend.h"
 #include "attention/call_state.h"
+#include "attention/cuda_gradients.h"
 #include "cuda/launch/decode.h"
 #include "cuda/launch/device_memory.h"
 #include "cuda/launch/families.h"
-#include "cuda/launch/gradient_sums.h"
 #include "cuda/launch/sequences.h"
 #include "cuda/launch/tile_lister.h"
 #include "variant/call.h"
@@ -71,8 +71,8 @@ struct CudaMemory {
   float* partial_lse = nullptr;              // likewise
   float* reference = nullptr;                // [b, h_q, s_q], of a backward pass
   float* delta = nullptr;                    // likewise
-  float* d_q_sums = nullptr;                 // [b, h_q, s_q, d_qk]
-  float* gradient_sums = nullptr;            // of tables, one behind the other, and parameters
+  float* d_q_sums = nullptr;                 // [parts, b, h_q, s_q, d_qk]
+  CudaGradients::Memory gradients;           // likewise
 };
 
 class CudaBackend final : public Backend {
@@ -104,6 +104,7 @@ class CudaBackend final : public Backend {
   cuda::ForwardExtent largest_extent() const;
   void make_decoder();
   bool decodes(const Form& form, const cuda::ForwardExtent& extent) const;
+  std::vector<Direction> directions() const;
   cuda::ListExtent largest_lists(const Direction& direction) const;
   cuda::TileLists list_tiles(const CudaState& state, const CudaMemory& memory, const Direction& direction,
                              const cuda::ForwardExtent& extent, jit::StreamHandle stream) const;
@@ -111,10 +112,9 @@ class CudaBackend final : public Backend {
   CudaState& state_in(Workspace& workspace) const;
   void upload_frozen_tables();
   void bind(CudaState& state) const;
-  void plan_gradients();
-  void check_variant_gradients(const variant::Call& call, const BackwardOutputs& outputs) const;
-  cuda::GradientSums sums_in(float* memory, const BackwardOutputs& outputs) const;
-  void expect_inputs(const ForwardInputs& inputs) const;
+  void write_sequences(const ForwardInputs& inputs, const variant::Call& call, const CudaMemory& memory,
+                       jit::StreamHandle stream) const;
+  void validate(const ForwardInputs& inputs, jit::StreamHandle stream) const;
 
   Device device_;
   std::shared_ptr<const jit::Context> context_;
@@ -126,9 +126,7 @@ class CudaBackend final : public Backend {
   std::optional<ByForm<cuda::ForwardRunner>> forward_;
   std::optional<ByForm<cuda::DecodeKernels>> decode_;  // where the plan is for few queries
   std::optional<ByForm<cuda::BackwardRunner>> backward_;
-  std::optional<cuda::GradientWriter> gradients_;  // where a backward pass may ask for those of tables or parameters
-  std::vector<std::int64_t> first_sum_;            // [tables + parameters]; -1 where there is no gradient
-  std::int64_t sums_ = 0;                          // of all
+  std::optional<CudaGradients> gradients_;  // of a backward pass
   std::int64_t workspace_bytes_ = 0;
 };
 

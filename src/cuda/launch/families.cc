@@ -53,6 +53,7 @@ constexpr Family<BackwardRunner> kBackward[] = {
     {"sm_90a",
      [](const Making& m) -> std::unique_ptr<const BackwardRunner> {
        expect_asked_for(m);
+       if (m.shape.is_deterministic) fail(ErrorCode::unsupported, "it sums up d_q by atomics, in any order");
        return std::make_unique<HopperBackwardKernels>(m.compiler, m.context, m.variant, m.shape);
      }},
     {"portable",

@@ -5,14 +5,10 @@
 #include "cuda/launch/forward_program.h"
 
 namespace tilewise::cuda {
-namespace {
 
-/// What this very GPU has, rather than what its architecture's table says.
 Multiprocessor limits_of(const jit::DeviceInfo& device) {
   return {device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block, device.registers_per_multiprocessor};
 }
-
-}  // namespace
 
 ForwardKernel::ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
                              const Variant& variant, const ForwardShape& shape)
@@ -26,6 +22,11 @@ ForwardKernel::ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit:
       kernel_(jit::load_program(compiler,
                                 forward_program(variant, text_, shape, plan, context->device().architecture()), context)
                   ->kernel("forward", static_cast<unsigned>(plan.shared_bytes(shape)))) {}
+
+TileSizes ForwardKernel::tile_of(const ForwardShape& shape, const jit::DeviceInfo& device) {
+  const ForwardPlan plan = choose_forward(shape, limits_of(device));
+  return {plan.query_tile(), plan.key_tile};
+}
 
 void ForwardKernel::launch(const ForwardArguments& arguments, const std::vector<std::byte>& bound,
                            const ForwardExtent& extent, jit::StreamHandle stream) const {

@@ -25,6 +25,9 @@ struct ForwardExtent {
   std::int64_t q_rows = -1, kv_rows = -1;
 };
 
+/// What this very GPU has, rather than what its architecture's table says.
+Multiprocessor limits_of(const jit::DeviceInfo& device);
+
 /// A compiled forward kernel of any family, loaded. Const and shared between threads.
 class ForwardRunner {
  public:
@@ -59,6 +62,9 @@ class ForwardKernel final : public ForwardRunner {
   TileSizes tile() const override { return {plan_.query_tile(), plan_.key_tile}; }
   const variant::ArgumentLayout& layout() const override { return text_.layout; }
   std::string text() const override { return plan_.text(); }
+
+  /// The tile of the plan that is chosen for a shape on a GPU.
+  static TileSizes tile_of(const ForwardShape& shape, const jit::DeviceInfo& device);
 
   const ForwardPlan& plan() const { return plan_; }
   const ForwardShape& shape() const { return shape_; }

@@ -18,6 +18,7 @@ struct ForwardShape {
   bool has_dropout = false;
   bool is_paged = false;       // k and v lie in pages
   bool has_gradients = false;  // of tables and parameters, by a backward kernel
+  bool is_deterministic = false;  // a backward pass gives the same bits every time
   bool is_aligned = true;      // every row of q, k, v and o begins at a multiple of 16 bytes
 };
 
