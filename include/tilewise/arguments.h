@@ -29,8 +29,8 @@ namespace tilewise {
 /// Sequences whose lengths and positions lie on the plan's GPU: [b] int32 each, with the meaning and the default of
 /// Sequence's member of that name; lengths are by default those of padded storage. So a call can be queued, or captured
 /// in a CUDA graph, before they are known. Kernels clamp lengths and tokens to what the tensors, the pages and the plan
-/// hold; that packed queries share no rows, and that reads of tables lie inside, is the caller's word, unless `validate`
-/// has them checked.
+/// hold; that packed queries share no rows, and that reads of tables lie inside, is the caller's word, unless
+/// `validate` has them checked.
 struct DeviceSequences {
   std::int64_t b = 0;
   std::optional<ConstTensor> s_q{};                // [b]; needed with packed queries

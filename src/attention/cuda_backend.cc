@@ -50,9 +50,11 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
   const tiles::Mask mask = planned_mask(variant, shape);
   if (!mask.program.wanted.empty()) lister_.emplace(jit::Compiler::instance(), context_, variant, mask);
   upload_frozen_tables();
-  forward_.emplace([this](const Form& form) {
-    return cuda::make_forward({jit::Compiler::instance(), context_, this->variant(), kernel_shape(form)}, refusals);
-  });
+  if (!cuda::needs_wide_decode(kernel_shape({}))) {
+    forward_.emplace([this](const Form& form) {
+      return cuda::make_forward({jit::Compiler::instance(), context_, this->variant(), kernel_shape(form)}, refusals);
+    });
+  }
   make_decoder();
   if (shape.backward) {
     gradients_.emplace(variant, shape, jit::Compiler::instance(), context_);
@@ -67,18 +69,35 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
 
 /// Few queries are decoded: a tile of the forward kernel would be mostly empty, and each of a key head's heads would
 /// read the keys again. Not where a backward pass follows, whose weights would not be quite those of the forward pass.
+/// Head dimensions beyond 256 are decoded only.
 void CudaBackend::make_decoder() {
-  if (shape().backward || shape().s_q > kDecodeQueries || (lister_ && lister_->follows_head())) return;
-  const auto plan = cuda::choose_decode(kernel_shape({}), cuda::limits_of(context_->device()));
-  if (!plan) return;
-  decode_.emplace([this, plan](const Form& form) {
+  const bool may_decode = !shape().backward && shape().s_q <= kDecodeQueries && !(lister_ && lister_->follows_head()) &&
+                          decode_plan({}).has_value();
+  if (!may_decode && !forward_) {
+    fail(ErrorCode::unsupported,
+         "d_qk is {} and d_v is {}; beyond 256 the GPU's kernels only decode: plans without backward, for at most {} "
+         "queries, without dropout, and with a mask that is the same for all heads",
+         shape().d_qk, shape().d_v, kDecodeQueries);
+  }
+  if (!may_decode) return;
+  cuda::validate_decode(kernel_shape({}));
+  decode_.emplace([this](const Form& form) {
     return std::make_unique<const cuda::DecodeKernels>(jit::Compiler::instance(), context_, this->variant(),
-                                                       kernel_shape(form), *plan);
+                                                       kernel_shape(form), decode_plan(form).value());
   });
 }
 
+std::optional<cuda::DecodePlan> CudaBackend::decode_plan(const Form& form) const {
+  return cuda::choose_decode(kernel_shape(form), cuda::limits_of(context_->device()),
+                             shape().h_q / shape().h_kv * shape().s_q);
+}
+
 bool CudaBackend::decodes(const Form& form, const cuda::ForwardExtent& extent) const {
-  return decode_ && form.is_aligned && extent.s_q * (extent.h_q / extent.h_kv) <= kDecodeRows;
+  if (!forward_ && !form.is_aligned) {
+    fail(ErrorCode::unsupported,
+         "rows of q, k, v or o do not begin at multiples of 16 bytes; expected it with head dimensions beyond 256");
+  }
+  return decode_ && form.is_aligned && (!forward_ || extent.s_q * (extent.h_q / extent.h_kv) <= kDecodeRows);
 }
 
 cuda::ForwardExtent CudaBackend::largest_extent() const {
@@ -93,6 +112,7 @@ cuda::ForwardShape CudaBackend::kernel_shape(const Form& form) const {
           .has_lists = lister_.has_value(),
           .has_dropout = variant().has_dropout(),
           .is_paged = form.is_paged,
+          .values_in_keys = form.values_in_keys,
           .has_gradients = form.has_gradients,
           .is_deterministic = shape().deterministic,
           .is_aligned = form.is_aligned};
@@ -123,14 +143,24 @@ cuda::TileLists CudaBackend::list_tiles(const CudaState& state, const CudaMemory
 
 /// Those of all kernels that calls may come to: what the usual ones do not take, as pages, goes to the portable ones.
 std::vector<CudaBackend::Direction> CudaBackend::directions() const {
-  std::vector<Direction> all = {{forward_->usual().tile(), false},
-                                {cuda::ForwardKernel::tile_of(kernel_shape({}), context_->device()), false}};
-  if (decode_) all.push_back({cuda::DecodeKernels::tile(kDecodeQueries), false});
+  std::vector<Direction> all;
+  if (forward_) {
+    all.push_back({forward_->usual().tile(), false});
+    all.push_back({cuda::ForwardKernel::tile_of(kernel_shape({}), context_->device()), false});
+  }
+  for (const Form& form : decode_forms()) all.push_back({{kDecodeQueries, decode_plan(form)->keys}, false});
   if (backward_) {
     all.push_back({backward_->usual().tile(), true});
     all.push_back({cuda::BackwardKernels::tile_of(kernel_shape({}), context_->device()), true});
   }
   return all;
+}
+
+/// Those whose plans of decoding differ.
+std::vector<Form> CudaBackend::decode_forms() const {
+  if (!decode_) return {};
+  if (forward_) return {Form()};
+  return {Form(), Form{.values_in_keys = true}};
 }
 
 CudaMemory CudaBackend::memory_in(Arena& arena) const {
@@ -146,11 +176,13 @@ CudaMemory CudaBackend::memory_in(Arena& arena) const {
     memory.tile_counts = arena.take<int>(rows);
     memory.tile_order = arena.take<int>(rows);
   }
-  if (decode_) {
-    const auto floats = decode_->usual().partial_floats(largest_extent());
-    memory.partial_o = arena.take<float>(floats.o);
-    memory.partial_lse = arena.take<float>(floats.lse);
+  std::int64_t partial_rows = 0;
+  for (const Form& form : decode_forms()) {
+    partial_rows = std::max(
+        partial_rows, cuda::DecodeKernels::partial_rows(*decode_plan(form), context_->device(), largest_extent()));
   }
+  memory.partial_o = arena.take<float>(partial_rows * shape().d_v);
+  memory.partial_lse = arena.take<float>(partial_rows);
   if (!shape().backward) return memory;
   const std::int64_t rows = cuda::BackwardRunner::row_floats(shape().b, shape().h_q, shape().s_q);
   memory.reference = arena.take<float>(rows);
@@ -174,7 +206,8 @@ CudaState& CudaBackend::state_in(Workspace& workspace) const {
 /// The variant's bytes, the same for all of its kernels. Tables must lie on the GPU.
 void CudaBackend::bind(CudaState& state) const {
   for (const FrozenTable& table : frozen_) state.call.bound.tables[table.number] = table.view;
-  variant::pack_arguments(variant().data().graph, state.call.bound, forward_->usual().layout(), state.bound);
+  variant::pack_arguments(variant().data().graph, state.call.bound,
+                          forward_ ? forward_->usual().layout() : decode_->usual().layout(), state.bound);
 }
 
 void CudaBackend::write_sequences(const ForwardInputs& inputs, const variant::Call& call, const CudaMemory& memory,
@@ -197,7 +230,9 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
   if (must_prove_reads_ && !inputs.device_sequences) prove_reads(variant(), shape(), inputs, call);
   if (inputs.validate) validate(inputs, stream);
 
-  const Form form{all_aligned(inputs, outputs), call.keys_paged};
+  const Form form{.is_aligned = all_aligned(inputs, outputs),
+                  .is_paged = call.keys_paged,
+                  .values_in_keys = !forward_ && values_in_keys(inputs)};
   const cuda::ForwardExtent extent = extent_of(inputs, call);
   Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
   const CudaMemory memory = memory_in(arena);
@@ -207,8 +242,7 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
   write_sequences(inputs, call, memory, stream);
   if (decodes(form, extent)) {
     const cuda::DecodeKernels& kernels = decode_->get(form);
-    if (lister_)
-      arguments.lists = list_tiles(state, memory, {cuda::DecodeKernels::tile(kDecodeQueries), false}, extent, stream);
+    if (lister_) arguments.lists = list_tiles(state, memory, {kernels.tile(kDecodeQueries), false}, extent, stream);
     kernels.launch(arguments, memory.partial_o, memory.partial_lse, state.bound, extent, stream);
     return;
   }
@@ -235,7 +269,7 @@ void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& gi
 
   const bool has_gradients = !outputs.d_tables.empty() || !outputs.d_parameters.empty();
   const cuda::BackwardRunner& kernels =
-      backward_->get({all_aligned(inputs, given, outputs), false, has_gradients});
+      backward_->get({.is_aligned = all_aligned(inputs, given, outputs), .has_gradients = has_gradients});
   bind(state);
   Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
   const CudaMemory memory = memory_in(arena);
@@ -264,7 +298,7 @@ void CudaBackend::validate(const ForwardInputs& inputs, jit::StreamHandle stream
 
 std::string CudaBackend::explain() const {
   std::string text = fmt::format("backend: {}, {}\n", device_.text(), context_->device().name);
-  text += fmt::format("forward: {}\n", forward_->usual().text());
+  if (forward_) text += fmt::format("forward: {}\n", forward_->usual().text());
   if (backward_) text += fmt::format("backward: {}\n", backward_->usual().text());
   if (decode_) text += fmt::format("decoding, up to {} queries: {}\n", kDecodeQueries, decode_->usual().text());
   text += fmt::format("mask: {}\n", lister_ ? "tiles are classified on the GPU, before each kernel" : "none");

@@ -27,7 +27,8 @@ namespace tilewise::attention {
 struct Form {
   bool is_aligned = true;  // rows begin at multiples of 16 bytes
   bool is_paged = false;
-  bool has_gradients = false;  // of tables and parameters, in a backward pass
+  bool values_in_keys = false;  // v is the first columns of k, in decoding
+  bool has_gradients = false;   // of tables and parameters, in a backward pass
 
   friend auto operator<=>(const Form&, const Form&) = default;
 };
@@ -103,6 +104,8 @@ class CudaBackend final : public Backend {
   cuda::ForwardShape kernel_shape(const Form& form) const;
   cuda::ForwardExtent largest_extent() const;
   void make_decoder();
+  std::optional<cuda::DecodePlan> decode_plan(const Form& form) const;
+  std::vector<Form> decode_forms() const;
   bool decodes(const Form& form, const cuda::ForwardExtent& extent) const;
   std::vector<Direction> directions() const;
   cuda::ListExtent largest_lists(const Direction& direction) const;
@@ -123,8 +126,8 @@ class CudaBackend final : public Backend {
   std::vector<cuda::DeviceMemory> frozen_memory_;
   std::vector<FrozenTable> frozen_;
   cuda::SequenceWriter sequences_;
-  std::optional<ByForm<cuda::ForwardRunner>> forward_;
-  std::optional<ByForm<cuda::DecodeKernels>> decode_;  // where the plan is for few queries
+  std::optional<ByForm<cuda::ForwardRunner>> forward_;  // up to head dimensions of 256
+  std::optional<ByForm<cuda::DecodeKernels>> decode_;   // where the plan is for few queries
   std::optional<ByForm<cuda::BackwardRunner>> backward_;
   std::optional<CudaGradients> gradients_;  // of a backward pass
   std::int64_t workspace_bytes_ = 0;

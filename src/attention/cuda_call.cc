@@ -109,6 +109,16 @@ bool all_aligned(const ForwardInputs& inputs, const BackwardInputs& given, const
          is_aligned(outputs.d_k) && is_aligned(outputs.d_v);
 }
 
+bool values_in_keys(const ForwardInputs& inputs) {
+  const ConstTensor &k = inputs.k, &v = inputs.v;
+  const auto last = static_cast<std::size_t>(k.rank - 1);
+  if (k.data != v.data || v.extents[last] > k.extents[last]) return false;
+  for (std::size_t axis = 0; axis < last; ++axis) {
+    if (k.extents[axis] > 1 && k.strides[axis] != v.strides[axis]) return false;
+  }
+  return true;
+}
+
 cuda::ForwardExtent extent_of(const ForwardInputs& inputs, const variant::Call& call) {
   cuda::ForwardExtent extent{.b = call.problem.b(), .h_q = call.problem.h_q, .s_q = 0, .h_kv = call.problem.h_kv};
   extent.q_rows = extent.kv_rows = 0;

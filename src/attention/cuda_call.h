@@ -18,6 +18,9 @@ void expect_on_gpu(const jit::Context& context, const BackwardInputs& given, con
 bool all_aligned(const ForwardInputs& inputs, const ForwardOutputs& outputs);
 bool all_aligned(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs);
 
+/// Whether v is the first columns of k, in the same memory.
+bool values_in_keys(const ForwardInputs& inputs);
+
 /// The most that a call has along each axis.
 cuda::ForwardExtent extent_of(const ForwardInputs& inputs, const variant::Call& call);
 

@@ -34,9 +34,9 @@ ConstTensor GpuContents::to_host(const jit::Context& context, const ConstTensor&
   const std::int64_t size = size_of(tensor.dtype);
   std::vector<std::byte>& memory = memory_.emplace_back(static_cast<std::size_t>((last - first + 1) * size));
   const auto* from = static_cast<const std::byte*>(tensor.data) + first * size;
-  context.driver().check(context.driver().api().copy_to_host(
-                             memory.data(), reinterpret_cast<jit::DevicePointer>(from), memory.size()),
-                         "to copy a call's arguments from the GPU");
+  context.driver().check(
+      context.driver().api().copy_to_host(memory.data(), reinterpret_cast<jit::DevicePointer>(from), memory.size()),
+      "to copy a call's arguments from the GPU");
   copied.data = memory.data() - first * size;
   return copied;
 }
@@ -59,8 +59,7 @@ GpuContents::GpuContents(const jit::Context& context, const ForwardInputs& input
     if (!column) return;
     const ConstTensor here = to_host(context, *column);
     for (std::size_t i = 0; i < sequences.size(); ++i)
-      store(sequences[i],
-            static_cast<const std::int32_t*>(here.data)[static_cast<std::int64_t>(i) * here.strides[0]]);
+      store(sequences[i], static_cast<const std::int32_t*>(here.data)[static_cast<std::int64_t>(i) * here.strides[0]]);
   };
   for (Sequence& sequence : sequences) {  // by default those of padded storage
     sequence.s_q = inputs.q.extents[static_cast<std::size_t>(inputs.q.rank - 2)];

@@ -8,29 +8,13 @@
 #include "arguments.h"
 #include "copy.h"
 #include "gradients.h"
-#include "mma.h"
 #include "philox.h"
+#include "products.h"
 #include "scores.h"
 #include "softmax.h"
 #include "walk.h"
 
 namespace tilewise::cuda {
-
-/// How warps share a matrix of kRowBlocks x kColumnBlocks blocks of 16 x 16: kRowWarps * kColumnWarps warps, each with a
-/// piece of its own. Columns that do not divide evenly leave the last warps with less.
-template <int kRowBlocks, int kColumnBlocks, int kRowWarps, int kColumnWarps>
-struct WarpGrid {
-  static_assert(kRowBlocks % kRowWarps == 0);
-  static constexpr int kRows = kRowBlocks / kRowWarps;                               // blocks of a warp
-  static constexpr int kColumns = (kColumnBlocks + kColumnWarps - 1) / kColumnWarps;  // at most
-  static constexpr bool kEven = kColumnBlocks % kColumnWarps == 0;
-  using Sums = Accumulator<kRows, 2 * kColumns>;
-
-  __device__ static int row(int warp) { return warp % kRowWarps * kRows * 16; }
-  __device__ static int column(int warp) { return warp / kRowWarps * kColumns * 16; }
-  /// Whether a warp's column block exists.
-  __device__ static bool has(int warp, int block) { return kEven || warp / kRowWarps * kColumns + block < kColumnBlocks; }
-};
 
 /// One (sequence, key head, key tile) after the other: all query heads that the key head serves, and all query tiles
 /// that meet the keys.
@@ -195,7 +179,8 @@ class Backward {
   template <class Left, class Right>
   __device__ void multiply_transposed(Scores& products, const Left& a, const Right& b) {
     const auto left = LaneAddress<Left>::straight({a.address + ScoreGrid::row(warp()) * Left::kRowBytes}, lane());
-    const auto right = LaneAddress<Right>::transposed({b.address + ScoreGrid::column(warp()) * Right::kRowBytes}, lane());
+    const auto right =
+        LaneAddress<Right>::transposed({b.address + ScoreGrid::column(warp()) * Right::kRowBytes}, lane());
     products.clear();
     multiply<Left::kTileColumns / 16>(
         Element{}, products, [&](int k, int i) { return load_left(left, 16 * i, 16 * k); },
@@ -210,7 +195,8 @@ class Backward {
     const auto load = [&](int k, int j) { return load_right(right, 16 * k, first + 16 * j); };
     const auto has = [&](int j) { return Grid::has(warp(), j); };
     if constexpr (kInRegisters) {
-      multiply<kQueries / 16>(Element{}, sums, [&](int k, int i) { return a.of[k][i]; }, load, has);
+      multiply<kQueries / 16>(
+          Element{}, sums, [&](int k, int i) { return a.of[k][i]; }, load, has);
     } else {
       const auto left =
           LaneAddress<ScoreTile>::straight({a_tile.address + Grid::row(warp()) * ScoreTile::kRowBytes}, lane());
@@ -288,8 +274,7 @@ class Backward {
             if constexpr (kScores) {
               const auto scored = Variant::sloped_score(variant_, place, query_values,
                                                         Variant::key_values(variant_, place, key), query, key, score);
-              const bool exists =
-                  !kPartial || (query < shape_.queries && key >= shape_.key_start && key < shape_.keys);
+              const bool exists = !kPartial || (query < shape_.queries && key >= shape_.key_start && key < shape_.keys);
               x = exists ? scored.score : -infinity();
               slope = scored.slope;
             }

@@ -6,8 +6,8 @@
 
 namespace tilewise::cuda {
 
-/// What one is in an element's fixed-point sum: 2^-31 of a power of two above the largest magnitude that is added to it,
-/// so that 2^32 such numbers can be added up. 0 where the largest is an infinity or NaN.
+/// What one is in an element's fixed-point sum: 2^-31 of a power of two above the largest magnitude that is added to
+/// it, so that 2^32 such numbers can be added up. 0 where the largest is an infinity or NaN.
 __device__ inline double fixed_unit(unsigned largest) {
   const int exponent = static_cast<int>(largest >> 23 & 0xff);
   if (exponent == 0xff) return 0;
@@ -15,8 +15,8 @@ __device__ inline double fixed_unit(unsigned largest) {
 }
 
 /// What a variant's add_gradients() is handed: adds to the sums in memory by atomics. In float32 their last bits depend
-/// on the order; in fixed point they do not. Where all lanes of a warp that add at once read one element, as of a bias for each head, they add their
-/// sum.
+/// on the order; in fixed point they do not. Where all lanes of a warp that add at once read one element, as of a bias
+/// for each head, they add their sum.
 class GradientAdder {
  public:
   __device__ explicit GradientAdder(const GradientSums& sums) : sums_(sums) {}

@@ -11,9 +11,7 @@ __device__ inline void write_sequences(const SequenceBatch& batch, SequenceShape
   if (i < batch.count) to[i] = batch.shapes[batch.are_all_alike ? 0 : i];
 }
 
-__device__ inline int clamped(int value, int low, int high) {
-  return value < low ? low : value > high ? high : value;
-}
+__device__ inline int clamped(int value, int low, int high) { return value < low ? low : value > high ? high : value; }
 
 /// Puts together sequences whose numbers lie on the GPU, a thread to each. Lengths and tokens are clamped to what there
 /// is, so that no kernel leaves its tensors.

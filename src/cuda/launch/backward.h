@@ -22,8 +22,8 @@ class BackwardRunner {
  public:
   virtual ~BackwardRunner() = default;
 
-  /// Queues them. `bound` is what pack_arguments gave for layout(). Of the arguments, `key_tiles` and `d_q_part` are set
-  /// here; `d_q_parts` asks for as many parts of d_q, or, as 0, for none. Nothing is checked here.
+  /// Queues them. `bound` is what pack_arguments gave for layout(). Of the arguments, `key_tiles` and `d_q_part` are
+  /// set here; `d_q_parts` asks for as many parts of d_q, or, as 0, for none. Nothing is checked here.
   virtual void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound,
                       const ForwardExtent& extent, jit::StreamHandle stream) const = 0;
 

@@ -22,8 +22,7 @@ std::int64_t BackwardPlan::shared_bytes(const ForwardShape& shape) const {
 int BackwardPlan::matrix_registers(const ForwardShape& shape) const {
   constexpr int kOfBlock = 8;  // of 16 x 16 float32, over 32 lanes
   const int key_rows = keys / 16 / (warps / column_warps);
-  const int columns =
-      rounded_up(blocks_of(shape.d_qk), column_warps) + rounded_up(blocks_of(shape.d_v), column_warps);
+  const int columns = rounded_up(blocks_of(shape.d_qk), column_warps) + rounded_up(blocks_of(shape.d_v), column_warps);
   const int scores = keys / 16 / (warps / score_columns) * (queries / 16 / score_columns);
   return (key_rows * columns + 2 * scores) * kOfBlock;
 }
