@@ -12,7 +12,7 @@ namespace {
 
 class DecodeProgram : public jit::WithNvrtc, public ::testing::WithParamInterface<const char*> {
  protected:
-  void expect_in_registers(const Variant& variant, const ForwardShape& shape) {
+  void expect_in_registers(const Variant& variant, const ForwardShape& shape, int most_stack = 16) {
     const jit::Architecture architecture = jit::Architecture::parse(GetParam());
     const auto plan = choose_decode(shape, Multiprocessor::of(architecture), 128);
     ASSERT_TRUE(plan);
@@ -21,7 +21,7 @@ class DecodeProgram : public jit::WithNvrtc, public ::testing::WithParamInterfac
     const jit::Resources resources = binary.kernel("decode").resources.value();
     SCOPED_TRACE(fmt::format("{}, d {}/{}, {}", to_string(variant), shape.d_qk, shape.d_v, plan->text()));
     EXPECT_LE(resources.registers, 65536 / (plan->blocks * plan->threads()));
-    EXPECT_LE(resources.stack_bytes, 16);
+    EXPECT_LE(resources.stack_bytes, most_stack);
     EXPECT_LE(resources.shared_bytes, plan->is_wide ? 96 * plan->rows : 2048);
   }
 };
@@ -44,7 +44,8 @@ TEST_P(DecodeProgram, TakesLatentAttention) {
     expect_in_registers(zoo::causal() & zoo::softcap(30),
                         {.d_qk = 576, .d_v = 512, .has_lists = true, .is_paged = is_paged, .values_in_keys = true});
   }
-  expect_in_registers(Variant(), {.dtype = DType::float16, .d_qk = 520, .d_v = 264});
+  // 33 and 17 blocks of columns divide among no number of warps, which a condition at each of them costs.
+  expect_in_registers(Variant(), {.dtype = DType::float16, .d_qk = 520, .d_v = 264}, 64);
 }
 
 INSTANTIATE_TEST_SUITE_P(Generations, DecodeProgram, ::testing::Values("sm_80", "sm_89", "sm_90a", "sm_100"),

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "arguments.h"
+#include "backward_queries.h"
 #include "copy.h"
 #include "gradients.h"
 #include "philox.h"

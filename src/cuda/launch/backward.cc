@@ -12,7 +12,6 @@ namespace {
 
 constexpr const char* kSource = R"cuda(#include "variant.h"
 #include "backward.h"
-#include "backward_queries.h"
 
 namespace tilewise::cuda {{
 

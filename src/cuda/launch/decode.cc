@@ -10,7 +10,7 @@ namespace tilewise::cuda {
 namespace {
 
 constexpr const char* kSource = R"cuda(#include "variant.h"
-#include "{header}"
+{include}
 
 namespace tilewise::cuda {{
 
@@ -57,7 +57,7 @@ jit::Program decode_program(const Variant& variant, const variant::CudaText& tex
   jit::Program program;
   program.name = "decode.cu";
   program.source =
-      fmt::format(kSource, arg("header", plan.is_wide ? "wide_decode.h" : "decode.h"),
+      fmt::format(kSource, arg("include", plan.is_wide ? "#include \"wide_decode.h\"" : "#include \"decode.h\""),
                   arg("kernel", plan.is_wide ? "WideDecode" : "Decode"), arg("rows", plan.rows), arg("keys", plan.keys),
                   arg("score_row_warps", plan.score_row_warps()), arg("output_row_warps", plan.output_row_warps()),
                   arg("values_in_keys", plan.values_in_keys),
