@@ -62,6 +62,7 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
       return cuda::make_backward({jit::Compiler::instance(), context_, this->variant(), kernel_shape(form)}, refusals);
     });
   }
+  if (lister_) measure_lists();
   Arena measure;
   memory_in(measure);
   workspace_bytes_ = measure.used();
@@ -112,6 +113,7 @@ cuda::ForwardShape CudaBackend::kernel_shape(const Form& form) const {
           .has_lists = lister_.has_value(),
           .has_dropout = variant().has_dropout(),
           .is_paged = form.is_paged,
+          .pages_of_eights = form.pages_of_eights,
           .values_in_keys = form.values_in_keys,
           .has_gradients = form.has_gradients,
           .is_deterministic = shape().deterministic,
@@ -128,8 +130,29 @@ void CudaBackend::upload_frozen_tables() {
   }
 }
 
-cuda::ListExtent CudaBackend::largest_lists(const Direction& direction) const {
-  return lister_->extent(shape().b, shape().h_q, shape().s_q, shape().s_kv, direction.tile, direction.by_key);
+/// Calls of other forms than the usual one may run on kernels of another family, with other tiles, as decoding does:
+/// the workspace has room for the lists of all of them.
+void CudaBackend::measure_lists() {
+  const auto room_for = [&](const Direction& direction) {
+    const cuda::ListExtent lists =
+        lister_->extent(shape().b, shape().h_q, shape().s_q, shape().s_kv, direction.tile, direction.by_key);
+    most_tiles_ = std::max(most_tiles_, lists.tile_ints());
+    most_lists_ = std::max(most_lists_, lists.lists());
+  };
+  const auto making = [&](const cuda::ForwardShape& kernel) {
+    return cuda::Making{jit::Compiler::instance(), context_, variant(), kernel};
+  };
+  for (const Form& form : decode_forms()) room_for({{kDecodeQueries, decode_plan(form)->keys}, false});
+  if (!forward_) return;
+  for (const bool is_aligned : {true, false}) {
+    for (const Form& form : {Form{is_aligned}, Form{is_aligned, true, true}, Form{is_aligned, true, false}})
+      room_for({cuda::forward_tile(making(kernel_shape(form))), false});
+    if (!backward_) continue;
+    for (const bool has_gradients : {false, true}) {
+      const cuda::ForwardShape kernel = kernel_shape({.is_aligned = is_aligned, .has_gradients = has_gradients});
+      room_for({cuda::backward_tile(making(kernel)), true});
+    }
+  }
 }
 
 /// Queues the making of a call's lists.
@@ -139,21 +162,6 @@ cuda::TileLists CudaBackend::list_tiles(const CudaState& state, const CudaMemory
       lister_->extent(extent.b, extent.h_q, extent.s_q, extent.s_kv, direction.tile, direction.by_key);
   return lister_->make(memory.sequences, lists, direction.tile, direction.by_key, extent.h_q / extent.h_kv,
                        memory.tiles, memory.tile_counts, memory.tile_order, state.bound, stream);
-}
-
-/// Those of all kernels that calls may come to: what the usual ones do not take, as pages, goes to the portable ones.
-std::vector<CudaBackend::Direction> CudaBackend::directions() const {
-  std::vector<Direction> all;
-  if (forward_) {
-    all.push_back({forward_->usual().tile(), false});
-    all.push_back({cuda::ForwardKernel::tile_of(kernel_shape({}), context_->device()), false});
-  }
-  for (const Form& form : decode_forms()) all.push_back({{kDecodeQueries, decode_plan(form)->keys}, false});
-  if (backward_) {
-    all.push_back({backward_->usual().tile(), true});
-    all.push_back({cuda::BackwardKernels::tile_of(kernel_shape({}), context_->device()), true});
-  }
-  return all;
 }
 
 /// Those whose plans of decoding differ.
@@ -167,14 +175,9 @@ CudaMemory CudaBackend::memory_in(Arena& arena) const {
   CudaMemory memory;
   memory.sequences = arena.take<cuda::SequenceShape>(shape().b);
   if (lister_) {
-    std::int64_t ints = 0, rows = 0;
-    for (const Direction& direction : directions()) {
-      const cuda::ListExtent lists = largest_lists(direction);
-      ints = std::max(ints, lists.tile_ints()), rows = std::max(rows, lists.lists());
-    }
-    memory.tiles = arena.take<int>(ints);
-    memory.tile_counts = arena.take<int>(rows);
-    memory.tile_order = arena.take<int>(rows);
+    memory.tiles = arena.take<int>(most_tiles_);
+    memory.tile_counts = arena.take<int>(most_lists_);
+    memory.tile_order = arena.take<int>(most_lists_);
   }
   std::int64_t partial_rows = 0;
   for (const Form& form : decode_forms()) {
@@ -232,6 +235,7 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
 
   const Form form{.is_aligned = all_aligned(inputs, outputs),
                   .is_paged = call.keys_paged,
+                  .pages_of_eights = call.keys_paged && call.page_tokens % 8 == 0,
                   .values_in_keys = !forward_ && values_in_keys(inputs)};
   const cuda::ForwardExtent extent = extent_of(inputs, call);
   Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});

@@ -81,11 +81,6 @@ BackwardKernels::BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const 
       backward_(module_->kernel("backward", static_cast<unsigned>(plan_.shared_bytes(shape)))),
       finish_(module_->kernel("finish")) {}
 
-TileSizes BackwardKernels::tile_of(const ForwardShape& shape, const jit::DeviceInfo& device) {
-  const BackwardPlan plan = choose_backward(shape, limits_of(device));
-  return {plan.queries, plan.keys};
-}
-
 void BackwardKernels::launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound,
                              const ForwardExtent& extent, jit::StreamHandle stream) const {
   constexpr unsigned kRowsOfBlock = 4;  // a warp to a query

@@ -59,9 +59,6 @@ class BackwardKernels final : public BackwardRunner {
               jit::StreamHandle stream) const override;
   TileSizes tile() const override { return {plan_.queries, plan_.keys}; }
 
-  /// The tile of the plan that is chosen for a shape on a GPU.
-  static TileSizes tile_of(const ForwardShape& shape, const jit::DeviceInfo& device);
-
   const variant::ArgumentLayout& layout() const override { return text_.layout; }
   std::string text() const override { return plan_.text(); }
 

@@ -23,11 +23,6 @@ ForwardKernel::ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit:
                                 forward_program(variant, text_, shape, plan, context->device().architecture()), context)
                   ->kernel("forward", static_cast<unsigned>(plan.shared_bytes(shape)))) {}
 
-TileSizes ForwardKernel::tile_of(const ForwardShape& shape, const jit::DeviceInfo& device) {
-  const ForwardPlan plan = choose_forward(shape, limits_of(device));
-  return {plan.query_tile(), plan.key_tile};
-}
-
 void ForwardKernel::launch(const ForwardArguments& arguments, const std::vector<std::byte>& bound,
                            const ForwardExtent& extent, jit::StreamHandle stream) const {
   const std::int64_t rows = (extent.s_q + plan_.query_tile() - 1) / plan_.query_tile();

@@ -63,9 +63,6 @@ class ForwardKernel final : public ForwardRunner {
   const variant::ArgumentLayout& layout() const override { return text_.layout; }
   std::string text() const override { return plan_.text(); }
 
-  /// The tile of the plan that is chosen for a shape on a GPU.
-  static TileSizes tile_of(const ForwardShape& shape, const jit::DeviceInfo& device);
-
   const ForwardPlan& plan() const { return plan_; }
   const ForwardShape& shape() const { return shape_; }
   const jit::Kernel& kernel() const { return kernel_; }

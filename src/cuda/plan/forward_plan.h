@@ -17,6 +17,7 @@ struct ForwardShape {
   bool has_lists = false;         // key tiles come from lists; else all are visited
   bool has_dropout = false;
   bool is_paged = false;          // k and v lie in pages
+  bool pages_of_eights = false;   // of multiples of 8 tokens
   bool values_in_keys = false;    // v is the first columns of k, in decoding
   bool has_gradients = false;     // of tables and parameters, by a backward kernel
   bool is_deterministic = false;  // a backward pass gives the same bits every time
