@@ -20,8 +20,8 @@ PanelMatrix some_weights(WeightKind kind, std::int64_t rows, std::int64_t column
   const BlockSize size = block_size(kind);
   std::vector<std::byte> stored(static_cast<std::size_t>(rows * columns / size.elements * size.bytes));
   // Any float16 below infinity will do for a scale.
-  std::mt19937 random(1);
-  for (std::byte& byte : stored) byte = static_cast<std::byte>(random() & 0x7B);
+  std::uint32_t random = 1;
+  for (std::byte& byte : stored) byte = static_cast<std::byte>((random = random * 1664525 + 1013904223) >> 24 & 0x7B);
   return to_panels({kind, rows, columns, stored.data()}, tilewise::default_executor());
 }
 

@@ -2,16 +2,14 @@
 
 #include <algorithm>
 #include <cstring>
-#include <new>
 
 #include "core/half.h"
+#include "nn/panel_memory.h"
 
 namespace tilewise::nn {
 namespace {
 
 using Byte = std::uint8_t;
-
-constexpr std::size_t kAlignment = 64;
 
 /// 32 columns of a row, as a file has them.
 struct RowBlock {
@@ -151,12 +149,6 @@ void pack_row(const PanelShape& shape, WeightKind kind, const Byte* stored, std:
   }
 }
 
-std::shared_ptr<std::byte> allocate(std::int64_t bytes) {
-  auto* memory = static_cast<std::byte*>(
-      ::operator new (static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1)), std::align_val_t{kAlignment}));
-  return {memory, [](std::byte* p) { ::operator delete (p, std::align_val_t{kAlignment}); }};
-}
-
 int quant_of(const PanelShape& shape, const Byte* quants, std::int64_t row, std::int64_t column) {
   const std::int64_t step = column / 4, byte = 4 * row + column % 4;
   if (shape.bits == 8) return quants[64 * step + byte];
@@ -199,7 +191,7 @@ PanelMatrix to_panels(const WeightMatrix& stored, Executor& executor) {
   const std::int64_t bytes = matrix.panel_bytes(), blocks = stored.columns / kBlock;
   const BlockSize size = block_size(stored.kind);
   const std::int64_t row_bytes = stored.columns / size.elements * size.bytes;
-  std::shared_ptr<std::byte> memory = allocate(matrix.panels() * bytes);
+  std::shared_ptr<std::byte> memory = allocate_panels(matrix.panels() * bytes);
   executor.parallel_for(matrix.panels(), [&](std::int64_t panel, int) {
     auto* to = reinterpret_cast<Byte*>(memory.get() + panel * bytes);
     std::memset(to, 0, static_cast<std::size_t>(bytes));

@@ -86,7 +86,6 @@ template <class Engine, WeightKind kKind, int kTokens>
       }
     }
     const std::byte* quants = panel + kShape.factor_bytes();
-    Engine::prefetch(panel);
     unrolled<0, kGroups>([&](auto group) __attribute__((always_inline)) {
       typename Engine::Sums dots[kTokens]{};
       unrolled<0, kStepsOfGroup>([&](auto step) __attribute__((always_inline)) {

@@ -43,7 +43,6 @@ struct Engine {
     const __m128i stored = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
     return _mm256_cvtepi32_ps(kSigned ? _mm256_cvtepi8_epi32(stored) : _mm256_cvtepu8_epi32(stored));
   }
-  static void prefetch(const std::byte*) {}
 
   static __m256i load(const std::byte* from, int lane) {
     return _mm256_load_si256(reinterpret_cast<const __m256i*>(from + 4 * lane));

@@ -32,7 +32,6 @@ struct Engine {
     const __m128i stored = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
     return _mm512_cvtepi32_ps(kSigned ? _mm512_cvtepi8_epi32(stored) : _mm512_cvtepu8_epi32(stored));
   }
-  static void prefetch(const std::byte*) {}
 
   static __m512i load(const std::byte* from) { return _mm512_loadu_si512(from); }
 

@@ -58,7 +58,6 @@ struct Engine {
       return static_cast<float>(kSigned ? static_cast<std::int8_t>(byte) : byte);
     });
   }
-  static void prefetch(const std::byte*) {}
 
   template <int kBits, int kStep>
   static Weights weights(const std::byte* quants, int) {
