@@ -16,3 +16,5 @@ set(sysroot_libraries "${TILEWISE_SYSROOT}/usr/lib/aarch64-linux-gnu")
 foreach(folder IN ITEMS "${sysroot_libraries}" "${sysroot_libraries}/openblas-pthread")
   string(APPEND CMAKE_EXE_LINKER_FLAGS_INIT " -L${folder} -Wl,-rpath,${folder}")
 endforeach()
+# So that the libraries' own libraries are found there too.
+string(APPEND CMAKE_EXE_LINKER_FLAGS_INIT " -Wl,--disable-new-dtags")
