@@ -38,7 +38,7 @@ constexpr std::int64_t kFloatRows = 64;
 constexpr std::int64_t kManyFloatRows = 384;
 /// Tokens of a task, between which packing the rows is shared, and those that are many.
 constexpr std::int64_t kFloatTokens = 512;
-constexpr std::int64_t kManyTokens = 8 * kFloatTokens;
+constexpr std::int64_t kManyTokens = 4 * kFloatTokens;
 /// Rounded activations that a task reads again for each panel: half of a small second-level cache.
 constexpr std::int64_t kRoundedBytes = std::int64_t{192} << 10;
 /// Tasks a worker: enough to even out, few enough that handing out costs nothing.

@@ -149,13 +149,13 @@ void pack_row(const PanelShape& shape, WeightKind kind, const Byte* stored, std:
   }
 }
 
-int quant_of(const PanelShape& shape, const Byte* quants, std::int64_t row, std::int64_t column) {
+template <PanelShape kShape>
+int quant_of(const Byte* quants, std::int64_t row, std::int64_t column) {
   const std::int64_t step = column / 4, byte = 4 * row + column % 4;
-  if (shape.bits == 8) return quants[64 * step + byte];
-  const Byte pair = quants[64 * (step % 4) + byte];
-  const int low = step < 4 ? pair & 15 : pair >> 4;
-  if (shape.bits == 5) return low | (quants[256 + byte] >> step & 1) << 4;
-  if (shape.bits == 6) return low | (quants[256 + 64 * (step / 4) + byte] >> (2 * (step % 4)) & 3) << 4;
+  if constexpr (kShape.bits == 8) return quants[64 * step + byte];
+  const int low = quants[64 * (step % 4) + byte] >> (step < 4 ? 0 : 4) & 15;
+  if constexpr (kShape.bits == 5) return low | (quants[256 + byte] >> step & 1) << 4;
+  if constexpr (kShape.bits == 6) return low | (quants[256 + 64 * (step / 4) + byte] >> (2 * (step % 4)) & 3) << 4;
   return low;
 }
 
@@ -163,22 +163,33 @@ float float_at(const Byte* halves, std::int64_t index) {
   return static_cast<float>(Float16::from_bits(half_at(halves + 2 * index)));
 }
 
-void dequantise_block(const PanelShape& shape, const Byte* block, const Byte* head, std::int64_t row, float* out) {
-  const Byte* halves = shape.nested ? head : block;
-  const float scale = float_at(halves, row), minimum = shape.minimum ? float_at(halves, kPanelRows + row) : 0;
-  const std::int64_t scales = kBlock / shape.group;
+template <PanelShape kShape>
+void dequantise_block(const Byte* block, const Byte* head, std::int64_t row, float* out) {
+  const Byte* halves = kShape.nested ? head : block;
+  const float scale = float_at(halves, row), minimum = kShape.minimum ? float_at(halves, kPanelRows + row) : 0;
+  constexpr std::int64_t kScales = kBlock / kShape.group;
   for (std::int64_t i = 0; i < kBlock; ++i) {
-    const auto quant = static_cast<float>(quant_of(shape, block + shape.factor_bytes(), row, i) - shape.zero);
-    if (!shape.nested) {
-      out[i] = shape.minimum ? quant * scale + minimum : quant * scale;
-      continue;
-    }
-    const Byte step = block[kPanelRows * (i / shape.group) + row];
-    if (shape.minimum) {
-      out[i] =
-          scale * static_cast<float>(step) * quant - minimum * static_cast<float>(block[kPanelRows * scales + row]);
+    const auto quant = static_cast<float>(quant_of<kShape>(block + kShape.factor_bytes(), row, i) - kShape.zero);
+    if constexpr (!kShape.nested) {
+      out[i] = kShape.minimum ? quant * scale + minimum : quant * scale;
     } else {
-      out[i] = scale * static_cast<float>(static_cast<std::int8_t>(step)) * quant;
+      const Byte step = block[kPanelRows * (i / kShape.group) + row];
+      if constexpr (kShape.minimum) {
+        const auto below = static_cast<float>(block[kPanelRows * kScales + row]);
+        out[i] = scale * static_cast<float>(step) * quant - minimum * below;
+      } else {
+        out[i] = scale * static_cast<float>(static_cast<std::int8_t>(step)) * quant;
+      }
+    }
+  }
+}
+
+template <PanelShape kShape>
+void dequantise_rows(const Byte* panel, std::int64_t blocks, std::int64_t first, std::int64_t count, float* out) {
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    const Byte* head = panel + block_offset(kShape, b / kNest * kNest) - kShape.head_bytes();
+    for (std::int64_t r = 0; r < count; ++r) {
+      dequantise_block<kShape>(panel + block_offset(kShape, b), head, first + r, out + (r * blocks + b) * kBlock);
     }
   }
 }
@@ -206,14 +217,10 @@ PanelMatrix to_panels(const WeightMatrix& stored, Executor& executor) {
 }
 
 void dequantise(const PanelMatrix& matrix, std::int64_t panel, std::int64_t first, std::int64_t count, float* out) {
-  const PanelShape shape = panel_shape(matrix.kind);
   const auto* stored = reinterpret_cast<const Byte*>(matrix.panel(panel));
-  for (std::int64_t b = 0; b < matrix.columns / kBlock; ++b) {
-    const Byte* head = stored + block_offset(shape, b / kNest * kNest) - shape.head_bytes();
-    for (std::int64_t r = 0; r < count; ++r) {
-      dequantise_block(shape, stored + block_offset(shape, b), head, first + r, out + r * matrix.columns + b * kBlock);
-    }
-  }
+  const std::int64_t blocks = matrix.columns / kBlock;
+  with_kind(matrix.kind,
+            [&]<WeightKind kKind>() { dequantise_rows<panel_shape(kKind)>(stored, blocks, first, count, out); });
 }
 
 }  // namespace tilewise::nn

@@ -161,20 +161,8 @@ void multiply_kind(const PanelMatrix& weights, std::int64_t first, std::int64_t 
 template <class Engine>
 void multiply_each_kind(const PanelMatrix& weights, std::int64_t first, std::int64_t last, const ActivationBlock* x,
                         std::int64_t tokens, float* y, std::int64_t y_stride) {
-  const auto of = [&]<WeightKind kKind>() {
-    multiply_kind<Engine, kKind>(weights, first, last, x, tokens, y, y_stride);
-  };
-  switch (weights.kind) {
-    case WeightKind::q4_0: return of.template operator()<WeightKind::q4_0>();
-    case WeightKind::q4_1: return of.template operator()<WeightKind::q4_1>();
-    case WeightKind::q5_0: return of.template operator()<WeightKind::q5_0>();
-    case WeightKind::q5_1: return of.template operator()<WeightKind::q5_1>();
-    case WeightKind::q8_0: return of.template operator()<WeightKind::q8_0>();
-    case WeightKind::q4_k: return of.template operator()<WeightKind::q4_k>();
-    case WeightKind::q5_k: return of.template operator()<WeightKind::q5_k>();
-    case WeightKind::q6_k: return of.template operator()<WeightKind::q6_k>();
-    default: return;
-  }
+  with_kind(weights.kind,
+            [&]<WeightKind kKind>() { multiply_kind<Engine, kKind>(weights, first, last, x, tokens, y, y_stride); });
 }
 
 /// Loops that compilers turn into vectors: magnitudes are compared as the integers that they are as bits, and rounding
