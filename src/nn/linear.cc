@@ -60,7 +60,7 @@ constexpr std::int64_t kManyTokens = 4 * kFloatTokens;
 /// Rounded activations that a task reads again for each panel: half of a small second-level cache.
 constexpr std::int64_t kRoundedBytes = std::int64_t{192} << 10;
 /// Tasks a worker: enough to even out, few enough that handing out costs nothing.
-constexpr std::int64_t kTasksOfWorker = 8;
+constexpr std::int64_t kTasksOfWorker = 16;
 /// Multiply-adds of one token that are worth a task: some 0.4 us, of which handing it out takes a tenth.
 constexpr std::int64_t kLeastWork = 1 << 14;
 
