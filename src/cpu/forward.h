@@ -13,11 +13,6 @@
 
 namespace tilewise::cpu {
 
-/// A row's reference maximum is raised, and what it has accumulated rescaled, only when a score exceeds it by this much
-/// (in log2). Weights stay below 2^16 and sums below 2^16 s_kv, far from overflow, and the pass over o is almost never
-/// made.
-inline constexpr float kRescaleGrowth = 16;
-
 template <class Engine>
 class ForwardKernel {
  public:
