@@ -27,5 +27,6 @@ void add_bench_sparse(CLI::App& bench);
 void add_variants(CLI::App& program);
 void add_device(CLI::App& program);
 void add_inspect(CLI::App& program);
+void add_compile(CLI::App& program);
 
 }  // namespace tilewise::cli

@@ -24,6 +24,7 @@ void add_commands(CLI::App& program) {
   add_bench_sparse(bench);
   add_variants(program);
   add_device(program);
+  add_compile(program);
   add_inspect(program);
 }
 
