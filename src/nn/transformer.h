@@ -106,7 +106,8 @@ class Decoder {
   /// logits in the chunks' order, tokens in theirs. Does not commit().
   ///
   /// Throws Error(invalid_argument) before any work on chunks past the limits, the cache's room or the model's
-  /// positions, on ids outside of the vocabulary, and on two chunks of one sequence.
+  /// positions, on ids outside of the vocabulary, and on two chunks of one sequence; as KvCache::write() on pages that
+  /// are not the sequence's own.
   void forward(std::span<const Chunk> chunks, KvCache& cache, float* logits);  // logits [logits_rows, vocabulary]
 
   static std::int64_t logits_rows(std::span<const Chunk> chunks);
@@ -152,11 +153,14 @@ class FirstKeys {
 
   /// Writes them back as if each stood `distance` positions later than it does (0 restores them). Their pages must be
   /// the sequence's own (KvCache::make_private()).
-  void move(KvCache& cache, KvSequence sequence, std::int64_t distance) const;
+  void move(KvCache& cache, KvSequence sequence, std::int64_t distance);
 
   std::int64_t count() const { return count_; }
 
  private:
+  Tensor keys(std::int64_t layer) const;    // [h_kv, count, d_qk]
+  Tensor values(std::int64_t layer) const;  // [h_kv, count, d_v]
+
   std::shared_ptr<const Transformer> model_;
   std::int64_t count_;
   std::unique_ptr<float[]> k_, v_;  // [layers, h_kv, count, d_qk], [layers, h_kv, count, d_v]
