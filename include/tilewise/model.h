@@ -125,7 +125,7 @@ struct EmbedOptions {
 };
 
 namespace runtime {
-class LoadedModel;
+class OpenedModel;
 }
 
 /// An opened model. Constant and cheap to copy; copies share the weights, and threads may. The weights stay in the
@@ -174,18 +174,18 @@ class Model {
   /// The same, summed. exp() of the mean negative log-probability of a token.
   Perplexity perplexity(std::span<const std::int32_t> tokens, const PerplexityOptions& options = {}) const;
 
-  /// A vector for each text: the mean of the states of its tokens behind the last layer, normalised if asked for. Of
-  /// models that generate too (without special tokens around the text, which they lack).
+  /// A vector for each text: the mean of its tokens' states behind the last layer (Reimers and Gurevych,
+  /// "Sentence-BERT", 2019), normalised if asked for. Throws Error(unsupported) for a model that generates.
   std::vector<float> embed(std::span<const std::string> texts, const EmbedOptions& options = {}) const;
   // [texts, width]
 
   /// For the library's own use.
-  const std::shared_ptr<const runtime::LoadedModel>& loaded() const { return loaded_; }
+  const std::shared_ptr<const runtime::OpenedModel>& loaded() const { return loaded_; }
 
  private:
-  explicit Model(std::shared_ptr<const runtime::LoadedModel> loaded) : loaded_(std::move(loaded)) {}
+  explicit Model(std::shared_ptr<const runtime::OpenedModel> loaded) : loaded_(std::move(loaded)) {}
 
-  std::shared_ptr<const runtime::LoadedModel> loaded_;
+  std::shared_ptr<const runtime::OpenedModel> loaded_;
 };
 
 }  // namespace tilewise
