@@ -216,6 +216,12 @@ void Scheduler::cancel(RequestId request) {
   }
 }
 
+void Scheduler::cancel_all() {
+  for (Tasks* tasks : {&running_, &waiting_}) {
+    for (const auto& task : *tasks) task->is_cancelled = true;
+  }
+}
+
 void Scheduler::end_cancelled() {
   for (Tasks* tasks : {&running_, &waiting_}) {
     for (const auto& task : *tasks) {

@@ -48,6 +48,7 @@ class Scheduler {
   bool is_idle() const { return running_.empty() && waiting_.empty(); }
   std::vector<TokenEvent> step();
   void cancel(RequestId request);
+  void cancel_all();
   RequestAccount account(RequestId request) const;
   GeneratorAccount account() const;
 
