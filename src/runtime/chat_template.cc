@@ -20,8 +20,8 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
 }
 
 /// A template's statements in one spelling: white space only within string literals, those in single quotes, with line
-/// ends written \n; members as message['role']; text between statements without white space; no marks of white-space
-/// control.
+/// ends written \n, and joined where two are added; members as message['role']; text between statements without white
+/// space; no marks of white-space control.
 std::string squeezed(std::string_view text) {
   std::string out;
   char quote = 0;
@@ -50,6 +50,7 @@ std::string squeezed(std::string_view text) {
   }
   for (const char* opened : {"{{-", "{%-"}) replace_all(out, opened, std::string_view(opened).substr(0, 2));
   for (const char* closed : {"-}}", "-%}"}) replace_all(out, closed, std::string_view(closed).substr(1));
+  replace_all(out, "'+'", "");  // literals that are joined
   replace_all(out, "message.role", "message['role']");
   replace_all(out, "message.content", "message['content']");
   return out;
@@ -214,7 +215,8 @@ std::optional<ChatTemplate> ChatTemplate::recognise(std::string_view text) {
   const auto has = [&form](std::string_view part) { return form.find(part) != std::string::npos; };
   // Templates that take their answers' reasoning out of a conversation again are another family.
   if (has("reasoning_content") || has("<think>")) return std::nullopt;
-  if (has("'<|im_start|>'+message['role']+'\\n'+message['content']+'<|im_end|>'") && has("<|im_start|>assistant\\n'")) {
+  if (has("'<|im_start|>'+message['role']+'\\n'+message['content']+'<|im_end|>\\n'") &&
+      has("<|im_start|>assistant\\n'")) {
     ChatTemplate chat(ChatFamily::chatml);
     chat.default_system_ = default_system_of(form);
     return chat;
