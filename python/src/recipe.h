@@ -1,0 +1,43 @@
+// A variant with the plans that were made of it, so that a call with shapes seen before plans nothing.
+#pragma once
+
+#include <nanobind/nanobind.h>
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "tilewise/attention.h"
+
+namespace tilewise::python {
+
+/// All calls are made with the interpreter's lock held.
+class Recipe {
+ public:
+  explicit Recipe(Variant variant) : attention_(std::move(variant)) {}
+
+  const Variant& variant() const { return attention_.variant(); }
+
+  /// The plan of that shape, made now or kept. The last kKept of them are. Where `may_grow`, the plan may be one for
+  /// more keys, since decoding makes a call for each length of a cache.
+  Plan plan(const PlanShape& shape, const Device& device, bool may_grow);
+
+  static constexpr std::size_t kKept = 256;
+
+ private:
+  using Key = std::vector<std::int64_t>;
+  struct Hash {
+    std::size_t operator()(const Key& key) const;
+  };
+
+  Attention attention_;
+  std::unordered_map<Key, Plan, Hash> plans_;
+  std::deque<Key> order_;  // as they were made
+};
+
+void bind_variants(nanobind::module_& module);
+void bind_zoo_tables(nanobind::module_& module);
+
+}  // namespace tilewise::python
