@@ -65,10 +65,20 @@ bool type_of_format(const char* format, Py_ssize_t bytes, dlpack::ElementType& t
   if (format[0] == '\0' || format[1] != '\0') return false;
   dlpack::Code code{};
   switch (format[0]) {
-    case 'e': case 'f': case 'd': code = dlpack::Code::real; break;
+    case 'e':
+    case 'f':
+    case 'd': code = dlpack::Code::real; break;
     case '?': code = dlpack::Code::boolean; break;
-    case 'b': case 'h': case 'i': case 'l': case 'q': code = dlpack::Code::integer; break;
-    case 'B': case 'H': case 'I': case 'L': case 'Q': code = dlpack::Code::unsigned_integer; break;
+    case 'b':
+    case 'h':
+    case 'i':
+    case 'l':
+    case 'q': code = dlpack::Code::integer; break;
+    case 'B':
+    case 'H':
+    case 'I':
+    case 'L':
+    case 'Q': code = dlpack::Code::unsigned_integer; break;
     default: return false;
   }
   type = {.code = static_cast<std::uint8_t>(code), .bits = static_cast<std::uint8_t>(8 * bytes), .lanes = 1};
@@ -113,9 +123,9 @@ Array::Array(nb::handle object, const char* name) {
                              .c_str());
   }
   if (!known(type_, view_.dtype)) {
-    refuse_type(name, object,
-                "elements of DLPack's type " + std::to_string(type_.code) + " with " + std::to_string(type_.bits) +
-                    " bits");
+    refuse_type(
+        name, object,
+        "elements of DLPack's type " + std::to_string(type_.code) + " with " + std::to_string(type_.bits) + " bits");
   }
 }
 

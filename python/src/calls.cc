@@ -243,8 +243,7 @@ void backward(const std::optional<Plan>& given_plan, Recipe* recipe, nb::handle 
 
   const Plan plan = given_plan ? *given_plan : call.plan(*recipe, true);
   if (call.is_on_gpu()) {
-    call.run_on_stream(plan,
-                       [&](Workspace& workspace) { plan.backward(call.inputs(), given, outputs, workspace); });
+    call.run_on_stream(plan, [&](Workspace& workspace) { plan.backward(call.inputs(), given, outputs, workspace); });
   } else {
     nb::gil_scoped_release unlocked;
     plan.backward(call.inputs(), given, outputs);
@@ -337,11 +336,11 @@ void bind_plans(nb::module_& module) {
       .def("explain", &Plan::explain);
   module.def(
       "plan",
-      [](Recipe& recipe, const std::string& device, const std::string& dtype, const std::optional<std::string>& kv_dtype,
-         std::int64_t b, std::int64_t h_q, std::int64_t h_kv, std::int64_t d_qk, std::int64_t d_v, std::int64_t s_q,
-         std::int64_t s_kv, bool with_backward, std::optional<std::int64_t> query_offset,
-         std::optional<std::int64_t> query_tokens, std::optional<std::int64_t> key_tokens,
-         std::vector<std::pair<Table, std::vector<std::int64_t>>> tables) {
+      [](Recipe& recipe, const std::string& device, const std::string& dtype,
+         const std::optional<std::string>& kv_dtype, std::int64_t b, std::int64_t h_q, std::int64_t h_kv,
+         std::int64_t d_qk, std::int64_t d_v, std::int64_t s_q, std::int64_t s_kv, bool with_backward,
+         std::optional<std::int64_t> query_offset, std::optional<std::int64_t> query_tokens,
+         std::optional<std::int64_t> key_tokens, std::vector<std::pair<Table, std::vector<std::int64_t>>> tables) {
         return Attention(recipe.variant())
             .plan(plan_shape(dtype, kv_dtype, b, h_q, h_kv, d_qk, d_v, s_q, s_kv, with_backward, query_offset,
                              query_tokens, key_tokens, std::move(tables)),
@@ -389,9 +388,8 @@ void bind_calls(nb::module_& module) {
   module.def(
       "backward_planned",
       [](const Plan& plan, nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse, nb::handle d_o,
-         nb::handle d_lse, const Options& options, const Gradients& gradients) {
-        backward(plan, nullptr, q, k, v, o, lse, d_o, d_lse, options, gradients);
-      },
+         nb::handle d_lse, const Options& options,
+         const Gradients& gradients) { backward(plan, nullptr, q, k, v, o, lse, d_o, d_lse, options, gradients); },
       nb::arg("plan"), nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg("o"), nb::arg("lse"), nb::arg("d_o"),
       nb::arg("d_lse").none(), nb::arg("options"), nb::arg("gradients"));
 }

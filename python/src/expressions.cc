@@ -13,8 +13,10 @@ namespace tilewise::python {
 namespace {
 
 const char* const kNoTruth =
-    "a symbolic value has no truth value while a variant is recorded: the function runs once, for all entries together. "
-    "Instead of `if` or `a if c else b` write tilewise.where(c, a, b); instead of `and`, `or`, `not` write &, |, ~ (with "
+    "a symbolic value has no truth value while a variant is recorded: the function runs once, for all entries "
+    "together. "
+    "Instead of `if` or `a if c else b` write tilewise.where(c, a, b); instead of `and`, `or`, `not` write &, |, ~ "
+    "(with "
     "parentheses around comparisons); instead of a < b < c write (a < b) & (b < c); instead of min() and max() write "
     "tilewise.minimum() and tilewise.maximum()";
 
@@ -90,7 +92,8 @@ void bind_refusals(nb::class_<Expr>& type) {
   const auto no_number = [](const Expr&) -> nb::object {
     throw nb::type_error(
         "a symbolic value is no number while a variant is recorded: use tilewise.exp(), tanh(), floor() and the like "
-        "instead of math's, tilewise.to_int() and to_real() instead of int() and float(), and tilewise.table(array) for "
+        "instead of math's, tilewise.to_int() and to_real() instead of int() and float(), and tilewise.table(array) "
+        "for "
         "an array that is to be indexed and was not found among the function's variables");
   };
   for (const char* method : {"__int__", "__float__", "__index__", "__iter__", "__len__"}) type.def(method, no_number);
@@ -100,14 +103,15 @@ void bind_refusals(nb::class_<Expr>& type) {
 void bind_functions(nb::module_& module) {
   using Unary = Expr (*)(Expr);
   const std::pair<const char*, Unary> unary[] = {
-      {"abs", abs},   {"floor", floor}, {"exp", exp},   {"exp2", exp2},   {"log", log},           {"log2", log2},
-      {"sqrt", sqrt}, {"rsqrt", rsqrt}, {"tanh", tanh}, {"sigmoid", sigmoid}, {"erf", erf},       {"sin", sin},
+      {"abs", abs},   {"floor", floor},     {"exp", exp},       {"exp2", exp2},          {"log", log}, {"log2", log2},
+      {"sqrt", sqrt}, {"rsqrt", rsqrt},     {"tanh", tanh},     {"sigmoid", sigmoid},    {"erf", erf}, {"sin", sin},
       {"cos", cos},   {"to_real", to_real}, {"to_int", to_int}, {"logical_not", inverse}};
   for (const auto& [name, function] : unary) {
-    module.def(name, [function = function](nb::handle x) { return function(expect_expression(x, "x")); }, nb::arg("x"));
+    module.def(
+        name, [function = function](nb::handle x) { return function(expect_expression(x, "x")); }, nb::arg("x"));
   }
-  const std::pair<const char*, Binary> binary[] = {{"minimum", min}, {"maximum", max}, {"logical_and", both},
-                                                   {"logical_or", either}};
+  const std::pair<const char*, Binary> binary[] = {
+      {"minimum", min}, {"maximum", max}, {"logical_and", both}, {"logical_or", either}};
   for (const auto& [name, function] : binary) {
     module.def(
         name,

@@ -19,8 +19,7 @@ void translate(const std::exception_ptr& pointer, void*) {
   try {
     std::rethrow_exception(pointer);
   } catch (const tilewise::Error& error) {
-    const nb::object type =
-        nb::module_::import_("tilewise._errors").attr("BY_CODE")[tilewise::to_string(error.code())];
+    const nb::object type = nb::module_::import_("tilewise._errors").attr("BY_CODE")[tilewise::to_string(error.code())];
     PyErr_SetString(type.ptr(), error.what());
   }
 }

@@ -40,7 +40,8 @@ Plan Recipe::plan(const PlanShape& shape, const Device& device, bool may_grow) {
   if (may_grow) {
     PlanShape larger = shape;
     constexpr std::int64_t kLeastKeys = 256;
-    larger.s_kv = std::max(kLeastKeys, static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(shape.s_kv))));
+    larger.s_kv =
+        std::max(kLeastKeys, static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(shape.s_kv))));
     try {
       return plan(larger, device, false);
     } catch (const Error&) {

@@ -37,7 +37,9 @@ void bind_tables(nb::module_& module) {
            nb::arg("name"), nb::arg("dtype"), nb::arg("rank"))
       .def_static(
           "frozen",
-          [](const std::string& name, nb::handle data) { return Table::frozen(name, Array(data, name.c_str()).read()); },
+          [](const std::string& name, nb::handle data) {
+            return Table::frozen(name, Array(data, name.c_str()).read());
+          },
           nb::arg("name"), nb::arg("data"))
       .def("values_in", &Table::values_in, nb::arg("low"), nb::arg("high"))
       .def_prop_ro("name", &Table::name)
@@ -110,8 +112,8 @@ void bind_recipes(nb::module_& module) {
   module.def(
       "score",
       [](nb::callable function) {
-        return recipe_of(score(
-            [&](Expr s, const At& at) { return expect_expression(function(s, at), "the result of score()"); }));
+        return recipe_of(
+            score([&](Expr s, const At& at) { return expect_expression(function(s, at), "the result of score()"); }));
       },
       nb::arg("function"));
   module.def(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence as SequenceOf
+from collections.abc import Callable, Mapping, Sequence as SequenceOf
 from typing import Any, Literal, overload
 
 import numpy
@@ -84,8 +84,9 @@ def attention(
     >>> tw.attention(q, k, v, tw.zoo.causal()).shape
     (1, 2, 5, 8)
     """
-    if type(q) is not numpy.ndarray and not isinstance(q, numpy.ndarray):
-        return _of_other_library(
+    if type(q) is not numpy.ndarray:
+        compute_on = _by_type.get(type(q)) or _of_type(type(q))
+        return compute_on(
             q, k, v, variant, scale=scale, query_offset=query_offset, sequences=sequences, dropout=dropout,
             return_lse=return_lse, layout=layout, tables=tables, parameters=parameters, seed=seed,
             seed_offset=seed_offset, block_table=block_table, k_scales=k_scales, v_scales=v_scales,
@@ -129,22 +130,26 @@ def lse_shape(q_shape: Any, options: _core.Options) -> tuple[int, ...]:
     return (*shape[:-2], shape[-1], shape[-2]) if options.layout == _core.Layout.bshd else shape
 
 
-def _of_other_library(q: Any, k: Any, v: Any, variant: Any, **options: Any) -> Any:
-    library = type(q).__module__.partition(".")[0]
-    if library == "torch" or _is_torch(q):
-        from tilewise.torch import attention as torch_attention
-
-        return torch_attention(q, k, v, variant, **options)
-    if library in ("jax", "jaxlib"):
-        from tilewise.jax import attention as jax_attention
-
-        return jax_attention(q, k, v, variant, **options)
-    return _of_dlpack(q, k, v, variant, **options)
+_by_type: dict[type, Callable[..., Any]] = {}
 
 
-def _is_torch(q: Any) -> bool:
-    """Of a subclass of torch.Tensor, which may be defined anywhere."""
-    return any(each.__module__.partition(".")[0] == "torch" for each in type(q).__mro__)
+def _of_type(kind: type) -> Callable[..., Any]:
+    """What computes on arrays of that type; subclasses of another library's may be defined anywhere."""
+    libraries = {each.__module__.partition(".")[0] for each in kind.__mro__}
+    found: Callable[..., Any] = _of_dlpack
+    if "torch" in libraries:
+        from tilewise.torch._attention import attention as found
+    elif libraries & {"jax", "jaxlib"}:
+        from tilewise.jax import attention as found
+    elif "numpy" in libraries:
+        found = _of_subclass
+    if len(_by_type) < 64:
+        _by_type[kind] = found
+    return found
+
+
+def _of_subclass(q: Any, k: Any, v: Any, variant: Any, **options: Any) -> Any:
+    return attention(numpy.asarray(q), k, v, variant, **options)
 
 
 def _of_dlpack(

@@ -114,7 +114,11 @@ def bind(variant: Variant, options: _core.Options, tables: Mapping[str, Array], 
     """Arrays and values for the variant's tables and parameters."""
     arrays, values = variant._bound(tables, parameters)
     options.tables = list(arrays)
-    options.set_parameters([(parameter, float(value)) for parameter, value in values])
+    options.set_parameters([(parameter, _number(value)) for parameter, value in values])
+
+
+def _number(value: Any) -> float:
+    return float(value.detach() if hasattr(value, "detach") else value)
 
 
 def _set_offsets(options: _core.Options, query_offset: int | SequenceOf[int]) -> None:

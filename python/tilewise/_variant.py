@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,10 @@ from tilewise._typing import Array
 
 if TYPE_CHECKING:
     from tilewise._show import TileMap
+
+
+_ids = itertools.count()
+BY_ID: weakref.WeakValueDictionary[int, Variant] = weakref.WeakValueDictionary()
 
 
 class Variant:
@@ -23,7 +29,7 @@ class Variant:
     keep(query >= key) & score(30 * tanh(s / 30))
     """
 
-    __slots__ = ("_composed", "_needs", "_recipe", "_values", "_arrays", "__weakref__")
+    __slots__ = ("_arrays", "_composed", "_data", "_id", "_names", "_needs", "_recipe", "_values", "__weakref__")
 
     def __init__(
         self,
@@ -35,7 +41,13 @@ class Variant:
         self._arrays = arrays  # what tables read, unless a call gives something else
         self._values = values  # of parameters, likewise
         self._composed: dict[int, tuple[Variant, Variant]] = {}
-        self._needs = bool(recipe.parameters) or any(not table.is_frozen for table in recipe.tables)
+        tables = [table for table in recipe.tables if not table.is_frozen]
+        self._needs = bool(tables) or bool(recipe.parameters)
+        # In forms that PyTorch's compiler can read: the tables' names and data, and a number to find the variant by.
+        self._names = tuple(table.name for table in tables)
+        self._data = tuple(next((array for own, array in arrays if own == table), None) for table in tables)
+        self._id = next(_ids)
+        BY_ID[self._id] = self
 
     def __and__(self, other: Variant) -> Variant:
         if not isinstance(other, Variant):
