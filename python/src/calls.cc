@@ -77,7 +77,7 @@ class Call {
   Plan plan(Recipe& recipe, bool backward) const {
     const PlanShape shape = shape_of(backward);
     constexpr std::int64_t kFewQueries = 16;
-    const bool is_decoding = !backward && shape.tables.empty() && shape.s_q <= kFewQueries && shape.s_q < shape.s_kv;
+    const bool is_decoding = shape.s_q <= kFewQueries && shape.s_q < shape.s_kv;
     return recipe.plan(shape, device_, is_decoding);
   }
 

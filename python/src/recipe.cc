@@ -1,5 +1,6 @@
 #include "recipe.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "tilewise/error.h"
@@ -37,17 +38,26 @@ std::size_t Recipe::Hash::operator()(const Key& key) const {
 }
 
 Plan Recipe::plan(const PlanShape& shape, const Device& device, bool may_grow) {
-  if (may_grow) {
-    PlanShape larger = shape;
+  const std::scoped_lock locked(lock_);
+  PlanShape wider = shape;
+  if (!shape.backward && !needs_tables_) {
+    wider.tables.clear();
+    wider.query_offset.reset();
     constexpr std::int64_t kLeastKeys = 256;
-    larger.s_kv =
-        std::max(kLeastKeys, static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(shape.s_kv))));
+    if (may_grow) {
+      const auto keys = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(shape.s_kv)));
+      wider.s_kv = std::max(kLeastKeys, keys);
+    }
     try {
-      return plan(larger, device, false);
+      return kept_or_made(wider, device);
     } catch (const Error&) {
-      // A table may hold for these keys and no more.
+      needs_tables_ = true;  // some read must be proven, which holds for these lengths and extents only
     }
   }
+  return kept_or_made(shape, device);
+}
+
+Plan Recipe::kept_or_made(const PlanShape& shape, const Device& device) {
   Key key = key_of(shape, device);
   if (const auto found = plans_.find(key); found != plans_.end()) return found->second;
   Plan made = attention_.plan(shape, device);

@@ -138,7 +138,13 @@ def _to(self: Any, kind: Any, *_: Any, **__: Any) -> Any:
     return self
 
 
-_METHODS: dict[str, Function] = {
+def _filled(number: int, dtype: Any) -> Any:
+    if "bool" in str(dtype):
+        return _core.logical_not(number == 0)
+    return _core.constant(number if "int" in str(dtype) else float(number))
+
+
+_METHODS: dict[str, Any] = {
     name: FUNCTIONS[name]
     for name in ("abs", "floor", "exp", "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "sigmoid", "erf", "sin", "cos",
                  "logical_and", "logical_or", "logical_not", "logical_xor", "minimum", "maximum", "clamp", "clip", "pow",
@@ -154,8 +160,9 @@ _METHODS |= {
     "int": lambda self: _to(self, "int"),
     "long": lambda self: _to(self, "int"),
     "bool": lambda self: _to(self, "bool"),
-    "new_ones": lambda self, *_, dtype=None, **__: dtype is None or "bool" in str(dtype) or 1,
-    "new_zeros": lambda self, *_, dtype=None, **__: False if dtype is None or "bool" in str(dtype) else 0,
+    "new_ones": lambda self, *_, dtype=None, **__: _filled(1, dtype),
+    "new_zeros": lambda self, *_, dtype=None, **__: _filled(0, dtype),
+    "device": None,  # every device is the right one
     "__torch_function__": classmethod(_torch_function),
     "__array_ufunc__": _array_ufunc,
     "__array_function__": _array_function,

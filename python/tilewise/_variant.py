@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import weakref
 from collections.abc import Mapping
@@ -56,12 +57,14 @@ class Variant:
         known = self._composed.get(id(other))
         if known is not None:
             return known[1]
+        # (Variants with arrays are not kept, lest these stay alive.)
         arrays = self._arrays + tuple(pair for pair in other._arrays if all(pair[0] != own for own, _ in self._arrays))
         values = self._values + tuple(pair for pair in other._values if all(pair[0] != own for own, _ in self._values))
-        composed = Variant(self._recipe & other._recipe, arrays, values)
-        if len(self._composed) >= 64:
-            self._composed.clear()
-        self._composed[id(other)] = (other, composed)
+        composed = Variant(_composed(self._recipe, other._recipe), arrays, values)
+        if not arrays and not values:
+            if len(self._composed) >= 64:
+                self._composed.clear()
+            self._composed[id(other)] = (other, composed)
         return composed
 
     @property
@@ -169,6 +172,21 @@ class Variant:
         if file is not None:
             tiles.save(file)
         return tiles
+
+
+_KEPT = 256
+_recipes: collections.OrderedDict[tuple[int, int], tuple[_core.Recipe, ...]] = collections.OrderedDict()
+
+
+def _composed(a: _core.Recipe, b: _core.Recipe) -> _core.Recipe:
+    """a & b, the same one for the same two, since a recipe has plans; the variants may have other arrays."""
+    key = id(a), id(b)
+    known = _recipes.get(key)
+    if known is None:
+        known = _recipes[key] = (a, b, a & b)
+        if len(_recipes) > _KEPT:
+            _recipes.popitem(last=False)
+    return known[2]
 
 
 class _Frozen:
