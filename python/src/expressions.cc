@@ -127,6 +127,8 @@ void bind_functions(nb::module_& module) {
       },
       nb::arg("condition"), nb::arg("a"), nb::arg("b"));
   module.def(
+      "literal", [](nb::handle value) { return expect_expression(value, "value"); }, nb::arg("value"));
+  module.def(
       "constant",
       [](nb::handle value) {
         if (PyLong_Check(value.ptr())) return constant(nb::cast<std::int32_t>(value));

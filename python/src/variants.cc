@@ -153,6 +153,9 @@ void bind_zoo(nb::module_& module) {
       each["source"] = entry.source;
       each["mathematics"] = entry.mathematics;
       each["example"] = entry.example;
+      nb::list arguments;
+      for (const zoo::ArgumentInfo& argument : entry.arguments) arguments.append(argument.name);
+      each["arguments"] = arguments;
       all.append(each);
     }
     return all;

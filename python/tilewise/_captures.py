@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy
@@ -138,32 +138,46 @@ class _Substitution:
             named = {key: self.of(each, key) for key, each in value.keywords.items()}
             return functools.partial(self.of(value.func, name), *arguments, **named)
         if type(value) in (tuple, list):
-            return type(value)(self.of(each, name) for each in value)
+            parts = [self.of(each, name) for each in value]
+            return value if _are_same(parts, value) else type(value)(parts)
         if type(value) is dict:
-            return {key: self.of(each, str(key)) for key, each in value.items()}
+            parts = [self.of(each, str(key)) for key, each in value.items()]
+            return value if _are_same(parts, value.values()) else dict(zip(value, parts))
         if hasattr(value, "__dict__"):
             return _Attributes(value, self)
         return value
 
     def _function(self, function: types.FunctionType) -> Callable[..., Any]:
+        """The same function where it captures no array."""
         code = function.__code__
-        closure = tuple(
-            self._cell(cell, name) for cell, name in zip(function.__closure__ or (), code.co_freevars, strict=True)
-        )
+        cells = function.__closure__ or ()
+        closure = [self._cell(cell, name) for cell, name in zip(cells, code.co_freevars)]
         named = {name: function.__globals__[name] for name in _names_of(code) if name in function.__globals__}
         replaced = {name: self.of(value, name) for name, value in named.items()}
         changed = {name: value for name, value in replaced.items() if value is not named[name]}
+        defaults = self.of(function.__defaults__, "default")
+        by_name = self.of(function.__kwdefaults__, "default")
+        if not changed and _are_same(closure, cells) and _are_same(
+            (defaults, by_name), (function.__defaults__, function.__kwdefaults__)
+        ):
+            return function
         scope = {**function.__globals__, **changed} if changed else function.__globals__
-        made = types.FunctionType(code, scope, function.__name__, self.of(function.__defaults__, "default"), closure)
-        made.__kwdefaults__ = self.of(function.__kwdefaults__, "default")
+        made = types.FunctionType(code, scope, function.__name__, defaults, tuple(closure))
+        made.__kwdefaults__ = by_name
         made.__dict__.update(function.__dict__)
         return made
 
     def _cell(self, cell: types.CellType, name: str) -> types.CellType:
         try:
-            return types.CellType(self.of(cell.cell_contents, name))
-        except ValueError:
+            value = cell.cell_contents
+        except ValueError:  # not filled yet
             return cell
+        replaced = self.of(value, name)
+        return cell if replaced is value else types.CellType(replaced)
+
+
+def _are_same(a: Iterable[Any], b: Iterable[Any]) -> bool:
+    return all(x is y for x, y in zip(a, b))
 
 
 class _Attributes:

@@ -384,7 +384,10 @@ def neighbourhood_1d(length: int, window: int, stride: int = 1, dilation: int = 
 
 
 def neighbourhood_2d(
-    extents: Sequence[int], window: Sequence[int], stride: Sequence[int] = {1, 1}, dilation: Sequence[int] = {1, 1}
+    extents: Sequence[int],
+    window: Sequence[int],
+    stride: Sequence[int] = (1, 1),
+    dilation: Sequence[int] = (1, 1),
 ) -> Variant:
     """Neighbourhood attention over an image stored row by row: neighbours along both axes.
 
@@ -402,7 +405,10 @@ def neighbourhood_2d(
 
 
 def neighbourhood_3d(
-    extents: Sequence[int], window: Sequence[int], stride: Sequence[int] = {1, 1, 1}, dilation: Sequence[int] = {1, 1, 1}
+    extents: Sequence[int],
+    window: Sequence[int],
+    stride: Sequence[int] = (1, 1, 1),
+    dilation: Sequence[int] = (1, 1, 1),
 ) -> Variant:
     """Neighbourhood attention over a video stored frame by frame, row by row: neighbours along all three axes.
 
@@ -539,7 +545,10 @@ def strided(stride: int) -> Variant:
 
 
 def t5_buckets(
-    buckets: int = 32, max_distance: int = 128, bidirectional: bool = True, bias: Table | Array | None = None
+    buckets: int = 32,
+    max_distance: int = 128,
+    bidirectional: bool = True,
+    bias: Table | Array | None = None,
 ) -> Variant:
     """T5's relative position bias: a learned number for each head and bucket of distances.
 
