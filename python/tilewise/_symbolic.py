@@ -144,8 +144,13 @@ def _filled(number: int, dtype: Any) -> Any:
     return _core.constant(number if "int" in str(dtype) else float(number))
 
 
+def _method(function: Function) -> Function:
+    """A function of C as one of Python, which binds `self`."""
+    return lambda self, *arguments, **named: function(self, *arguments, **named)
+
+
 _METHODS: dict[str, Any] = {
-    name: FUNCTIONS[name]
+    name: _method(FUNCTIONS[name])
     for name in ("abs", "floor", "exp", "exp2", "log", "log2", "sqrt", "rsqrt", "tanh", "sigmoid", "erf", "sin", "cos",
                  "logical_and", "logical_or", "logical_not", "logical_xor", "minimum", "maximum", "clamp", "clip", "pow",
                  "square", "reciprocal", "relu", "neg", "add", "sub", "mul", "div", "eq", "ne", "lt", "le", "gt", "ge",

@@ -65,6 +65,8 @@ def attention(
             tables=tables, parameters=parameters, seed=seed or 0, seed_offset=seed_offset or 0, block_table=block_table,
             k_scales=k_scales, v_scales=v_scales,
         )
+    if not isinstance(k, Tensor) or not isinstance(v, Tensor):
+        raise TypeError(f"q is a tensor, k a {type(k).__name__} and v a {type(v).__name__}; expected three tensors")
     if options is _NO_OPTIONS:
         if _is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad):
             return Attention.apply(made, options, (), return_lse, q, k, v)
@@ -95,8 +97,6 @@ def with_options(
 
 def compute(variant: Variant, options: _core.Options, q: Tensor, k: Tensor, v: Tensor, return_lse: bool) -> Any:
     """o, or (o, lse)."""
-    if not isinstance(k, Tensor) or not isinstance(v, Tensor):
-        raise TypeError(f"q is a tensor, k a {type(k).__name__} and v a {type(v).__name__}; expected three tensors")
     o = empty_outputs(q, v, options)
     lse = empty_lse(q, options) if return_lse else None
     if not _forward(variant._recipe, q, k, v, o, lse, options):

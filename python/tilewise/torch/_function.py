@@ -51,8 +51,8 @@ def backward(
         d_o = torch.zeros_like(o)
     if d_o.stride(-1) != 1:
         d_o = d_o.contiguous()
-    if d_lse is not None and d_lse.dtype != lse.dtype:
-        d_lse = d_lse.to(lse.dtype)
+    if d_lse is not None:
+        d_lse = d_lse.to(lse.dtype).contiguous()
     # Rows of no sequence are not written.
     make = torch.zeros_like if options.sequences else torch.empty_like
     results: list[Tensor | None] = [make(each) if wanted else None for each, wanted in zip((q, k, v), needed)]
