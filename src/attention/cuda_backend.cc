@@ -129,6 +129,7 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
       return cuda::make_backward({jit::Compiler::instance(), context_, this->variant(), kernel_shape(form)}, refusals);
     });
   }
+  if (lister_) measure_lists();
   Arena measure;
   memory_in(measure);
   workspace_bytes_ = measure.used();
@@ -165,6 +166,7 @@ cuda::ForwardShape CudaBackend::kernel_shape(const Form& form) const {
           .has_lists = lister_.has_value(),
           .has_dropout = variant().has_dropout(),
           .is_paged = form.is_paged,
+          .pages_of_eights = form.pages_of_eights,
           .has_gradients = form.has_gradients,
           .is_aligned = form.is_aligned};
 }
@@ -179,8 +181,26 @@ void CudaBackend::upload_frozen_tables() {
   }
 }
 
-cuda::ListExtent CudaBackend::largest_lists(const Direction& direction) const {
-  return lister_->extent(shape().b, shape().h_q, shape().s_q, shape().s_kv, direction.tile, direction.by_key);
+/// Calls of other forms than the usual one may run on kernels of another family, with other tiles, as decoding does:
+/// the workspace has room for the lists of all of them.
+void CudaBackend::measure_lists() {
+  const auto room_for = [&](const Direction& direction) {
+    const cuda::ListExtent lists =
+        lister_->extent(shape().b, shape().h_q, shape().s_q, shape().s_kv, direction.tile, direction.by_key);
+    most_tiles_ = std::max(most_tiles_, lists.tile_ints());
+    most_lists_ = std::max(most_lists_, lists.lists());
+  };
+  const auto making = [&](const cuda::ForwardShape& kernel) {
+    return cuda::Making{jit::Compiler::instance(), context_, variant(), kernel};
+  };
+  for (const bool is_aligned : {true, false}) {
+    for (const Form& form : {Form{is_aligned}, Form{is_aligned, true, true}, Form{is_aligned, true, false}})
+      room_for({cuda::forward_tile(making(kernel_shape(form))), false});
+    if (!backward_) continue;
+    for (const bool has_gradients : {false, true})
+      room_for({cuda::backward_tile(making(kernel_shape({is_aligned, false, false, has_gradients}))), true});
+  }
+  if (decode_) room_for({cuda::DecodeKernels::tile(kDecodeQueries), false});
 }
 
 /// Queues the making of a call's lists.
@@ -196,15 +216,9 @@ CudaMemory CudaBackend::memory_in(Arena& arena) const {
   CudaMemory memory;
   memory.sequences = arena.take<cuda::SequenceShape>(shape().b);
   if (lister_) {
-    cuda::ListExtent lists = largest_lists({forward_->usual().tile(), false});
-    std::int64_t ints = lists.tile_ints(), rows = lists.lists();
-    if (backward_) {
-      lists = largest_lists({backward_->usual().tile(), true});
-      ints = std::max(ints, lists.tile_ints()), rows = std::max(rows, lists.lists());
-    }
-    memory.tiles = arena.take<int>(ints);
-    memory.tile_counts = arena.take<int>(rows);
-    memory.tile_order = arena.take<int>(rows);
+    memory.tiles = arena.take<int>(most_tiles_);
+    memory.tile_counts = arena.take<int>(most_lists_);
+    memory.tile_order = arena.take<int>(most_lists_);
   }
   if (decode_) {
     const auto floats = decode_->usual().partial_floats(largest_extent());
@@ -321,7 +335,8 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
   if (outputs.lse) cuda::expect_on_gpu(*context_, "lse", *outputs.lse);
   if (must_prove_reads_) prove_reads(variant(), shape(), inputs, call);
 
-  const Form form{all_aligned(inputs.q, inputs.k, inputs.v, outputs.o), call.keys_paged};
+  const Form form{all_aligned(inputs.q, inputs.k, inputs.v, outputs.o), call.keys_paged,
+                  call.keys_paged && call.page_tokens % 8 == 0};
   const cuda::ForwardExtent extent = extent_of(call);
   Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
   const CudaMemory memory = memory_in(arena);
@@ -368,7 +383,7 @@ void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& gi
   const bool has_gradients = !outputs.d_tables.empty() || !outputs.d_parameters.empty();
   const bool aligned = all_aligned(inputs.q, inputs.k, inputs.v, given.d_o) && cuda::is_aligned(*given.o) &&
                        is_aligned(outputs.d_q) && is_aligned(outputs.d_k) && is_aligned(outputs.d_v);
-  const cuda::BackwardRunner& kernels = backward_->get({aligned, false, has_gradients});
+  const cuda::BackwardRunner& kernels = backward_->get({aligned, false, false, has_gradients});
   bind(state);
   Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
   const CudaMemory memory = memory_in(arena);

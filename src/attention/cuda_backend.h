@@ -27,7 +27,8 @@ namespace tilewise::attention {
 struct Form {
   bool is_aligned = true;  // rows begin at multiples of 16 bytes
   bool is_paged = false;
-  bool has_gradients = false;  // of tables and parameters, in a backward pass
+  bool pages_of_eights = false;  // pages hold multiples of 8 tokens
+  bool has_gradients = false;    // of tables and parameters, in a backward pass
 
   friend auto operator<=>(const Form&, const Form&) = default;
 };
@@ -104,7 +105,7 @@ class CudaBackend final : public Backend {
   cuda::ForwardExtent largest_extent() const;
   void make_decoder();
   bool decodes(const Form& form, const cuda::ForwardExtent& extent) const;
-  cuda::ListExtent largest_lists(const Direction& direction) const;
+  void measure_lists();
   cuda::TileLists list_tiles(const CudaState& state, const CudaMemory& memory, const Direction& direction,
                              const cuda::ForwardExtent& extent, jit::StreamHandle stream) const;
   CudaMemory memory_in(Arena& arena) const;
@@ -119,7 +120,8 @@ class CudaBackend final : public Backend {
   Device device_;
   std::shared_ptr<const jit::Context> context_;
   bool must_prove_reads_ = false;
-  std::optional<cuda::TileLister> lister_;  // where some call may remove entries
+  std::optional<cuda::TileLister> lister_;        // where some call may remove entries
+  std::int64_t most_tiles_ = 0, most_lists_ = 0;  // of the lists of any call
   std::vector<cuda::DeviceMemory> frozen_memory_;
   std::vector<FrozenTable> frozen_;
   cuda::SequenceWriter sequences_;

@@ -64,6 +64,9 @@ TEST(HopperPlan, SaysWhatItDoesNotTake) {
   shape = shape_of(64, 64);
   shape.is_paged = true;
   EXPECT_NE(hopper_refusal(shape), "");
+  shape.pages_of_eights = true;
+  EXPECT_EQ(hopper_refusal(shape), "");
+  EXPECT_NE(hopper_backward_refusal(shape), "");
 }
 
 }  // namespace

@@ -12,13 +12,13 @@ unsigned shared_bytes(const HopperBackwardPlan& plan, const ForwardShape& shape)
   return static_cast<unsigned>(plan.tile_bytes(shape) + HopperBackwardPlan::kOtherShared);
 }
 
-HopperBackwardPlan plan_of(const jit::Context& context, const ForwardShape& shape) {
+}  // namespace
+
+HopperBackwardPlan HopperBackwardKernels::plan_of(const jit::Context& context, const ForwardShape& shape) {
   validate(shape);
   expect_hopper(context, hopper_backward_refusal(shape));
   return hopper_backward_candidates(shape, limits_of(context.device())).front();
 }
-
-}  // namespace
 
 HopperBackwardKernels::HopperBackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
                                              const Variant& variant, const ForwardShape& shape)

@@ -41,7 +41,10 @@ class WorkCounters {
 /// The family for compute capability 9.0.
 class HopperForwardKernel final : public ForwardRunner {
  public:
-  /// Throws Error(unsupported) for a GPU, a driver or a shape that it is not for; as jit::load_program; DriverError.
+  /// The first candidate. Throws Error(unsupported) for a GPU, a driver or a shape that the kernel is not for.
+  static HopperForwardPlan plan_of(const jit::Context& context, const Variant& variant, const ForwardShape& shape);
+
+  /// Throws as plan_of and jit::load_program; DriverError.
   HopperForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context, const Variant& variant,
                       const ForwardShape& shape);
 

@@ -25,7 +25,7 @@ struct Config {{
   static constexpr int kConsumers = {consumers}, kKeyTile = {key_tile}, kStages = {stages};
   static constexpr bool kQueryInRegisters = {query_in_registers};
   static constexpr int kProducerRegisters = {producer_registers}, kConsumerRegisters = {consumer_registers};
-  static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout};
+  static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout}, kIsPaged = {is_paged};
 }};
 using Kernel = sm90::Forward<Config, KernelVariant>;
 static_assert(Kernel::kThreads == {threads} && Kernel::kTileBytes == {tile_bytes} &&
@@ -129,8 +129,8 @@ jit::Program hopper_forward_program(const Variant& variant, const variant::CudaT
                                arg("query_in_registers", plan.query_in_registers),
                                arg("producer_registers", plan.producer_registers()),
                                arg("consumer_registers", plan.consumer_registers()), arg("has_lists", shape.has_lists),
-                               arg("has_dropout", shape.has_dropout), arg("threads", plan.threads()),
-                               arg("tile_bytes", plan.tile_bytes(shape)),
+                               arg("has_dropout", shape.has_dropout), arg("is_paged", shape.is_paged),
+                               arg("threads", plan.threads()), arg("tile_bytes", plan.tile_bytes(shape)),
                                arg("shared_bytes", plan.tile_bytes(shape) + HopperForwardPlan::kOtherShared));
   program.headers = device_headers();
   program.headers.push_back(variant_header(variant, text));

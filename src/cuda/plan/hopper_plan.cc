@@ -51,7 +51,7 @@ std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& sha
 }
 
 std::string hopper_refusal(const ForwardShape& shape) {
-  if (shape.is_paged) return "k and v lie in pages";
+  if (shape.is_paged && !shape.pages_of_eights) return "pages do not hold multiples of 8 tokens";
   if (!shape.is_aligned) return "rows do not begin at multiples of 16 bytes";
   return "";
 }
@@ -79,6 +79,7 @@ std::vector<HopperBackwardPlan> hopper_backward_candidates(const ForwardShape& s
 
 std::string hopper_backward_refusal(const ForwardShape& shape) {
   if (shape.has_gradients) return "gradients of tables or parameters are asked for";
+  if (shape.is_paged) return "k and v lie in pages";
   if (shape.d_qk > 128 || shape.d_v > 128) return "it takes up to 128 columns of q and of v";
   return hopper_refusal(shape);
 }

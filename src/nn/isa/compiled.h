@@ -10,6 +10,7 @@ namespace tilewise::nn {
 const QuantisedKernels& quantised_baseline();
 const QuantisedKernels& quantised_avx2();
 const QuantisedKernels& quantised_avx512();
+const QuantisedKernels& quantised_avx512_vnni();
 
 /// In rank order.
 std::vector<const QuantisedKernels*> compiled_quantised_kernels();

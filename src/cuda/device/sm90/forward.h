@@ -24,6 +24,7 @@ namespace tilewise::cuda::sm90 {
 ///   kQueryInRegisters            q stays in registers; otherwise it is read from shared memory for each tile
 ///   kProducerRegisters, kConsumerRegisters
 ///   kHasLists, kHasDropout
+///   kIsPaged                     k and v lie in pages of multiples of 8 tokens
 template <class Config, class Variant>
 class Forward {
  public:
@@ -166,7 +167,7 @@ class Forward {
   __device__ void load_tiles(const TensorMap& map, const Work& work, const Tile& first, int barriers,
                              Turn<kStages>& turn) const {
     const SequenceShape& shape = arguments_.sequences[work.sequence];
-    const Rows rows{&map, arguments_.keys_packed ? 0 : work.sequence, work.head / arguments_.heads_per_kv};
+    Rows rows{&map, arguments_.keys_packed ? 0 : work.sequence, work.head / arguments_.heads_per_kv};
     const int first_key = arguments_.keys_packed ? shape.key_token : 0;
     const auto walk = walk_of(work, shape);
 #pragma unroll 1
@@ -177,11 +178,33 @@ class Forward {
       empty.wait(turn.parity() ^ 1);
       full.arrive_expecting(Tile::kBytes);
       unsigned to = first.address + stage * Tile::kBytes;
+      if constexpr (Config::kIsPaged) {
+        load_pages<Tile>(rows, work.sequence, shape.keys, row, to, full);
+      } else {
 #pragma unroll 1
-      for (int column = 0; column < Tile::kChunks * 64; column += 64, to += Tile::kChunkBytes) {
-        rows.start(to, column, row, full);
+        for (int column = 0; column < Tile::kChunks * 64; column += 64, to += Tile::kChunkBytes) {
+          rows.start(to, column, row, full);
+        }
       }
       turn = turn.plus(1);
+    }
+  }
+
+  /// A tile's rows from their pages, box by box. Outside of the tensor everything is zero: so are the rows of a hole,
+  /// whose number is no page's, and rows behind the last page.
+  template <class Tile>
+  __device__ void load_pages(Rows rows, int sequence, int keys, int first_row, unsigned to, const Barrier& full) const {
+    const PageTable& pages = arguments_.pages;
+    const int* const table = pages.table + sequence * pages.sequence;
+#pragma unroll 1
+    for (int row = first_row; row < first_row + kKeyTile; row += call_.box_rows, to += call_.box_rows * 128) {
+      const int page = row / pages.page_tokens;
+      rows.batch = row < keys ? __ldg(table + page) : -1;
+      unsigned chunk = to;
+#pragma unroll 1
+      for (int column = 0; column < Tile::kChunks * 64; column += 64, chunk += Tile::kChunkBytes) {
+        rows.start(chunk, column, row - page * pages.page_tokens, full);
+      }
     }
   }
 
