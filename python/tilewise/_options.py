@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence as SequenceOf
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from tilewise import _core
 from tilewise._errors import InvalidArgument
@@ -57,10 +57,9 @@ def packed(queries: SequenceOf[int], keys: SequenceOf[int] | None = None) -> lis
 
 def sequences_of(sequences: Sequences, is_packed: bool) -> list[_core.Sequence]:
     """Sequences as they are given: themselves, or lengths of queries and keys alike."""
-    given = list(sequences)
-    if all(isinstance(each, _core.Sequence) for each in given):
-        return given
-    lengths = [int(each) for each in given]
+    if all(isinstance(each, _core.Sequence) for each in sequences):
+        return list(cast("SequenceOf[_core.Sequence]", sequences))
+    lengths = [int(each) for each in cast("SequenceOf[int]", sequences)]
     return packed(lengths) if is_packed else [_core.Sequence(length, length) for length in lengths]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import math
 import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -110,8 +111,9 @@ class Variant:
         tables = self._recipe.tables
         given = {id_: array for id_, array in ((_place(tables, table), array) for table, array in self._arrays)}
         for index, table in enumerate(tables):
-            if table.is_frozen and _elements(table) > 64:  # the text holds no more
-                given[index] = _Frozen(table.frozen_bytes(), table.dtype, table.shape)
+            data, shape = table.frozen_bytes(), table.shape
+            if data is not None and shape is not None and math.prod(shape) > 64:  # the text holds no more
+                given[index] = _Frozen(data, table.dtype, shape)
         values = {_place(self._recipe.parameters, parameter): value for parameter, value in self._values}
         return _restore, (str(self), given, values)
 
@@ -194,13 +196,6 @@ class _Frozen:
 
     def __init__(self, data: bytes, dtype: str, shape: tuple[int, ...]) -> None:
         self.data, self.dtype, self.shape = data, dtype, shape
-
-
-def _elements(table: _core.Table) -> int:
-    count = 1
-    for extent in table.shape or ():
-        count *= extent
-    return count
 
 
 def _place(handles: list[Any], handle: Any) -> int:

@@ -63,14 +63,17 @@ def _program(variant: Variant, layout: str, key: tuple[Any, ...], names: tuple[s
     return _Program(variant, layout, key, names, recipe)
 
 
+_Result: Any = jax.ShapeDtypeStruct  # not annotated there
+
+
 def _lse_shape(q: Any, layout: str) -> Any:
     b, x, y, _ = q.shape
     shape = (b, x, y) if layout == "bhsd" else (b, y, x)
-    return jax.ShapeDtypeStruct(shape, jnp.float64 if q.dtype == jnp.float64 else jnp.float32)
+    return _Result(shape, jnp.float64 if q.dtype == jnp.float64 else jnp.float32)
 
 
 def _forward(program: _Program, q: Any, k: Any, v: Any, extras: tuple[Any, ...]) -> tuple[Any, Any]:
-    results = (jax.ShapeDtypeStruct((*q.shape[:-1], v.shape[-1]), q.dtype), _lse_shape(q, program.layout))
+    results = (_Result((*q.shape[:-1], v.shape[-1]), q.dtype), _lse_shape(q, program.layout))
     call = jax.ffi.ffi_call(_FORWARD, results, vmap_method="broadcast_all")
     o, lse = call(q, k, v, *extras, program=numpy.int64(program.number))
     return o, lse
@@ -91,8 +94,8 @@ def _gradients(program: _Program, residuals: Any, cotangents: Any) -> Any:
     d_o, d_lse = cotangents
     reals = [jnp.issubdtype(each.dtype, jnp.floating) for each in extras]
     sums = jnp.float64 if q.dtype == jnp.float64 else jnp.float32
-    results = [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in (q, k, v)]
-    results += [jax.ShapeDtypeStruct(each.shape, sums) for each, is_real in zip(extras, reals) if is_real]
+    results = [_Result(each.shape, each.dtype) for each in (q, k, v)]
+    results += [_Result(each.shape, sums) for each, is_real in zip(extras, reals) if is_real]
     call = jax.ffi.ffi_call(_BACKWARD, results, vmap_method="broadcast_all")
     d_q, d_k, d_v, *rest = call(q, k, v, o, lse, d_o, d_lse, *extras, program=numpy.int64(program.number))
     remaining = iter(rest)

@@ -9,6 +9,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 import numpy
 import pytest
 
+if os.environ.get("TILEWISE_REQUIRE_FRAMEWORKS") == "1":  # then importorskip() may skip nothing
+    for framework in ("ml_dtypes", "torch", "jax", "transformers", "mypy"):
+        __import__(framework)
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 
 

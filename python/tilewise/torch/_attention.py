@@ -87,6 +87,7 @@ def with_options(
     tables = options.tables
     values = variant._bound({}, parameters or {})[1] if variant._recipe.parameters else ()
     if _is_grad_enabled():
+        extras: list[tuple[Any, Tensor]]
         extras = [(table, each) for table, each in tables if isinstance(each, Tensor) and each.requires_grad]
         extras += [(each, value) for each, value in values if isinstance(value, Tensor) and value.requires_grad]
         if extras or q.requires_grad or k.requires_grad or v.requires_grad:

@@ -58,7 +58,8 @@ def backward(
     results: list[Tensor | None] = [make(each) if wanted else None for each, wanted in zip((q, k, v), needed)]
     asked = _core.Gradients()
     asked.d_q, asked.d_k, asked.d_v = results
-    tables, parameters = [], []
+    tables: list[Any] = []
+    parameters: list[Any] = []
     for handle, extra, wanted in zip(handles, extras, needed[3:]):
         results.append(torch.empty(extra.shape, dtype=_sum_dtype(extra, q), device=extra.device) if wanted else None)
         if wanted:

@@ -31,6 +31,8 @@ def attention_in_graph(
     if sequences is not None or block_table is not None or k_scales is not None or v_scales is not None:
         raise Unsupported("sequences, block_table, k_scales and v_scales are not for compiled graphs yet; call "
                           "attention outside of torch.compile, or under torch.compiler.disable")
+    if query_offset is not None and not isinstance(query_offset, int):
+        raise Unsupported("query_offset: one int under torch.compile")
     if isinstance(variant, str):
         raise InvalidArgument("variant: under torch.compile give a tilewise.Variant made outside of the function")
     identity = _PLAIN_ID if variant is None else variant._id
@@ -48,7 +50,7 @@ def attention_in_graph(
     seed_tensor = torch.randint(-(2**63), 2**63 - 1, ()) if seed is None else torch.tensor(seed)
     o, lse = torch.ops.tilewise.attention(
         q, k, v, data, values, seed_tensor, identity, ",".join(names), scale,
-        None if query_offset is None else int(query_offset), dropout, seed_offset or 0, layout,
+        query_offset, dropout, seed_offset or 0, layout,
     )
     return (o, lse) if return_lse else o
 

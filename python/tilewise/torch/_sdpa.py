@@ -87,7 +87,8 @@ def _of_other_ranks(
     """Leading axes made one, and batches that broadcast expanded."""
     if min(query.dim(), key.dim(), value.dim()) < 2:
         raise RuntimeError("query, key and value have at least 2 axes, [length, dim]")
-    leading = torch.broadcast_shapes(query.shape[:-3], key.shape[:-3], value.shape[:-3])
+    broadcast: Any = torch.broadcast_shapes  # not annotated there
+    leading = broadcast(query.shape[:-3], key.shape[:-3], value.shape[:-3])
 
     def with_four(tensor: Tensor) -> Tensor:
         if tensor.dim() == 2:
