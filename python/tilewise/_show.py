@@ -62,10 +62,10 @@ class TileMap:
     def _repr_png_(self) -> bytes:
         return self.png()
 
-    def png(self) -> bytes:
+    def png(self, pixels_wide: int = _PIXELS) -> bytes:
         """The picture as a PNG file's bytes: rows are queries, columns keys; partial tiles orange, full ones blue."""
         rows, columns = self.classes.shape
-        side = max(1, _PIXELS // max(rows, columns, 1))
+        side = max(1, pixels_wide // max(rows, columns, 1))
         colours = numpy.array(_COLOURS, numpy.uint8)[self.classes]
         pixels = colours.repeat(side, axis=0).repeat(side, axis=1)
         if side >= 6:  # a line between tiles where there is room for one
