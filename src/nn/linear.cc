@@ -24,7 +24,25 @@ struct Linear::Stored {
   const float* floats() const { return reinterpret_cast<const float*>(matrix.stored); }
 };
 
+namespace {
+
+/// How a product is cut into tasks. That follows from the problem where results could tell (float32 sums), and from the
+/// number of workers where they cannot.
+struct Cut {
+  std::int64_t rows, tokens;  // of a task
+  std::int64_t row_tasks, tasks;
+
+  Cut(std::int64_t rows_of_task, std::int64_t tokens_of_task, std::int64_t all_rows, std::int64_t all_tokens)
+      : rows(rows_of_task),
+        tokens(tokens_of_task),
+        row_tasks((all_rows + rows - 1) / rows),
+        tasks(row_tasks * ((all_tokens + tokens - 1) / tokens)) {}
+};
+
+}  // namespace
+
 struct LinearScratch::Memory {
+  std::vector<Cut> cuts{};  // of each product
   std::vector<ActivationBlock> rounded{};
   std::vector<float> dequantised{};  // [workers, kFloatRows, columns]
 };
@@ -38,13 +56,13 @@ constexpr std::int64_t kFloatRows = 64;
 constexpr std::int64_t kManyFloatRows = 384;
 /// Tokens of a task, between which packing the rows is shared, and those that are many.
 constexpr std::int64_t kFloatTokens = 512;
-constexpr std::int64_t kManyTokens = 8 * kFloatTokens;
+constexpr std::int64_t kManyTokens = 4 * kFloatTokens;
 /// Rounded activations that a task reads again for each panel: half of a small second-level cache.
 constexpr std::int64_t kRoundedBytes = std::int64_t{192} << 10;
 /// Tasks a worker: enough to even out, few enough that handing out costs nothing.
-constexpr std::int64_t kTasksOfWorker = 4;
-/// Multiply-adds of one token that are worth a task: some 2 us.
-constexpr std::int64_t kLeastWork = 1 << 17;
+constexpr std::int64_t kTasksOfWorker = 16;
+/// Multiply-adds of one token that are worth a task: some 0.4 us, of which handing it out takes a tenth.
+constexpr std::int64_t kLeastWork = 1 << 14;
 
 template <class Half>
 void widen(const std::byte* stored, std::int64_t count, float* out) {
@@ -78,19 +96,6 @@ std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-/// How a product is cut into tasks. That follows from the problem where results could tell (float32 sums), and from the
-/// number of workers where they cannot.
-struct Cut {
-  std::int64_t rows, tokens;  // of a task
-  std::int64_t row_tasks, tasks;
-
-  Cut(std::int64_t rows_of_task, std::int64_t tokens_of_task, std::int64_t all_rows, std::int64_t all_tokens)
-      : rows(rows_of_task),
-        tokens(tokens_of_task),
-        row_tasks((all_rows + rows - 1) / rows),
-        tasks(row_tasks * ((all_tokens + tokens - 1) / tokens)) {}
-};
-
 Cut cut_of(const Linear::Stored& weights, std::int64_t tokens, std::int64_t bunch, int workers) {
   const std::int64_t all_rows = weights.matrix.rows, columns = std::max<std::int64_t>(weights.matrix.columns, 1);
   if (!weights.by_rounding()) {
@@ -99,8 +104,9 @@ Cut cut_of(const Linear::Stored& weights, std::int64_t tokens, std::int64_t bunc
   }
   const std::int64_t token_bytes =
       std::max<std::int64_t>(columns / kBlock, 1) * static_cast<std::int64_t>(sizeof(ActivationBlock));
-  const std::int64_t chunk = std::max<std::int64_t>(kRoundedBytes / token_bytes / bunch, 1) * bunch;
-  const std::int64_t chunks = (tokens + chunk - 1) / chunk, worth = kLeastWork / columns / std::min(tokens, chunk);
+  const std::int64_t most = std::max<std::int64_t>(kRoundedBytes / token_bytes / bunch, 1) * bunch;
+  const std::int64_t chunks = (tokens + most - 1) / most, chunk = round_up((tokens + chunks - 1) / chunks, bunch);
+  const std::int64_t worth = kLeastWork / columns / std::min(tokens, chunk);
   const std::int64_t row_tasks = workers == 1 ? 1 : std::max<std::int64_t>(kTasksOfWorker * workers / chunks, 1);
   const std::int64_t rows = std::max({(all_rows + row_tasks - 1) / row_tasks, worth, std::int64_t{1}});
   return {round_up(rows, kPanelRows), chunk, all_rows, tokens};
@@ -240,7 +246,8 @@ void multiply(const Rows& x, std::span<const Product> products, LinearScratch& s
     if (memory.dequantised.size() < needed) memory.dequantised.resize(needed);
     call.dequantised = memory.dequantised.data();
   }
-  std::vector<Cut> cuts;
+  std::vector<Cut>& cuts = memory.cuts;
+  cuts.clear();
   std::int64_t tasks = 0;
   for (const Product& product : products) {
     cuts.push_back(cut_of(*product.weights->stored(), x.count, call.kernels.bunch, executor.workers()));

@@ -26,10 +26,6 @@ int heads_together(const ForwardShape& shape, const ForwardExtent& extent, std::
 
 }  // namespace
 
-Multiprocessor limits_of(const jit::DeviceInfo& device) {
-  return {device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block, device.registers_per_multiprocessor};
-}
-
 void expect_hopper(const jit::Context& context, const std::string& refusal) {
   const jit::DeviceInfo& device = context.device();
   if (device.compute_capability_major != 9) {

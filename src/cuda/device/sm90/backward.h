@@ -485,7 +485,7 @@ class Backward {
 #pragma unroll
       for (int column = 0; column < 2; ++column) {
         const int query = query_begin + 8 * j + lane() % 4 * 2 + column;
-        const uint4 words = philox(make_uint4(first_key / 16, query, head_index, dropout.offset), dropout.seed);
+        const uint4 words = dropout_words(dropout, first_key / 16, query, head_index);
         const unsigned near = (g < 4 ? words.x : words.y) >> 8 * (g % 4) & 0xff;
         const unsigned far = (g < 4 ? words.z : words.w) >> 8 * (g % 4) & 0xff;
         kept[j] |= (near < dropout.keep_below ? 1u : 0u) << column;
