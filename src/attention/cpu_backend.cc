@@ -24,13 +24,13 @@ std::int64_t most_decode_splits(const PlanShape& shape) {
   return std::clamp<std::int64_t>(kDecodeSplits / shape.h_kv, 4, 64);
 }
 
-/// Tiles of keys that a split of a backward pass has, but for the first four splits: with one or two, clearing and
-/// adding up the partial sums of d_q costs 3% of the pass (d64, s 2048, one core of a Zen 4).
-constexpr std::int64_t kSplitTiles = 5;
-
 /// Decode tasks for each worker that are enough for all to end at about the same time. With more, tasks take several
 /// key heads, which read pages better the more they are.
 constexpr std::int64_t kDecodeTasksOfWorker = 16;
+
+/// Tiles of keys that a split of a backward pass has, but for the first four splits: with one or two, clearing and
+/// adding up the partial sums of d_q costs 3% of the pass (d64, s 2048, one core of a Zen 4).
+constexpr std::int64_t kSplitTiles = 5;
 
 /// Shared memory that is used for more units at a time than the threads need.
 constexpr std::int64_t kWaveBytes = std::int64_t{64} << 20;

@@ -20,8 +20,8 @@ void pause() {
 #endif
 }
 
-/// How often a thread tries for the mutex before it sleeps. Whoever has it does a few steps; a thread that went to sleep
-/// for them takes some 10 microseconds to wake, more than most jobs of a small region do.
+/// How often a thread tries for the mutex before it sleeps. Whoever has it does a few steps; a thread that went to
+/// sleep for them takes some 10 microseconds to wake, more than most jobs of a small region do.
 constexpr int kTries = 200;
 
 std::unique_lock<std::mutex> locked(std::mutex& mutex) {

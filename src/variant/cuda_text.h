@@ -62,8 +62,9 @@ CudaText cuda_text(const Variant& variant, bool with_slope = false, bool with_gr
 /// The last three where there are score stages. `layout` is the exact text's.
 CudaText rearranged_cuda_text(const Variant& variant, DType dtype, bool with_slope);
 
-/// What a struct of hoisted values has at most, if it is to be kept in shared memory for all entries of a tile.
-inline constexpr int kMostKeptFields = 4;
+/// What a struct of hoisted values has at most, if it is to be kept in shared memory for all entries of a tile: where
+/// there are score stages, and where masks alone read it, in partial tiles.
+inline constexpr int kMostKeptFields = 3, kMostKeptOfMasks = 1;
 
 /// The arguments' bytes for a launch: what `Bound` holds, in the layout's places. Table data must be device addresses.
 std::vector<std::byte> pack_arguments(const Graph& graph, const Bound& bound, const ArgumentLayout& layout);

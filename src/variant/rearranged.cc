@@ -16,10 +16,14 @@
 namespace tilewise::variant {
 namespace {
 
-/// factor * value + offset, where a value belongs to the entry, and factor and offset to a narrower class. Without a
-/// value it is the offset alone.
+/// A sum: factors times values, where a value belongs to the entry and its factor (none is 1) to a narrower class, and
+/// an offset of each narrower class.
 struct Form {
-  NodeId factor = kNoNode, value = kNoNode, offset = kNoNode;
+  struct Term {
+    NodeId factor, value;
+  };
+  std::vector<Term> terms;
+  std::array<NodeId, 4> offsets{kNoNode, kNoNode, kNoNode, kNoNode};  // by Hoist
 };
 
 class Rearrangement {
@@ -33,7 +37,7 @@ class Rearrangement {
     }
     classes_ = hoisting_classes(graph_);
     const NodeId product = added(graph_.add_score()), scale = added(graph_.add_scale());
-    score_ = {scale, product, kNoNode};
+    score_.terms = {{scale, product}};
     slope_ = form_of(constant(1));
     const auto last = std::find_if(data.stages.rbegin(), data.stages.rend(), is_score);
     for (const Stage& stage : data.stages) {
@@ -84,43 +88,70 @@ class Rearrangement {
 
   // ---- Forms.
 
-  Form form_of(NodeId id) const { return is_hoisted(id) ? Form{kNoNode, kNoNode, id} : Form{kNoNode, id, kNoNode}; }
-  static bool is_hoisted(const Form& form) { return form.value == kNoNode; }
+  Form form_of(NodeId id) const {
+    Form form;
+    if (is_hoisted(id))
+      form.offsets[static_cast<std::size_t>(classes_[id])] = id;
+    else
+      form.terms = {{kNoNode, id}};
+    return form;
+  }
 
-  NodeId node_of(const Form& form) {
-    if (is_hoisted(form)) return form.offset;
-    const NodeId value = product(form.factor, form.value);
-    return form.offset == kNoNode ? value : operation<Addition>(value, form.offset);
+  /// The one node that a form is, where it is one that does not belong to the entry.
+  NodeId hoisted_node(const Form& form) const {
+    NodeId only = kNoNode;
+    for (const NodeId offset : form.offsets) {
+      if (offset == kNoNode) continue;
+      if (only != kNoNode) return kNoNode;
+      only = offset;
+    }
+    return form.terms.empty() ? only : kNoNode;
+  }
+
+  /// What is the same for all goes into another offset, if there is one.
+  NodeId node_of(Form form) {
+    NodeId& uniform = form.offsets[static_cast<std::size_t>(Hoist::uniform)];
+    for (NodeId& offset : form.offsets) {
+      if (&offset == &uniform || offset == kNoNode || uniform == kNoNode) continue;
+      offset = operation<Addition>(offset, uniform);
+      uniform = kNoNode;
+    }
+    NodeId sum = kNoNode;
+    const auto add = [&](NodeId term) { sum = sum == kNoNode ? term : operation<Addition>(sum, term); };
+    for (const Form::Term& term : form.terms) add(product(term.factor, term.value));
+    for (const NodeId offset : form.offsets) {
+      if (offset != kNoNode) add(offset);
+    }
+    return sum == kNoNode ? constant(0) : sum;
   }
 
   /// `by` is hoisted.
   Form times(Form form, NodeId by) {
-    if (is_hoisted(form)) return form_of(product(form.offset, by));
-    const bool factor_stays = form.factor == kNoNode || stay_hoisted(form.factor, by);
-    const bool offset_stays = form.offset == kNoNode || stay_hoisted(form.offset, by);
-    if (!factor_stays || !offset_stays) form = {kNoNode, node_of(form), kNoNode};
-    form.factor = product(form.factor, by);
-    if (form.offset != kNoNode) form.offset = product(form.offset, by);
-    return form;
+    bool all_stay = true;
+    for (const Form::Term& term : form.terms)
+      all_stay = all_stay && (term.factor == kNoNode || stay_hoisted(term.factor, by));
+    for (const NodeId offset : form.offsets) all_stay = all_stay && (offset == kNoNode || stay_hoisted(offset, by));
+    if (!all_stay) form = form_of(node_of(form));
+    Form result;
+    for (const Form::Term& term : form.terms) result.terms.push_back({product(term.factor, by), term.value});
+    for (const NodeId offset : form.offsets) {
+      if (offset != kNoNode) result = sum(result, form_of(product(offset, by)));
+    }
+    return result;
   }
 
-  /// `term` is hoisted.
-  Form plus(Form form, NodeId term) {
-    if (is_hoisted(form)) return form_of(operation<Addition>(form.offset, term));
-    if (form.offset != kNoNode && !stay_hoisted(form.offset, term)) form = {kNoNode, node_of(form), kNoNode};
-    form.offset = form.offset == kNoNode ? term : operation<Addition>(form.offset, term);
-    return form;
-  }
-
-  Form sum(const Form& a, const Form& b) {
-    if (is_hoisted(b)) return plus(a, b.offset);
-    if (is_hoisted(a)) return plus(b, a.offset);
-    return {kNoNode, operation<Addition>(node_of(a), node_of(b)), kNoNode};
+  Form sum(Form a, const Form& b) {
+    a.terms.insert(a.terms.end(), b.terms.begin(), b.terms.end());
+    for (std::size_t i = 0; i < a.offsets.size(); ++i) {
+      if (b.offsets[i] == kNoNode) continue;
+      a.offsets[i] = a.offsets[i] == kNoNode ? b.offsets[i] : operation<Addition>(a.offsets[i], b.offsets[i]);
+    }
+    return a;
   }
   Form product(const Form& a, const Form& b) {
-    if (is_hoisted(b)) return times(a, b.offset);
-    if (is_hoisted(a)) return times(b, a.offset);
-    return {kNoNode, operation<Multiplication>(node_of(a), node_of(b)), kNoNode};
+    if (const NodeId by = hoisted_node(b); by != kNoNode) return times(a, by);
+    if (const NodeId by = hoisted_node(a); by != kNoNode) return times(b, by);
+    return form_of(operation<Multiplication>(node_of(a), node_of(b)));
   }
   Form reciprocal(const Form& a) { return form_of(operation<Division>(constant(1), node_of(a))); }
 

@@ -36,41 +36,43 @@ class GradientAdder {
       element = element * table.extents[axis] + inside;
       is_empty |= last < 0;
     }
-    if (!is_empty) add(sums + element, value);
+    if (!is_empty) add_to(sums_, sums + element, value);
   }
 
   __device__ void add_parameter(int number, float value) const {
-    if (sums_.parameters[number] != nullptr) add(sums_.parameters[number], value);
+    if (sums_.parameters[number] != nullptr) add_to(sums_, sums_.parameters[number], value);
   }
 
  private:
-  __device__ void add(float* to, float value) const {
+  /// Called, not inlined: there is a call for each entry of a tile and each table, and compiling all of them anew takes
+  /// minutes.
+  __device__ __noinline__ static void add_to(const GradientSums& sums, float* to, float value) {
     const unsigned lanes = __activemask();
     int are_one = 0;
     __match_all_sync(lanes, reinterpret_cast<unsigned long long>(to), &are_one);
     if (!are_one) {
-      if (value != 0) add_one(to, value);
+      if (value != 0) add_one(sums, to, value);
       return;
     }
     float sum = 0;
     for (unsigned rest = lanes; rest != 0; rest &= rest - 1) sum += __shfl_sync(lanes, value, __ffs(rest) - 1);
-    if (static_cast<int>(threadIdx.x % 32) == __ffs(lanes) - 1) add_one(to, sum);
+    if (static_cast<int>(threadIdx.x % 32) == __ffs(lanes) - 1) add_one(sums, to, sum);
   }
 
-  __device__ void add_one(float* to, float value) const {
-    if (sums_.pass == GradientSums::kAtomics) {
+  __device__ static void add_one(const GradientSums& sums, float* to, float value) {
+    if (sums.pass == GradientSums::kAtomics) {
       atomicAdd(to, value);
       return;
     }
-    const long long element = to - sums_.first;
-    if (sums_.pass == GradientSums::kFindLargest) {
-      atomicMax(sums_.largest + element, __float_as_uint(value) & 0x7fffffffu);
+    const long long element = to - sums.first;
+    if (sums.pass == GradientSums::kFindLargest) {
+      atomicMax(sums.largest + element, __float_as_uint(value) & 0x7fffffffu);
       return;
     }
-    const double unit = fixed_unit(sums_.largest[element]);
+    const double unit = fixed_unit(sums.largest[element]);
     if (unit == 0) return;
     const long long units = __double2ll_rn(value / unit);
-    atomicAdd(reinterpret_cast<unsigned long long*>(sums_.fixed + element), static_cast<unsigned long long>(units));
+    atomicAdd(reinterpret_cast<unsigned long long*>(sums.fixed + element), static_cast<unsigned long long>(units));
   }
 
   const GradientSums& sums_;

@@ -30,6 +30,18 @@ __device__ inline float exp2_of(float x) {
   return y;
 }
 
+/// 2^x to 2^-13.7 of it, without the unit that ex2 and tanh share: x = n + f, |f| <= 1/2, a minimax polynomial of f, n
+/// added to its exponent. Below 2^-126 it stays there, beyond 2^127 too; of NaN it makes a number beyond 2^127.
+__device__ inline float exp2_by_polynomial(float x) {
+  constexpr float kToInteger = 0x1.8p23f;  // added, it leaves no bits behind the point
+  float y;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(x), "f"(-126.0f));
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(y), "f"(127.0f));
+  const float shifted = y + kToInteger, f = y - (shifted - kToInteger);
+  const float p = fmaf(fmaf(fmaf(0.055171322f, f, 0.24261054f), f, 0.69326097f), f, 0.99992812f);
+  return __int_as_float(__float_as_int(p) + (__float_as_int(shifted) << 23));
+}
+
 /// The largest (or the sum) over the four lanes that share rows.
 __device__ inline float largest_of_row(float x) {
   x = fmaxf(x, __shfl_xor_sync(~0u, x, 1));
@@ -114,11 +126,18 @@ class Weights {
     for (int pair = 0; pair < kPairs; ++pair) make_pair(pair, s, factor, rows);
   }
 
-  /// All of them, 2^exponent(i, j, e, base) for the element e of block (i, j).
-  template <class Exponent>
+  /// All of them, 2^exponent(i, j, e, base) for the element e of block (i, j). Of kPolynomials of 8 pairs by
+  /// polynomials.
+  template <int kPolynomials, class Exponent>
   __device__ void make_of(const Exponent& exponent, const RowStatistics<kRowBlocks>& rows) {
 #pragma unroll
-    for (int pair = 0; pair < kPairs; ++pair) make_pair_of(pair, exponent, rows);
+    for (int pair = 0; pair < kPairs; ++pair) {
+      if (pair * 5 % 8 < kPolynomials) {
+        make_pair_of(pair, exponent, rows, [](float x) { return exp2_by_polynomial(x); });
+      } else {
+        make_pair_of(pair, exponent, rows, exp2_of);
+      }
+    }
   }
 
   /// The share of step `step` of kSteps, in the order in which a product with v takes them.
@@ -171,15 +190,15 @@ class Weights {
   __device__ void make_pair(int pair, const Accumulator<kRowBlocks, kKeyBlocks>& s, float factor,
                             const RowStatistics<kRowBlocks>& rows) {
     make_pair_of(
-        pair, [&](int i, int j, int e, float base) { return fmaf(s.x[i][j][e], factor, -base); }, rows);
+        pair, [&](int i, int j, int e, float base) { return fmaf(s.x[i][j][e], factor, -base); }, rows, exp2_of);
   }
 
-  template <class Exponent>
-  __device__ void make_pair_of(int pair, const Exponent& exponent, const RowStatistics<kRowBlocks>& rows) {
+  template <class Exponent, class Power>
+  __device__ void make_pair_of(int pair, const Exponent& exponent, const RowStatistics<kRowBlocks>& rows, Power power) {
     const int r = pair % 4, i = pair / 4 % kRowBlocks, k = pair / 4 / kRowBlocks, half = r % 2;
     const int j = 2 * k + r / 2;
-    const float low = exp2_of(exponent(i, j, 2 * half, rows.base[i][half]));
-    const float high = exp2_of(exponent(i, j, 2 * half + 1, rows.base[i][half]));
+    const float low = power(exponent(i, j, 2 * half, rows.base[i][half]));
+    const float high = power(exponent(i, j, 2 * half + 1, rows.base[i][half]));
     sum_[i][half] += low;
     sum_[i][half] += high;
     fragments[k][i].pairs[r] = packed(Element{}, low, high);

@@ -156,14 +156,15 @@ jit::Header rearranged_header(const Variant& variant, const variant::CudaText& t
   if (text.has_slope) functions += of_entry("float", "slope");
   if (variant.has_sink()) functions += kSink;
   const auto fields = [&](variant::Hoist hoist) { return text.fields[static_cast<std::size_t>(hoist)]; };
-  return {"variant.h", fmt::format("#pragma once\n#include \"arguments.h\"\n{}{}{}\n"
-                                   "  static constexpr bool kChangesScores = {}, kHasSink = {}, kSlopeIsFinite = {};\n"
-                                   "  static constexpr int kQueryFields = {}, kKeyFields = {}, kDiagonalFields = {};\n"
-                                   "  static constexpr int kMostKeptFields = {};\n}};\n\n"
-                                   "}}  // namespace tilewise::cuda\n",
-                                   text.source, kRearrangedVariant, functions, has_scores, variant.has_sink(),
-                                   text.slope_is_finite, fields(variant::Hoist::query), fields(variant::Hoist::key),
-                                   fields(variant::Hoist::diagonal), variant::kMostKeptFields)};
+  return {"variant.h",
+          fmt::format("#pragma once\n#include \"arguments.h\"\n{}{}{}\n"
+                      "  static constexpr bool kChangesScores = {}, kHasSink = {}, kSlopeIsFinite = {};\n"
+                      "  static constexpr int kQueryFields = {}, kKeyFields = {}, kDiagonalFields = {};\n"
+                      "  static constexpr int kMostKeptFields = {};\n}};\n\n"
+                      "}}  // namespace tilewise::cuda\n",
+                      text.source, kRearrangedVariant, functions, has_scores, variant.has_sink(), text.slope_is_finite,
+                      fields(variant::Hoist::query), fields(variant::Hoist::key), fields(variant::Hoist::diagonal),
+                      has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
 }
 
 }  // namespace tilewise::cuda

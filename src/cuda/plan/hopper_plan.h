@@ -16,6 +16,7 @@ struct HopperForwardPlan {
   int stages = 2;                  // tiles of k, and of v, in shared memory
   bool query_in_registers = true;  // else q is read from shared memory for every tile
   bool has_scores = false;         // score functions, which keep what they share in shared memory
+  int polynomials = 0;             // of 8 exponentials of scores, how many are made by polynomials
 
   int query_tile() const { return 64 * consumers; }
   int threads() const { return 128 * (1 + consumers); }

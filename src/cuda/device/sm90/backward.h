@@ -37,8 +37,13 @@ class Backward {
   using GradientTile = ChunkedTile<kQueries, kColumnsV>;  // of d_o
   using ScoreTile = ChunkedTile<kQueries, kKeys>;         // d_s: [queries, keys], a chunk from each consumer
 
-  using Place = KeptValues<Variant, kQueries, 64, 2, 1>;
-  using Lane = LaneScores<Variant, Place, 64>;
+  /// What a consumer keeps of the head that it is at.
+  struct Place {
+    typename Variant::Place variant;
+    KeptValues<Variant, kQueries, 64, 2, 1, 2> values;
+  };
+  using Values = decltype(Place::values);
+  using Lane = LaneScores<Variant, Values, 64>;
 
   static constexpr int kStageBytes = QueryTile::kBytes + GradientTile::kBytes;
   static constexpr int kStagesAt = KeyTile::kBytes + ValueTile::kBytes;
@@ -230,22 +235,22 @@ class Backward {
     meet(1 + consumer, 128);  // all are done with the head before
     Place& place = place_of(consumer);
     if (thread() == 0) {
-      place.place =
+      place.variant =
           Variant::place_of(variant_, arguments_.sequences[blockIdx.z], blockIdx.z, head, blockIdx.y, arguments_.scale);
     }
     meet(1 + consumer, 128);
-    if constexpr (Place::kKeepsKeys) {
-      place.make_keys(variant_, 0, first_key);
+    if constexpr (Values::kKeepsKeys) {
+      place.values.make_keys(variant_, place.variant, 0, first_key);
       meet(1 + consumer, 128);
     }
   }
 
   /// What the variant keeps for a tile: made while products are under way.
   __device__ void prepare_tile(int consumer, int index, int query_begin, int first_key) const {
-    if constexpr (Place::kKeepsQueries || Place::kKeepsDiagonals) {
+    if constexpr (Values::kKeepsQueries || Values::kKeepsDiagonals) {
       Place& place = place_of(consumer);
-      place.make_queries(variant_, index % 2, query_begin);
-      place.make_diagonals(variant_, index % 2, query_begin, first_key);
+      place.values.make_queries(variant_, place.variant, index % 2, query_begin);
+      place.values.make_diagonals(variant_, place.variant, index % 2, query_begin, first_key);
       meet(1 + consumer, 128);
     }
   }
@@ -296,8 +301,8 @@ class Backward {
     unsigned kept[Config::kHasDropout ? kQueries / 8 : 1];  // bit e of [j]: dropout keeps the weight [j][e]
     if constexpr (Config::kHasDropout) draw(kept, query_begin, key_begin + 64 * consumer + warp_row(), head);
     const auto lane_scores = [&](int tile_query) {
-      return Lane(variant_, place_of(consumer), now.stage(), 0, now.stage(), tile_query, key_begin + 64 * consumer,
-                  lane() % 4 * 2, warp_row() + lane() / 4);
+      return Lane(variant_, place_of(consumer).variant, place_of(consumer).values, now.stage(), 0, now.stage(),
+                  tile_query, key_begin + 64 * consumer, lane() % 4 * 2, warp_row() + lane() / 4);
     };
     if (is_partial) {
       // Not the other branch's lane, which would be kept in registers for both.

@@ -18,38 +18,39 @@
 namespace tilewise::cuda::sm90 {
 
 /// What a consumer keeps of its variant in shared memory for a tile of kQueries x kKeys: values that many entries
-/// share, which a lane reads instead of making them for each of its entries. Sides that change while others are still
-/// being read have two stages, as diagonals do.
-template <class Variant, int kQueries, int kKeys, int kQueryStages, int kKeyStages>
+/// share, which a lane reads instead of making them for each of its entries. Each kind has so many stages that none is
+/// written anew while some warp reads it.
+template <class Variant, int kQueries, int kKeys, int kQueryStages, int kKeyStages, int kDiagonalStages>
 struct KeptValues {
   __device__ static constexpr bool are_few(int fields) { return fields > 0 && fields <= Variant::kMostKeptFields; }
   static constexpr bool kKeepsQueries = are_few(Variant::kQueryFields);
   static constexpr bool kKeepsKeys = Variant::kChangesScores && are_few(Variant::kKeyFields);
   static constexpr bool kKeepsDiagonals = Variant::kChangesScores && are_few(Variant::kDiagonalFields);
-  static constexpr bool kKeepsOfTiles = kKeepsKeys || kKeepsDiagonals;
   using Arguments = typename Variant::Arguments;
+  using Place = typename Variant::Place;
 
-  typename Variant::Place place;
   typename Variant::Query queries[kKeepsQueries ? kQueryStages : 1][kKeepsQueries ? kQueries : 1];
   typename Variant::Key keys[kKeepsKeys ? kKeyStages : 1][kKeepsKeys ? kKeys : 1];
-  typename Variant::Diagonal diagonals[kKeepsDiagonals ? 2 : 1][kKeepsDiagonals ? kQueries + kKeys - 1 : 1];
+  typename Variant::Diagonal diagonals[kKeepsDiagonals ? kDiagonalStages : 1]
+                                      [kKeepsDiagonals ? kQueries + kKeys - 1 : 1];
 
   // By a warpgroup; what they write is there after its threads have met.
-  __device__ void make_queries(const Arguments& arguments, int stage, int first_query) {
+  __device__ void make_queries(const Arguments& arguments, const Place& place, int stage, int first_query) {
     if constexpr (kKeepsQueries) {
 #pragma unroll 1
       for (int i = threadIdx.x % 128; i < kQueries; i += 128)
         queries[stage][i] = Variant::query_values(arguments, place, first_query + i);
     }
   }
-  __device__ void make_keys(const Arguments& arguments, int stage, int first_key) {
+  __device__ void make_keys(const Arguments& arguments, const Place& place, int stage, int first_key) {
     if constexpr (kKeepsKeys) {
 #pragma unroll 1
       for (int i = threadIdx.x % 128; i < kKeys; i += 128)
         keys[stage][i] = Variant::key_values(arguments, place, first_key + i);
     }
   }
-  __device__ void make_diagonals(const Arguments& arguments, int stage, int first_query, int first_key) {
+  __device__ void make_diagonals(const Arguments& arguments, const Place& place, int stage, int first_query,
+                                 int first_key) {
     if constexpr (kKeepsDiagonals) {
       const int least = first_query - (first_key + kKeys - 1);
 #pragma unroll 1
@@ -72,15 +73,16 @@ struct LaneScores {
   const typename Variant::Diagonal* diagonals;  // of the lane's first entry, in the midst of the others
 
   /// The tile's first query and key and, within the tile, the lane's.
-  __device__ LaneScores(const Arguments& bound, const Values& values, int query_stage, int key_stage,
-                        int diagonal_stage, int tile_query, int tile_key, int row, int column)
+  __device__ LaneScores(const Arguments& bound, const typename Variant::Place& of_head, const Values& values,
+                        int query_stage, int key_stage, int diagonal_stage, int tile_query, int tile_key, int row,
+                        int column)
       : arguments(bound),
-        place(values.place),
+        place(of_head),
         first_query(tile_query + row),
         first_key(tile_key + column),
-        queries(values.queries[query_stage] + row),
-        keys(values.keys[key_stage] + column),
-        diagonals(values.diagonals[diagonal_stage] + (row - column + kKeys - 1)) {}
+        queries(Values::kKeepsQueries ? values.queries[query_stage] + row : nullptr),
+        keys(Values::kKeepsKeys ? values.keys[key_stage] + column : nullptr),
+        diagonals(Values::kKeepsDiagonals ? values.diagonals[diagonal_stage] + (row - column + kKeys - 1) : nullptr) {}
 
   __device__ auto query_at(int query) const {
     if constexpr (Values::kKeepsQueries)
