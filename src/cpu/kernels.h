@@ -68,12 +68,22 @@ struct TileWalk {
   KeySpan (*classify)(const void* context, std::int64_t query_begin, std::int64_t query_end, std::int64_t key_begin,
                       std::int64_t key_end) = nullptr;
   const void* context = nullptr;
+  // The strips of `step` queries of a tile, spans[i] of strip i; null: one after the other.
+  void (*classify_strips)(const void* context, std::int64_t query_begin, std::int64_t query_end, std::int64_t step,
+                          std::int64_t key_begin, std::int64_t key_end, KeySpan* spans) = nullptr;
 
   // Always inlined: a copy compiled for one instruction set must not serve the others.
   __attribute__((always_inline)) KeySpan operator()(std::int64_t query_begin, std::int64_t query_end,
                                                     std::int64_t key_begin, std::int64_t key_end) const {
     if (classify == nullptr) return {key_begin, key_begin, key_end, key_end};
     return classify(context, query_begin, query_end, key_begin, key_end);
+  }
+  __attribute__((always_inline)) void strips(std::int64_t query_begin, std::int64_t query_end, std::int64_t step,
+                                             std::int64_t key_begin, std::int64_t key_end, KeySpan* spans) const {
+    if (classify_strips != nullptr)
+      return classify_strips(context, query_begin, query_end, step, key_begin, key_end, spans);
+    for (std::int64_t query = query_begin; query < query_end; query += step)
+      *spans++ = (*this)(query, query + step < query_end ? query + step : query_end, key_begin, key_end);
   }
 };
 
