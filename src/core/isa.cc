@@ -17,7 +17,7 @@
 namespace tilewise {
 namespace {
 
-constexpr std::array kNames{"baseline", "avx2", "avx512", "avx512_bf16", "amx"};
+constexpr std::array kNames{"baseline", "avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx"};
 
 /// What the processor has and the operating system allows.
 struct Detected {
@@ -88,6 +88,7 @@ Detected detect() {
 
   if (!add(Isa::avx2, has(basic.ecx, {12, 28, 29}) && has(extended.ebx, {3, 5, 8}), has(states, {1, 2}))) return found;
   if (!add(Isa::avx512, has(extended.ebx, {16, 17, 28, 30, 31}), has(states, {5, 6, 7}))) return found;
+  if (!add(Isa::avx512_vnni, has(extended.ecx, {11}), true)) return found;
   if (!add(Isa::avx512_bf16, has(more.eax, {5}), true)) return found;
   if (!add(Isa::amx, has(extended.edx, {22, 24}), has(states, {17, 18}))) return found;
   if (!request_amx()) {

@@ -12,6 +12,7 @@ enum class Isa : std::uint8_t {
   baseline,     // what every processor of the architecture has
   avx2,         // AVX2, FMA, F16C, BMI1 and 2
   avx512,       // AVX-512 F, BW, DQ, VL, CD
+  avx512_vnni,  // and dot products of bytes
   avx512_bf16,  // and bfloat16 dot products
   amx,          // and tiles with bfloat16 products
 };

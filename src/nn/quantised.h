@@ -1,20 +1,21 @@
-// Products of 4- and 8-bit weights with 8-bit activations: one definition, the same bits on every instruction set, for
+// Products of 4- to 8-bit weights with 8-bit activations: one definition, the same bits on every instruction set, for
 // one row of activations as for many. docs/decisions/quantised_products.md has the reasons.
 //
-// Weights lie in blocks of 32 as files store them (ggml's layouts, see io/storage.h): integers w and a float16 scale,
-// with q4_1 a float16 minimum. Activations are rounded to blocks of 32 int8 x with a float32 scale: scale = largest
-// magnitude / 127, x = nearest(value / scale), ties to even. A product y of a row of weights and one of activations is,
-// in float32:
+// Weights lie in panels (nn/panels.h). Activations are rounded to blocks of 32 int8 x with a float32 scale: scale =
+// largest magnitude / 127, x = nearest(value * (127 / largest magnitude)), ties to even. A product y of a row of
+// weights and one of activations is, in float32:
 //
-//   part[l] = 0 for l in [0, 16), low[p] = 0 for p in [0, 2)
-//   for each block b in order, with p = b % 2:
-//     for l in [0, 8):  dot = the sum of w[i] * x[i] over i in [4 l, 4 l + 4), an integer
-//                       part[8 p + l] = fma(float(dot), w_scale * x_scale, part[8 p + l])
-//     q4_1 only:        low[p] = fma(w_minimum, x_scale * float(the sum of x[i]), low[p])
-//   eight[l] = part[l] + part[l + 8];  four[l] = eight[l] + eight[l + 4];  two[l] = four[l] + four[l + 2]
-//   y = (two[0] + two[1]) + (low[0] + low[1])
+//   y = 0
+//   for each block b of 32 columns, in order:
+//     for each group g of the block's columns that shares a scale, in order:
+//       dot = the sum over the group of (w - zero) * x, an integer
+//       y = fma(float(dot), w_scale[g] * x_scale, y)
+//     where the kind has a minimum:
+//       y = fma(w_minimum, x_scale * float(the sum of x), y)
 //
-// where w is q - 8 for q4_0, q for q4_1 and q8_0.
+// A group is a block but for q6_k, where it is 16 columns. For nested kinds w_scale and w_minimum are the float16 of
+// the head times the group's integer, q4_k's and q5_k's minimum negated; both products are exact. Which NaN a result
+// is, is not defined.
 #pragma once
 
 #include <cstddef>
@@ -22,46 +23,45 @@
 #include <vector>
 
 #include "core/isa.h"
+#include "nn/panels.h"
 
 namespace tilewise::nn {
-
-inline constexpr std::int64_t kBlock = 32;
-
-enum class WeightKind : std::uint8_t { q4_0, q4_1, q8_0 };
-
-/// Bytes of a block of 32 weights: 18, 20, 34.
-std::int64_t block_bytes(WeightKind kind);
-
-/// A matrix of weights as a file holds it; unaligned.
-struct QuantisedMatrix {
-  WeightKind kind = WeightKind::q4_0;
-  std::int64_t rows = 0;
-  std::int64_t columns = 0;           // a multiple of 32
-  const std::byte* blocks = nullptr;  // [rows, columns / 32] of block_bytes(kind)
-};
 
 /// 32 activations, rounded.
 struct ActivationBlock {
   std::int8_t values[kBlock];
-  float scale;  // NaN where an activation was not finite
-  float sum;    // scale * the sum of the values
+  float scale;         // NaN where an activation was not finite
+  float sum;           // scale * total
+  std::int32_t total;  // the sum of the values
+  std::int32_t first;  // the sum of the first 16
 };
 
-/// What an instruction set's file supplies: y[i, j] for rows j in [first, last) of the matrix and all tokens i.
+/// What an instruction set's file supplies.
+///
+/// Rounded rows lie in bunches of `bunch` tokens, the rest in bunches of the powers of two that make it up, falling.
+/// Within a bunch of n, block b of its token i is element b * n + i; a bunch follows another without a gap. So tokens
+/// from a multiple of `bunch` on start at that many times columns / 32 elements.
 struct QuantisedKernels {
   Isa isa;
-  void (*multiply)(const QuantisedMatrix& weights, std::int64_t first, std::int64_t last,
-                   const ActivationBlock* x,  // [tokens, columns / 32]
+  std::int64_t bunch;
+
+  /// Rounds rows of activations.
+  void (*round)(const float* x, std::int64_t x_stride,  // [tokens, columns], rows x_stride elements apart
+                std::int64_t tokens, std::int64_t columns,
+                ActivationBlock* out);  // [tokens * columns / 32], in bunches
+
+  /// y[i, j] for the rows j of panels [first, last) and all tokens i.
+  void (*multiply)(const PanelMatrix& weights, std::int64_t first, std::int64_t last,
+                   const ActivationBlock* x,  // [tokens * columns / 32], in bunches
                    std::int64_t tokens,
-                   float* y,  // [tokens, rows], rows y_stride elements apart
+                   float* y,  // [tokens, weights.rows], rows y_stride elements apart
                    std::int64_t y_stride);
 };
 
 /// Those that this processor runs, the best first.
 std::vector<const QuantisedKernels*> available_quantised_kernels();
 
-/// Rounds rows of activations.
-void quantise_activations(const float* x, std::int64_t tokens, std::int64_t columns,  // x [tokens, columns]
-                          ActivationBlock* out);                                      // [tokens, columns / 32]
+/// The best of them that TILEWISE_ISA allows (core/isa.h); settled at the first call.
+const QuantisedKernels& chosen_quantised_kernels();
 
 }  // namespace tilewise::nn

@@ -1,77 +1,203 @@
-// Queries that are not finite: keys that such a row does not keep must not notice.
+// NaN and infinities in the inputs: whom they reach, and whom they must not.
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <functional>
-#include <limits>
+#include <cstring>
 
 #include "tests/attention/oracle.h"
 
 namespace tilewise::attention::testing {
 namespace {
 
+using reference::Array;
 using reference::AttentionData;
 
-constexpr std::int64_t kLength = 150, kRow = 67, kHead = 1;
+constexpr std::int64_t kWindow = 30;
 
-struct Mask {
-  const char* name;
-  Variant variant;
-  std::function<bool(std::int64_t query, std::int64_t key)> keeps;
-};
-
-std::vector<Mask> masks() {
-  const Variant causal = keep([](const At& at) { return at.query >= at.key; });
-  const Variant capped = score([](Expr s, const At&) { return 3.0 * tanh(s / 3.0); });
-  const auto keeps_causal = [](std::int64_t query, std::int64_t key) { return query >= key; };
-  const auto keeps_some = [](std::int64_t query, std::int64_t key) { return (query * 7 + key * 3) % 5 != 1; };
-  return {{"causal", causal, keeps_causal},
-          {"causal, capped", causal & capped, keeps_causal},
-          {"scattered", keep([](const At& at) { return (at.query * 7 + at.key * 3) % 5 != 1; }), keeps_some},
-          {"causal, dropout", causal & dropout(0.3), keeps_causal},
-          {"causal, capped, dropout", capped & causal & dropout(0.3), keeps_causal}};
+Variant window() {
+  return keep([](const At& at) { return at.query >= at.key && at.query - at.key < kWindow; });
 }
 
-/// A call with `bad` in one query, forward and backward.
-AttentionData run(const Variant& variant, DType dtype, double bad) {
-  const reference::Shape shape = uniform(1, 2, 1, kLength, kLength, 16, 8);
-  AttentionData data(shape, 5, dtype, DType::float32);
-  if (!std::isfinite(bad)) data.q.set(data.q.place(0, kHead, kRow, 0, 3), bad);
-  const Plan plan = Attention(variant).plan(plan_shape(shape, dtype, true, {}));
+/// Variants whose row i keeps keys (i - kWindow, i].
+std::vector<Variant> variants() {
+  return {window(), window() & score([](Expr s, const At&) { return 5 * tanh(s / 5); }),
+          window() & sink([](const At&) { return Expr(0.5); }), window() & dropout(0.25),
+          score([](Expr s, const At& at) {
+            return select(at.query >= at.key && at.query - at.key < kWindow, s, -kInfinity);
+          })};
+}
+
+struct Case {
+  Variant variant;
+  DType dtype;
+  std::int64_t s_q;  // the last ones of as many positions as keys; few of them are decoded
+  bool backward;
+};
+
+constexpr std::int64_t kKeys = 250, kColumns = 8;
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const Variant& variant : variants()) {
+    for (const DType dtype : {DType::float32, DType::bfloat16, DType::float16}) {
+      all.push_back({variant, dtype, kKeys, true});
+      all.push_back({variant, dtype, kKeys, false});
+      if (!variant.has_dropout()) all.push_back({variant, dtype, 5, false});
+    }
+  }
+  return all;
+}
+
+AttentionData data_of(const Case& c) {
+  AttentionData data(uniform(1, 2, 1, c.s_q, kKeys, kColumns, kColumns), 1, c.dtype, DType::float32);
+  return data;
+}
+
+void run(const Case& c, AttentionData& data) {
+  data.inputs.q = data.q.view(), data.inputs.k = data.k.view(), data.inputs.v = data.v.view();
+  const Plan plan = Attention(c.variant).plan(plan_shape(data.shape(), c.dtype, c.backward, {}));
   plan.forward(data.inputs, data.outputs());
+  if (!c.backward) return;
   BackwardInputs given = data.given();
   given.o = data.o.view();
   given.lse = data.lse.view();
   plan.backward(data.inputs, given, data.gradients());
-  return data;
 }
 
-TEST(NotFinite, QueriesReachOnlyKeysThatTheyKeep) {
-  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
-  for (const Mask& mask : masks()) {
-    for (const DType dtype : {DType::float32, DType::bfloat16}) {
-      const AttentionData clean = run(mask.variant, dtype, 0);
-      for (const double bad : {kNan, std::numeric_limits<double>::infinity()}) {
-        const AttentionData spoilt = run(mask.variant, dtype, bad);
-        for (std::int64_t key = 0; key < kLength; ++key) {
-          const bool is_kept = mask.keeps(kRow, key);
-          for (std::int64_t c = 0; c < 8; ++c) {
-            const double d_v = spoilt.at_key(spoilt.d_v, 0, 0, key, c), d_k = spoilt.at_key(spoilt.d_k, 0, 0, key, c);
-            if (!is_kept) {
-              ASSERT_EQ(d_v, clean.at_key(clean.d_v, 0, 0, key, c)) << mask.name << ", key " << key;
-              ASSERT_EQ(d_k, clean.at_key(clean.d_k, 0, 0, key, c)) << mask.name << ", key " << key;
-            } else if (std::isnan(bad)) {
-              ASSERT_TRUE(std::isnan(d_v) && std::isnan(d_k)) << mask.name << ", key " << key;
-            }
+bool same(double a, double b) { return std::memcmp(&a, &b, sizeof a) == 0; }
+
+/// Poisons a key of k, and expects rows that do not keep it to have the bits that they have without the poison.
+TEST(NonFinite, KeysReachOnlyTheRowsThatKeepThem) {
+  for (const Case& c : cases()) {
+    for (const double poison : {std::nan(""), kInfinity, -kInfinity}) {
+      AttentionData clean = data_of(c), poisoned = clean;
+      const std::int64_t key = c.s_q == kKeys ? 101 : 246, first = kKeys - c.s_q;
+      poisoned.k.set(poisoned.k.place(0, 0, key, 0, 3), poison);
+      run(c, clean), run(c, poisoned);
+      SCOPED_TRACE(to_string(c.variant) + ", " + to_string(c.dtype) + ", s_q " + std::to_string(c.s_q) + ", poison " +
+                   std::to_string(poison) + (c.backward ? ", backward" : ""));
+      int changed = 0, reached = 0;
+      clean.for_each_query([&](std::int64_t i, const Sequence&, std::int64_t head, std::int64_t row) {
+        const bool keeps = first + row >= key && first + row < key + kWindow;
+        const double lse = poisoned.at_query(poisoned.lse, i, head, row);
+        if (keeps) {
+          reached += !same(lse, clean.at_query(clean.lse, i, head, row));
+          if (std::isnan(poison)) {
+            EXPECT_TRUE(std::isnan(poisoned.at_query(poisoned.o, i, head, row)));
           }
+          return;
         }
-        for (std::int64_t row = 0; row < kLength; ++row) {
-          const bool is_spoilt = std::isnan(spoilt.at_query(spoilt.d_q, 0, kHead, row, 0));
-          ASSERT_TRUE(row == kRow || !is_spoilt) << mask.name << ", row " << row;
+        changed += !same(lse, clean.at_query(clean.lse, i, head, row));
+        for (std::int64_t column = 0; column < kColumns; ++column) {
+          changed +=
+              !same(poisoned.at_query(poisoned.o, i, head, row, column), clean.at_query(clean.o, i, head, row, column));
+          changed += c.backward && !same(poisoned.at_query(poisoned.d_q, i, head, row, column),
+                                         clean.at_query(clean.d_q, i, head, row, column));
         }
-      }
+      });
+      EXPECT_EQ(changed, 0);
+      EXPECT_GT(reached, 0);
     }
   }
+}
+
+/// A query reaches its own row alone, forward.
+TEST(NonFinite, QueriesReachTheirOwnRowAlone) {
+  for (const Case& c : cases()) {
+    AttentionData clean = data_of(c), poisoned = clean;
+    const std::int64_t query = c.s_q / 2;
+    poisoned.q.set(poisoned.q.place(0, 1, query, 0, 2), std::nan(""));
+    run(c, clean), run(c, poisoned);
+    clean.for_each_query([&](std::int64_t i, const Sequence&, std::int64_t head, std::int64_t row) {
+      if (head == 1 && row == query) {
+        EXPECT_TRUE(std::isnan(poisoned.at_query(poisoned.o, i, head, row)));
+        EXPECT_TRUE(std::isnan(poisoned.at_query(poisoned.lse, i, head, row)));
+        return;
+      }
+      ASSERT_TRUE(same(poisoned.at_query(poisoned.lse, i, head, row), clean.at_query(clean.lse, i, head, row)));
+      for (std::int64_t column = 0; column < kColumns; ++column) {
+        ASSERT_TRUE(
+            same(poisoned.at_query(poisoned.o, i, head, row, column), clean.at_query(clean.o, i, head, row, column)));
+        if (c.backward) {
+          ASSERT_TRUE(same(poisoned.at_query(poisoned.d_q, i, head, row, column),
+                           clean.at_query(clean.d_q, i, head, row, column)));
+        }
+      }
+    });
+  }
+}
+
+/// A value reaches the rows that keep its key, and at most those of the same tile: never ones a tile away.
+TEST(NonFinite, ValuesStayWithinTheirTile) {
+  for (const Case& c : cases()) {
+    AttentionData clean = data_of(c), poisoned = clean;
+    const std::int64_t key = 20, first = kKeys - c.s_q;
+    if (first > key + kWindow) continue;
+    poisoned.v.set(poisoned.v.place(0, 0, key, 0, 5), kInfinity);
+    run(c, clean), run(c, poisoned);
+    clean.for_each_query([&](std::int64_t i, const Sequence&, std::int64_t head, std::int64_t row) {
+      const double found = poisoned.at_query(poisoned.o, i, head, row, 5);
+      if (row >= key && row < key + kWindow && !c.variant.has_dropout()) {
+        EXPECT_FALSE(std::isfinite(found));
+      }
+      // Rows from 158 on keep no key of the first 128, which is the longest tile.
+      if (row >= 158) {
+        ASSERT_TRUE(same(found, clean.at_query(clean.o, i, head, row, 5)));
+      }
+    });
+  }
+}
+
+/// A row that keeps nothing is 0 with lse -inf, and gives no gradient, whatever the inputs hold.
+TEST(NonFinite, RowsThatKeepNothingTakeNothing) {
+  const Variant nothing = keep([](const At& at) { return at.key > at.query + 1000; });
+  for (const DType dtype : {DType::float32, DType::bfloat16, DType::float16}) {
+    for (const std::int64_t s_q : {3, 60}) {
+      Case c{nothing, dtype, s_q, s_q > 3};
+      AttentionData data = data_of(c);
+      for (Array* array : {&data.q, &data.k, &data.v}) array->fill(std::nan(""));
+      run(c, data);
+      data.for_each_query([&](std::int64_t i, const Sequence&, std::int64_t head, std::int64_t row) {
+        EXPECT_EQ(data.at_query(data.lse, i, head, row), -kInfinity);
+        for (std::int64_t column = 0; column < kColumns; ++column) {
+          EXPECT_EQ(data.at_query(data.o, i, head, row, column), 0);
+          if (!c.backward) continue;
+          EXPECT_EQ(data.at_query(data.d_q, i, head, row, column), 0);
+        }
+      });
+      data.for_each_key([&](std::int64_t i, const Sequence&, std::int64_t head, std::int64_t row) {
+        for (std::int64_t column = 0; column < kColumns && c.backward; ++column) {
+          EXPECT_EQ(data.at_key(data.d_k, i, head, row, column), 0);
+          EXPECT_EQ(data.at_key(data.d_v, i, head, row, column), 0);
+        }
+      });
+    }
+  }
+}
+
+/// The gradient of a table to which an entry gives NaN is NaN everywhere, and that of one to which none does is not.
+TEST(NonFinite, GradientsOfTablesAreNaNEverywhereOrNowhere) {
+  const Table reached("reached", DType::float32, 1), spared("spared", DType::float32, 1);
+  const Variant variant = score([&](Expr s, const At& at) {
+    return select(at.head == 0, s + reached.clamped(at.key_index), s + spared.clamped(at.key_index));
+  });
+  AttentionData data(uniform(1, 2, 2, 70, 90, 8, 8), 1, DType::float32, DType::float32);
+  data.q.set(data.q.place(0, 0, 33, 0, 1), std::nan(""));
+  std::vector<float> values(50), d_reached(50), d_spared(50);
+  for (const Table& table : {reached, spared})
+    data.inputs.tables.push_back({table, ConstTensor(values.data(), DType::float32, {50})});
+  PlanShape shape = plan_shape(data.shape(), DType::float32, true, {});
+  shape.tables = {{reached, {50}}, {spared, {50}}};
+  const Plan plan = Attention(variant).plan(shape);
+  plan.forward(data.inputs, data.outputs());
+  BackwardInputs given = data.given();
+  given.o = data.o.view();
+  given.lse = data.lse.view();
+  plan.backward(data.inputs, given,
+                {.d_tables = {{reached, Tensor(d_reached.data(), DType::float32, {50})},
+                              {spared, Tensor(d_spared.data(), DType::float32, {50})}}});
+  for (const float value : d_reached) EXPECT_TRUE(std::isnan(value));
+  for (const float value : d_spared) EXPECT_TRUE(std::isfinite(value) && value != 0);
 }
 
 }  // namespace

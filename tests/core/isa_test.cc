@@ -47,7 +47,7 @@ ErrorCode code_of_choice() {
 }
 
 TEST(Isa, NamesReadBack) {
-  for (auto isa : {Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::amx})
+  for (auto isa : {Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512_vnni, Isa::avx512_bf16, Isa::amx})
     EXPECT_EQ(isa_from_string(to_string(isa)), isa);
 }
 
@@ -58,7 +58,7 @@ TEST(Isa, AvailableOnesAreAPrefixOfTheRanks) {
 }
 
 TEST(Isa, TheOthersHaveAReason) {
-  for (auto isa : {Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::amx}) {
+  for (auto isa : {Isa::baseline, Isa::avx2, Isa::avx512, Isa::avx512_vnni, Isa::avx512_bf16, Isa::amx}) {
     const bool available = std::ranges::count(available_isas(), isa) != 0;
     EXPECT_EQ(why_unavailable(isa).empty(), available) << to_string(isa);
   }
@@ -80,7 +80,8 @@ TEST(Isa, AgreesWithTheKernelsFlags) {
   const auto available = [&](Isa isa) { return std::find(isas.begin(), isas.end(), isa) != isas.end(); };
   EXPECT_EQ(available(Isa::avx2), has({"avx2", "fma", "f16c", "bmi1", "bmi2"}));
   EXPECT_EQ(available(Isa::avx512), has({"avx2", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"}));
-  EXPECT_EQ(available(Isa::avx512_bf16), available(Isa::avx512) && has({"avx512_bf16"}));
+  EXPECT_EQ(available(Isa::avx512_vnni), available(Isa::avx512) && has({"avx512_vnni"}));
+  EXPECT_EQ(available(Isa::avx512_bf16), available(Isa::avx512_vnni) && has({"avx512_bf16"}));
   EXPECT_LE(available(Isa::amx), has({"amx_tile", "amx_bf16"}));  // the kernel may refuse its use
 }
 #endif
@@ -103,8 +104,9 @@ TEST(Isa, UnknownNamesAreErrors) {
   try {
     chosen_isa();
   } catch (const Error& error) {
-    EXPECT_STREQ(error.what(),
-                 "instruction set 'avx3' is unknown, expected one of baseline, avx2, avx512, avx512_bf16, amx");
+    EXPECT_STREQ(
+        error.what(),
+        "instruction set 'avx3' is unknown, expected one of baseline, avx2, avx512, avx512_vnni, avx512_bf16, amx");
   }
 }
 

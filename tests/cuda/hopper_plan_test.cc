@@ -47,7 +47,8 @@ TEST(HopperPlan, EveryShapeHasAPlanThatFits) {
         for (const HopperForwardPlan& plan : plans) EXPECT_TRUE(plan.fits(shape, kHopper)) << plan.text();
       }
       if (hopper_backward_refusal(shape).empty()) {
-        EXPECT_FALSE(hopper_backward_candidates(shape, kHopper).empty()) << d_qk << " " << d_v;
+        for (const bool changes_scores : {false, true})
+          EXPECT_FALSE(hopper_backward_candidates(shape, changes_scores, kHopper).empty()) << d_qk << " " << d_v;
       }
     }
   }
@@ -64,6 +65,9 @@ TEST(HopperPlan, SaysWhatItDoesNotTake) {
   shape = shape_of(64, 64);
   shape.is_paged = true;
   EXPECT_NE(hopper_refusal(shape), "");
+  shape.pages_of_eights = true;
+  EXPECT_EQ(hopper_refusal(shape), "");
+  EXPECT_NE(hopper_backward_refusal(shape), "");
 }
 
 }  // namespace

@@ -18,6 +18,7 @@ struct ForwardCall {
   int query_tiles;      // of the longest sequence
   int h_q, b;
   int heads_together;  // whose keys and values the second-level cache holds at a time
+  int box_rows;        // where k and v lie in pages: rows of their boxes, which divide a page's and a key tile's
 };
 
 /// A backward call. In its workspace a head has whole tiles of 64 queries, and `d_q_sums` is in tiles of 64 queries by

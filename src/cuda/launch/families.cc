@@ -11,11 +11,17 @@
 namespace tilewise::cuda {
 namespace {
 
-/// A family in one direction. `make` throws Error(unsupported) with its reason for what it does not take.
+/// The family for 9.0 has no deterministic backward pass.
+void expect_any_order(const Making& making) {
+  if (making.shape.is_deterministic) fail(ErrorCode::unsupported, "it sums up d_q by atomics, in any order");
+}
+
+/// A family in one direction. `make` and `tile` throw Error(unsupported) with its reason for what it does not take.
 template <class Runner>
 struct Family {
   const char* name;
   std::unique_ptr<const Runner> (*make)(const Making& making);
+  TileSizes (*tile)(const Making& making);  // of what `make` makes
 };
 
 /// The shape, where the GPU is one that mma.sync on bfloat16 and cp.async run on.
@@ -42,10 +48,19 @@ constexpr Family<ForwardRunner> kForward[] = {
      [](const Making& m) -> std::unique_ptr<const ForwardRunner> {
        expect_asked_for(m);
        return std::make_unique<HopperForwardKernel>(m.compiler, m.context, m.variant, m.shape);
+     },
+     [](const Making& m) {
+       expect_asked_for(m);
+       const HopperForwardPlan plan = HopperForwardKernel::plan_of(*m.context, m.variant, m.shape);
+       return TileSizes{plan.query_tile(), plan.key_tile};
      }},
     {"portable",
      [](const Making& m) -> std::unique_ptr<const ForwardRunner> {
        return std::make_unique<ForwardKernel>(m.compiler, m.context, m.variant, expect_portable(m));
+     },
+     [](const Making& m) {
+       const ForwardPlan plan = choose_forward(expect_portable(m), limits_of(m.context->device()));
+       return TileSizes{plan.query_tile(), plan.key_tile};
      }},
 };
 
@@ -53,29 +68,52 @@ constexpr Family<BackwardRunner> kBackward[] = {
     {"sm_90a",
      [](const Making& m) -> std::unique_ptr<const BackwardRunner> {
        expect_asked_for(m);
+       expect_any_order(m);
        return std::make_unique<HopperBackwardKernels>(m.compiler, m.context, m.variant, m.shape);
+     },
+     [](const Making& m) {
+       expect_asked_for(m);
+       expect_any_order(m);
+       HopperBackwardKernels::plan_of(*m.context, m.variant, m.shape);
+       return TileSizes{HopperBackwardPlan::kQueries, HopperBackwardPlan::kKeys};
      }},
     {"portable",
      [](const Making& m) -> std::unique_ptr<const BackwardRunner> {
        return std::make_unique<BackwardKernels>(m.compiler, m.context, m.variant, expect_portable(m));
+     },
+     [](const Making& m) {
+       const BackwardPlan plan = choose_backward(expect_portable(m), limits_of(m.context->device()));
+       return TileSizes{plan.queries, plan.keys};
      }},
 };
 
-template <class Runner>
-std::unique_ptr<const Runner> make(const Making& making, std::span<const Family<Runner>> families, const char* what,
-                                   std::vector<std::string>& refusals) {
+/// What `use` gives for the first family that does not refuse.
+template <class Runner, class Use>
+auto first_of(std::span<const Family<Runner>> families, const char* what, std::vector<std::string>& refusals, Use use) {
   std::vector<std::string> reasons;
   for (const Family<Runner>& family : families) {
     try {
-      std::unique_ptr<const Runner> made = family.make(making);
+      auto result = use(family);
       refusals.insert(refusals.end(), reasons.begin(), reasons.end());
-      return made;
+      return result;
     } catch (const Error& error) {
       if (error.code() != ErrorCode::unsupported) throw;
       reasons.push_back(fmt::format("{}: {}", family.name, error.what()));
     }
   }
   fail(ErrorCode::unsupported, "no {} kernel takes this shape ({})", what, fmt::join(reasons, "; "));
+}
+
+template <class Runner>
+std::unique_ptr<const Runner> make(const Making& making, std::span<const Family<Runner>> families, const char* what,
+                                   std::vector<std::string>& refusals) {
+  return first_of<Runner>(families, what, refusals, [&](const Family<Runner>& family) { return family.make(making); });
+}
+
+template <class Runner>
+TileSizes tile(const Making& making, std::span<const Family<Runner>> families, const char* what) {
+  std::vector<std::string> refusals;
+  return first_of<Runner>(families, what, refusals, [&](const Family<Runner>& family) { return family.tile(making); });
 }
 
 }  // namespace
@@ -87,5 +125,9 @@ std::unique_ptr<const ForwardRunner> make_forward(const Making& making, std::vec
 std::unique_ptr<const BackwardRunner> make_backward(const Making& making, std::vector<std::string>& refusals) {
   return make<BackwardRunner>(making, kBackward, "backward", refusals);
 }
+
+TileSizes forward_tile(const Making& making) { return tile<ForwardRunner>(making, kForward, "forward"); }
+
+TileSizes backward_tile(const Making& making) { return tile<BackwardRunner>(making, kBackward, "backward"); }
 
 }  // namespace tilewise::cuda

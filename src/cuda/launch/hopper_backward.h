@@ -13,7 +13,10 @@ namespace tilewise::cuda {
 /// The family for compute capability 9.0.
 class HopperBackwardKernels final : public BackwardRunner {
  public:
-  /// Throws Error(unsupported) for a GPU, a driver or a shape that it is not for; as jit::load_program; DriverError.
+  /// The first candidate. Throws Error(unsupported) for a GPU, a driver or a shape that the kernels are not for.
+  static HopperBackwardPlan plan_of(const jit::Context& context, const Variant& variant, const ForwardShape& shape);
+
+  /// Throws as plan_of and jit::load_program; DriverError.
   HopperBackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context, const Variant& variant,
                         const ForwardShape& shape);
 

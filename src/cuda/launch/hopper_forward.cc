@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 
 #include "core/fail.h"
 #include "cuda/launch/hopper_program.h"
@@ -12,14 +13,7 @@ namespace tilewise::cuda {
 namespace {
 
 unsigned shared_bytes(const HopperForwardPlan& plan, const ForwardShape& shape) {
-  return static_cast<unsigned>(plan.tile_bytes(shape) + HopperForwardPlan::kOtherShared);
-}
-
-/// The first candidate, where the kernel is for this GPU and shape.
-HopperForwardPlan plan_of(const jit::Context& context, const Variant& variant, const ForwardShape& shape) {
-  validate(shape);
-  expect_hopper(context, hopper_refusal(shape));
-  return hopper_forward_candidates(shape, changes_scores(variant), limits_of(context.device())).front();
+  return static_cast<unsigned>(plan.tile_bytes(shape) + plan.other_shared());
 }
 
 /// Heads whose keys and values take half of the second-level cache: the other half is for what passes through.
@@ -31,10 +25,6 @@ int heads_together(const ForwardShape& shape, const ForwardExtent& extent, std::
 }
 
 }  // namespace
-
-Multiprocessor limits_of(const jit::DeviceInfo& device) {
-  return {device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block, device.registers_per_multiprocessor};
-}
 
 void expect_hopper(const jit::Context& context, const std::string& refusal) {
   const jit::DeviceInfo& device = context.device();
@@ -61,6 +51,13 @@ unsigned* WorkCounters::next() const {
   return memory_.as<unsigned>() + next_.fetch_add(1, std::memory_order_relaxed) % kCount;
 }
 
+HopperForwardPlan HopperForwardKernel::plan_of(const jit::Context& context, const Variant& variant,
+                                               const ForwardShape& shape) {
+  validate(shape);
+  expect_hopper(context, hopper_refusal(shape));
+  return hopper_forward_candidates(shape, changes_scores(variant), limits_of(context.device())).front();
+}
+
 HopperForwardKernel::HopperForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
                                          const Variant& variant, const ForwardShape& shape)
     : HopperForwardKernel(compiler, context, variant, shape, plan_of(*context, variant, shape)) {}
@@ -71,7 +68,7 @@ HopperForwardKernel::HopperForwardKernel(jit::Compiler& compiler, std::shared_pt
     : context_(context),
       shape_(shape),
       plan_(plan),
-      text_(variant::cuda_text(variant)),
+      text_(variant::rearranged_cuda_text(variant, shape.dtype, false)),
       kernel_(jit::load_program(compiler,
                                 hopper_forward_program(variant, text_, shape, plan, context->device().architecture()),
                                 context)
@@ -89,8 +86,16 @@ void HopperForwardKernel::launch(const ForwardArguments& arguments, const std::v
   sm90::ForwardCall call{};
   call.q =
       tensor_map(*context_, {shape_.dtype, arguments.q, b, extent.h_q, extent.q_rows, shape_.d_qk}, plan_.query_tile());
-  call.k = tensor_map(*context_, {shape_.dtype, arguments.k, b_kv, h_kv, extent.kv_rows, shape_.d_qk}, plan_.key_tile);
-  call.v = tensor_map(*context_, {shape_.dtype, arguments.v, b_kv, h_kv, extent.kv_rows, shape_.d_v}, plan_.key_tile);
+  const PageTable& pages = arguments.pages;
+  call.box_rows = shape_.is_paged ? std::gcd(pages.page_tokens, plan_.key_tile) : plan_.key_tile;
+  const auto of_keys = [&](const TensorView& view, int columns) {
+    return shape_.is_paged
+               ? tensor_map(*context_, {shape_.dtype, view, pages.pages, h_kv, pages.page_tokens, columns},
+                            call.box_rows)
+               : tensor_map(*context_, {shape_.dtype, view, b_kv, h_kv, extent.kv_rows, columns}, call.box_rows);
+  };
+  call.k = of_keys(arguments.k, shape_.d_qk);
+  call.v = of_keys(arguments.v, shape_.d_v);
   call.arguments = arguments;
   call.next_work = counters_.next();
   call.query_tiles = static_cast<int>(tiles);

@@ -15,9 +15,6 @@
 
 namespace tilewise::cuda {
 
-/// What this very GPU has, rather than what its architecture's table says.
-Multiprocessor limits_of(const jit::DeviceInfo& device);
-
 /// Throws Error(unsupported) where the kernels for 9.0 are not for this GPU or driver, or where `refusal`, the plan's,
 /// is not empty.
 void expect_hopper(const jit::Context& context, const std::string& refusal);
@@ -41,7 +38,10 @@ class WorkCounters {
 /// The family for compute capability 9.0.
 class HopperForwardKernel final : public ForwardRunner {
  public:
-  /// Throws Error(unsupported) for a GPU, a driver or a shape that it is not for; as jit::load_program; DriverError.
+  /// The first candidate. Throws Error(unsupported) for a GPU, a driver or a shape that the kernel is not for.
+  static HopperForwardPlan plan_of(const jit::Context& context, const Variant& variant, const ForwardShape& shape);
+
+  /// Throws as plan_of and jit::load_program; DriverError.
   HopperForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context, const Variant& variant,
                       const ForwardShape& shape);
 

@@ -3,7 +3,7 @@
 namespace tilewise::nn {
 
 std::vector<const QuantisedKernels*> compiled_quantised_kernels() {
-  return {&quantised_baseline(), &quantised_avx2(), &quantised_avx512()};
+  return {&quantised_baseline(), &quantised_avx2(), &quantised_avx512(), &quantised_avx512_vnni()};
 }
 
 }  // namespace tilewise::nn

@@ -1,75 +1,99 @@
-// The definition (nn/quantised.h), as it stands: for every processor, and to read first.
+// For every processor: loops over the rows of a panel, which compilers turn into what vectors there are.
 #include <cmath>
-#include <cstring>
 
 #include "core/half.h"
 #include "nn/isa/compiled.h"
+#include "nn/isa/each_kind.h"
 
 namespace tilewise::nn {
 namespace {
 
-/// A block's integers and factors.
-struct Weights {
-  int values[kBlock];
-  float scale;
-  float minimum;  // q4_1 only, else 0
+template <class T>
+struct Lanes {
+  T of[kPanelRows];
 };
 
-float half_at(const unsigned char* from) {
-  std::uint16_t bits = 0;
-  std::memcpy(&bits, from, sizeof(bits));
-  return static_cast<float>(Float16::from_bits(bits));
-}
+struct Engine {
+  using Floats = Lanes<float>;
+  using Sums = Lanes<std::int32_t>;
+  using Integers = Lanes<std::int32_t>;
+  using Weights = Lanes<std::uint8_t[4]>;
+  static constexpr int kRows = kPanelRows;
+  static constexpr int kBunch = 4;
+  template <PanelShape kShape>
+  static constexpr int kZero = kShape.zero;
 
-Weights read(WeightKind kind, const std::byte* stored) {
-  const auto* block = reinterpret_cast<const unsigned char*>(stored);
-  Weights weights{};
-  weights.scale = half_at(block);
-  if (kind == WeightKind::q4_1) weights.minimum = half_at(block + 2);
-  const unsigned char* quants = block + (kind == WeightKind::q4_1 ? 4 : 2);
-  const int zero = kind == WeightKind::q4_0 ? 8 : 0;
-  for (int i = 0; i < 32; ++i) {
-    if (kind == WeightKind::q8_0) {
-      weights.values[i] = static_cast<std::int8_t>(quants[i]);
-    } else {
-      weights.values[i] = (i < 16 ? quants[i] & 15 : quants[i - 16] >> 4) - zero;
+  template <class Result, class Function>
+  static Result each(const Function& function) {
+    Result result;
+    for (int r = 0; r < kRows; ++r) result.of[r] = function(r);
+    return result;
+  }
+
+  static Floats zeros() { return {}; }
+  static Floats broadcast(float value) {
+    return each<Floats>([&](int) { return value; });
+  }
+  static Floats negative(const Floats& a) {
+    return each<Floats>([&](int r) { return -a.of[r]; });
+  }
+  static Floats multiply(const Floats& a, const Floats& b) {
+    return each<Floats>([&](int r) { return a.of[r] * b.of[r]; });
+  }
+  static Floats fma(const Floats& a, const Floats& b, const Floats& c) {
+    return each<Floats>([&](int r) { return std::fma(a.of[r], b.of[r], c.of[r]); });
+  }
+  static void store(const Floats& a, float* to) { std::memcpy(to, a.of, sizeof(a.of)); }
+  static Floats halves(const std::byte* from) {
+    return each<Floats>([&](int r) {
+      Float16 half;
+      std::memcpy(&half, from + 2 * r, sizeof(half));
+      return static_cast<float>(half);
+    });
+  }
+  template <bool kSigned>
+  static Floats bytes(const std::byte* from) {
+    return each<Floats>([&](int r) {
+      const auto byte = static_cast<std::uint8_t>(from[r]);
+      return static_cast<float>(kSigned ? static_cast<std::int8_t>(byte) : byte);
+    });
+  }
+
+  template <int kBits, int kStep>
+  static Weights weights(const std::byte* quants, int) {
+    Weights w;
+    const auto* stored = reinterpret_cast<const std::uint8_t*>(quants);
+    for (int i = 0; i < 4 * kRows; ++i) {
+      int quant = kBits == 8 ? stored[64 * kStep + i] : stored[64 * (kStep % 4) + i] >> (kStep < 4 ? 0 : 4) & 15;
+      if (kBits == 5) quant |= (stored[256 + i] >> kStep & 1) << 4;
+      if (kBits == 6) quant |= (stored[256 + 64 * (kStep / 4) + i] >> (2 * (kStep % 4)) & 3) << 4;
+      w.of[i / 4][i % 4] = static_cast<std::uint8_t>(quant);
+    }
+    return w;
+  }
+
+  template <int kBits, int kStep>
+  static void add(Sums& sums, const Weights& w, const std::int8_t* x) {
+    for (int r = 0; r < kRows; ++r) {
+      for (int c = 0; c < 4; ++c) sums.of[r] += w.of[r][c] * x[c];
     }
   }
-  return weights;
-}
 
-float product(const QuantisedMatrix& weights, std::int64_t row, const ActivationBlock* x) {
-  const std::int64_t blocks = weights.columns / kBlock, bytes = block_bytes(weights.kind);
-  float part[16] = {}, low[2] = {};
-  for (std::int64_t b = 0; b < blocks; ++b) {
-    const Weights w = read(weights.kind, weights.blocks + (row * blocks + b) * bytes);
-    const std::int64_t p = b % 2;
-    for (int l = 0; l < 8; ++l) {
-      int dot = 0;
-      for (int i = 4 * l; i < 4 * l + 4; ++i) dot += w.values[i] * x[b].values[i];
-      part[8 * p + l] = std::fma(static_cast<float>(dot), w.scale * x[b].scale, part[8 * p + l]);
-    }
-    if (weights.kind == WeightKind::q4_1) low[p] = std::fma(w.minimum, x[b].sum, low[p]);
+  static Integers total(const Sums& sums) { return sums; }
+  template <int kZeroPoint>
+  static Integers less(const Integers& dots, std::int32_t total) {
+    return each<Integers>([&](int r) { return dots.of[r] - kZeroPoint * total; });
   }
-  for (int half = 8; half > 0; half /= 2) {
-    for (int l = 0; l < half; ++l) part[l] += part[l + half];
+  static Floats to_float(const Integers& integers) {
+    return each<Floats>([&](int r) { return static_cast<float>(integers.of[r]); });
   }
-  return part[0] + (low[0] + low[1]);
-}
-
-void multiply(const QuantisedMatrix& weights, std::int64_t first, std::int64_t last, const ActivationBlock* x,
-              std::int64_t tokens, float* y, std::int64_t y_stride) {
-  for (std::int64_t i = 0; i < tokens; ++i) {
-    for (std::int64_t row = first; row < last; ++row) {
-      y[i * y_stride + row] = product(weights, row, x + i * (weights.columns / kBlock));
-    }
-  }
-}
+  static void round(const float* x, ActivationBlock& out) { round_block(x, out); }
+};
 
 }  // namespace
 
 const QuantisedKernels& quantised_baseline() {
-  static constexpr QuantisedKernels kKernels{Isa::baseline, multiply};
+  static constexpr QuantisedKernels kKernels = kernels_over<Engine>(Isa::baseline);
   return kKernels;
 }
 

@@ -1,0 +1,35 @@
+// AVX-512 with dot products of bytes (VNNI): four columns of a row are a lane's operands.
+#include "nn/isa/avx512_lanes.h"
+#include "nn/isa/compiled.h"
+
+namespace tilewise::nn {
+namespace {
+
+struct Engine : Avx512Lanes {
+  struct Sums {
+    __m512i dots = _mm512_setzero_si512();
+  };
+  // 12 sums of integers and 12 of floats leave 8 of 32 registers for weights and factors.
+  static constexpr int kBunch = 12;
+  template <PanelShape kShape>
+  static constexpr int kZero = kShape.zero;
+
+  template <int kBits, int kStep>
+  static __m512i weights(const std::byte* quants, int) {
+    return integers<kBits, kStep>(quants);
+  }
+  template <int kBits, int kStep>
+  static void add(Sums& sums, __m512i w, const std::int8_t* x) {
+    sums.dots = _mm512_dpbusd_epi32(sums.dots, w, broadcast_four(x));
+  }
+  static __m512i total(const Sums& sums) { return sums.dots; }
+};
+
+}  // namespace
+
+const QuantisedKernels& quantised_avx512_vnni() {
+  static constexpr QuantisedKernels kKernels = kernels_over<Engine>(Isa::avx512_vnni);
+  return kKernels;
+}
+
+}  // namespace tilewise::nn

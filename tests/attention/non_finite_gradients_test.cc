@@ -1,0 +1,78 @@
+// Queries that are not finite: gradients of keys that such a row does not keep must not notice.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <limits>
+
+#include "tests/attention/oracle.h"
+
+namespace tilewise::attention::testing {
+namespace {
+
+using reference::AttentionData;
+
+constexpr std::int64_t kLength = 150, kRow = 67, kHead = 1;
+
+struct Mask {
+  const char* name;
+  Variant variant;
+  std::function<bool(std::int64_t query, std::int64_t key)> keeps;
+};
+
+std::vector<Mask> masks() {
+  const Variant causal = keep([](const At& at) { return at.query >= at.key; });
+  const Variant capped = score([](Expr s, const At&) { return 3.0 * tanh(s / 3.0); });
+  const auto keeps_causal = [](std::int64_t query, std::int64_t key) { return query >= key; };
+  const auto keeps_some = [](std::int64_t query, std::int64_t key) { return (query * 7 + key * 3) % 5 != 1; };
+  return {{"causal", causal, keeps_causal},
+          {"causal, capped", causal & capped, keeps_causal},
+          {"scattered", keep([](const At& at) { return (at.query * 7 + at.key * 3) % 5 != 1; }), keeps_some},
+          {"causal, dropout", causal & dropout(0.3), keeps_causal},
+          {"causal, capped, dropout", capped & causal & dropout(0.3), keeps_causal}};
+}
+
+/// A call with `bad` in one query, forward and backward.
+AttentionData run(const Variant& variant, DType dtype, double bad) {
+  const reference::Shape shape = uniform(1, 2, 1, kLength, kLength, 16, 8);
+  AttentionData data(shape, 5, dtype, DType::float32);
+  if (!std::isfinite(bad)) data.q.set(data.q.place(0, kHead, kRow, 0, 3), bad);
+  const Plan plan = Attention(variant).plan(plan_shape(shape, dtype, true, {}));
+  plan.forward(data.inputs, data.outputs());
+  BackwardInputs given = data.given();
+  given.o = data.o.view();
+  given.lse = data.lse.view();
+  plan.backward(data.inputs, given, data.gradients());
+  return data;
+}
+
+TEST(NonFinite, QueriesReachOnlyGradientsOfKeysThatTheyKeep) {
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  for (const Mask& mask : masks()) {
+    for (const DType dtype : {DType::float32, DType::bfloat16}) {
+      const AttentionData clean = run(mask.variant, dtype, 0);
+      for (const double bad : {kNan, std::numeric_limits<double>::infinity()}) {
+        const AttentionData spoilt = run(mask.variant, dtype, bad);
+        for (std::int64_t key = 0; key < kLength; ++key) {
+          const bool is_kept = mask.keeps(kRow, key);
+          for (std::int64_t c = 0; c < 8; ++c) {
+            const double d_v = spoilt.at_key(spoilt.d_v, 0, 0, key, c), d_k = spoilt.at_key(spoilt.d_k, 0, 0, key, c);
+            if (!is_kept) {
+              ASSERT_EQ(d_v, clean.at_key(clean.d_v, 0, 0, key, c)) << mask.name << ", key " << key;
+              ASSERT_EQ(d_k, clean.at_key(clean.d_k, 0, 0, key, c)) << mask.name << ", key " << key;
+            } else if (std::isnan(bad)) {
+              ASSERT_TRUE(std::isnan(d_v) && std::isnan(d_k)) << mask.name << ", key " << key;
+            }
+          }
+        }
+        for (std::int64_t row = 0; row < kLength; ++row) {
+          const bool is_spoilt = std::isnan(spoilt.at_query(spoilt.d_q, 0, kHead, row, 0));
+          ASSERT_TRUE(row == kRow || !is_spoilt) << mask.name << ", row " << row;
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tilewise::attention::testing
