@@ -74,7 +74,7 @@ constexpr Family<BackwardRunner> kBackward[] = {
      [](const Making& m) {
        expect_asked_for(m);
        expect_any_order(m);
-       HopperBackwardKernels::plan_of(*m.context, m.shape);
+       HopperBackwardKernels::plan_of(*m.context, m.variant, m.shape);
        return TileSizes{HopperBackwardPlan::kQueries, HopperBackwardPlan::kKeys};
      }},
     {"portable",

@@ -13,7 +13,7 @@ namespace tilewise::cuda {
 namespace {
 
 unsigned shared_bytes(const HopperForwardPlan& plan, const ForwardShape& shape) {
-  return static_cast<unsigned>(plan.tile_bytes(shape) + HopperForwardPlan::kOtherShared);
+  return static_cast<unsigned>(plan.tile_bytes(shape) + plan.other_shared());
 }
 
 /// Heads whose keys and values take half of the second-level cache: the other half is for what passes through.
@@ -68,7 +68,7 @@ HopperForwardKernel::HopperForwardKernel(jit::Compiler& compiler, std::shared_pt
     : context_(context),
       shape_(shape),
       plan_(plan),
-      text_(variant::cuda_text(variant)),
+      text_(variant::rearranged_cuda_text(variant, shape.dtype, false)),
       kernel_(jit::load_program(compiler,
                                 hopper_forward_program(variant, text_, shape, plan, context->device().architecture()),
                                 context)
