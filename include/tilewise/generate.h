@@ -109,9 +109,9 @@ struct GeneratorAccount {
   std::int64_t recomputed_tokens = 0;  ///< Of these, after a pre-emption.
   std::int64_t generated_tokens = 0;
   std::int64_t preemptions = 0;
-  double prompt_seconds = 0;           ///< Of steps that computed prompts, be it beside others' tokens.
-  double generate_seconds = 0;         ///< Of all other steps, which
-  std::int64_t generate_tokens = 0;    ///< gave so many tokens.
+  double prompt_seconds = 0;         ///< Of steps that computed prompts, be it beside others' tokens.
+  double generate_seconds = 0;       ///< Of all other steps, which
+  std::int64_t generate_tokens = 0;  ///< gave so many tokens.
   KvCacheAccount cache{};
 };
 
