@@ -49,4 +49,24 @@ void products(benchmark::State& state) {
 }
 BENCHMARK(products)->ArgsProduct({{0, 1, 2}, {3, 4, 5, 6, 7, 8, 9, 10}, {1, 16, 96}})->Unit(benchmark::kMicrosecond);
 
+/// Rounding the activations of 96 tokens.
+void rounding(benchmark::State& state) {
+  const auto all = available_quantised_kernels();
+  const auto which = static_cast<std::size_t>(state.range(0));
+  if (which >= all.size()) return state.SkipWithError("this processor has no more instruction sets");
+  constexpr std::int64_t kTokens = 96;
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  std::vector<float> x(kTokens * kColumns);
+  for (float& value : x) value = normal(random);
+  std::vector<ActivationBlock> rounded(x.size() / kBlock);
+  for (auto _ : state) {
+    all[which]->round(x.data(), kColumns, kTokens, kColumns, rounded.data());
+    benchmark::DoNotOptimize(rounded.data());
+  }
+  state.SetLabel(to_string(all[which]->isa));
+  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(x.size()));
+}
+BENCHMARK(rounding)->DenseRange(0, 3)->Unit(benchmark::kMicrosecond);
+
 }  // namespace

@@ -45,14 +45,15 @@ find_nvrtc() {
   done
 }
 
-# install_python_packages <regular expression>: installs, under build/python, those of tools/python_packages.txt whose
-# lines match and that are not there yet. Each is listed with its version, so pip looks for no others.
+# install_python_packages <regular expression> [list]: installs, under build/python, those of the list, by default
+# tools/python_packages.txt, whose lines match and that are not there yet. Each is listed with its version, so pip looks
+# for no others.
 install_python_packages() {
   local package missing=()
   while read -r package; do
     compgen -G "build/python/lib/python3*/site-packages/$(sed -e 's/-/_/g' -e 's/==/-/' <<< "$package").dist-info" \
       > /dev/null || missing+=("$package")
-  done < <(read_list tools/python_packages.txt | grep -E "$1")
+  done < <(read_list "${2:-tools/python_packages.txt}" | grep -E "$1")
   ((${#missing[@]})) || return 0
   say "Installing ${missing[*]} under build/python"
   [[ -x build/python/bin/pip ]] || python3 -m venv build/python || return 1
@@ -83,6 +84,19 @@ provide_models() {
     export TILEWISE_PYTHON TILEWISE_MODELS
   else
     say "Models could not be installed; tests that read them will be skipped, or fail where CI=true."
+  fi
+}
+
+# Sets python_options to what CMake needs to build and test the Python package, with the frameworks that it is tested
+# beside (several gigabytes, once). TILEWISE_PYTHON_TESTS=0 leaves all of it out.
+provide_frameworks() {
+  python_options=(-DTILEWISE_PYTHON=OFF)
+  [[ "${TILEWISE_PYTHON_TESTS:-1}" != 0 ]] || return 0
+  if install_python_packages . tools/python_frameworks.txt; then
+    python_options=(-DTILEWISE_PYTHON=ON "-DPython_EXECUTABLE=$PWD/build/python/bin/python")
+  else
+    say "Python frameworks could not be installed; the Python package is not tested, which fails where CI=true."
+    [[ "${CI:-}" != true ]]
   fi
 }
 

@@ -259,7 +259,7 @@ class Backward {
     task.shape = shape_of(call_, unit.sequence);
     task.query_begin = begin;
     task.query_end = end;
-    std::array<float*, kTasks> partials;
+    std::array<float*, kBackwardTasks> partials;
     for (std::int64_t split = 0; split < unit.splits; ++split) {
       partials[static_cast<std::size_t>(split)] =
           unit.d_q + (split * group() + in_group) * kernels_.d_q_floats(task.shape);

@@ -44,23 +44,24 @@ struct Cut {
 struct LinearScratch::Memory {
   std::vector<Cut> cuts{};  // of each product
   std::vector<ActivationBlock> rounded{};
-  std::vector<float> dequantised{};  // [workers, kFloatRows, columns]
+  std::vector<float> dequantised{};  // [workers, kDequantisedSlice.rows, columns]
 };
 
 namespace {
 
-/// Rows of a float matrix that a task multiplies where tokens are few: enough to share the tokens' packing, few enough
-/// that a width of 384 makes several tasks.
-constexpr std::int64_t kFloatRows = 64;
-/// Where tokens are many: OpenBLAS reaches 92 rather than 83 GFLOP/s at 384 columns, 96 rather than 86 at 1536 (Zen 4).
-constexpr std::int64_t kManyFloatRows = 384;
-/// Tokens of a task, between which packing the rows is shared, and those that are many.
-constexpr std::int64_t kFloatTokens = 512;
-constexpr std::int64_t kManyTokens = 4 * kFloatTokens;
+/// A slice of a float product: rows and tokens. OpenBLAS packs both for each slice anew, so that large ones are
+/// quicker: 64 rows by 512 tokens reach 83 GFLOP/s of 117 at 384 columns, 384 by 256 reach 84 to 88, 384 by 512 reach
+/// 92 (Zen 4, one core). Where tokens are fewer, threads must still find several.
+struct Slice {
+  std::int64_t least_tokens, rows, tokens;
+};
+constexpr Slice kSlices[] = {{4096, 384, 512}, {1024, 384, 256}, {0, 64, 512}};
+/// Of rows that are dequantised: few, which stay in the cache, for many tokens.
+constexpr Slice kDequantisedSlice{0, 64, 512};
 /// Rounded activations that a task reads again for each panel: half of a small second-level cache.
 constexpr std::int64_t kRoundedBytes = std::int64_t{192} << 10;
 /// Tasks a worker: enough to even out, few enough that handing out costs nothing.
-constexpr std::int64_t kTasksOfWorker = 8;
+constexpr std::int64_t kTasksOfWorker = 16;
 /// Multiply-adds of one token that are worth a task: some 0.4 us, of which handing it out takes a tenth.
 constexpr std::int64_t kLeastWork = 1 << 14;
 
@@ -99,8 +100,9 @@ std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
 Cut cut_of(const Linear::Stored& weights, std::int64_t tokens, std::int64_t bunch, int workers) {
   const std::int64_t all_rows = weights.matrix.rows, columns = std::max<std::int64_t>(weights.matrix.columns, 1);
   if (!weights.by_rounding()) {
-    const bool many = weights.in_place() && tokens >= kManyTokens;
-    return {many ? kManyFloatRows : kFloatRows, kFloatTokens, all_rows, tokens};
+    const Slice* fitting = std::ranges::find_if(kSlices, [&](const Slice& s) { return tokens >= s.least_tokens; });
+    const Slice slice = weights.in_place() ? *fitting : kDequantisedSlice;
+    return {slice.rows, slice.tokens, all_rows, tokens};
   }
   const std::int64_t token_bytes =
       std::max<std::int64_t>(columns / kBlock, 1) * static_cast<std::int64_t>(sizeof(ActivationBlock));
@@ -117,7 +119,7 @@ struct Call {
   const Rows& x;
   const QuantisedKernels& kernels;
   const ActivationBlock* rounded;  // [x.count, x.columns / 32], in bunches
-  float* dequantised;              // [workers, kFloatRows, x.columns]
+  float* dequantised;              // [workers, kDequantisedSlice.rows, x.columns]
 };
 
 void run_task(const Call& call, const Product& product, const Cut& cut, std::int64_t task, int worker) {
@@ -133,7 +135,7 @@ void run_task(const Call& call, const Product& product, const Cut& cut, std::int
   } else {
     const float* w = weights.in_place() ? weights.floats() + row * columns : nullptr;
     if (w == nullptr) {
-      float* read = call.dequantised + worker * kFloatRows * columns;
+      float* read = call.dequantised + worker * kDequantisedSlice.rows * columns;
       read_rows(weights, row, rows, read);
       w = read;
     }
@@ -242,7 +244,7 @@ void multiply(const Rows& x, std::span<const Product> products, LinearScratch& s
     call.rounded = round(x, call.kernels, memory.rounded, executor);
   }
   if (any([](const Linear::Stored& w) { return !w.by_rounding() && !w.in_place(); })) {
-    const auto needed = static_cast<std::size_t>(executor.workers() * kFloatRows * x.columns);
+    const auto needed = static_cast<std::size_t>(executor.workers() * kDequantisedSlice.rows * x.columns);
     if (memory.dequantised.size() < needed) memory.dequantised.resize(needed);
     call.dequantised = memory.dequantised.data();
   }

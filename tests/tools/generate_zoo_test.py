@@ -76,7 +76,7 @@ class GenerateZoo(unittest.TestCase):
         self.write(WINDOW)
         code, printed = run_on(self.root, "--check")
         self.assertEqual(code, 1)
-        self.assertEqual(len(printed.splitlines()), 2)
+        self.assertEqual(len(printed.splitlines()), 4)
         self.assertFalse((self.root / "include/tilewise/zoo.h").exists())
         self.assertEqual(run_on(self.root)[0], 0)
         self.assertEqual(run_on(self.root, "--check"), (0, ""))

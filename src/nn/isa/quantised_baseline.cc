@@ -87,6 +87,7 @@ struct Engine {
   static Floats to_float(const Integers& integers) {
     return each<Floats>([&](int r) { return static_cast<float>(integers.of[r]); });
   }
+  static void round(const float* x, ActivationBlock& out) { round_block(x, out); }
 };
 
 }  // namespace

@@ -93,6 +93,7 @@ struct Engine {
     return vsubq_s32(dots, vdupq_n_s32(total * kZeroPoint));
   }
   static Floats to_float(int32x4_t integers) { return vcvtq_f32_s32(integers); }
+  static void round(const float* x, ActivationBlock& out) { round_block(x, out); }
 };
 
 }  // namespace

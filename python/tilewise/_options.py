@@ -1,0 +1,133 @@
+"""What a call says besides q, k and v, made into what the extension module takes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence as SequenceOf
+from typing import Any, TypeAlias, cast
+
+from tilewise import _core
+from tilewise._errors import InvalidArgument
+from tilewise._typing import Array
+from tilewise._variant import Variant
+
+Sequences: TypeAlias = SequenceOf[_core.Sequence] | SequenceOf[int]
+
+LAYOUTS = {"bhsd": _core.Layout.bhsd, "bshd": _core.Layout.bshd}
+PLAIN = Variant(_core.plain())
+_DROPOUT = Variant(_core.dropout(0.0))  # the call gives the probability
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(text: str) -> Variant:
+    return Variant(_core.parse(text))
+
+
+def variant_of(variant: Variant | str | None) -> Variant:
+    """A variant, also from its textual form; None is plain attention."""
+    if variant is None:
+        return PLAIN
+    if isinstance(variant, str):
+        return _parsed(variant)
+    if not isinstance(variant, Variant):
+        raise TypeError(f"variant: expected a tilewise.Variant, its textual form or None, not {type(variant).__name__}; "
+                        "tilewise.keep() and tilewise.score() make one of a function")
+    return variant
+
+
+def layout_of(layout: str) -> _core.Layout:
+    """The layout of that name."""
+    found = LAYOUTS.get(layout)
+    if found is None:
+        raise InvalidArgument(f"layout is {layout!r}; expected 'bhsd', [batch, heads, length, dim], or 'bshd', "
+                              "[batch, length, heads, dim]")
+    return found
+
+
+def packed(queries: SequenceOf[int], keys: SequenceOf[int] | None = None) -> list[_core.Sequence]:
+    """Sequences of these lengths, one behind the other in packed storage."""
+    result = []
+    first_query = first_key = 0
+    for s_q, s_kv in zip(queries, queries if keys is None else keys, strict=True):
+        result.append(_core.Sequence(int(s_q), int(s_kv), first_query_token=first_query, first_key_token=first_key))
+        first_query += int(s_q)
+        first_key += int(s_kv)
+    return result
+
+
+def sequences_of(sequences: Sequences, is_packed: bool) -> list[_core.Sequence]:
+    """Sequences as they are given: themselves, or lengths of queries and keys alike."""
+    if all(isinstance(each, _core.Sequence) for each in sequences):
+        return list(cast("SequenceOf[_core.Sequence]", sequences))
+    lengths = [int(each) for each in cast("SequenceOf[int]", sequences)]
+    return packed(lengths) if is_packed else [_core.Sequence(length, length) for length in lengths]
+
+
+def options_of(
+    variant: Variant,
+    rank: int,
+    *,
+    layout: str = "bhsd",
+    scale: float | None = None,
+    query_offset: int | SequenceOf[int] | None = None,
+    sequences: Sequences | None = None,
+    dropout: float | None = None,
+    tables: Mapping[str, Array] | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    seed_offset: int = 0,
+    block_table: Array | None = None,
+    k_scales: Array | None = None,
+    v_scales: Array | None = None,
+) -> tuple[Variant, _core.Options]:
+    """The variant to compute, and the options of the call. `rank` is q's: 3 where it is packed."""
+    if dropout is not None and not variant.has_dropout:
+        variant = variant & _DROPOUT
+    options = _core.Options()
+    if layout != "bhsd":
+        options.layout = layout_of(layout)
+    if scale is not None:
+        options.scale = float(scale)
+    if sequences is not None:
+        options.sequences = sequences_of(sequences, rank == 3)
+    if query_offset is not None:
+        _set_offsets(options, query_offset)
+    if dropout is not None:
+        options.dropout = float(dropout)
+    if seed:
+        options.seed = seed & 0xFFFFFFFFFFFFFFFF  # PyTorch's seeds are signed
+    if seed_offset:
+        options.seed_offset = seed_offset
+    if block_table is not None:
+        options.block_table = block_table
+    if k_scales is not None:
+        options.k_scales = k_scales
+    if v_scales is not None:
+        options.v_scales = v_scales
+    if variant._needs or tables or parameters:
+        bind(variant, options, tables or {}, parameters or {})
+    return variant, options
+
+
+def bind(variant: Variant, options: _core.Options, tables: Mapping[str, Array], parameters: Mapping[str, Any]) -> None:
+    """Arrays and values for the variant's tables and parameters."""
+    arrays, values = variant._bound(tables, parameters)
+    options.tables = list(arrays)
+    options.set_parameters([(parameter, _number(value)) for parameter, value in values])
+
+
+def _number(value: Any) -> float:
+    return float(value.detach() if hasattr(value, "detach") else value)
+
+
+def _set_offsets(options: _core.Options, query_offset: int | SequenceOf[int]) -> None:
+    if isinstance(query_offset, int):
+        options.query_offset = query_offset
+        return
+    sequences, offsets = options.sequences, [int(each) for each in query_offset]
+    if len(sequences) != len(offsets):
+        raise InvalidArgument(f"query_offset has {len(offsets)} elements for {len(sequences)} sequences; give one int, "
+                              "or `sequences` and as many offsets")
+    for sequence, offset in zip(sequences, offsets, strict=True):
+        sequence.query_offset = offset
+    options.sequences = sequences
