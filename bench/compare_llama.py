@@ -6,10 +6,10 @@ TILEWISE: build/release/bin/tilewise. MODEL: a GGUF file. Needs llama.cpp's Pyth
 --no-binary llama-cpp-python llama-cpp-python, in an environment of its own: built from source it uses what the machine
 has).
 
-Each round runs every case with each, in turn, in a process of its own, of whose two runs the better counts (of 4096 tokens there is
-one run). Printed are
-tokens a second of the best round of each, the median in brackets, and ours over theirs by both. llama.cpp runs with
-flash attention, which is faster or equal here, unless --no-flash-attention is given.
+Each round runs every case with each, in turn, in a process of its own, of whose two runs the better counts (of 4096
+tokens there is one run). Printed are tokens a second of the best round of each, the median in brackets, and ours over
+theirs by both. llama.cpp runs with flash attention, which is faster or equal here, unless --no-flash-attention is
+given.
 """
 
 import argparse
