@@ -19,7 +19,7 @@ class DecodeTiles {
       : k_lines_(static_cast<int>((k_bytes + kLine - 1) / kLine)),
         v_lines_(static_cast<int>((v_bytes + kLine - 1) / kLine)) {
     const std::int64_t rows = ahead_bytes / (k_bytes > v_bytes ? k_bytes : v_bytes);
-    ahead_ = static_cast<int>(rows < 1 ? 1 : rows < kMostAhead ? rows : kMostAhead);
+    ahead_ = static_cast<int>(rows < 1 ? 1 : rows < kTileKeys ? rows : kTileKeys);
   }
 
   static constexpr std::int64_t kLine = 64;
@@ -104,9 +104,6 @@ class DecodeTiles {
       scales_[first + i] = 1;
     }
   }
-
-  // What is asked for at the end of a tile is still a row of the next.
-  static constexpr int kMostAhead = 2 * kTileKeys - 1;
 
   // k of this tile, v of it, k of the next, v of that.
   const void* rows_[4 * kTileKeys] = {};
