@@ -22,9 +22,10 @@ void add_forward(const Variant& variant, const ForwardShape& shape, const jit::A
   const Multiprocessor limits = Multiprocessor::of(architecture);
   programs.push_back(forward_program(variant, text, shape, choose_forward(shape, limits), architecture));
   if (!is_hopper(architecture) || !hopper_refusal(shape).empty()) return;
-  const auto candidates = hopper_forward_candidates(shape, changes_scores(variant), limits);
-  if (!candidates.empty())
-    programs.push_back(hopper_forward_program(variant, text, shape, candidates.front(), architecture));
+  const auto candidates = hopper_forward_candidates(shape, score_kind(variant), limits);
+  if (candidates.empty()) return;
+  programs.push_back(hopper_forward_program(variant, variant::rearranged_cuda_text(variant, shape.dtype, false), shape,
+                                            candidates.front(), architecture));
 }
 
 /// Likewise backward.
@@ -34,9 +35,10 @@ void add_backward(const Variant& variant, const ForwardShape& shape, const jit::
   const Multiprocessor limits = Multiprocessor::of(architecture);
   programs.push_back(backward_program(variant, text, shape, choose_backward(shape, limits), architecture));
   if (!is_hopper(architecture) || shape.is_deterministic || !hopper_backward_refusal(shape).empty()) return;
-  const auto candidates = hopper_backward_candidates(shape, limits);
-  if (!candidates.empty())
-    programs.push_back(hopper_backward_program(variant, text, shape, candidates.front(), architecture));
+  const auto candidates = hopper_backward_candidates(shape, changes_scores(variant), limits);
+  if (candidates.empty()) return;
+  programs.push_back(hopper_backward_program(variant, variant::rearranged_cuda_text(variant, shape.dtype, true), shape,
+                                             candidates.front(), architecture));
 }
 
 }  // namespace
