@@ -12,7 +12,7 @@ int rounded_to_16(int columns) { return (columns + 15) / 16 * 16; }
 std::int64_t chunked_bytes(int rows, int columns) { return std::int64_t{rows} * ((columns + 63) / 64) * 128; }
 
 // Barriers, and what a consumer knows of its piece of work: the sequence and the variant's uniform values.
-constexpr int kBarrierBytes = 288, kPlaceBytes = 192;
+constexpr int kBarrierBytes = 288, kPlaceBytes = 384;
 
 /// The most that values of `queries`, and with score functions of `others` (keys and diagonals), take.
 std::int64_t kept_bytes(bool has_scores, int queries, int others) {
@@ -33,7 +33,7 @@ std::int64_t HopperForwardPlan::tile_bytes(const ForwardShape& shape) const {
 }
 
 std::int64_t HopperForwardPlan::other_shared() const {
-  return kBarrierBytes + consumers * (2 * kPlaceBytes + kept_bytes(has_scores, 2 * 64, 4 * (key_tile + 63 + key_tile)));
+  return kBarrierBytes + consumers * (kPlaceBytes + kept_bytes(has_scores, 2 * 64, 4 * (key_tile + 63 + key_tile)));
 }
 
 bool HopperForwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) const {
