@@ -24,8 +24,8 @@ void add_forward(const Variant& variant, const ForwardShape& shape, const jit::A
   if (!is_hopper(architecture) || !hopper_refusal(shape).empty()) return;
   const auto candidates = hopper_forward_candidates(shape, score_kind(variant), limits);
   if (candidates.empty()) return;
-  programs.push_back(hopper_forward_program(variant, variant::rearranged_cuda_text(variant, shape.dtype, false), shape,
-                                            candidates.front(), architecture));
+  const variant::CudaText rearranged = variant::rearranged_cuda_text(variant, shape.dtype, false);
+  programs.push_back(hopper_forward_program(variant, rearranged, shape, candidates.front(), architecture));
 }
 
 /// Likewise backward.
@@ -37,8 +37,8 @@ void add_backward(const Variant& variant, const ForwardShape& shape, const jit::
   if (!is_hopper(architecture) || shape.is_deterministic || !hopper_backward_refusal(shape).empty()) return;
   const auto candidates = hopper_backward_candidates(shape, changes_scores(variant), limits);
   if (candidates.empty()) return;
-  programs.push_back(hopper_backward_program(variant, variant::rearranged_cuda_text(variant, shape.dtype, true), shape,
-                                             candidates.front(), architecture));
+  const variant::CudaText rearranged = variant::rearranged_cuda_text(variant, shape.dtype, true);
+  programs.push_back(hopper_backward_program(variant, rearranged, shape, candidates.front(), architecture));
 }
 
 }  // namespace
