@@ -22,7 +22,7 @@ void add_forward(const Variant& variant, const ForwardShape& shape, const jit::A
   const Multiprocessor limits = Multiprocessor::of(architecture);
   programs.push_back(forward_program(variant, text, shape, choose_forward(shape, limits), architecture));
   if (!is_hopper(architecture) || !hopper_refusal(shape).empty()) return;
-  const auto candidates = hopper_forward_candidates(shape, changes_scores(variant), limits);
+  const auto candidates = hopper_forward_candidates(shape, score_kind(variant), limits);
   if (candidates.empty()) return;
   const variant::CudaText rearranged = variant::rearranged_cuda_text(variant, shape.dtype, false);
   programs.push_back(hopper_forward_program(variant, rearranged, shape, candidates.front(), architecture));
