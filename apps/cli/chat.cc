@@ -94,15 +94,13 @@ class Conversation {
 
 void print_turn(const Turn& turn, bool as_json) {
   if (as_json) {
-    write_out(Json{{"answer", turn.answer},
-                   {"finish", to_string(turn.finish)},
-                   {"prompt_tokens", turn.account.prompt_tokens},
-                   {"reused_tokens", turn.account.reused_tokens},
-                   {"generated_tokens", turn.account.generated_tokens},
-                   {"first_token_seconds", turn.first_token_seconds},
-                   {"seconds", turn.seconds}}
-                  .dump() +
-              "\n");
+    write_out(json_text({{"answer", turn.answer},
+                         {"finish", to_string(turn.finish)},
+                         {"prompt_tokens", turn.account.prompt_tokens},
+                         {"reused_tokens", turn.account.reused_tokens},
+                         {"generated_tokens", turn.account.generated_tokens},
+                         {"first_token_seconds", turn.first_token_seconds},
+                         {"seconds", turn.seconds}}));
     return;
   }
   write_out("\n\n");

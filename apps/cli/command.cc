@@ -15,11 +15,15 @@ void write_out(const std::string& text) {
 
 Json json_number(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
+std::string json_text(const Json& json, int indent) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
 void add_answers(CLI::App& command, std::function<std::string()> answer_text, std::function<Json()> answer_json) {
   const auto as_json = std::make_shared<bool>(false);
   command.add_flag("--json", *as_json, "Answer in JSON, for scripts");
   command.callback([as_json, text = std::move(answer_text), json = std::move(answer_json)] {
-    write_out(*as_json ? json().dump(2) + "\n" : text());
+    write_out(*as_json ? json_text(json(), 2) : text());
   });
 }
 

@@ -14,6 +14,9 @@ using Json = nlohmann::ordered_json;
 /// A number for JSON, which has no infinity or NaN: those become null.
 Json json_number(double value);
 
+/// A line of JSON, or several where it is indented (-1: not). What is no UTF-8 becomes U+FFFD.
+std::string json_text(const Json& json, int indent = -1);
+
 /// Writes to standard output at once. A full disk or a closed pipe is an Error(io), not a short answer.
 void write_out(const std::string& text);
 

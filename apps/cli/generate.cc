@@ -97,8 +97,7 @@ int generate_text(const GenerateOptions& options) {
   if (options.as_json) {
     Json list = Json::array();
     for (const Continuation& continuation : continuations) list.push_back(continuation_json(continuation));
-    write_out(Json{{"model", opened.model().info().path}, {"samples", list}, {"summary", summary.json()}}.dump(2) +
-              "\n");
+    write_out(json_text({{"model", opened.model().info().path}, {"samples", list}, {"summary", summary.json()}}, 2));
   }
   std::fputs(summary.text().c_str(), stderr);
   return was_interrupted ? kInterrupted : 0;

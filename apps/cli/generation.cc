@@ -86,14 +86,16 @@ std::string Summary::text() const {
   const std::int64_t computed = account.computed_tokens - account.generate_tokens;
   std::string text = fmt::format(
       "prompt:     {} tokens, {} of them from the cache; {} a second\n"
-      "generated:  {} tokens; {} a second on {} thread{}\n"
+      "generated:  {} tokens{} on {} thread{}\n"
       "time:       model opened in {}, first token {} after that\n"
       "cache:      at most {} of {} pages, {}, of which {:.1f}% unused; sharing saved {}\n",
       grouped(account.prompt_tokens), grouped(account.reused_tokens),
       grouped(static_cast<std::int64_t>(rate(computed, account.prompt_seconds))), grouped(account.generated_tokens),
-      fmt::format("{:.1f}", rate(account.generate_tokens, account.generate_seconds)), threads, threads == 1 ? "" : "s",
-      seconds_text(load_seconds), seconds_text(first_token_seconds), grouped(fullest.live_pages),
-      grouped(fullest.pages), bytes_text(live_bytes),
+      account.generate_tokens > 0  // the first one comes with the prompt
+          ? fmt::format("; {:.1f} a second", rate(account.generate_tokens, account.generate_seconds))
+          : "",
+      threads, threads == 1 ? "" : "s", seconds_text(load_seconds), seconds_text(first_token_seconds),
+      grouped(fullest.live_pages), grouped(fullest.pages), bytes_text(live_bytes),
       live_bytes > 0 ? 100 * static_cast<double>(fullest.wasted_bytes) / live_bytes : 0.0,
       bytes_text(static_cast<double>(fullest.saved_bytes)));
   if (account.preemptions > 0) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <future>
 #include <set>
 
 #include "core/fail.h"
@@ -27,31 +28,30 @@ std::string weights_path(const std::string& path) {
   return std::filesystem::is_directory(path) ? (std::filesystem::path(path) / "model.safetensors").string() : path;
 }
 
-}  // namespace
-
-OpenedModel::OpenedModel(const std::string& path, const ModelOptions& options)
-    : options_(with_executor(options)),
-      loaded_(
-          load_model(path, options.precise ? nn::Precision::precise : nn::Precision::eight_bit, *options_.executor)) {
-  read_tokenizer(path);
-  read_chat_template();
-  find_end_tokens();
-  describe(path);
+std::unique_ptr<const io::Tokenizer> tokenizer_of(const std::string& path, const std::string& given) {
+  if (!given.empty()) return io::load_tokenizer_json(given);
+  const std::filesystem::path weights(weights_path(path));
+  if (io::MappedFile(weights.string()).text().starts_with("GGUF")) {
+    return io::load_tokenizer(io::GgufFile(weights.string()));
+  }
+  return io::load_tokenizer_json((weights.parent_path() / "tokenizer.json").string());
 }
 
-void OpenedModel::read_tokenizer(const std::string& path) {
-  if (!options_.tokenizer.empty()) {
-    tokenizer_ = io::load_tokenizer_json(options_.tokenizer);
-  } else if (loaded_.gguf != nullptr) {
-    tokenizer_ = io::load_tokenizer(*loaded_.gguf);
-  } else {
-    tokenizer_ = io::load_tokenizer_json((std::filesystem::path(loaded_.folder) / "tokenizer.json").string());
-  }
-  const std::int64_t vocabulary = loaded_.transformer->shape().vocabulary;
+}  // namespace
+
+OpenedModel::OpenedModel(const std::string& path, const ModelOptions& options) : options_(with_executor(options)) {
+  // A tokenizer takes one thread a quarter of the time that the weights take all of them. (SmolLM2: 80 ms.)
+  auto tokenizer = std::async(std::launch::async, [&] { return tokenizer_of(path, options_.tokenizer); });
+  loaded_ = load_model(path, options.precise ? nn::Precision::precise : nn::Precision::eight_bit, *options_.executor);
+  tokenizer_ = tokenizer.get();
+  const std::int64_t vocabulary = transformer()->shape().vocabulary;
   if (tokenizer_->size() > vocabulary) {
     fail(ErrorCode::parse, "{}: the tokenizer has {} tokens and the model takes {}", path, tokenizer_->size(),
          vocabulary);
   }
+  read_chat_template();
+  find_end_tokens();
+  describe(path);
 }
 
 void OpenedModel::read_chat_template() {

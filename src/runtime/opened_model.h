@@ -43,7 +43,6 @@ class OpenedModel {
   void expect_tokens(std::span<const std::int32_t> tokens) const;
 
  private:
-  void read_tokenizer(const std::string& path);
   void read_chat_template();
   void find_end_tokens();
   void describe(const std::string& path);
