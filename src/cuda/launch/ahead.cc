@@ -34,7 +34,7 @@ void add_backward(const Variant& variant, const ForwardShape& shape, const jit::
   const Multiprocessor limits = Multiprocessor::of(architecture);
   programs.push_back(backward_program(variant, text, shape, choose_backward(shape, limits), architecture));
   if (!is_hopper(architecture) || shape.is_deterministic || !hopper_backward_refusal(shape).empty()) return;
-  const auto candidates = hopper_backward_candidates(shape, limits);
+  const auto candidates = hopper_backward_candidates(shape, changes_scores(variant), limits);
   if (!candidates.empty())
     programs.push_back(hopper_backward_program(variant, text, shape, candidates.front(), architecture));
 }
