@@ -6,9 +6,10 @@ TILEWISE: build/release/bin/tilewise. MODEL: a GGUF file. Needs llama.cpp's Pyth
 --no-binary llama-cpp-python llama-cpp-python, in an environment of its own: built from source it uses what the machine
 has).
 
-Each round runs every case with each, in turn, in a process of its own, of whose two runs the better counts. Printed are
-tokens a second of the best round of each, the median in brackets, and ours over theirs by both. llama.cpp runs with
-flash attention, which is faster or equal here, unless --no-flash-attention is given.
+Each round runs every case with each, in turn, in a process of its own, of whose two runs the better counts (of 4096
+tokens there is one run). Printed are tokens a second of the best round of each, the median in brackets, and ours over
+theirs by both. llama.cpp runs with flash attention, which is faster or equal here, unless --no-flash-attention is
+given.
 """
 
 import argparse
@@ -21,7 +22,6 @@ import sys
 import time
 
 WARM_UP_TOKENS = 16
-REPEATS = 2  # in a process, of which the better counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,10 @@ class Case:
     prompt: int
     generate: int = 0
     sequences: int = 1
+
+    def repeats(self):
+        """In a process, of which the better counts; prompts that take long are their own warm-up."""
+        return 1 if self.prompt > 2048 else 2
 
 
 CASES = [
@@ -88,7 +92,7 @@ class LlamaCpp:
 
     def best_rate(self, case):
         self.prompt(WARM_UP_TOKENS, 0)
-        return max(self.rate(case) for _ in range(REPEATS))
+        return max(self.rate(case) for _ in range(case.repeats()))
 
     def rate(self, case):
         self.clear()
@@ -110,7 +114,7 @@ def llama_rate(arguments, case, threads):
 
 def tilewise_rate(arguments, case, threads):
     command = [arguments.tilewise, "bench", "generate", "--model", arguments.model, "--threads", str(threads), "--json",
-               "--repeats", str(REPEATS), "--sequences", str(case.sequences)]
+               "--repeats", str(case.repeats()), "--sequences", str(case.sequences)]
     if case.generate:
         command += ["--prompt-tokens", "1", "--context", str(case.prompt), "--n", str(case.generate)]
     else:

@@ -69,7 +69,7 @@ Cuts CpuBackend::cuts_of(std::int64_t s_q, std::int64_t s_kv, bool may_decode) c
                                  std::int64_t{4} * kernels_.strip_queries, kernels_.tile_queries);
   // Every split holds partial sums of d_q of the whole group, which must not outgrow the rest of the memory.
   const std::int64_t tiles = (s_kv + kernels_.backward_keys - 1) / kernels_.backward_keys;
-  const std::int64_t wanted = (kBackwardTasks + shape().h_kv - 1) / shape().h_kv;
+  const std::int64_t wanted = std::min(kBackwardTasks, (2 * kBackwardTasks + shape().h_kv - 1) / shape().h_kv);
   const std::int64_t most = std::max<std::int64_t>(4, std::min(tiles / kSplitTiles, 64 / group()));
   cuts.backward_splits = std::max<std::int64_t>(1, std::min({wanted, tiles, most}));
   return cuts;

@@ -23,7 +23,7 @@ inline constexpr std::int64_t kForwardTasks = 8, kBackwardTasks = 16;
 inline constexpr std::int64_t kMostDecodeRows = 16;
 
 /// Blocks of queries in a task that prepares or finishes a backward pass.
-inline constexpr std::int64_t kPreparedBlocks = 4;
+inline constexpr std::int64_t kPreparedBlocks = 1;
 
 /// How a sequence is cut into tasks. What decides the order of sums follows from its own lengths and the heads alone,
 /// so that results do not depend on threads or on the rest of a batch; how many heads share a decode task does not

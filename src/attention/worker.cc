@@ -30,12 +30,12 @@ cpu::TileWalk HeadHooks::tile_walk() const {
             const HeadHooks& at = hooks_of(context);
             return at.worker->span(at, query_begin, query_end, key_begin, key_end);
           },
+          this,
           [](const void* context, std::int64_t query_begin, std::int64_t query_end, std::int64_t step,
              std::int64_t key_begin, std::int64_t key_end, cpu::KeySpan* spans) {
             const HeadHooks& at = hooks_of(context);
             at.worker->strip_spans(at, {query_begin, query_end, key_begin, key_end}, step, spans);
-          },
-          this};
+          }};
 }
 
 cpu::ScoreProgram HeadHooks::tile_scores() const {

@@ -67,10 +67,10 @@ struct KeySpan {
 struct TileWalk {
   KeySpan (*classify)(const void* context, std::int64_t query_begin, std::int64_t query_end, std::int64_t key_begin,
                       std::int64_t key_end) = nullptr;
+  const void* context = nullptr;
   // The strips of `step` queries of a tile, spans[i] of strip i; null: one after the other.
   void (*classify_strips)(const void* context, std::int64_t query_begin, std::int64_t query_end, std::int64_t step,
                           std::int64_t key_begin, std::int64_t key_end, KeySpan* spans) = nullptr;
-  const void* context = nullptr;
 
   // Always inlined: a copy compiled for one instruction set must not serve the others.
   __attribute__((always_inline)) KeySpan operator()(std::int64_t query_begin, std::int64_t query_end,

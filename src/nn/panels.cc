@@ -104,21 +104,22 @@ RowBlock read_block(WeightKind kind, const Byte* row, std::int64_t b) {
 }
 
 void write_quants(const PanelShape& shape, const RowBlock& block, std::int64_t row, Byte* quants) {
-  for (std::int64_t i = 0; i < kBlock; ++i) {
-    const std::int64_t step = i / 4, byte = 4 * row + i % 4;
-    const Byte quant = block.quants[i];
-    if (shape.bits == 8) {
-      quants[64 * step + byte] = quant;
-      continue;
+  if (shape.bits == 8) {
+    for (int step = 0; step < 8; ++step) std::memcpy(quants + 64 * step + 4 * row, block.quants + 4 * step, 4);
+    return;
+  }
+  Byte pairs[16];
+  for (int i = 0; i < 16; ++i) pairs[i] = static_cast<Byte>((block.quants[i] & 15) | (block.quants[i + 16] & 15) << 4);
+  for (int step = 0; step < 4; ++step) std::memcpy(quants + 64 * step + 4 * row, pairs + 4 * step, 4);
+  // What is above four bits: of all eight steps in a byte, or of four in each of two.
+  const int width = shape.bits - 4, steps = width == 1 ? 8 : 4;
+  for (int part = 0; part < width; ++part) {
+    Byte high[4] = {};
+    for (int i = 0; i < 4 * steps; ++i) {
+      const int quant = block.quants[4 * steps * part + i];
+      high[i % 4] = static_cast<Byte>(high[i % 4] | quant >> 4 << (i / 4 * width));
     }
-    Byte& pair = quants[64 * (step % 4) + byte];
-    pair = static_cast<Byte>(pair | (quant & 15) << (step < 4 ? 0 : 4));
-    if (shape.bits == 5) {
-      quants[256 + byte] = static_cast<Byte>(quants[256 + byte] | quant >> 4 << step);
-    } else if (shape.bits == 6) {
-      Byte& high = quants[256 + 64 * (step / 4) + byte];
-      high = static_cast<Byte>(high | quant >> 4 << (2 * (step % 4)));
-    }
+    std::memcpy(quants + 256 + 64 * part + 4 * row, high, sizeof(high));
   }
 }
 

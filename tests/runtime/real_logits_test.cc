@@ -20,7 +20,9 @@ namespace {
 
 const std::string kData = TILEWISE_RUNTIME_DATA;
 
-constexpr double kMostDivergence = 5e-3, kLeastSame = 0.95;
+/// What rounding to 8 bits costs: measured 3.25e-3 and 96.0%. The aims, 2e-3 and 99%, are out of reach for blocks of 32
+/// (docs/decisions/transformers.md).
+constexpr double kMostDivergence = 4e-3, kLeastSame = 0.95;
 
 std::string bytes_of(const std::string& path) {
   std::ifstream file(path, std::ios::binary);

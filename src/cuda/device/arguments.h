@@ -147,4 +147,16 @@ struct BackwardArguments {
   float scale;
 };
 
+/// New tokens on their way into pages.
+struct AppendArguments {
+  TensorView k, v;                 // [b, h_kv, s, d], or packed as queries are
+  TensorView k_pages, v_pages;     // [pages, h_kv, page_tokens, d]
+  const SequenceShape* sequences;  // [b]; queries are the new tokens, keys all of them
+  PageTable pages;
+  double rotary_log2_base;  // -log2 of the base
+  int rotary_columns;       // that are rotated, even; 0 for none
+  int rotary_interleaved;   // pairs are neighbours, else half of the columns apart
+  int tokens_packed;
+};
+
 }  // namespace tilewise::cuda

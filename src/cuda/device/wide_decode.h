@@ -12,7 +12,7 @@ namespace tilewise::cuda {
 /// memory.
 ///
 /// Config has what DecodeRows asks for, and
-///   kStages           tiles of keys and values in shared memory
+///   kStages           tiles of keys and values in shared memory: at hand, next, and on their way
 ///   kValuesInKeys     v is the first columns of k, and is not read again
 ///   kScoreRowWarps, kOutputRowWarps   warps one above the other in a tile of scores, and in the output
 template <class Config, class Variant>
@@ -116,31 +116,42 @@ class WideDecode : DecodeRows<Config, Variant> {
       if (begin + i < end) start_loading(tiles.visit(begin + i), i);
       commit_copies();  // the first group holds the queries too
     }
+    wait_for_copies<kStages - 2>();
+    __syncthreads();  // the first tile is here for all threads
+    Scores s;
+    float factor = begin < end ? make_scores(s, tiles.visit(begin), 0) : 0;
     int stage = 0;
     for (int i = begin; i < end; ++i) {
-      wait_for_copies<kStages - 2>();
-      __syncthreads();  // the tile is here for all threads, and all are done with the one before
-      const int ahead = i + kStages - 1, next = stage == 0 ? kStages - 1 : stage - 1;
-      if (ahead < end) start_loading(tiles.visit(ahead), next);
+      const int next = stage == kStages - 1 ? 0 : stage + 1, last = stage == 0 ? kStages - 1 : stage - 1;
+      __syncthreads();  // the largest scores are known, and all are done with the tile before
+      if (i + kStages - 1 < end) start_loading(tiles.visit(i + kStages - 1), last);
       commit_copies();
-      visit_tile(tiles.visit(i), stage);
-      stage = stage == kStages - 1 ? 0 : stage + 1;
+      if (has_scores()) make_weights(s, factor);
+      wait_for_copies<kStages - 2>();
+      __syncthreads();  // the weights are there, and the next tile
+      rescale_output();
+      // The next tile's products keep the tensor cores busy together with this one's.
+      if (i + 1 < end) multiply_queries_by_keys(s, next);
+      add_weights_times_values(stage);
+      if (i + 1 < end) factor = score_and_tell(s, tiles.visit(i + 1));
+      stage = next;
     }
     wait_for_copies<0>();
   }
 
-  __device__ void visit_tile(const Visit& visit, int stage) {
-    Scores s;
-    float factor = kLog2E;
-    if (has_scores()) {
-      multiply_queries_by_keys(s, stage);
-      factor = visit.is_partial() ? score<true>(s, visit) : score<false>(s, visit);
-      tell_largest(s, factor);
-    }
-    __syncthreads();
-    if (has_scores()) make_weights(s, factor);
-    __syncthreads();
-    rescale_output();
+  /// Scores of a tile whose largest ones are told to the other warps; returns their factor to log2 units.
+  __device__ float make_scores(Scores& s, const Visit& visit, int stage) const {
+    multiply_queries_by_keys(s, stage);
+    return score_and_tell(s, visit);
+  }
+  __device__ float score_and_tell(Scores& s, const Visit& visit) const {
+    if (!has_scores()) return 0;
+    const float factor = visit.is_partial() ? score<true>(s, visit) : score<false>(s, visit);
+    tell_largest(s, factor);
+    return factor;
+  }
+
+  __device__ void add_weights_times_values(int stage) {
     const auto left = LaneAddress<WeightTile>::straight(
         {weight_tile().address + OutputGrid::row(warp()) * WeightTile::kRowBytes}, lane());
     const auto right = LaneAddress<ValueTile>::straight(value_tile(stage), lane());
@@ -151,12 +162,16 @@ class WideDecode : DecodeRows<Config, Variant> {
         [&](int j) { return OutputGrid::has(warp(), j); });
   }
 
+  /// Two sums take turns: a warp has so few products at each step that one would wait for the one before.
   __device__ void multiply_queries_by_keys(Scores& s, int stage) const {
+    if (!has_scores()) return;
     const auto left = LaneAddress<QueryTile>::straight(
         {query_tile().address + ScoreGrid::row(warp()) * QueryTile::kRowBytes}, lane());
     const auto right = LaneAddress<KeyTile>::transposed(
         {key_tile(stage).address + ScoreGrid::column(warp()) * KeyTile::kRowBytes}, lane());
-    s.clear();
+    Scores sums[2];
+    sums[0].clear();
+    sums[1].clear();
     // So many steps at a time: all of them unrolled would not fit into the instruction cache. They are whole lines of a
     // row in shared memory, so that addresses within them are constants.
     constexpr int kSteps = kColumnsQk / 16, kAtOnce = kSteps % 12 == 0 ? 12 : kSteps % 8 == 0 ? 8 : kSteps;
@@ -164,9 +179,27 @@ class WideDecode : DecodeRows<Config, Variant> {
     for (int step = 0; step < kSteps; step += kAtOnce) {
       const auto queries = left.plus(step / 4 * 128);
       const auto keys = right.plus(step / 4 * 128);
-      multiply<kAtOnce>(
-          Element{}, s, [&](int k, int i) { return load_left(queries, 16 * i, 16 * k); },
-          [&](int k, int j) { return load_right_transposed(keys, 16 * j, 16 * k); }, [](int) { return true; });
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+#pragma unroll
+        for (int j = 0; j < ScoreGrid::kColumns; ++j) {
+          const RightFragment b = load_right_transposed(keys, 16 * j, 16 * k);
+#pragma unroll
+          for (int i = 0; i < ScoreGrid::kRows; ++i) {
+            const LeftFragment a = load_left(queries, 16 * i, 16 * k);
+            multiply_add(Element{}, sums[k % 2].x[i][2 * j], a, b.pairs[0]);
+            multiply_add(Element{}, sums[k % 2].x[i][2 * j + 1], a, b.pairs[1]);
+          }
+        }
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < ScoreGrid::kRows; ++i) {
+#pragma unroll
+      for (int j = 0; j < 2 * ScoreGrid::kColumns; ++j) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) s.x[i][j][e] = sums[0].x[i][j][e] + sums[1].x[i][j][e];
+      }
     }
   }
 

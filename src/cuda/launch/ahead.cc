@@ -23,8 +23,9 @@ void add_forward(const Variant& variant, const ForwardShape& shape, const jit::A
   programs.push_back(forward_program(variant, text, shape, choose_forward(shape, limits), architecture));
   if (!is_hopper(architecture) || !hopper_refusal(shape).empty()) return;
   const auto candidates = hopper_forward_candidates(shape, changes_scores(variant), limits);
-  if (!candidates.empty())
-    programs.push_back(hopper_forward_program(variant, text, shape, candidates.front(), architecture));
+  if (candidates.empty()) return;
+  const variant::CudaText rearranged = variant::rearranged_cuda_text(variant, shape.dtype, false);
+  programs.push_back(hopper_forward_program(variant, rearranged, shape, candidates.front(), architecture));
 }
 
 /// Likewise backward.
@@ -35,8 +36,9 @@ void add_backward(const Variant& variant, const ForwardShape& shape, const jit::
   programs.push_back(backward_program(variant, text, shape, choose_backward(shape, limits), architecture));
   if (!is_hopper(architecture) || shape.is_deterministic || !hopper_backward_refusal(shape).empty()) return;
   const auto candidates = hopper_backward_candidates(shape, changes_scores(variant), limits);
-  if (!candidates.empty())
-    programs.push_back(hopper_backward_program(variant, text, shape, candidates.front(), architecture));
+  if (candidates.empty()) return;
+  const variant::CudaText rearranged = variant::rearranged_cuda_text(variant, shape.dtype, true);
+  programs.push_back(hopper_backward_program(variant, rearranged, shape, candidates.front(), architecture));
 }
 
 }  // namespace

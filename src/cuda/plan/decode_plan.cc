@@ -58,13 +58,16 @@ bool fits(const DecodePlan& plan, const ForwardShape& shape, const Multiprocesso
 }
 
 std::optional<DecodePlan> choose_wide(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows) {
-  // More rows read keys from shared memory less often; but not more than there are.
-  for (const int most : {64, 32, 16}) {
-    if (most > 16 && rows <= most / 2) continue;
-    for (const int keys : {32, 16}) {
-      for (int stages = 4; stages >= 2; --stages) {
-        const DecodePlan plan{true, most, keys, stages, 1, shape.values_in_keys};
-        if (fits(plan, shape, limits)) return plan;
+  // More rows read keys from shared memory less often; but not more than there are. Few of them leave room for more
+  // keys at a time, without which a tile's latency shows. With two stages a tile is only asked for when it is due.
+  for (const int least_stages : {3, 2}) {
+    for (const int most : {64, 32, 16}) {
+      if (most > 16 && rows <= most / 2) continue;
+      for (const int keys : {most > 16 ? 32 : 64, most > 16 ? 16 : 32, 16}) {
+        for (int stages = 4; stages >= least_stages; --stages) {
+          const DecodePlan plan{true, most, keys, stages, 1, shape.values_in_keys};
+          if (fits(plan, shape, limits)) return plan;
+        }
       }
     }
   }
