@@ -10,6 +10,7 @@
 #include <map>
 #include <string>
 
+#include "openmp.h"
 #include "recipe.h"
 #include "tilewise/error.h"
 
@@ -23,7 +24,11 @@ bool is_given(const nb::object& object) { return object.is_valid() && !object.is
 
 Device device_of(const Array& array, const char* name) {
   switch (array.device_type()) {
-    case dlpack::DeviceType::cpu: return Device::cpu();
+    case dlpack::DeviceType::cpu: {
+      // The fast exchange means PyTorch, or a framework with OpenMP's threads as well.
+      Executor* executor = array.is_from_exchange() ? openmp_executor() : nullptr;
+      return executor != nullptr ? Device::cpu(*executor) : Device::cpu();
+    }
     case dlpack::DeviceType::cuda:
     case dlpack::DeviceType::cuda_managed: return Device::cuda(array.device_id());
     default:

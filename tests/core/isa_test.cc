@@ -104,8 +104,9 @@ TEST(Isa, UnknownNamesAreErrors) {
   try {
     chosen_isa();
   } catch (const Error& error) {
-    EXPECT_STREQ(error.what(),
-                 "instruction set 'avx3' is unknown, expected one of baseline, avx2, avx512, avx512_vnni, avx512_bf16, amx");
+    EXPECT_STREQ(
+        error.what(),
+        "instruction set 'avx3' is unknown, expected one of baseline, avx2, avx512, avx512_vnni, avx512_bf16, amx");
   }
 }
 
