@@ -73,7 +73,20 @@ class OpenMpExecutor final : public Executor {
   int workers_;
 };
 
+class CallingThread final : public Executor {
+ public:
+  int workers() const override { return 1; }
+  void run(int jobs, Job job, void* context) override {
+    for (int index = 0; index < jobs; ++index) job(context, index);
+  }
+};
+
 }  // namespace
+
+Executor& calling_thread() {
+  static auto* executor = new CallingThread();  // as above, for the process's life
+  return *executor;
+}
 
 Executor* openmp_executor() {
   const OpenMp* library = openmp();

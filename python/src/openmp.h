@@ -11,4 +11,7 @@ namespace tilewise::python {
 /// as the process.
 Executor* openmp_executor();
 
+/// Runs everything on the thread that calls: for problems so small that waking another one would take longer.
+Executor& calling_thread();
+
 }  // namespace tilewise::python
