@@ -3,6 +3,7 @@
 // are tokens. Arguments: tokens, threads.
 #include <benchmark/benchmark.h>
 
+#include <numeric>
 #include <random>
 #include <vector>
 
@@ -28,8 +29,8 @@ class Stored {
   Stored(WeightKind kind, Shape shape) : kind_(kind), shape_(shape) {
     const BlockSize size = block_size(kind);
     bytes_.resize(static_cast<std::size_t>(shape.rows * shape.columns / size.elements * size.bytes));
-    std::mt19937 random(1);
-    for (std::byte& byte : bytes_) byte = static_cast<std::byte>(random() & 0x3B);
+    std::uint32_t random = 1;
+    for (std::byte& byte : bytes_) byte = static_cast<std::byte>((random = random * 1664525 + 1013904223) >> 24 & 0x3B);
   }
   WeightMatrix matrix() const { return {kind_, shape_.rows, shape_.columns, bytes_.data()}; }
 
@@ -106,7 +107,24 @@ void smollm(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations() * tokens);
   state.SetBytesProcessed(state.iterations() * model.bytes());
 }
-BENCHMARK(smollm)->ArgsProduct({{1, 512}, {1, 4}})->Args({16, 4})->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(smollm)->ArgsProduct({{1, 16, 512}, {1, 4}})->UseRealTime()->Unit(benchmark::kMillisecond);
+
+/// What generating is bound by: reading as many bytes, with nothing done to them.
+void reading(benchmark::State& state) {
+  const auto pool = tilewise::make_thread_pool(static_cast<int>(state.range(0)));
+  constexpr std::int64_t kParts = 32, kWords = std::int64_t{96} << 20 >> 3;
+  const std::vector<std::uint64_t> memory(kWords, 1);
+  std::vector<std::uint64_t> sums(kParts);
+  for (auto _ : state) {
+    pool->parallel_for(kParts, [&](std::int64_t part, int) {
+      const std::uint64_t* from = memory.data() + part * (kWords / kParts);
+      sums[static_cast<std::size_t>(part)] = std::accumulate(from, from + kWords / kParts, std::uint64_t{0});
+    });
+    benchmark::DoNotOptimize(sums.data());
+  }
+  state.SetBytesProcessed(state.iterations() * kWords * 8);
+}
+BENCHMARK(reading)->Arg(1)->Arg(4)->UseRealTime()->Unit(benchmark::kMillisecond);
 
 void minilm(benchmark::State& state) {
   const std::int64_t tokens = state.range(0);
@@ -118,7 +136,7 @@ void minilm(benchmark::State& state) {
   }
   state.SetItemsProcessed(state.iterations() * tokens);
 }
-BENCHMARK(minilm)->ArgsProduct({{256 * 64}, {1, 4}})->UseRealTime()->Unit(benchmark::kMillisecond);
+BENCHMARK(minilm)->ArgsProduct({{1024, 256 * 64}, {1, 4}})->UseRealTime()->Unit(benchmark::kMillisecond);
 
 void packing(benchmark::State& state) {
   const auto pool = tilewise::make_thread_pool(static_cast<int>(state.range(0)));

@@ -20,8 +20,8 @@ PanelMatrix some_weights(WeightKind kind, std::int64_t rows, std::int64_t column
   const BlockSize size = block_size(kind);
   std::vector<std::byte> stored(static_cast<std::size_t>(rows * columns / size.elements * size.bytes));
   // Any float16 below infinity will do for a scale.
-  std::mt19937 random(1);
-  for (std::byte& byte : stored) byte = static_cast<std::byte>(random() & 0x7B);
+  std::uint32_t random = 1;
+  for (std::byte& byte : stored) byte = static_cast<std::byte>((random = random * 1664525 + 1013904223) >> 24 & 0x7B);
   return to_panels({kind, rows, columns, stored.data()}, tilewise::default_executor());
 }
 
@@ -48,5 +48,25 @@ void products(benchmark::State& state) {
   state.SetBytesProcessed(state.iterations() * weights.panels() * weights.panel_bytes());
 }
 BENCHMARK(products)->ArgsProduct({{0, 1, 2}, {3, 4, 5, 6, 7, 8, 9, 10}, {1, 16, 96}})->Unit(benchmark::kMicrosecond);
+
+/// Rounding the activations of 96 tokens.
+void rounding(benchmark::State& state) {
+  const auto all = available_quantised_kernels();
+  const auto which = static_cast<std::size_t>(state.range(0));
+  if (which >= all.size()) return state.SkipWithError("this processor has no more instruction sets");
+  constexpr std::int64_t kTokens = 96;
+  std::mt19937 random(1);
+  std::normal_distribution<float> normal;
+  std::vector<float> x(kTokens * kColumns);
+  for (float& value : x) value = normal(random);
+  std::vector<ActivationBlock> rounded(x.size() / kBlock);
+  for (auto _ : state) {
+    all[which]->round(x.data(), kColumns, kTokens, kColumns, rounded.data());
+    benchmark::DoNotOptimize(rounded.data());
+  }
+  state.SetLabel(to_string(all[which]->isa));
+  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(x.size()));
+}
+BENCHMARK(rounding)->DenseRange(0, 3)->Unit(benchmark::kMicrosecond);
 
 }  // namespace

@@ -11,6 +11,10 @@ set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
 set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
 set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
 set(CMAKE_FIND_ROOT_PATH_MODE_PACKAGE ONLY)
-# For libraries that are linked by their names alone.
+# For libraries that are linked by their names alone. OpenBLAS has a folder of its own, which installing it would link to.
 set(sysroot_libraries "${TILEWISE_SYSROOT}/usr/lib/aarch64-linux-gnu")
-set(CMAKE_EXE_LINKER_FLAGS_INIT "-L${sysroot_libraries} -Wl,-rpath,${sysroot_libraries}")
+foreach(folder IN ITEMS "${sysroot_libraries}" "${sysroot_libraries}/openblas-pthread")
+  string(APPEND CMAKE_EXE_LINKER_FLAGS_INIT " -L${folder} -Wl,-rpath,${folder}")
+endforeach()
+# So that the libraries' own libraries are found there too.
+string(APPEND CMAKE_EXE_LINKER_FLAGS_INIT " -Wl,--disable-new-dtags")

@@ -12,7 +12,7 @@ find_path(UTF8PROC_INCLUDE_DIR utf8proc.h REQUIRED)
 set(UTF8PROC_LIBRARY utf8proc)
 
 # OpenBLAS, whose own CMake configuration would hand an installed static tilewise the path of a library on this machine.
-find_path(OPENBLAS_INCLUDE_DIR cblas.h REQUIRED)
+find_path(OPENBLAS_INCLUDE_DIR cblas.h PATH_SUFFIXES openblas-pthread REQUIRED)
 add_library(tilewise_openblas_headers INTERFACE)
 target_include_directories(tilewise_openblas_headers SYSTEM INTERFACE "${OPENBLAS_INCLUDE_DIR}")
 set(OPENBLAS_LIBRARY openblas)

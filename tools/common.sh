@@ -74,11 +74,11 @@ provide_nvrtc() {
   [[ -z "$TILEWISE_NVRTC" ]] || export TILEWISE_NVRTC
 }
 
-# Sets TILEWISE_MODELS to a folder with the models, and TILEWISE_PYTHON to a Python with the reference tokenizers, that
-# tests run on.
+# Sets TILEWISE_MODELS to a folder with the models, and TILEWISE_PYTHON to a Python with the reference tokenizers and
+# templates, that tests run on.
 provide_models() {
   [[ -z "${TILEWISE_MODELS:-}" || -z "${TILEWISE_PYTHON:-}" ]] || return 0
-  if install_python_packages '^(llm-|gt-|tokenizers|sentencepiece)'; then
+  if install_python_packages '^(llm-|gt-|tokenizers|sentencepiece|jinja2|markupsafe)'; then
     TILEWISE_PYTHON="$PWD/build/python/bin/python"
     TILEWISE_MODELS="$(echo "$PWD"/build/python/lib/python3*/site-packages)"
     export TILEWISE_PYTHON TILEWISE_MODELS

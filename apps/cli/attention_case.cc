@@ -45,14 +45,14 @@ void fill_normal(const Tensor& tensor, unsigned seed) {
 
 }  // namespace
 
-AttentionCase::AttentionCase(const Variant& variant, const CaseShape& shape, Executor& executor,
+AttentionCase::AttentionCase(const Variant& variant, const CaseShape& shape, const Device& device,
                              const std::vector<std::string>& parameters)
     : variant_(variant),
       shape_(shape),
       problem_(Problem::uniform(shape.b, shape.h_q, shape.h_kv, shape.s_q, shape.s_kv)),
       stand_ins_(variant, problem_, parameters),
-      plan_(Attention(variant).plan(plan_shape(), Device::cpu(executor))),
-      workspace_(plan_.workspace_bytes()) {
+      plan_(Attention(variant).plan(plan_shape(), device)),
+      workspace_(plan_.workspace_bytes(), device) {
   inputs_.q = random_tensor(shape.h_q, shape.s_q, 1);
   inputs_.k = random_tensor(shape.h_kv, shape.s_kv, 2);
   inputs_.v = random_tensor(shape.h_kv, shape.s_kv, 3);
@@ -63,6 +63,27 @@ AttentionCase::AttentionCase(const Variant& variant, const CaseShape& shape, Exe
   const DType lse = shape.dtype == DType::float64 ? DType::float64 : DType::float32;
   outputs_.lse = Tensor(zeros(rows * size_of(lse)), lse, {shape.b, shape.h_q, shape.s_q});
   if (shape.backward) bind_gradients();
+  if (device.is_cuda()) move_to_gpu();
+}
+
+void AttentionCase::move_to_gpu() {
+  const auto moved = [&](auto& tensor) {
+    using Pointer = decltype(tensor.data);
+    auto bytes = static_cast<std::size_t>(tensor.elements() * size_of(tensor.dtype));
+    gpu_memory_.emplace_back(static_cast<std::int64_t>(bytes), workspace_.device());
+    gpu_memory_.back().upload({static_cast<const std::byte*>(tensor.data), bytes});
+    tensor.data = static_cast<Pointer>(gpu_memory_.back().data());
+  };
+  moved(inputs_.q), moved(inputs_.k), moved(inputs_.v), moved(outputs_.o), moved(*outputs_.lse);
+  for (TableBinding& binding : inputs_.tables) moved(binding.data);
+  if (shape_.backward) {
+    moved(given_.d_o), moved(*gradients_.d_q), moved(*gradients_.d_k), moved(*gradients_.d_v);
+    given_.o = outputs_.o;
+    given_.lse = outputs_.lse;
+    for (TableGradientBinding& binding : gradients_.d_tables) moved(binding.gradient);
+    for (ParameterGradientBinding& binding : gradients_.d_parameters) moved(binding.gradient);
+  }
+  memory_.clear();
 }
 
 void AttentionCase::Free::operator()(void* memory) const { std::free(memory); }
@@ -119,6 +140,8 @@ void AttentionCase::bind_gradients() {
   }
 }
 
+void AttentionCase::finish() const { synchronize(workspace_.device()); }
+
 void AttentionCase::forward() { plan_.forward(inputs_, outputs_, workspace_); }
 
 void AttentionCase::backward() { plan_.backward(inputs_, given_, gradients_, workspace_); }
@@ -133,11 +156,12 @@ double AttentionCase::kept_entries() const {
 }
 
 double AttentionCase::kept_share() const {
-  constexpr TileSizes kTile{64, 64};  // the granularity at which the cost of masks on processors is stated
+  // The granularity at which the cost of masks is stated, on processors and on GPUs.
+  const TileSizes tile = workspace_.device().is_cuda() ? TileSizes{128, 128} : TileSizes{64, 64};
   double sum = 0;
   for (std::int64_t sequence = 0; sequence < problem_.b(); ++sequence) {
     for (std::int64_t head = 0; head < problem_.h_q; ++head)
-      sum += classify_tiles(variant_, stand_ins_.bindings(), problem_, kTile, sequence, head).kept_share();
+      sum += classify_tiles(variant_, stand_ins_.bindings(), problem_, tile, sequence, head).kept_share();
   }
   return sum / static_cast<double>(std::max<std::int64_t>(problem_.b() * problem_.h_q, 1));
 }

@@ -21,18 +21,33 @@ struct Options {
   std::vector<std::string> variants;
   bool zoo = false;
   std::vector<std::int64_t> dims{64, 128};
-  std::optional<std::int64_t> queries;  // 32 x dim
+  std::optional<std::int64_t> queries;  // 32 x dim; 16384 on a GPU
   std::optional<std::int64_t> keys;     // as many as queries
   std::int64_t batch = 1;
-  std::int64_t heads = 1;
+  std::optional<std::int64_t> heads;     // 1; 2048 / dim on a GPU
   std::optional<std::int64_t> kv_heads;  // as many as heads
-  std::string dtype = "float32";
+  std::string dtype;                     // float32; bfloat16 on a GPU
   std::string direction = "both";
   std::vector<std::string> parameters;
   double seconds = 10;
   int rounds = 3;
   std::string plot;
 };
+
+bool on_gpu(const Options& options) { return options.machine.device != "cpu"; }
+
+std::int64_t heads_of(const Options& options, std::int64_t dim) {
+  return options.heads.value_or(on_gpu(options) ? std::max<std::int64_t>(2048 / dim, 1) : 1);
+}
+
+std::int64_t queries_of(const Options& options, std::int64_t dim) {
+  return options.queries.value_or(on_gpu(options) ? 16384 : 32 * dim);
+}
+
+std::string dtype_of(const Options& options) {
+  if (!options.dtype.empty()) return options.dtype;
+  return on_gpu(options) ? "bfloat16" : "float32";
+}
 
 /// Plain and causal attention; score functions, cheap, transcendental and from a learned table; masks down to 1% kept.
 std::vector<std::string> usual_variants(std::int64_t heads, std::int64_t queries) {
@@ -47,7 +62,7 @@ std::vector<std::string> usual_variants(std::int64_t heads, std::int64_t queries
           fmt::format("documents([{0}, {0}, {0}, {1}])", queries / 4, queries - 3 * (queries / 4))};
 }
 
-std::vector<std::string> variants_of(const Options& options, std::int64_t queries) {
+std::vector<std::string> variants_of(const Options& options, const CaseShape& shape) {
   std::vector<std::string> wanted{"plain"};
   const auto add = [&wanted](const std::string& text) {
     if (std::ranges::find(wanted, text) == wanted.end()) wanted.push_back(text);
@@ -57,18 +72,18 @@ std::vector<std::string> variants_of(const Options& options, std::int64_t querie
     for (const zoo::Entry& entry : zoo::entries()) add(std::string(entry.example));
   }
   if (wanted.size() > 1 || !options.variants.empty()) return wanted;
-  return usual_variants(options.heads, queries);
+  return usual_variants(shape.h_q, shape.s_q);
 }
 
 CaseShape shape_of(const Options& options, std::int64_t dim, bool backward) {
-  const std::int64_t queries = options.queries.value_or(32 * dim);
+  const std::int64_t queries = queries_of(options, dim), heads = heads_of(options, dim);
   return {.b = options.batch,
-          .h_q = options.heads,
-          .h_kv = options.kv_heads.value_or(options.heads),
+          .h_q = heads,
+          .h_kv = options.kv_heads.value_or(heads),
           .s_q = queries,
           .s_kv = options.keys.value_or(queries),
           .d = dim,
-          .dtype = dtype_from_string(options.dtype),
+          .dtype = dtype_from_string(dtype_of(options)),
           .backward = backward};
 }
 
@@ -83,8 +98,9 @@ void check(const Options& options) {
   expect(options.batch >= 1, fmt::format("--batch is {}, expected at least 1", options.batch));
   if (!options.plot.empty()) expect_picture_path(options.plot);
   expect(!options.dims.empty(), "--dim is empty, expected at least one dimension");
-  expect(options.dtype == "float32" || options.dtype == "float16" || options.dtype == "bfloat16",
-         fmt::format("--dtype is {}, expected float32, float16 or bfloat16: what kernels take", options.dtype));
+  const std::string dtype = dtype_of(options);
+  expect(dtype == "float32" || dtype == "float16" || dtype == "bfloat16",
+         fmt::format("--dtype is {}, expected float32, float16 or bfloat16: what kernels take", dtype));
   for (std::int64_t dim : options.dims) {
     expect(dim >= 1, fmt::format("--dim is {}, expected at least 1", dim));
     const CaseShape shape = shape_of(options, dim, false);
@@ -93,7 +109,7 @@ void check(const Options& options) {
                        shape.s_kv));
     Problem::uniform(shape.b, shape.h_q, shape.h_kv, shape.s_q, shape.s_kv).validate();
     std::vector<std::string> unused = options.parameters;
-    for (const std::string& text : variants_of(options, shape.s_q)) {
+    for (const std::string& text : variants_of(options, shape)) {
       for (const std::string& used : parameters_of(parse_variant(text), options.parameters)) std::erase(unused, used);
     }
     expect(unused.empty(), fmt::format("--parameter {}: no variant has a parameter '{}'", fmt::join(unused, ", "),
@@ -113,7 +129,7 @@ std::vector<ComparedRow> measure_all(const Options& options, const Machine& mach
     for (const bool backward : directions) {
       progress.step(fmt::format("d {} {}", dim, backward ? "backward" : "forward"));
       const CaseShape shape = shape_of(options, dim, backward);
-      const Comparison comparison{.variants = variants_of(options, shape.s_q),
+      const Comparison comparison{.variants = variants_of(options, shape),
                                   .shape = shape,
                                   .parameters = options.parameters,
                                   .seconds = options.seconds,
@@ -130,17 +146,17 @@ std::vector<ComparedRow> measure_all(const Options& options, const Machine& mach
 
 /// Shares of the peak, a group for each dimension and direction.
 BarChart bars_of(const Options& options, const Machine& machine, const std::vector<ComparedRow>& rows) {
-  BarChart chart{fmt::format("Attention, {}: {}, {} head{}", options.dtype, machine.text(), options.heads,
-                             options.heads == 1 ? "" : "s"),
-                 fmt::format("share of {:.0f} GFLOP/s", rows.front().peak_gflops),
-                 {}};
+  const std::int64_t heads = heads_of(options, options.dims.front());
+  BarChart chart{
+      fmt::format("Attention, {}: {}, {} head{}", dtype_of(options), machine.text(), heads, heads == 1 ? "" : "s"),
+      fmt::format("share of {:.0f} GFLOP/s", rows.front().peak_gflops),
+      {}};
   for (const ComparedRow& row : rows) {
     const std::string title = fmt::format("d {}, s {}, {}", row.dim, row.queries, row.direction);
     if (chart.groups.empty() || chart.groups.back().title != title) chart.groups.push_back({title, {}});
-    const double best = row.gflops(row.timing.best);
-    chart.groups.back().bars.push_back({row.variant, best / row.peak_gflops,
-                                        row.gflops(row.timing.median) / row.peak_gflops,
-                                        fmt::format("{:.1f} GFLOP/s", best)});
+    const double best = row.gflops(row.timing.best), peak = row.peak_gflops > 0 ? row.peak_gflops : best;
+    chart.groups.back().bars.push_back(
+        {row.variant, best / peak, row.gflops(row.timing.median) / peak, fmt::format("{:.1f} GFLOP/s", best)});
   }
   return chart;
 }
@@ -160,18 +176,23 @@ std::string answer_text(const Options& options) {
   for (const ComparedRow& row : rows) {
     const double best = row.gflops(row.timing.best), median = row.gflops(row.timing.median);
     const auto share = [](double value) { return fmt::format("{:.3f}", value); };
+    const auto of_peak = [&](double gflops) { return row.peak_gflops > 0 ? share(gflops / row.peak_gflops) : "-"; };
     table.add({row.variant, fmt::format("{}", row.dim), fmt::format("{}", row.queries), row.direction,
-               fmt::format("{:.1f}", best), fmt::format("{:.1f}", median), share(best / row.peak_gflops),
-               share(median / row.peak_gflops), share(row.of_plain()), fmt::format("{:.2f}%", 100 * row.kept_entries),
+               fmt::format("{:.1f}", best), fmt::format("{:.1f}", median), of_peak(best), of_peak(median),
+               share(row.of_plain()), fmt::format("{:.2f}%", 100 * row.kept_entries),
                fmt::format("{:.2f}%", 100 * row.kept_share), share(row.of_share())});
   }
+  const std::int64_t heads = heads_of(options, options.dims.front());
   return fmt::format(
-      "{}, {}, {}/{} heads, batch {}; peak {:.1f} GFLOP/s ({} multiply-adds, measured in turn)\n\n{}\n"
+      "{}, {}, {}/{} heads, batch {}; peak {:.1f} GFLOP/s ({})\n\n{}\n"
       "The rate counts 2 (d_qk + d_v) FLOPs a kept entry forward and 2.5 times that backward, over the best call; the\n"
-      "median beside it. `of plain` is the rate beside plain attention's; tiles are of 64 x 64 entries, and the last\n"
+      "median beside it. `of plain` is the rate beside plain attention's; tiles are of {} entries, and the last\n"
       "column is the time beside plain attention's for that share of it: what a mask costs beyond its kept tiles.\n{}",
-      machine.text(), options.dtype, options.heads, options.kv_heads.value_or(options.heads), options.batch,
-      rows.front().peak_gflops, rows.front().instruction_set, table.text(),
+      machine.text(), dtype_of(options), heads, options.kv_heads.value_or(heads), options.batch,
+      rows.front().peak_gflops,
+      machine.device().is_cuda() ? "published, bfloat16"
+                                 : rows.front().instruction_set + " multiply-adds, measured in turn",
+      table.text(), machine.device().is_cuda() ? "128 x 128" : "64 x 64",
       options.plot.empty() ? "" : fmt::format("\nThe plot is in {}\n", options.plot));
 }
 
@@ -182,10 +203,10 @@ Json answer_json(const Options& options) {
     list.push_back(row_json(row));
   }
   return {{"machine", machine.json()},
-          {"dtype", options.dtype},
+          {"dtype", dtype_of(options)},
           {"batch", options.batch},
-          {"heads", options.heads},
-          {"kv_heads", options.kv_heads.value_or(options.heads)},
+          {"heads", heads_of(options, options.dims.front())},
+          {"kv_heads", options.kv_heads.value_or(heads_of(options, options.dims.front()))},
           {"rows", list}};
 }
 
@@ -193,12 +214,12 @@ void add_options(CLI::App& command, Options& options) {
   command.add_option("--variant", options.variants, "A variant to measure beside plain attention; may be repeated");
   command.add_flag("--zoo", options.zoo, "Measure the example of every named variant");
   command.add_option("--dim", options.dims, "Head dimensions")->capture_default_str()->delimiter(',');
-  command.add_option("--queries", options.queries, "Queries of each sequence; 32 x dim by default");
+  command.add_option("--queries", options.queries, "Queries of each sequence; 32 x dim by default, 16384 on a GPU");
   command.add_option("--keys", options.keys, "Keys of each sequence; as many as queries by default");
   command.add_option("--batch", options.batch, "Sequences")->capture_default_str();
-  command.add_option("--heads", options.heads, "Query heads")->capture_default_str();
+  command.add_option("--heads", options.heads, "Query heads; 1 by default, 2048 / dim on a GPU");
   command.add_option("--kv-heads", options.kv_heads, "Key/value heads; as many as query heads by default");
-  command.add_option("--dtype", options.dtype, "float32, float16 or bfloat16")->capture_default_str();
+  command.add_option("--dtype", options.dtype, "float32, float16 or bfloat16; float32 by default, bfloat16 on a GPU");
   command.add_option("--direction", options.direction, "forward, backward or both")->capture_default_str();
   command.add_option("--parameter", options.parameters, "NAME=VALUE of a parameter; may be repeated");
   command.add_option("--seconds", options.seconds, "Measure each dimension and direction at least this long")
@@ -206,6 +227,7 @@ void add_options(CLI::App& command, Options& options) {
   command.add_option("--rounds", options.rounds, "Rounds at least")->capture_default_str();
   command.add_option("--plot", options.plot, "Draw shares of the peak into this .png or .svg file");
   add_machine_options(command, options.machine);
+  add_device_option(command, options.machine.device);
 }
 
 }  // namespace
@@ -222,6 +244,7 @@ void add_bench_attention(CLI::App& bench) {
       "  tilewise bench attention --plot attention.svg\n"
       "  tilewise bench attention --variant 'softcap(30)' --dim 128 --direction forward\n"
       "  tilewise bench attention --dtype bfloat16 --heads 8 --threads 0 --isa avx2\n"
+      "  tilewise bench attention --device cuda\n"
       "  tilewise bench attention --queries 256 --heads 12 --seconds 2 --json");
   add_answers(
       command, [=] { return answer_text(*options); }, [=] { return answer_json(*options); });

@@ -14,6 +14,12 @@ using Json = nlohmann::ordered_json;
 /// A number for JSON, which has no infinity or NaN: those become null.
 Json json_number(double value);
 
+/// A line of JSON, or several where it is indented (-1: not). What is no UTF-8 becomes U+FFFD.
+std::string json_text(const Json& json, int indent = -1);
+
+/// Writes to standard output at once. A full disk or a closed pipe is an Error(io), not a short answer.
+void write_out(const std::string& text);
+
 /// Adds `--json` to a command and arranges for `answer_text` or `answer_json` to run when the command is given.
 /// Both return what is printed on standard output.
 void add_answers(CLI::App& command, std::function<std::string()> answer_text, std::function<Json()> answer_json);
@@ -27,5 +33,12 @@ void add_bench_sparse(CLI::App& bench);
 void add_variants(CLI::App& program);
 void add_device(CLI::App& program);
 void add_inspect(CLI::App& program);
+void add_compile(CLI::App& program);
+void add_generate(CLI::App& program);
+void add_chat(CLI::App& program);
+void add_embed(CLI::App& program);
+void add_perplexity(CLI::App& program);
+void add_quantize(CLI::App& program);
+void add_bench_generate(CLI::App& bench);
 
 }  // namespace tilewise::cli

@@ -17,12 +17,25 @@ std::vector<std::string> parameters_of(const Variant& variant, const std::vector
   return its;
 }
 
+namespace {
+
+double published_gflops(const std::string& name) {
+  for (const GpuFigures& gpu : known_gpus()) {
+    const std::string model = std::string(gpu.name).substr(0, std::string(gpu.name).find(' '));
+    if (name.find(model) != std::string::npos) return gpu.bf16_tflops * 1000;
+  }
+  return 0;
+}
+
+}  // namespace
+
 std::vector<ComparedRow> compare(const Comparison& comparison, const Machine& machine, Progress& progress) {
   const CaseShape& shape = comparison.shape;
   std::vector<std::unique_ptr<AttentionCase>> cases;
   std::vector<ComparedRow> rows;
-  double peak = 0;
+  double peak = machine.device().is_cuda() ? published_gflops(machine.text()) : 0;
   const auto burst = [&] {
+    if (machine.device().is_cuda()) return;
     constexpr int kBursts = 3;  // short ones: some find the processor free
     for (int i = 0; i < kBursts; ++i)
       peak = std::max(peak, burst_gflops(cases.front()->plan().instruction_set(), machine.threads()));
@@ -32,11 +45,14 @@ std::vector<ComparedRow> compare(const Comparison& comparison, const Machine& ma
   for (const std::string& text : comparison.variants) {
     progress.detail("preparing " + text);
     const Variant variant = parse_variant(text);
-    cases.push_back(std::make_unique<AttentionCase>(variant, shape, machine.executor(),
+    cases.push_back(std::make_unique<AttentionCase>(variant, shape, machine.device(),
                                                     parameters_of(variant, comparison.parameters)));
     AttentionCase& one = *cases.back();
     if (shape.backward) one.forward();  // the o and lse that the backward pass reads
-    alternation.add(text, [&one] { one.shape().backward ? one.backward() : one.forward(); });
+    alternation.add(text, [&one] {
+      one.shape().backward ? one.backward() : one.forward();
+      one.finish();
+    });
     ComparedRow& row = rows.emplace_back();
     row.variant = text;
     row.direction = shape.backward ? "backward" : "forward";

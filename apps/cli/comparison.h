@@ -18,7 +18,7 @@ struct ComparedRow {
   std::int64_t dim = 0, queries = 0, keys = 0;
   Timing timing;
   double flops = 0, peak_gflops = 0;
-  double kept_share = 1, kept_entries = 1;  // of tiles of 64 x 64, of entries
+  double kept_share = 1, kept_entries = 1;  // of tiles (AttentionCase::kept_share), of entries
   double plain_best = 0;                    // seconds
 
   double gflops(double seconds) const { return flops / seconds * 1e-9; }
@@ -39,7 +39,8 @@ struct Comparison {
 /// The assignments, each NAME=VALUE, for the parameters that a variant has.
 std::vector<std::string> parameters_of(const Variant& variant, const std::vector<std::string>& given);
 
-/// A row for each variant. Every round begins with a burst of multiply-adds, whose best rate is the rows' peak.
+/// A row for each variant. Every round begins with a burst of multiply-adds, whose best rate is the rows' peak; a GPU's
+/// peak is the published one of known_gpus(), 0 where it is not among them.
 std::vector<ComparedRow> compare(const Comparison& comparison, const Machine& machine, Progress& progress);
 
 Json row_json(const ComparedRow& row);

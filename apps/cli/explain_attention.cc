@@ -8,9 +8,11 @@
 #include <optional>
 
 #include "command.h"
+#include "machine.h"
 #include "picture.h"
 #include "stand_ins.h"
 #include "table.h"
+#include "tilewise/attention.h"
 #include "tilewise/error.h"
 #include "tilewise/tiles.h"
 #include "tilewise/variant.h"
@@ -35,6 +37,8 @@ struct Options {
   std::optional<std::int64_t> query_offset;
   std::vector<std::string> parameters;  // name=value
   std::string plot;
+  std::string device;  // of a plan to be explained
+  bool backward = false;
 };
 
 /// FlashAttention's Algorithm 1 at one size of fast memory, for the whole call without a mask.
@@ -197,18 +201,45 @@ std::string traffic_text(const Explanation& e) {
          law.text();
 }
 
+/// What a device's plan says of itself.
+std::string plan_text(const Options& options) {
+  const Variant variant = parse_variant(options.variant);
+  const std::int64_t keys = options.keys.value_or(options.queries);
+  const Problem problem =
+      Problem::uniform(options.batch, options.heads, options.kv_heads.value_or(options.heads), options.queries, keys);
+  const StandIns stand_ins(variant, problem, options.parameters);
+  PlanShape shape{.dtype = dtype_from_string(options.dtype),
+                  .b = options.batch,
+                  .h_q = problem.h_q,
+                  .h_kv = problem.h_kv,
+                  .d_qk = options.dim,
+                  .d_v = options.dim_v.value_or(options.dim),
+                  .s_q = options.queries,
+                  .s_kv = keys,
+                  .backward = options.backward,
+                  .query_offset = options.query_offset};
+  for (const auto& [table, data] : stand_ins.bindings().tables)
+    shape.tables.push_back({table, {data.extents.begin(), data.extents.begin() + data.rank}});
+  return Attention(variant).plan(shape, device_from_string(options.device)).explain();
+}
+
 std::string answer_text(const Options& options) {
   const Explanation e = explain(options);
   const auto plotted =
       options.plot.empty() ? std::string() : fmt::format("\nThe map of tiles is in {}\n", options.plot);
   if (!options.plot.empty()) write_picture(grid_of(e, 1024), options.plot);
+  const std::string plan =
+      options.device.empty()
+          ? std::string()
+          : fmt::format("\nThe plan on {}:\n{}traffic measured: not measured, hardware counters are not read here\n",
+                        options.device, plan_text(options));
   return fmt::format(
       "{}\n\n{}{} sequence{}, {}/{} heads, {} queries, {} keys, d = {}/{}, {}; tiles of {} x {}; this is head "
-      "{}\n\n{}\n{}\n{}{}",
+      "{}\n\n{}\n{}\n{}{}{}",
       to_string(e.variant), e.stand_ins, options.batch, options.batch == 1 ? "" : "s", e.problem.h_q, e.problem.h_kv,
       options.queries, e.problem.b() > 0 ? e.problem.sequences[0].s_kv : 0, e.shape.d_qk, e.shape.d_v, options.dtype,
       options.tile_queries, options.tile_keys, options.head, tiles_text(e), terminal_picture(grid_of(e, 48)),
-      traffic_text(e), plotted);
+      traffic_text(e), plan, plotted);
 }
 
 Json traffic_json(const Traffic& traffic) { return {{"read", traffic.read}, {"written", traffic.written}}; }
@@ -222,6 +253,7 @@ Json answer_json(const Options& options) {
   }
   return {
       {"variant", to_string(e.variant)},
+      {"plan", options.device.empty() ? Json() : Json(plan_text(options))},
       {"key", e.variant.key()},
       {"tiles",
        {{"queries", e.map.tile.queries},
@@ -257,6 +289,8 @@ void add_options(CLI::App& command, Options& options) {
                      "Position of the first query; by default the last query stands at the last key");
   command.add_option("--parameter", options.parameters, "NAME=VALUE of a parameter; may be repeated");
   command.add_option("--plot", options.plot, "Draw the map of tiles into this .png or .svg file");
+  command.add_option("--device", options.device, "Also make a plan for cpu, cuda or cuda:1, and let it explain itself");
+  command.add_flag("--backward", options.backward, "A plan with a backward pass; beside --device");
 }
 
 }  // namespace

@@ -55,7 +55,7 @@ class Measurement {
       return;
     }
     const Variant variant = method == block_sparse ? butterfly(shape_.s_q, options_.block) : Variant();
-    auto& made = tiled_.emplace_back(std::make_unique<AttentionCase>(variant, shape_, machine_.executor()));
+    auto& made = tiled_.emplace_back(std::make_unique<AttentionCase>(variant, shape_, machine_.device()));
     point.extra_bytes = made->plan().workspace_bytes() + options_.heads * shape_.s_q * 4;  // and lse
     point.tiles_kept = made->kept_share();
     const ResidentGrowth growth;

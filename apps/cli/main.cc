@@ -17,14 +17,21 @@ void add_commands(CLI::App& program) {
   explain.require_subcommand(1);
   add_explain_softmax(explain);
   add_explain_attention(explain);
-  CLI::App& bench = *program.add_subcommand("bench", "Measure attention on this machine");
+  CLI::App& bench = *program.add_subcommand("bench", "Measure attention and models on this machine");
   bench.require_subcommand(1);
   add_bench_attention(bench);
   add_bench_figure3(bench);
   add_bench_sparse(bench);
+  add_bench_generate(bench);
   add_variants(program);
   add_device(program);
+  add_compile(program);
   add_inspect(program);
+  add_generate(program);
+  add_chat(program);
+  add_embed(program);
+  add_perplexity(program);
+  add_quantize(program);
 }
 
 }  // namespace
@@ -37,11 +44,15 @@ int main(int argc, char** argv) {
       "  tilewise explain attention --variant 'window(1024) & softcap(30)' --queries 4096\n"
       "  tilewise bench figure3 --time-limit 60\n"
       "  tilewise variants\n"
+      "  tilewise generate --model model.gguf --prompt 'Once upon a time'\n"
+      "  tilewise chat --model model.gguf\n"
       "Each command has --help with examples, and --json for scripts.");
   program.require_subcommand(1);
   add_commands(program);
   try {
     program.parse(argc, argv);
+  } catch (const CLI::RuntimeError& error) {
+    return error.get_exit_code();  // a command that has told all there is to tell
   } catch (const CLI::ParseError& error) {
     const int status = program.exit(error);  // prints the message, or the help that was asked for
     if (status == 0) return 0;

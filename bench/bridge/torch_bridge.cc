@@ -5,10 +5,13 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "guarded.h"
 #include "tilewise/attention.h"
 #include "tilewise/error.h"
+#include "tilewise/tiles.h"
 
 namespace {
 
@@ -19,6 +22,7 @@ struct Bridge {
   Plan plan;
   std::string text;
   std::optional<Workspace> workspace;
+  std::vector<TableBinding> tables;  // of those that the variant does not hold, at most one
 
   Workspace& on(void* stream) {
     if (!workspace || workspace->stream() != stream) workspace.emplace(plan.workspace_bytes(), Device::cuda(), stream);
@@ -40,7 +44,8 @@ struct Bridge {
   ForwardInputs inputs(void** tensors) const {
     return {.q = of_queries(tensors[0], plan.shape().d_qk),
             .k = of_keys(tensors[1], plan.shape().d_qk),
-            .v = of_keys(tensors[2], plan.shape().d_v)};
+            .v = of_keys(tensors[2], plan.shape().d_v),
+            .tables = tables};
   }
 };
 
@@ -50,27 +55,41 @@ extern "C" {
 
 const char* bridge_error() { return error.c_str(); }
 
-/// `variant` and `dtype` are textual forms; `sizes` is b, h_q, h_kv, s_q, s_kv, d_qk, d_v. What is made is closed by
-/// bridge_close.
-int bridge_open(const char* variant, const char* dtype, const int* sizes, int backward, void** made) {
+/// `variant` and `dtype` are textual forms; `sizes` is b, h_q, h_kv, s_q, s_kv, d_qk, d_v, and the extents of `table`,
+/// float32 [rows, columns] on the GPU: what the variant's table reads that it does not hold, or null. What is made is
+/// closed by bridge_close.
+int bridge_open(const char* variant, const char* dtype, const int* sizes, int backward, void* table, void** made) {
   return guarded([&] {
-    const PlanShape shape{.dtype = dtype_from_string(dtype),
-                          .b = sizes[0],
-                          .h_q = sizes[1],
-                          .h_kv = sizes[2],
-                          .d_qk = sizes[5],
-                          .d_v = sizes[6],
-                          .s_q = sizes[3],
-                          .s_kv = sizes[4],
-                          .backward = backward != 0};
+    PlanShape shape{.dtype = dtype_from_string(dtype),
+                    .b = sizes[0],
+                    .h_q = sizes[1],
+                    .h_kv = sizes[2],
+                    .d_qk = sizes[5],
+                    .d_v = sizes[6],
+                    .s_q = sizes[3],
+                    .s_kv = sizes[4],
+                    .backward = backward != 0};
+    const Variant parsed = parse_variant(variant);
+    std::vector<TableBinding> tables;
+    for (const Table& one : parsed.tables()) {
+      if (one.frozen_data()) continue;
+      tables.push_back({one, Tensor(table, DType::float32, {sizes[7], sizes[8]})});
+      shape.tables.push_back({one, {sizes[7], sizes[8]}});
+    }
     auto bridge =
-        std::make_unique<Bridge>(Bridge{Attention(parse_variant(variant)).plan(shape, Device::cuda()), {}, {}});
+        std::make_unique<Bridge>(Bridge{Attention(parsed).plan(shape, Device::cuda()), {}, {}, std::move(tables)});
     bridge->text = bridge->plan.explain();
     *made = bridge.release();
   });
 }
 
 void bridge_close(void* bridge) { delete static_cast<Bridge*>(bridge); }
+
+/// Tiles of 128 x 128 that the mask keeps entries of, over all tiles; of a variant that binds no tables.
+int bridge_kept_share(const char* variant, int s_q, int s_kv, double* share) {
+  return guarded(
+      [&] { *share = classify_tiles(parse_variant(variant), {}, Problem::uniform(1, 1, 1, s_q, s_kv)).kept_share(); });
+}
 
 const char* bridge_plan(void* bridge) { return static_cast<Bridge*>(bridge)->text.c_str(); }
 

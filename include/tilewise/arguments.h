@@ -26,6 +26,22 @@
 
 namespace tilewise {
 
+/// Sequences whose lengths and positions lie on the plan's GPU: [b] int32 each, with the meaning and the default of
+/// Sequence's member of that name; lengths are by default those of padded storage. So a call can be queued, or captured
+/// in a CUDA graph, before they are known. Kernels clamp lengths and tokens to what the tensors, the pages and the plan
+/// hold; that packed queries share no rows, and that reads of tables lie inside, is the caller's word, unless
+/// `validate` has them checked.
+struct DeviceSequences {
+  std::int64_t b = 0;
+  std::optional<ConstTensor> s_q{};                // [b]; needed with packed queries
+  std::optional<ConstTensor> s_kv{};               // [b]; needed with packed or paged keys
+  std::optional<ConstTensor> query_offset{};       // [b]
+  std::optional<ConstTensor> key_offset{};         // [b]
+  std::optional<ConstTensor> key_start{};          // [b]
+  std::optional<ConstTensor> first_query_token{};  // [b]
+  std::optional<ConstTensor> first_key_token{};    // [b]
+};
+
 /// What the forward pass reads. The backward pass takes the very same.
 struct ForwardInputs {
   ConstTensor q{};  // [b, h_q, s_q, d_qk], or packed [h_q, query tokens, d_qk]
@@ -54,6 +70,14 @@ struct ForwardInputs {
   std::optional<double> dropout_probability{};  ///< In [0, 1], in place of the one that the variant was given.
   std::uint64_t seed = 0;                       ///< Of dropout's random bits.
   std::uint64_t seed_offset = 0;  ///< Counts calls under one seed: below 2^32 (docs/decisions/dropout.md).
+
+  /// On a GPU, in place of what the host would give: sequences, and the seed and its offset, [2] int64.
+  std::optional<DeviceSequences> device_sequences{};
+  std::optional<ConstTensor> device_seed{};
+
+  /// On a GPU: waits for the stream and checks what lies there as if the host had given it, lengths and positions, the
+  /// block table, and values of tables. Not while a CUDA graph is captured.
+  bool validate = false;
 };
 
 /// What the forward pass writes. Outputs' elements share no memory, neither within a tensor nor with anything else.

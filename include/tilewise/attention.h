@@ -44,6 +44,11 @@ struct PlanShape {
   std::int64_t s_kv = 0;  ///< Most keys of a sequence.
   bool backward = false;  ///< Whether backward() will be called.
 
+  /// Whether the same call gives the same bits every time. On the processor it always does; on a GPU a backward pass
+  /// then does without atomics whose order shows: d_q is summed up in up to 8 parts, which the workspace has room for,
+  /// and gradients of tables and parameters take two passes.
+  bool deterministic = false;
+
   /// Where reads of tables are proven for; calls elsewhere are proven when they are made. The position of query index
   /// 0, by default such that the last query and the last key share a position; and the rows of packed storage, by
   /// default what padded storage has.

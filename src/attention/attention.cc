@@ -90,6 +90,16 @@ std::string traffic_text(const Plan& plan) {
   return text;
 }
 
+/// Runs a call. The first one in a workspace, and one that binds a new mask, takes memory for what later calls use.
+template <class Call>
+void or_out_of_memory(const char* name, const Call& call) {
+  try {
+    call();
+  } catch (const std::bad_alloc&) {
+    fail(ErrorCode::out_of_memory, "{}: what a call keeps in its workspace besides memory could not be had", name);
+  }
+}
+
 }  // namespace
 
 Plan Attention::plan(const PlanShape& shape, const Device& device) const {
@@ -126,7 +136,7 @@ Plan Attention::plan(const PlanShape& shape, const Device& device) const {
 }
 
 void Plan::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs, Workspace& workspace) const {
-  backend_->forward(inputs, outputs, workspace);
+  or_out_of_memory("forward()", [&] { backend_->forward(inputs, outputs, workspace); });
 }
 
 void Plan::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs) const {
@@ -136,7 +146,7 @@ void Plan::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs) c
 void Plan::backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs,
                     Workspace& workspace) const {
   if (!shape().backward) fail_argument("the plan was made for the forward pass; expected PlanShape::backward");
-  backend_->backward(inputs, given, outputs, workspace);
+  or_out_of_memory("backward()", [&] { backend_->backward(inputs, given, outputs, workspace); });
 }
 
 void Plan::backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs) const {

@@ -16,13 +16,21 @@ namespace {
 /// A sequence of at most this many queries is decoded: a strip of the forward kernels would be less than half full.
 constexpr std::int64_t kDecodeQueries = 8;
 
-/// Splits of a decoded sequence, over all its key heads: enough for a core each on large processors, none so short that
-/// merging shows, nor shorter than needed, for nothing is read ahead of a split's first keys.
-constexpr std::int64_t kDecodeTasks = 128, kLeastDecodeKeys = 512;
+/// Splits of a decoded sequence, over all its key heads: enough for a core each on large processors and for tasks of
+/// several heads on small ones, none so short that merging shows.
+constexpr std::int64_t kDecodeSplits = 512, kLeastDecodeKeys = 512;
 
 std::int64_t most_decode_splits(const PlanShape& shape) {
-  return std::clamp<std::int64_t>(kDecodeTasks / shape.h_kv, 4, 32);
+  return std::clamp<std::int64_t>(kDecodeSplits / shape.h_kv, 4, 64);
 }
+
+/// Decode tasks for each worker that are enough for all to end at about the same time. With more, tasks take several
+/// key heads, which read pages better the more they are.
+constexpr std::int64_t kDecodeTasksOfWorker = 16;
+
+/// Tiles of keys that a split of a backward pass has, but for the first four splits: with one or two, clearing and
+/// adding up the partial sums of d_q costs 3% of the pass (d64, s 2048, one core of a Zen 4).
+constexpr std::int64_t kSplitTiles = 5;
 
 /// Shared memory that is used for more units at a time than the threads need.
 constexpr std::int64_t kWaveBytes = std::int64_t{64} << 20;
@@ -53,38 +61,43 @@ Cuts CpuBackend::cuts_of(std::int64_t s_q, std::int64_t s_kv, bool may_decode) c
   cuts.decodes = may_decode && s_q <= kDecodeQueries && s_kv > 0;
   const std::int64_t splits = most_decode_splits(shape());
   cuts.decode_keys = std::max(kLeastDecodeKeys, round_up((s_kv + splits - 1) / splits, kernels_.decode_keys));
+  const std::int64_t decode_tasks = shape().b * shape().h_kv * ((s_kv + cuts.decode_keys - 1) / cuts.decode_keys);
+  cuts.decode_heads = std::clamp<std::int64_t>(decode_tasks / (kDecodeTasksOfWorker * executor_.workers()), 1,
+                                               std::min<std::int64_t>(cpu::kMostDecodeTasks, shape().h_kv));
   // Four strips share each key tile that is packed; fewer would pay for the packing.
-  cuts.task_queries = std::clamp(round_up(s_q * shape().h_q / kTasks, kernels_.strip_queries),
+  cuts.task_queries = std::clamp(round_up(s_q * shape().h_q / kForwardTasks, kernels_.strip_queries),
                                  std::int64_t{4} * kernels_.strip_queries, kernels_.tile_queries);
   // Every split holds partial sums of d_q of the whole group, which must not outgrow the rest of the memory.
   const std::int64_t tiles = (s_kv + kernels_.backward_keys - 1) / kernels_.backward_keys;
-  const std::int64_t wanted = (kTasks + shape().h_kv - 1) / shape().h_kv;
-  cuts.backward_splits = std::max<std::int64_t>(1, std::min({wanted, tiles, std::max<std::int64_t>(4, 64 / group())}));
+  const std::int64_t wanted = std::min(kBackwardTasks, (2 * kBackwardTasks + shape().h_kv - 1) / shape().h_kv);
+  const std::int64_t most = std::max<std::int64_t>(4, std::min(tiles / kSplitTiles, 64 / group()));
+  cuts.backward_splits = std::max<std::int64_t>(1, std::min({wanted, tiles, most}));
   return cuts;
 }
 
 /// Bytes for as many units at a time as keep the threads busy.
 std::int64_t CpuBackend::shared_bytes() const {
-  const std::int64_t units = std::max<std::int64_t>(1, shape().b * shape().h_kv);
-  const auto wave = [&](std::int64_t unit_bytes, std::int64_t tasks_of_unit) {
+  const auto wave = [&](std::int64_t units, std::int64_t unit_bytes, std::int64_t tasks_of_unit) {
     const std::int64_t needed = (std::int64_t{4} * executor_.workers() + tasks_of_unit - 1) / tasks_of_unit;
     const std::int64_t held = kWaveBytes / std::max<std::int64_t>(1, unit_bytes);
-    return std::clamp<std::int64_t>(std::max(needed, held), 1, units) * unit_bytes;
+    return std::clamp<std::int64_t>(std::max(needed, held), 1, std::max<std::int64_t>(1, units)) * unit_bytes;
   };
   // Of any length up to the longest: a shorter sequence may have more splits, never more than these.
   const std::int64_t splits =
       std::min(most_decode_splits(shape()), (shape().s_kv + kLeastDecodeKeys - 1) / kLeastDecodeKeys);
   const std::int64_t rows = group() * std::min(shape().s_q, kDecodeQueries);
+  const std::int64_t heads = std::min<std::int64_t>(cpu::kMostDecodeTasks, shape().h_kv);
   Arena decode;
-  decode.take<float>(splits * rows * shape().d_v);
-  decode.take<float>(splits * rows);
-  std::int64_t bytes = wave(decode.used(), std::max<std::int64_t>(1, splits));
+  decode.take<float>(heads * splits * rows * shape().d_v);
+  decode.take<float>(heads * splits * rows);
+  std::int64_t bytes =
+      wave(shape().b * ((shape().h_kv + heads - 1) / heads), decode.used(), std::max<std::int64_t>(1, splits));
   if (shape().backward) {
     const Cuts cuts = cuts_of(shape().s_q, shape().s_kv, false);
     BackwardUnit unit;
     Arena backward;
     lay_out(unit, shape().s_q, shape().s_kv, cuts, backward);
-    bytes = std::max(bytes, wave(backward.used(), cuts.backward_splits));
+    bytes = std::max(bytes, wave(shape().b * shape().h_kv, backward.used(), cuts.backward_splits));
   }
   return bytes;
 }
@@ -95,8 +108,10 @@ void CpuBackend::take_memory(Arena& arena, CpuState& state) const {
       largest;  // of the forward kernels, which get no keys where all sequences that have some are decoded
   task.s_q = std::min(task.s_q, cuts_of(shape().s_q, shape().s_kv, false).task_queries);
   if (shape().s_q <= kDecodeQueries && !variant().has_dropout() && !shape().backward) task.s_kv = 0;
-  constexpr int kMostRows = 16;  // of a decode task
-  std::int64_t floats = std::max(kernels_.forward_floats(task), kernels_.decode_floats(largest, kMostRows));
+  const std::int64_t decode_heads = std::min<std::int64_t>(cpu::kMostDecodeTasks, shape().h_kv);
+  const std::int64_t decode_rows = std::min(group() * std::min(shape().s_q, kDecodeQueries), kMostDecodeRows);
+  std::int64_t floats = std::max(kernels_.forward_floats(task),
+                                 decode_heads * kernels_.decode_floats(largest, static_cast<int>(decode_rows)));
   if (shape().backward) floats = std::max(floats, kernels_.backward_floats(largest));
   for (int worker = 0; worker < executor_.workers(); ++worker) {
     state.kernel_memory.push_back(arena.take<float>(floats));

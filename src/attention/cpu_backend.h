@@ -15,28 +15,35 @@
 
 namespace tilewise::attention {
 
-/// Tasks that a sequence should give, forward and backward, however few its heads.
-inline constexpr std::int64_t kTasks = 16;
+/// Tasks that a sequence should give, however few its heads: enough to share. Forward, each packs the values once more,
+/// which costs 1% where 16 tasks share 2048 queries of d 64.
+inline constexpr std::int64_t kForwardTasks = 8, kBackwardTasks = 16;
+
+/// Rows of a decode task. Query heads that share keys are computed together, since reading the keys is what costs.
+inline constexpr std::int64_t kMostDecodeRows = 16;
 
 /// Blocks of queries in a task that prepares or finishes a backward pass.
-inline constexpr std::int64_t kPreparedBlocks = 4;
+inline constexpr std::int64_t kPreparedBlocks = 1;
 
-/// How a sequence is cut into tasks. Follows from its own lengths and the heads alone, so that results do not depend on
-/// threads or on the rest of a batch.
+/// How a sequence is cut into tasks. What decides the order of sums follows from its own lengths and the heads alone,
+/// so that results do not depend on threads or on the rest of a batch; how many heads share a decode task does not
+/// decide it.
 struct Cuts {
   bool decodes = false;              // few queries: its keys are split
   std::int64_t task_queries = 0;     // of a forward task
   std::int64_t decode_keys = 0;      // of a split of a decoded sequence
+  std::int64_t decode_heads = 0;     // key heads of a decode task
   std::int64_t backward_splits = 1;  // of the keys, in a backward pass
 };
 
-/// Parts of the shared memory of a decoded sequence and key head: partial results of its splits.
+/// Parts of the shared memory of a decoded sequence and some of its key heads: partial results of its splits.
 struct DecodeUnit {
-  std::int64_t sequence = 0, kv_head = 0;
-  std::int64_t first_task = 0;  // among the wave's: rows in chunks, times splits
+  std::int64_t sequence = 0, kv_head = 0, kv_heads = 0;  // the first, and how many
+  std::int64_t first_task = 0;                           // among the wave's: rows in chunks, times splits
+  std::int64_t first_head = 0;                           // among the wave's key heads
   std::int64_t splits = 0, chunks = 0, rows = 0;
-  float* o = nullptr;    // [splits, rows, d_v]; row = query head within the group * s_q + query
-  float* lse = nullptr;  // [splits, rows]
+  float* o = nullptr;    // [kv_heads, splits, rows, d_v]; row = query head within the group * s_q + query
+  float* lse = nullptr;  // [kv_heads, splits, rows]
 };
 
 /// Likewise of a backward pass.

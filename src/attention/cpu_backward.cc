@@ -217,8 +217,6 @@ class Backward {
     const std::int64_t tiles = (shape.s_kv + kernels_.backward_keys - 1) / kernels_.backward_keys;
     cpu::BackwardTask task;
     task.shape = shape;
-    task.key_begin = std::min(tiles * split / unit.splits * kernels_.backward_keys, shape.s_kv);
-    task.key_end = std::min(tiles * (split + 1) / unit.splits * kernels_.backward_keys, shape.s_kv);
     task.k = rows_of(inputs_.k, side, unit.kv_head);
     task.v = rows_of(inputs_.v, side, unit.kv_head);
     task.d_k = key_gradient(outputs_.d_k, inputs_.k.dtype, unit, number);
@@ -227,7 +225,16 @@ class Backward {
     task.heads = heads;
     task.head_count = static_cast<int>(group());
     task.workspace = state_.kernel_memory[static_cast<std::size_t>(number)];
-    kernels_.backward(task);
+    // A split has one piece of the keys from either end: under a causal mask the work of a key falls evenly from the
+    // first to the last, and all splits have the same.
+    for (const std::int64_t piece : {split, 2 * unit.splits - 1 - split}) {
+      const auto begin_of = [&](std::int64_t at) {
+        return std::min(tiles * at / (2 * unit.splits) * kernels_.backward_keys, shape.s_kv);
+      };
+      task.key_begin = begin_of(piece);
+      task.key_end = begin_of(piece + 1);
+      if (task.key_begin < task.key_end) kernels_.backward(task);
+    }
     if (split == 0) clear_absent_keys(unit);
   }
 
@@ -259,7 +266,7 @@ class Backward {
     task.shape = shape_of(call_, unit.sequence);
     task.query_begin = begin;
     task.query_end = end;
-    std::array<float*, kTasks> partials;
+    std::array<float*, kBackwardTasks> partials;
     for (std::int64_t split = 0; split < unit.splits; ++split) {
       partials[static_cast<std::size_t>(split)] =
           unit.d_q + (split * group() + in_group) * kernels_.d_q_floats(task.shape);

@@ -1,13 +1,13 @@
 #include "attention/cuda_backend.h"
 
 #include <algorithm>
-#include <bit>
 
 #include "attention/check_plan.h"
+#include "attention/cuda_call.h"
+#include "attention/cuda_validate.h"
 #include "attention/planned_mask.h"
 #include "core/fail.h"
 #include "cuda/launch/bound_variant.h"
-#include "cuda/launch/pointers.h"
 
 namespace tilewise::attention {
 namespace {
@@ -29,82 +29,13 @@ void check_cuda_shape(const PlanShape& shape) {
   }
 }
 
-/// A tensor of a call as kernels see it: [b, h, s, ...], or packed [h, s, ...].
-cuda::TensorView view_of(const ConstTensor& tensor, bool is_packed) {
-  void* data = const_cast<void*>(tensor.data);  // kernels write through those of outputs alone
-  const auto& strides = tensor.strides;
-  if (is_packed) return {data, 0, strides[0], strides[1]};
-  return {data, strides[0], strides[1], strides[2]};
-}
-cuda::TensorView view_of(const std::optional<ConstTensor>& tensor, bool is_packed) {
-  return tensor ? view_of(*tensor, is_packed) : cuda::TensorView{};
-}
-cuda::TensorView view_of(const std::optional<Tensor>& tensor, bool is_packed) {
-  return tensor ? view_of(ConstTensor(*tensor), is_packed) : cuda::TensorView{};
-}
-
-template <class... Tensors>
-bool all_aligned(const Tensors&... tensors) {
-  return (cuda::is_aligned(tensors) && ...);
-}
-
-bool is_aligned(const std::optional<Tensor>& tensor) { return !tensor || cuda::is_aligned(*tensor); }
-
-/// The kernels read and write lse as float32.
-void expect_float(const char* name, const ConstTensor& tensor) {
-  if (tensor.dtype != DType::float32)
-    fail_argument("{} has dtype {}; expected float32 on a GPU", name, to_string(tensor.dtype));
-}
-
-cuda::ForwardExtent extent_of(const variant::Call& call) {
-  cuda::ForwardExtent extent{.b = call.problem.b(), .h_q = call.problem.h_q, .s_q = 0, .h_kv = call.problem.h_kv};
-  extent.q_rows = extent.kv_rows = 0;
-  for (const Sequence& sequence : call.problem.sequences) {
-    extent.s_q = std::max(extent.s_q, sequence.s_q);
-    extent.s_kv = std::max(extent.s_kv, sequence.s_kv);
-    extent.q_rows = std::max(extent.q_rows, sequence.s_q + (call.queries_packed ? sequence.first_query_token : 0));
-    extent.kv_rows = std::max(extent.kv_rows, sequence.s_kv + (call.keys_packed ? sequence.first_key_token : 0));
+/// Sequences that lie on the GPU are as long as the plan's at most.
+void limit_lengths(const PlanShape& shape, const ForwardInputs& inputs, variant::Call& call) {
+  if (!inputs.device_sequences) return;
+  for (Sequence& sequence : call.problem.sequences) {
+    sequence.s_q = std::min(sequence.s_q, shape.s_q);
+    sequence.s_kv = std::min(sequence.s_kv, shape.s_kv);
   }
-  return extent;
-}
-
-template <class Handle>
-std::size_t number_of(const std::vector<Handle>& handles, const Handle& handle) {
-  return static_cast<std::size_t>(std::ranges::find(handles, handle) - handles.begin());
-}
-
-cuda::DropoutArguments dropout_of(const variant::Call& call) {
-  return {call.dropout.seed, call.dropout.offset, call.dropout.keep_below, static_cast<float>(call.dropout.scale()), 0};
-}
-
-/// Where the pages of a call's sequences are listed.
-cuda::PageTable pages_of(const ForwardInputs& inputs, const variant::Call& call) {
-  const auto page_tokens = static_cast<std::uint64_t>(call.page_tokens);
-  const int shift = std::has_single_bit(page_tokens) ? std::countr_zero(page_tokens) : -1;
-  return {static_cast<const int*>(call.block_table.data),
-          call.block_table.strides[0],
-          static_cast<int>(inputs.k.extents[0]),
-          static_cast<int>(call.page_tokens),
-          shift,
-          0};
-}
-
-/// All but what lies in the workspace.
-cuda::ForwardArguments arguments_of(const ForwardInputs& inputs, const ForwardOutputs& outputs,
-                                    const variant::Call& call) {
-  cuda::ForwardArguments arguments{};
-  arguments.q = view_of(inputs.q, call.queries_packed);
-  arguments.k = view_of(inputs.k, call.keys_packed);
-  arguments.v = view_of(inputs.v, call.keys_packed);
-  arguments.o = view_of(ConstTensor(outputs.o), call.queries_packed);
-  arguments.lse = view_of(outputs.lse, call.queries_packed);
-  arguments.dropout = dropout_of(call);
-  arguments.queries_packed = call.queries_packed;
-  arguments.keys_packed = call.keys_packed;
-  arguments.heads_per_kv = static_cast<int>(call.problem.h_q / call.problem.h_kv);
-  arguments.scale = static_cast<float>(call.scale);
-  if (call.keys_paged) arguments.pages = pages_of(inputs, call);
-  return arguments;
 }
 
 }  // namespace
@@ -119,12 +50,14 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
   const tiles::Mask mask = planned_mask(variant, shape);
   if (!mask.program.wanted.empty()) lister_.emplace(jit::Compiler::instance(), context_, variant, mask);
   upload_frozen_tables();
-  forward_.emplace([this](const Form& form) {
-    return cuda::make_forward({jit::Compiler::instance(), context_, this->variant(), kernel_shape(form)}, refusals);
-  });
+  if (!cuda::needs_wide_decode(kernel_shape({}))) {
+    forward_.emplace([this](const Form& form) {
+      return cuda::make_forward({jit::Compiler::instance(), context_, this->variant(), kernel_shape(form)}, refusals);
+    });
+  }
   make_decoder();
   if (shape.backward) {
-    plan_gradients();
+    gradients_.emplace(variant, shape, jit::Compiler::instance(), context_);
     backward_.emplace([this](const Form& form) {
       return cuda::make_backward({jit::Compiler::instance(), context_, this->variant(), kernel_shape(form)}, refusals);
     });
@@ -137,21 +70,35 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
 
 /// Few queries are decoded: a tile of the forward kernel would be mostly empty, and each of a key head's heads would
 /// read the keys again. Not where a backward pass follows, whose weights would not be quite those of the forward pass.
+/// Head dimensions beyond 256 are decoded only.
 void CudaBackend::make_decoder() {
-  if (shape().backward || shape().s_q > kDecodeQueries || (lister_ && lister_->follows_head())) return;
-  const jit::DeviceInfo& device = context_->device();
-  const cuda::Multiprocessor limits{device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block,
-                                    device.registers_per_multiprocessor};
-  const auto plan = cuda::choose_decode(kernel_shape({}), limits);
-  if (!plan) return;
-  decode_.emplace([this, plan](const Form& form) {
+  const bool may_decode = !shape().backward && shape().s_q <= kDecodeQueries && !(lister_ && lister_->follows_head()) &&
+                          decode_plan({}).has_value();
+  if (!may_decode && !forward_) {
+    fail(ErrorCode::unsupported,
+         "d_qk is {} and d_v is {}; beyond 256 the GPU's kernels only decode: plans without backward, for at most {} "
+         "queries, without dropout, and with a mask that is the same for all heads",
+         shape().d_qk, shape().d_v, kDecodeQueries);
+  }
+  if (!may_decode) return;
+  cuda::validate_decode(kernel_shape({}));
+  decode_.emplace([this](const Form& form) {
     return std::make_unique<const cuda::DecodeKernels>(jit::Compiler::instance(), context_, this->variant(),
-                                                       kernel_shape(form), *plan);
+                                                       kernel_shape(form), decode_plan(form).value());
   });
 }
 
+std::optional<cuda::DecodePlan> CudaBackend::decode_plan(const Form& form) const {
+  return cuda::choose_decode(kernel_shape(form), cuda::limits_of(context_->device()),
+                             shape().h_q / shape().h_kv * shape().s_q);
+}
+
 bool CudaBackend::decodes(const Form& form, const cuda::ForwardExtent& extent) const {
-  return decode_ && form.is_aligned && extent.s_q * (extent.h_q / extent.h_kv) <= kDecodeRows;
+  if (!forward_ && !form.is_aligned) {
+    fail(ErrorCode::unsupported,
+         "rows of q, k, v or o do not begin at multiples of 16 bytes; expected it with head dimensions beyond 256");
+  }
+  return decode_ && form.is_aligned && (!forward_ || extent.s_q * (extent.h_q / extent.h_kv) <= kDecodeRows);
 }
 
 cuda::ForwardExtent CudaBackend::largest_extent() const {
@@ -167,7 +114,9 @@ cuda::ForwardShape CudaBackend::kernel_shape(const Form& form) const {
           .has_dropout = variant().has_dropout(),
           .is_paged = form.is_paged,
           .pages_of_eights = form.pages_of_eights,
+          .values_in_keys = form.values_in_keys,
           .has_gradients = form.has_gradients,
+          .is_deterministic = shape().deterministic,
           .is_aligned = form.is_aligned};
 }
 
@@ -193,14 +142,17 @@ void CudaBackend::measure_lists() {
   const auto making = [&](const cuda::ForwardShape& kernel) {
     return cuda::Making{jit::Compiler::instance(), context_, variant(), kernel};
   };
+  for (const Form& form : decode_forms()) room_for({{kDecodeQueries, decode_plan(form)->keys}, false});
+  if (!forward_) return;
   for (const bool is_aligned : {true, false}) {
     for (const Form& form : {Form{is_aligned}, Form{is_aligned, true, true}, Form{is_aligned, true, false}})
       room_for({cuda::forward_tile(making(kernel_shape(form))), false});
     if (!backward_) continue;
-    for (const bool has_gradients : {false, true})
-      room_for({cuda::backward_tile(making(kernel_shape({is_aligned, false, false, has_gradients}))), true});
+    for (const bool has_gradients : {false, true}) {
+      const cuda::ForwardShape kernel = kernel_shape({.is_aligned = is_aligned, .has_gradients = has_gradients});
+      room_for({cuda::backward_tile(making(kernel)), true});
+    }
   }
-  if (decode_) room_for({cuda::DecodeKernels::tile(kDecodeQueries), false});
 }
 
 /// Queues the making of a call's lists.
@@ -212,6 +164,13 @@ cuda::TileLists CudaBackend::list_tiles(const CudaState& state, const CudaMemory
                        memory.tiles, memory.tile_counts, memory.tile_order, state.bound, stream);
 }
 
+/// Those whose plans of decoding differ.
+std::vector<Form> CudaBackend::decode_forms() const {
+  if (!decode_) return {};
+  if (forward_) return {Form()};
+  return {Form(), Form{.values_in_keys = true}};
+}
+
 CudaMemory CudaBackend::memory_in(Arena& arena) const {
   CudaMemory memory;
   memory.sequences = arena.take<cuda::SequenceShape>(shape().b);
@@ -220,18 +179,21 @@ CudaMemory CudaBackend::memory_in(Arena& arena) const {
     memory.tile_counts = arena.take<int>(most_lists_);
     memory.tile_order = arena.take<int>(most_lists_);
   }
-  if (decode_) {
-    const auto floats = decode_->usual().partial_floats(largest_extent());
-    memory.partial_o = arena.take<float>(floats.o);
-    memory.partial_lse = arena.take<float>(floats.lse);
+  std::int64_t partial_rows = 0;
+  for (const Form& form : decode_forms()) {
+    partial_rows = std::max(
+        partial_rows, cuda::DecodeKernels::partial_rows(*decode_plan(form), context_->device(), largest_extent()));
   }
+  memory.partial_o = arena.take<float>(partial_rows * shape().d_v);
+  memory.partial_lse = arena.take<float>(partial_rows);
   if (!shape().backward) return memory;
   const std::int64_t rows = cuda::BackwardRunner::row_floats(shape().b, shape().h_q, shape().s_q);
   memory.reference = arena.take<float>(rows);
   memory.delta = arena.take<float>(rows);
+  const std::int64_t parts = shape().deterministic ? cuda::deterministic_parts(shape().s_kv) : 1;
   memory.d_q_sums =
-      arena.take<float>(cuda::BackwardRunner::d_q_floats(shape().b, shape().h_q, shape().s_q, shape().d_qk));
-  memory.gradient_sums = arena.take<float>(sums_);
+      arena.take<float>(parts * cuda::BackwardRunner::d_q_floats(shape().b, shape().h_q, shape().s_q, shape().d_qk));
+  memory.gradients = gradients_->memory_in(arena);
   return memory;
 }
 
@@ -247,114 +209,48 @@ CudaState& CudaBackend::state_in(Workspace& workspace) const {
 /// The variant's bytes, the same for all of its kernels. Tables must lie on the GPU.
 void CudaBackend::bind(CudaState& state) const {
   for (const FrozenTable& table : frozen_) state.call.bound.tables[table.number] = table.view;
-  variant::pack_arguments(variant().data().graph, state.call.bound, forward_->usual().layout(), state.bound);
+  variant::pack_arguments(variant().data().graph, state.call.bound,
+                          forward_ ? forward_->usual().layout() : decode_->usual().layout(), state.bound);
 }
 
-void CudaBackend::expect_inputs(const ForwardInputs& inputs) const {
-  cuda::expect_on_gpu(*context_, "q", inputs.q);
-  cuda::expect_on_gpu(*context_, "k", inputs.k);
-  cuda::expect_on_gpu(*context_, "v", inputs.v);
-  if (inputs.block_table) cuda::expect_on_gpu(*context_, "block_table", *inputs.block_table);
-  for (const TableBinding& binding : inputs.tables) {
-    cuda::expect_on_gpu(*context_, binding.table.name(), binding.data);
-  }
-}
-
-/// Lays out the sums of all gradients that calls may ask for: of real tables that the plan was told the extents of, and
-/// of real parameters.
-void CudaBackend::plan_gradients() {
-  const auto& tables = variant().tables();
-  const auto& parameters = variant().parameters();
-  for (const Table& table : tables) {
-    const auto planned = std::ranges::find(shape().tables, table, &TableShape::table);
-    const bool has_gradient = table.type() == Type::real && !table.frozen_data() && planned != shape().tables.end();
-    first_sum_.push_back(has_gradient ? sums_ : -1);
-    if (!has_gradient) continue;
-    std::int64_t elements = 1;
-    for (const std::int64_t extent : planned->extents) elements *= extent;
-    sums_ += elements;
-  }
-  for (const Parameter& parameter : parameters) {
-    first_sum_.push_back(parameter.type() == Type::real ? sums_ : -1);
-    sums_ += parameter.type() == Type::real ? 1 : 0;
-  }
-  constexpr auto kMost = static_cast<std::size_t>(cuda::GradientSums::kMost);
-  if (sums_ == 0) return;
-  if (tables.size() > kMost || parameters.size() > kMost) {
-    fail(ErrorCode::unsupported,
-         "the variant has {} tables and {} parameters; the GPU's backward kernels take up to {}", tables.size(),
-         parameters.size(), kMost);
-  }
-  gradients_.emplace(jit::Compiler::instance(), context_);
-}
-
-/// Expects that the plan has room for every gradient of a table that is asked for, and that all lie on the GPU.
-void CudaBackend::check_variant_gradients(const variant::Call& call, const BackwardOutputs& outputs) const {
-  for (const auto& [table, gradient] : outputs.d_tables) {
-    const std::size_t number = number_of(variant().tables(), table);
-    const auto planned = std::ranges::find(shape().tables, table, &TableShape::table);
-    if (planned == shape().tables.end()) {
-      fail_argument("d_tables names '{}', whose extents the plan does not have; expected it in PlanShape::tables",
-                    table.name());
-    }
-    for (std::size_t axis = 0; axis < planned->extents.size(); ++axis) {
-      if (call.bound.tables[number].extents[axis] > planned->extents[axis]) {
-        fail_argument("table '{}': axis {} has extent {}; the plan was made for at most {}", table.name(), axis,
-                      call.bound.tables[number].extents[axis], planned->extents[axis]);
-      }
-    }
-    cuda::expect_on_gpu(*context_, table.name(), gradient);
-  }
-  for (const auto& [parameter, gradient] : outputs.d_parameters)
-    cuda::expect_on_gpu(*context_, parameter.name(), gradient);
-}
-
-cuda::GradientSums CudaBackend::sums_in(float* memory, const BackwardOutputs& outputs) const {
-  cuda::GradientSums sums{};
-  for (const auto& [table, gradient] : outputs.d_tables) {
-    const std::size_t number = number_of(variant().tables(), table);
-    sums.tables[number] = memory + first_sum_[number];
-  }
-  for (const auto& [parameter, gradient] : outputs.d_parameters) {
-    const std::size_t number = number_of(variant().parameters(), parameter);
-    sums.parameters[number] = memory + first_sum_[variant().tables().size() + number];
-  }
-  return sums;
+void CudaBackend::write_sequences(const ForwardInputs& inputs, const variant::Call& call, const CudaMemory& memory,
+                                  jit::StreamHandle stream) const {
+  if (inputs.device_sequences) return sequences_.gather(sequence_columns(inputs, call), memory.sequences, stream);
+  sequences_.write(call.problem, memory.sequences, stream);
 }
 
 void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs, Workspace& workspace) const {
   CudaState& state = state_in(workspace);
   variant::Call& call = state.call;
+  auto* stream = static_cast<jit::StreamHandle>(workspace.stream());
   variant::check_forward(variant(), inputs, outputs, call, variant::TableData::elsewhere);
+  limit_lengths(shape(), inputs, call);
   check_planned(shape(), inputs, call);
   check_dtype("o", outputs.o, shape().dtype);
-  if (outputs.lse) expect_float("lse", *outputs.lse);
   const jit::CurrentContext current(*context_);
-  expect_inputs(inputs);
-  cuda::expect_on_gpu(*context_, "o", outputs.o);
-  if (outputs.lse) cuda::expect_on_gpu(*context_, "lse", *outputs.lse);
-  if (must_prove_reads_) prove_reads(variant(), shape(), inputs, call);
+  expect_on_gpu(*context_, inputs);
+  expect_on_gpu(*context_, outputs);
+  if (must_prove_reads_ && !inputs.device_sequences) prove_reads(variant(), shape(), inputs, call);
+  if (inputs.validate) validate(inputs, stream);
 
-  const Form form{all_aligned(inputs.q, inputs.k, inputs.v, outputs.o), call.keys_paged,
-                  call.keys_paged && call.page_tokens % 8 == 0};
-  const cuda::ForwardExtent extent = extent_of(call);
+  const Form form{.is_aligned = all_aligned(inputs, outputs),
+                  .is_paged = call.keys_paged,
+                  .pages_of_eights = call.keys_paged && call.page_tokens % 8 == 0,
+                  .values_in_keys = !forward_ && values_in_keys(inputs)};
+  const cuda::ForwardExtent extent = extent_of(inputs, call);
   Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
   const CudaMemory memory = memory_in(arena);
-  auto* stream = static_cast<jit::StreamHandle>(workspace.stream());
-  cuda::ForwardArguments arguments = arguments_of(inputs, outputs, call);
+  cuda::ForwardArguments arguments = forward_arguments(inputs, outputs, call);
   arguments.sequences = memory.sequences;
+  bind(state);
+  write_sequences(inputs, call, memory, stream);
   if (decodes(form, extent)) {
     const cuda::DecodeKernels& kernels = decode_->get(form);
-    bind(state);
-    sequences_.write(call.problem, memory.sequences, stream);
-    if (lister_)
-      arguments.lists = list_tiles(state, memory, {cuda::DecodeKernels::tile(kDecodeQueries), false}, extent, stream);
+    if (lister_) arguments.lists = list_tiles(state, memory, {kernels.tile(kDecodeQueries), false}, extent, stream);
     kernels.launch(arguments, memory.partial_o, memory.partial_lse, state.bound, extent, stream);
     return;
   }
   const cuda::ForwardRunner& kernel = forward_->get(form);
-  bind(state);
-  sequences_.write(call.problem, memory.sequences, stream);
   if (lister_) arguments.lists = list_tiles(state, memory, {kernel.tile(), false}, extent, stream);
   kernel.launch(arguments, state.bound, extent, stream);
 }
@@ -363,69 +259,50 @@ void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& gi
                            Workspace& workspace) const {
   CudaState& state = state_in(workspace);
   variant::Call& call = state.call;
+  auto* stream = static_cast<jit::StreamHandle>(workspace.stream());
   variant::check_backward(variant(), inputs, given, outputs, call, variant::TableData::elsewhere);
+  limit_lengths(shape(), inputs, call);
   check_planned(shape(), inputs, call);
   check_gradients(shape(), given, outputs);
-  expect_float("lse", *given.lse);
-  if (given.d_lse) expect_float("d_lse", *given.d_lse);
   const jit::CurrentContext current(*context_);
-  expect_inputs(inputs);
-  cuda::expect_on_gpu(*context_, "o", *given.o);
-  cuda::expect_on_gpu(*context_, "lse", *given.lse);
-  cuda::expect_on_gpu(*context_, "d_o", given.d_o);
-  if (given.d_lse) cuda::expect_on_gpu(*context_, "d_lse", *given.d_lse);
-  check_variant_gradients(call, outputs);
-  if (outputs.d_q) cuda::expect_on_gpu(*context_, "d_q", *outputs.d_q);
-  if (outputs.d_k) cuda::expect_on_gpu(*context_, "d_k", *outputs.d_k);
-  if (outputs.d_v) cuda::expect_on_gpu(*context_, "d_v", *outputs.d_v);
-  if (must_prove_reads_) prove_reads(variant(), shape(), inputs, call);
+  expect_on_gpu(*context_, inputs);
+  expect_on_gpu(*context_, given, outputs);
+  gradients_->check(call, outputs);
+  if (must_prove_reads_ && !inputs.device_sequences) prove_reads(variant(), shape(), inputs, call);
+  if (inputs.validate) validate(inputs, stream);
 
   const bool has_gradients = !outputs.d_tables.empty() || !outputs.d_parameters.empty();
-  const bool aligned = all_aligned(inputs.q, inputs.k, inputs.v, given.d_o) && cuda::is_aligned(*given.o) &&
-                       is_aligned(outputs.d_q) && is_aligned(outputs.d_k) && is_aligned(outputs.d_v);
-  const cuda::BackwardRunner& kernels = backward_->get({aligned, false, false, has_gradients});
+  const cuda::BackwardRunner& kernels =
+      backward_->get({.is_aligned = all_aligned(inputs, given, outputs), .has_gradients = has_gradients});
   bind(state);
   Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
   const CudaMemory memory = memory_in(arena);
-  auto* stream = static_cast<jit::StreamHandle>(workspace.stream());
-  sequences_.write(call.problem, memory.sequences, stream);
-  const cuda::ForwardExtent extent = extent_of(call);
-  cuda::BackwardArguments arguments{};
-  arguments.q = view_of(inputs.q, call.queries_packed);
-  arguments.k = view_of(inputs.k, call.keys_packed);
-  arguments.v = view_of(inputs.v, call.keys_packed);
-  arguments.o = view_of(given.o, call.queries_packed);
-  arguments.d_o = view_of(given.d_o, call.queries_packed);
-  arguments.lse = view_of(given.lse, call.queries_packed);
-  arguments.d_lse = view_of(given.d_lse, call.queries_packed);
-  arguments.d_q = view_of(outputs.d_q, call.queries_packed);
-  arguments.d_k = view_of(outputs.d_k, call.keys_packed);
-  arguments.d_v = view_of(outputs.d_v, call.keys_packed);
+  write_sequences(inputs, call, memory, stream);
+  const cuda::ForwardExtent extent = extent_of(inputs, call);
+  cuda::BackwardArguments arguments = backward_arguments(inputs, given, outputs, call);
   arguments.reference = memory.reference;
   arguments.delta = memory.delta;
   arguments.d_q_sums = memory.d_q_sums;
+  arguments.d_q_parts = shape().deterministic ? cuda::deterministic_parts(shape().s_kv) : 0;
   arguments.sequences = memory.sequences;
-  arguments.dropout = dropout_of(call);
-  arguments.queries_packed = call.queries_packed;
-  arguments.keys_packed = call.keys_packed;
-  arguments.heads_per_kv = static_cast<int>(call.problem.h_q / call.problem.h_kv);
-  arguments.h_q = static_cast<int>(call.problem.h_q);
-  arguments.s_q = static_cast<int>(extent.s_q);
-  arguments.scale = static_cast<float>(call.scale);
   if (lister_) arguments.lists = list_tiles(state, memory, {kernels.tile(), true}, extent, stream);
   if (!has_gradients) return kernels.launch(arguments, state.bound, extent, stream);
-  gradients_->clear(memory.gradient_sums, sums_, stream);
-  arguments.gradients = sums_in(memory.gradient_sums, outputs);
-  kernels.launch(arguments, state.bound, extent, stream);
-  for (const auto& [table, gradient] : outputs.d_tables)
-    gradients_->store(arguments.gradients.tables[number_of(variant().tables(), table)], gradient, stream);
-  for (const auto& [parameter, gradient] : outputs.d_parameters)
-    gradients_->store(arguments.gradients.parameters[number_of(variant().parameters(), parameter)], gradient, stream);
+  gradients_->run(memory.gradients, outputs, stream, [&](const cuda::GradientSums& sums, bool is_last) {
+    cuda::BackwardArguments pass = arguments;
+    pass.gradients = sums;
+    if (!is_last) pass.d_q.data = pass.d_k.data = pass.d_v.data = nullptr;
+    kernels.launch(pass, state.bound, extent, stream);
+  });
+}
+
+void CudaBackend::validate(const ForwardInputs& inputs, jit::StreamHandle stream) const {
+  const GpuContents contents(*context_, inputs, stream);
+  contents.check(variant(), shape());
 }
 
 std::string CudaBackend::explain() const {
   std::string text = fmt::format("backend: {}, {}\n", device_.text(), context_->device().name);
-  text += fmt::format("forward: {}\n", forward_->usual().text());
+  if (forward_) text += fmt::format("forward: {}\n", forward_->usual().text());
   if (backward_) text += fmt::format("backward: {}\n", backward_->usual().text());
   if (decode_) text += fmt::format("decoding, up to {} queries: {}\n", kDecodeQueries, decode_->usual().text());
   text += fmt::format("mask: {}\n", lister_ ? "tiles are classified on the GPU, before each kernel" : "none");

@@ -13,10 +13,10 @@
 #include "attention/arena.h"
 #include "attention/backend.h"
 #include "attention/call_state.h"
+#include "attention/cuda_gradients.h"
 #include "cuda/launch/decode.h"
 #include "cuda/launch/device_memory.h"
 #include "cuda/launch/families.h"
-#include "cuda/launch/gradient_sums.h"
 #include "cuda/launch/sequences.h"
 #include "cuda/launch/tile_lister.h"
 #include "variant/call.h"
@@ -28,6 +28,7 @@ struct Form {
   bool is_aligned = true;  // rows begin at multiples of 16 bytes
   bool is_paged = false;
   bool pages_of_eights = false;  // pages hold multiples of 8 tokens
+  bool values_in_keys = false;   // v is the first columns of k, in decoding
   bool has_gradients = false;    // of tables and parameters, in a backward pass
 
   friend auto operator<=>(const Form&, const Form&) = default;
@@ -72,8 +73,8 @@ struct CudaMemory {
   float* partial_lse = nullptr;              // likewise
   float* reference = nullptr;                // [b, h_q, s_q], of a backward pass
   float* delta = nullptr;                    // likewise
-  float* d_q_sums = nullptr;                 // [b, h_q, s_q, d_qk]
-  float* gradient_sums = nullptr;            // of tables, one behind the other, and parameters
+  float* d_q_sums = nullptr;                 // [parts, b, h_q, s_q, d_qk]
+  CudaGradients::Memory gradients;           // likewise
 };
 
 class CudaBackend final : public Backend {
@@ -104,6 +105,8 @@ class CudaBackend final : public Backend {
   cuda::ForwardShape kernel_shape(const Form& form) const;
   cuda::ForwardExtent largest_extent() const;
   void make_decoder();
+  std::optional<cuda::DecodePlan> decode_plan(const Form& form) const;
+  std::vector<Form> decode_forms() const;
   bool decodes(const Form& form, const cuda::ForwardExtent& extent) const;
   void measure_lists();
   cuda::TileLists list_tiles(const CudaState& state, const CudaMemory& memory, const Direction& direction,
@@ -112,10 +115,9 @@ class CudaBackend final : public Backend {
   CudaState& state_in(Workspace& workspace) const;
   void upload_frozen_tables();
   void bind(CudaState& state) const;
-  void plan_gradients();
-  void check_variant_gradients(const variant::Call& call, const BackwardOutputs& outputs) const;
-  cuda::GradientSums sums_in(float* memory, const BackwardOutputs& outputs) const;
-  void expect_inputs(const ForwardInputs& inputs) const;
+  void write_sequences(const ForwardInputs& inputs, const variant::Call& call, const CudaMemory& memory,
+                       jit::StreamHandle stream) const;
+  void validate(const ForwardInputs& inputs, jit::StreamHandle stream) const;
 
   Device device_;
   std::shared_ptr<const jit::Context> context_;
@@ -125,12 +127,10 @@ class CudaBackend final : public Backend {
   std::vector<cuda::DeviceMemory> frozen_memory_;
   std::vector<FrozenTable> frozen_;
   cuda::SequenceWriter sequences_;
-  std::optional<ByForm<cuda::ForwardRunner>> forward_;
-  std::optional<ByForm<cuda::DecodeKernels>> decode_;  // where the plan is for few queries
+  std::optional<ByForm<cuda::ForwardRunner>> forward_;  // up to head dimensions of 256
+  std::optional<ByForm<cuda::DecodeKernels>> decode_;   // where the plan is for few queries
   std::optional<ByForm<cuda::BackwardRunner>> backward_;
-  std::optional<cuda::GradientWriter> gradients_;  // where a backward pass may ask for those of tables or parameters
-  std::vector<std::int64_t> first_sum_;            // [tables + parameters]; -1 where there is no gradient
-  std::int64_t sums_ = 0;                          // of all
+  std::optional<CudaGradients> gradients_;  // of a backward pass
   std::int64_t workspace_bytes_ = 0;
 };
 

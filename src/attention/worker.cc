@@ -1,6 +1,7 @@
 #include "attention/worker.h"
 
 #include <algorithm>
+#include <array>
 
 #include "attention/dropout_tile.h"
 #include "variant/place.h"
@@ -29,7 +30,12 @@ cpu::TileWalk HeadHooks::tile_walk() const {
             const HeadHooks& at = hooks_of(context);
             return at.worker->span(at, query_begin, query_end, key_begin, key_end);
           },
-          this};
+          this,
+          [](const void* context, std::int64_t query_begin, std::int64_t query_end, std::int64_t step,
+             std::int64_t key_begin, std::int64_t key_end, cpu::KeySpan* spans) {
+            const HeadHooks& at = hooks_of(context);
+            at.worker->strip_spans(at, {query_begin, query_end, key_begin, key_end}, step, spans);
+          }};
 }
 
 cpu::ScoreProgram HeadHooks::tile_scores() const {
@@ -131,12 +137,35 @@ variant::LaneRunner& Worker::enter(Runner& runner, std::int64_t sequence, std::i
   return *runner.runner;
 }
 
+namespace {
+
+constexpr std::int64_t kMostStrips = 16;  // at a time
+
+/// A span with its keys counted from the first that exists.
+cpu::KeySpan counted_from(std::int64_t first, const tiles::KeySpan& span) {
+  return {span.begin - first, span.full_begin - first, span.full_end - first, span.end - first};
+}
+
+}  // namespace
+
 cpu::KeySpan Worker::span(const HeadHooks& head, std::int64_t query_begin, std::int64_t query_end,
                           std::int64_t key_begin, std::int64_t key_end) {
   const std::int64_t first = head.first_key;
   spans_->enter(head.sequence, head.head, head.walk);
-  const tiles::KeySpan span = (*spans_)({query_begin, query_end, first + key_begin, first + key_end});
-  return {span.begin - first, span.full_begin - first, span.full_end - first, span.end - first};
+  return counted_from(first, (*spans_)({query_begin, query_end, first + key_begin, first + key_end}));
+}
+
+void Worker::strip_spans(const HeadHooks& head, const Box& box, std::int64_t step, cpu::KeySpan* spans) {
+  const std::int64_t first = head.first_key, strips = (box.query_end - box.query_begin + step - 1) / step;
+  std::array<tiles::KeySpan, kMostStrips> found;
+  spans_->enter(head.sequence, head.head, head.walk);
+  for (std::int64_t strip = 0; strip < strips; strip += kMostStrips) {
+    const std::int64_t query = box.query_begin + strip * step;
+    const std::int64_t count = std::min<std::int64_t>(kMostStrips, strips - strip);
+    spans_->strips({query, std::min(query + count * step, box.query_end), first + box.key_begin, first + box.key_end},
+                   step, found.data());
+    for (std::int64_t i = 0; i < count; ++i) spans[strip + i] = counted_from(first, found[static_cast<std::size_t>(i)]);
+  }
 }
 
 namespace {

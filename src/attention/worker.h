@@ -77,6 +77,7 @@ class Worker {
   variant::LaneRunner& enter(Runner& runner, std::int64_t sequence, std::int64_t head);
   cpu::KeySpan span(const HeadHooks& head, std::int64_t query_begin, std::int64_t query_end, std::int64_t key_begin,
                     std::int64_t key_end);
+  void strip_spans(const HeadHooks& head, const Box& box, std::int64_t step, cpu::KeySpan* spans);
   void apply(Runner& full, Runner& partial, const HeadHooks& head, const cpu::ScoreBlock& block, std::int64_t stride);
   void recompute(const HeadHooks& head, const cpu::AdjointBlock& block);
   void adjoin(const HeadHooks& head, const cpu::AdjointBlock& block);

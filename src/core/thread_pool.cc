@@ -20,6 +20,20 @@ void pause() {
 #endif
 }
 
+/// How often a thread tries for the mutex before it sleeps. Whoever has it does a few steps; a thread that went to
+/// sleep for them takes some 10 microseconds to wake, more than most jobs of a small region do.
+constexpr int kTries = 200;
+
+std::unique_lock<std::mutex> locked(std::mutex& mutex) {
+  std::unique_lock lock(mutex, std::try_to_lock);
+  for (int i = 1; i < kTries && !lock.owns_lock(); ++i) {
+    pause();
+    lock.try_lock();
+  }
+  if (!lock.owns_lock()) lock.lock();
+  return lock;
+}
+
 }  // namespace
 
 ThreadPool::~ThreadPool() {
@@ -55,7 +69,7 @@ bool ThreadPool::take(Run& run, int* job) {
 
 void ThreadPool::run(int jobs, Job job, void* context) {
   Run run{.job = job, .context = context, .jobs = jobs, .unfinished = jobs};
-  std::unique_lock lock(mutex_);
+  std::unique_lock lock = locked(mutex_);
   if (threads_.empty() && jobs > 1) start_threads();
   Run** link = &first_;
   while (*link != nullptr) link = &(*link)->following;
@@ -67,11 +81,11 @@ void ThreadPool::run(int jobs, Job job, void* context) {
     lock.unlock();
     job(context, mine);
     run.unfinished.fetch_sub(1, std::memory_order_acq_rel);
-    lock.lock();
+    lock = locked(mutex_);
   }
   lock.unlock();
   for (int look = 0; look < kLooks && run.unfinished.load(std::memory_order_acquire) > 0; ++look) pause();
-  lock.lock();
+  lock = locked(mutex_);
   done_.wait(lock, [&run] { return run.unfinished.load(std::memory_order_acquire) == 0; });
 }
 
@@ -81,7 +95,7 @@ void ThreadPool::serve() {
     if (first_ == nullptr && !stopping_) {
       lock.unlock();
       for (int look = 0; look < kLooks && waiting_.load(std::memory_order_relaxed) == 0; ++look) pause();
-      lock.lock();
+      lock = locked(mutex_);
       work_.wait(lock, [this] { return first_ != nullptr || stopping_; });
     }
     if (first_ == nullptr) return;
@@ -90,7 +104,7 @@ void ThreadPool::serve() {
     take(run, &job);
     lock.unlock();
     run.job(run.context, job);
-    lock.lock();
+    lock = locked(mutex_);
     // Under the mutex: the caller, who needs it to leave, cannot end the run between this and the notification.
     if (run.unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) done_.notify_all();
   }

@@ -109,14 +109,13 @@ class BackwardKernel {
     const KeySpan whole = head.walk(tile->query, query_end, tile->key, key_end);
     if (whole.begin >= whole.end) return false;
     const bool full = whole.full_begin == whole.begin && whole.full_end == whole.end;
+    if (!full) head.walk.strips(tile->query, query_end, kStrip, whole.begin, whole.end, tile->spans);
     for (int i = 0; i < kStrips; ++i) {
-      const std::int64_t begin = tile->query + i * kStrip;
-      const std::int64_t end = begin + kStrip < query_end ? begin + kStrip : query_end;
-      if (begin >= end) {
-        tile->spans[i] = {tile->key, tile->key, tile->key, tile->key};
+      KeySpan& span = tile->spans[i];
+      if (tile->query + i * kStrip >= query_end) {
+        span = {tile->key, tile->key, tile->key, tile->key};
       } else {
-        tile->spans[i] =
-            aligned(full ? whole : head.walk(begin, end, whole.begin, whole.end), tile->key, Engine::kDepth);
+        span = aligned(full ? whole : span, tile->key, Engine::kDepth);
       }
     }
     return true;

@@ -97,9 +97,10 @@ struct BroadcastEngine {
     for (int n = 0; n < kVectors; ++n) maximum[n] = highest[n];
   }
 
-  /// scores [keys][kStrip] = factor k q, k's rows from `first`.
-  static void qk(const float* packed_q, const Keys& k, int first, int keys, int d_qk, float factor, float* scores,
-                 Ahead ahead) {
+  /// scores [keys][kStrip] = factor k q, k's rows from `first`. Not in line: among all else that a pass holds, the
+  /// rows' addresses found no registers on AVX2, at an eighth of a forward pass with a score function.
+  static __attribute__((noinline)) void qk(const float* packed_q, const Keys& k, int first, int keys, int d_qk,
+                                           float factor, float* scores, Ahead ahead) {
     const Vec factors = Lanes::broadcast(factor);
     rows_product(packed_q, k, first, keys, d_qk, scores, ahead, [&]<int M>(Block<M>& block) { block.scale(factors); });
   }

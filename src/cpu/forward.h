@@ -13,11 +13,6 @@
 
 namespace tilewise::cpu {
 
-/// A row's reference maximum is raised, and what it has accumulated rescaled, only when a score exceeds it by this much
-/// (in log2). Weights stay below 2^16 and sums below 2^16 s_kv, far from overflow, and the pass over o is almost never
-/// made.
-inline constexpr float kRescaleGrowth = 16;
-
 template <class Engine>
 class ForwardKernel {
  public:
@@ -103,11 +98,11 @@ class ForwardKernel {
     const auto k = Engine::pack_k(k_rows, first_k, keys, shape_.d_qk, packed_k_);
     Engine::pack_v(v_rows, first_v, keys, shape_.d_v, packed_v_);
     const bool full = tile.full_begin == tile.begin && tile.full_end == tile.end;
+    KeySpan spans[kStrips];
+    if (!full) task_.walk.strips(task_.query_begin, task_.query_end, kStrip, tile.begin, tile.end, spans);
     for (int i = 0; i < strip_count_; ++i) {
       const Strip& strip = strips_[i];
-      const KeySpan span = full ? tile
-                                : aligned(task_.walk(strip.begin, strip.begin + strip.count, tile.begin, tile.end),
-                                          tile.begin, Engine::kDepth);
+      const KeySpan span = full ? tile : aligned(spans[i], tile.begin, Engine::kDepth);
       if (span.begin < span.end) block(strip, k, static_cast<int>(span.begin - tile.begin), span, tile.end);
     }
   }

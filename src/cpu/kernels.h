@@ -68,12 +68,22 @@ struct TileWalk {
   KeySpan (*classify)(const void* context, std::int64_t query_begin, std::int64_t query_end, std::int64_t key_begin,
                       std::int64_t key_end) = nullptr;
   const void* context = nullptr;
+  // The strips of `step` queries of a tile, spans[i] of strip i; null: one after the other.
+  void (*classify_strips)(const void* context, std::int64_t query_begin, std::int64_t query_end, std::int64_t step,
+                          std::int64_t key_begin, std::int64_t key_end, KeySpan* spans) = nullptr;
 
   // Always inlined: a copy compiled for one instruction set must not serve the others.
   __attribute__((always_inline)) KeySpan operator()(std::int64_t query_begin, std::int64_t query_end,
                                                     std::int64_t key_begin, std::int64_t key_end) const {
     if (classify == nullptr) return {key_begin, key_begin, key_end, key_end};
     return classify(context, query_begin, query_end, key_begin, key_end);
+  }
+  __attribute__((always_inline)) void strips(std::int64_t query_begin, std::int64_t query_end, std::int64_t step,
+                                             std::int64_t key_begin, std::int64_t key_end, KeySpan* spans) const {
+    if (classify_strips != nullptr)
+      return classify_strips(context, query_begin, query_end, step, key_begin, key_end, spans);
+    for (std::int64_t query = query_begin; query < query_end; query += step)
+      *spans++ = (*this)(query, query + step < query_end ? query + step : query_end, key_begin, key_end);
   }
 };
 
@@ -196,7 +206,9 @@ struct DecodeRow {
 };
 
 /// A few rows against keys [key_begin, key_end), a split of a long cache. The result is partial: the splits of a row
-/// are merged (tiles/merge.h), and a sink is added at the end.
+/// are merged (tiles/merge.h), and a sink is added at the end. Tasks that differ only in their rows, their keys' and
+/// values' place, and outputs may be computed together, tile by tile: heads that neighbour each other in a page or a
+/// token then read its memory together.
 struct DecodeTask {
   Shape shape;  // s_q is not read
   std::int64_t key_begin = 0, key_end = 0;
@@ -210,6 +222,9 @@ struct DecodeTask {
   float* lse = nullptr;        // [row_count]
   float* workspace = nullptr;  // Kernels::decode_floats(shape, row_count) floats, 64-byte aligned
 };
+
+/// Decode tasks that are computed together at most; of more, some come after the others.
+inline constexpr int kMostDecodeTasks = 8;
 
 /// The kernels of one instruction set. Thread-safe: all that they write is in the task.
 struct Kernels {
@@ -231,8 +246,8 @@ struct Kernels {
   void (*backward)(const BackwardTask& task);
   void (*finish)(const FinishTask& task);
 
-  std::int64_t (*decode_floats)(const Shape& shape, int row_count);  // workspace of one decode task
-  void (*decode)(const DecodeTask& task);
+  std::int64_t (*decode_floats)(const Shape& shape, int row_count);  // workspace of one decode task; whole lines
+  void (*decode)(const DecodeTask* tasks, int count);
 };
 
 /// For every processor of the architecture.

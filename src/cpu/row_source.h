@@ -30,12 +30,17 @@ TILEWISE_INLINE void locate_rows(const RowSource& source, std::int64_t begin, st
                                  const void** row, float* scale) {
   const auto* data = static_cast<const Element*>(source.rows.data);
   const auto place = [&](const Element* first, const float* first_scale, std::int64_t count) {
-    for (std::int64_t i = 0; i < count; ++i) *row++ = first + i * source.rows.stride;
+    const std::int64_t stride = source.rows.stride;
+    for (std::int64_t i = 0; i < count; ++i) row[i] = first + i * stride;
     if (source.scales == nullptr) {
-      for (std::int64_t i = 0; i < count; ++i) *scale++ = 1;
+      for (std::int64_t i = 0; i < count; ++i) scale[i] = 1;
+    } else if (source.scale_stride == 1) {
+      for (std::int64_t i = 0; i < count; ++i) scale[i] = first_scale[i];
     } else {
-      for (std::int64_t i = 0; i < count; ++i) *scale++ = first_scale[i * source.scale_stride];
+      for (std::int64_t i = 0; i < count; ++i) scale[i] = first_scale[i * source.scale_stride];
     }
+    row += count;
+    scale += count;
   };
   if (source.block_table == nullptr) {
     return place(data + begin * source.rows.stride, source.scales + begin * source.scale_stride, end - begin);

@@ -9,6 +9,11 @@ namespace tilewise::cpu {
 
 inline constexpr float kLog2E = 1.44269504f;
 
+/// A row's reference maximum is raised, and what it has accumulated rescaled, only when a score exceeds it by this much
+/// (in log2). Weights stay below 2^16 and sums below 2^16 s_kv, far from overflow, and the pass over o is almost never
+/// made.
+inline constexpr float kRescaleGrowth = 16;
+
 /// What a score in the score buffer stands for. Scaling q would round each of its elements, so the scale is left to the
 /// exponential (no cost), or applied to whole products where a program wants to see scores as the variant defines them.
 struct ScoreUnits {

@@ -24,27 +24,48 @@ struct Linear::Stored {
   const float* floats() const { return reinterpret_cast<const float*>(matrix.stored); }
 };
 
+namespace {
+
+/// How a product is cut into tasks. That follows from the problem where results could tell (float32 sums), and from the
+/// number of workers where they cannot.
+struct Cut {
+  std::int64_t rows, tokens;  // of a task
+  std::int64_t row_tasks, tasks;
+
+  Cut(std::int64_t rows_of_task, std::int64_t tokens_of_task, std::int64_t all_rows, std::int64_t all_tokens)
+      : rows(rows_of_task),
+        tokens(tokens_of_task),
+        row_tasks((all_rows + rows - 1) / rows),
+        tasks(row_tasks * ((all_tokens + tokens - 1) / tokens)) {}
+};
+
+}  // namespace
+
 struct LinearScratch::Memory {
+  std::vector<Cut> cuts{};  // of each product
   std::vector<ActivationBlock> rounded{};
-  std::vector<float> dequantised{};  // [workers, kFloatRows, columns]
+  std::vector<float> dequantised{};  // [workers, kDequantisedSlice.rows, columns]
 };
 
 namespace {
 
-/// Rows of a float matrix that a task multiplies where tokens are few: enough to share the tokens' packing, few enough
-/// that a width of 384 makes several tasks.
-constexpr std::int64_t kFloatRows = 64;
-/// Where tokens are many: OpenBLAS reaches 92 rather than 83 GFLOP/s at 384 columns, 96 rather than 86 at 1536 (Zen 4).
-constexpr std::int64_t kManyFloatRows = 384;
-/// Tokens of a task, between which packing the rows is shared, and those that are many.
-constexpr std::int64_t kFloatTokens = 512;
-constexpr std::int64_t kManyTokens = 8 * kFloatTokens;
+/// A slice of a float product: rows and tokens. OpenBLAS packs both for each slice anew, so that large ones are
+/// quicker: at 384 columns 64 rows by 512 tokens reach 83 GFLOP/s of 117, 384 by 256 reach 89, 384 by 512 reach 92 and
+/// 1536 by 512 reach 94 (Zen 4, one core). Where tokens are fewer, threads must still find several.
+struct Slice {
+  std::int64_t least_tokens, rows, tokens;
+};
+constexpr Slice kSlices[] = {{4096, 1536, 512}, {1024, 384, 256}, {0, 64, 512}};
+/// Of rows that are dequantised: few, which stay in the cache, for many tokens.
+constexpr Slice kDequantisedSlice{0, 64, 512};
 /// Rounded activations that a task reads again for each panel: half of a small second-level cache.
 constexpr std::int64_t kRoundedBytes = std::int64_t{192} << 10;
-/// Tasks a worker: enough to even out, few enough that handing out costs nothing.
-constexpr std::int64_t kTasksOfWorker = 4;
-/// Multiply-adds of one token that are worth a task: some 2 us.
-constexpr std::int64_t kLeastWork = 1 << 17;
+/// Tasks a worker: enough to even out, and few enough for long reads of weights where those are what takes the time
+/// (one token of SmolLM2-135M's linear layers on four cores of a Zen 4: 2.0 to 2.6 ms in two tasks, 2.7 to 4.4 in
+/// sixteen).
+constexpr std::int64_t kTasksOfWorker = 4, kReadingTasksOfWorker = 2;
+/// Multiply-adds of one token that are worth a task: some 0.4 us, of which handing it out takes a tenth.
+constexpr std::int64_t kLeastWork = 1 << 14;
 
 template <class Half>
 void widen(const std::byte* stored, std::int64_t count, float* out) {
@@ -78,30 +99,20 @@ std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-/// How a product is cut into tasks. That follows from the problem where results could tell (float32 sums), and from the
-/// number of workers where they cannot.
-struct Cut {
-  std::int64_t rows, tokens;  // of a task
-  std::int64_t row_tasks, tasks;
-
-  Cut(std::int64_t rows_of_task, std::int64_t tokens_of_task, std::int64_t all_rows, std::int64_t all_tokens)
-      : rows(rows_of_task),
-        tokens(tokens_of_task),
-        row_tasks((all_rows + rows - 1) / rows),
-        tasks(row_tasks * ((all_tokens + tokens - 1) / tokens)) {}
-};
-
 Cut cut_of(const Linear::Stored& weights, std::int64_t tokens, std::int64_t bunch, int workers) {
   const std::int64_t all_rows = weights.matrix.rows, columns = std::max<std::int64_t>(weights.matrix.columns, 1);
   if (!weights.by_rounding()) {
-    const bool many = weights.in_place() && tokens >= kManyTokens;
-    return {many ? kManyFloatRows : kFloatRows, kFloatTokens, all_rows, tokens};
+    const Slice* fitting = std::ranges::find_if(kSlices, [&](const Slice& s) { return tokens >= s.least_tokens; });
+    const Slice slice = weights.in_place() ? *fitting : kDequantisedSlice;
+    return {slice.rows, slice.tokens, all_rows, tokens};
   }
   const std::int64_t token_bytes =
       std::max<std::int64_t>(columns / kBlock, 1) * static_cast<std::int64_t>(sizeof(ActivationBlock));
-  const std::int64_t chunk = std::max<std::int64_t>(kRoundedBytes / token_bytes / bunch, 1) * bunch;
-  const std::int64_t chunks = (tokens + chunk - 1) / chunk, worth = kLeastWork / columns / std::min(tokens, chunk);
-  const std::int64_t row_tasks = workers == 1 ? 1 : std::max<std::int64_t>(kTasksOfWorker * workers / chunks, 1);
+  const std::int64_t most = std::max<std::int64_t>(kRoundedBytes / token_bytes / bunch, 1) * bunch;
+  const std::int64_t chunks = (tokens + most - 1) / most, chunk = round_up((tokens + chunks - 1) / chunks, bunch);
+  const std::int64_t worth = kLeastWork / columns / std::min(tokens, chunk);
+  const std::int64_t of_worker = tokens == 1 ? kReadingTasksOfWorker : kTasksOfWorker;
+  const std::int64_t row_tasks = workers == 1 ? 1 : std::max<std::int64_t>(of_worker * workers / chunks, 1);
   const std::int64_t rows = std::max({(all_rows + row_tasks - 1) / row_tasks, worth, std::int64_t{1}});
   return {round_up(rows, kPanelRows), chunk, all_rows, tokens};
 }
@@ -111,33 +122,48 @@ struct Call {
   const Rows& x;
   const QuantisedKernels& kernels;
   const ActivationBlock* rounded;  // [x.count, x.columns / 32], in bunches
-  float* dequantised;              // [workers, kFloatRows, x.columns]
+  float* dequantised;              // [workers, kDequantisedSlice.rows, x.columns]
 };
+
+/// What a task computes: y of so many rows and tokens.
+struct Part {
+  std::int64_t row, rows, token, tokens;
+};
+
+void multiply_rounded(const Call& call, const Product& product, const Part& part) {
+  const Linear::Stored& weights = *product.weights->stored();
+  float* y = product.y + part.token * product.y_stride;
+  call.kernels.multiply(weights.panels, part.row / kPanelRows, (part.row + part.rows + kPanelRows - 1) / kPanelRows,
+                        call.rounded + part.token * (call.x.columns / kBlock), part.tokens, y, product.y_stride);
+  if (product.bias == nullptr) return;
+  for (std::int64_t t = 0; t < part.tokens; ++t) {
+    for (std::int64_t r = part.row; r < part.row + part.rows; ++r) y[t * product.y_stride + r] += product.bias[r];
+  }
+}
+
+void multiply_precise(const Call& call, const Product& product, const Part& part, int worker) {
+  const Linear::Stored& weights = *product.weights->stored();
+  const std::int64_t columns = call.x.columns;
+  const float* w = nullptr;
+  if (weights.in_place()) {
+    w = weights.floats() + part.row * columns;
+  } else {
+    float* read = call.dequantised + worker * kDequantisedSlice.rows * columns;
+    read_rows(weights, part.row, part.rows, read);
+    w = read;
+  }
+  multiply_floats(call.x.data + part.token * call.x.stride, call.x.stride, w, columns,
+                  product.bias == nullptr ? nullptr : product.bias + part.row, part.tokens, part.rows, columns,
+                  product.y + part.token * product.y_stride + part.row, product.y_stride);
+}
 
 void run_task(const Call& call, const Product& product, const Cut& cut, std::int64_t task, int worker) {
   const Linear::Stored& weights = *product.weights->stored();
   const std::int64_t row = task % cut.row_tasks * cut.rows, token = task / cut.row_tasks * cut.tokens;
-  const std::int64_t rows = std::min(cut.rows, weights.matrix.rows - row);
-  const std::int64_t tokens = std::min(cut.tokens, call.x.count - token), columns = call.x.columns;
-  float* y = product.y + token * product.y_stride + row;
-  if (weights.by_rounding()) {
-    call.kernels.multiply(weights.panels, row / kPanelRows, (row + rows + kPanelRows - 1) / kPanelRows,
-                          call.rounded + token * (columns / kBlock), tokens, product.y + token * product.y_stride,
-                          product.y_stride);
-  } else {
-    const float* w = weights.in_place() ? weights.floats() + row * columns : nullptr;
-    if (w == nullptr) {
-      float* read = call.dequantised + worker * kFloatRows * columns;
-      read_rows(weights, row, rows, read);
-      w = read;
-    }
-    multiply_floats(call.x.data + token * call.x.stride, call.x.stride, w, columns, tokens, rows, columns, y,
-                    product.y_stride);
-  }
-  if (product.bias == nullptr) return;
-  for (std::int64_t t = 0; t < tokens; ++t) {
-    for (std::int64_t r = 0; r < rows; ++r) y[t * product.y_stride + r] += product.bias[row + r];
-  }
+  const Part part{row, std::min(cut.rows, weights.matrix.rows - row), token,
+                  std::min(cut.tokens, call.x.count - token)};
+  if (weights.by_rounding()) return multiply_rounded(call, product, part);
+  multiply_precise(call, product, part, worker);
 }
 
 void check(const Rows& x, std::span<const Product> products) {
@@ -236,11 +262,12 @@ void multiply(const Rows& x, std::span<const Product> products, LinearScratch& s
     call.rounded = round(x, call.kernels, memory.rounded, executor);
   }
   if (any([](const Linear::Stored& w) { return !w.by_rounding() && !w.in_place(); })) {
-    const auto needed = static_cast<std::size_t>(executor.workers() * kFloatRows * x.columns);
+    const auto needed = static_cast<std::size_t>(executor.workers() * kDequantisedSlice.rows * x.columns);
     if (memory.dequantised.size() < needed) memory.dequantised.resize(needed);
     call.dequantised = memory.dequantised.data();
   }
-  std::vector<Cut> cuts;
+  std::vector<Cut>& cuts = memory.cuts;
+  cuts.clear();
   std::int64_t tasks = 0;
   for (const Product& product : products) {
     cuts.push_back(cut_of(*product.weights->stored(), x.count, call.kernels.bunch, executor.workers()));

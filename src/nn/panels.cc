@@ -2,16 +2,14 @@
 
 #include <algorithm>
 #include <cstring>
-#include <new>
 
 #include "core/half.h"
+#include "nn/panel_memory.h"
 
 namespace tilewise::nn {
 namespace {
 
 using Byte = std::uint8_t;
-
-constexpr std::size_t kAlignment = 64;
 
 /// 32 columns of a row, as a file has them.
 struct RowBlock {
@@ -106,21 +104,22 @@ RowBlock read_block(WeightKind kind, const Byte* row, std::int64_t b) {
 }
 
 void write_quants(const PanelShape& shape, const RowBlock& block, std::int64_t row, Byte* quants) {
-  for (std::int64_t i = 0; i < kBlock; ++i) {
-    const std::int64_t step = i / 4, byte = 4 * row + i % 4;
-    const Byte quant = block.quants[i];
-    if (shape.bits == 8) {
-      quants[64 * step + byte] = quant;
-      continue;
+  if (shape.bits == 8) {
+    for (int step = 0; step < 8; ++step) std::memcpy(quants + 64 * step + 4 * row, block.quants + 4 * step, 4);
+    return;
+  }
+  Byte pairs[16];
+  for (int i = 0; i < 16; ++i) pairs[i] = static_cast<Byte>((block.quants[i] & 15) | (block.quants[i + 16] & 15) << 4);
+  for (int step = 0; step < 4; ++step) std::memcpy(quants + 64 * step + 4 * row, pairs + 4 * step, 4);
+  // What is above four bits: of all eight steps in a byte, or of four in each of two.
+  const int width = shape.bits - 4, steps = width == 1 ? 8 : 4;
+  for (int part = 0; part < width; ++part) {
+    Byte high[4] = {};
+    for (int i = 0; i < 4 * steps; ++i) {
+      const int quant = block.quants[4 * steps * part + i];
+      high[i % 4] = static_cast<Byte>(high[i % 4] | quant >> 4 << (i / 4 * width));
     }
-    Byte& pair = quants[64 * (step % 4) + byte];
-    pair = static_cast<Byte>(pair | (quant & 15) << (step < 4 ? 0 : 4));
-    if (shape.bits == 5) {
-      quants[256 + byte] = static_cast<Byte>(quants[256 + byte] | quant >> 4 << step);
-    } else if (shape.bits == 6) {
-      Byte& high = quants[256 + 64 * (step / 4) + byte];
-      high = static_cast<Byte>(high | quant >> 4 << (2 * (step % 4)));
-    }
+    std::memcpy(quants + 256 + 64 * part + 4 * row, high, sizeof(high));
   }
 }
 
@@ -151,19 +150,13 @@ void pack_row(const PanelShape& shape, WeightKind kind, const Byte* stored, std:
   }
 }
 
-std::shared_ptr<std::byte> allocate(std::int64_t bytes) {
-  auto* memory = static_cast<std::byte*>(
-      ::operator new (static_cast<std::size_t>(std::max<std::int64_t>(bytes, 1)), std::align_val_t{kAlignment}));
-  return {memory, [](std::byte* p) { ::operator delete (p, std::align_val_t{kAlignment}); }};
-}
-
-int quant_of(const PanelShape& shape, const Byte* quants, std::int64_t row, std::int64_t column) {
+template <PanelShape kShape>
+int quant_of(const Byte* quants, std::int64_t row, std::int64_t column) {
   const std::int64_t step = column / 4, byte = 4 * row + column % 4;
-  if (shape.bits == 8) return quants[64 * step + byte];
-  const Byte pair = quants[64 * (step % 4) + byte];
-  const int low = step < 4 ? pair & 15 : pair >> 4;
-  if (shape.bits == 5) return low | (quants[256 + byte] >> step & 1) << 4;
-  if (shape.bits == 6) return low | (quants[256 + 64 * (step / 4) + byte] >> (2 * (step % 4)) & 3) << 4;
+  if constexpr (kShape.bits == 8) return quants[64 * step + byte];
+  const int low = quants[64 * (step % 4) + byte] >> (step < 4 ? 0 : 4) & 15;
+  if constexpr (kShape.bits == 5) return low | (quants[256 + byte] >> step & 1) << 4;
+  if constexpr (kShape.bits == 6) return low | (quants[256 + 64 * (step / 4) + byte] >> (2 * (step % 4)) & 3) << 4;
   return low;
 }
 
@@ -171,22 +164,33 @@ float float_at(const Byte* halves, std::int64_t index) {
   return static_cast<float>(Float16::from_bits(half_at(halves + 2 * index)));
 }
 
-void dequantise_block(const PanelShape& shape, const Byte* block, const Byte* head, std::int64_t row, float* out) {
-  const Byte* halves = shape.nested ? head : block;
-  const float scale = float_at(halves, row), minimum = shape.minimum ? float_at(halves, kPanelRows + row) : 0;
-  const std::int64_t scales = kBlock / shape.group;
+template <PanelShape kShape>
+void dequantise_block(const Byte* block, const Byte* head, std::int64_t row, float* out) {
+  const Byte* halves = kShape.nested ? head : block;
+  const float scale = float_at(halves, row), minimum = kShape.minimum ? float_at(halves, kPanelRows + row) : 0;
+  constexpr std::int64_t kScales = kBlock / kShape.group;
   for (std::int64_t i = 0; i < kBlock; ++i) {
-    const auto quant = static_cast<float>(quant_of(shape, block + shape.factor_bytes(), row, i) - shape.zero);
-    if (!shape.nested) {
-      out[i] = shape.minimum ? quant * scale + minimum : quant * scale;
-      continue;
-    }
-    const Byte step = block[kPanelRows * (i / shape.group) + row];
-    if (shape.minimum) {
-      out[i] =
-          scale * static_cast<float>(step) * quant - minimum * static_cast<float>(block[kPanelRows * scales + row]);
+    const auto quant = static_cast<float>(quant_of<kShape>(block + kShape.factor_bytes(), row, i) - kShape.zero);
+    if constexpr (!kShape.nested) {
+      out[i] = kShape.minimum ? quant * scale + minimum : quant * scale;
     } else {
-      out[i] = scale * static_cast<float>(static_cast<std::int8_t>(step)) * quant;
+      const Byte step = block[kPanelRows * (i / kShape.group) + row];
+      if constexpr (kShape.minimum) {
+        const auto below = static_cast<float>(block[kPanelRows * kScales + row]);
+        out[i] = scale * static_cast<float>(step) * quant - minimum * below;
+      } else {
+        out[i] = scale * static_cast<float>(static_cast<std::int8_t>(step)) * quant;
+      }
+    }
+  }
+}
+
+template <PanelShape kShape>
+void dequantise_rows(const Byte* panel, std::int64_t blocks, std::int64_t first, std::int64_t count, float* out) {
+  for (std::int64_t b = 0; b < blocks; ++b) {
+    const Byte* head = panel + block_offset(kShape, b / kNest * kNest) - kShape.head_bytes();
+    for (std::int64_t r = 0; r < count; ++r) {
+      dequantise_block<kShape>(panel + block_offset(kShape, b), head, first + r, out + (r * blocks + b) * kBlock);
     }
   }
 }
@@ -199,7 +203,7 @@ PanelMatrix to_panels(const WeightMatrix& stored, Executor& executor) {
   const std::int64_t bytes = matrix.panel_bytes(), blocks = stored.columns / kBlock;
   const BlockSize size = block_size(stored.kind);
   const std::int64_t row_bytes = stored.columns / size.elements * size.bytes;
-  std::shared_ptr<std::byte> memory = allocate(matrix.panels() * bytes);
+  std::shared_ptr<std::byte> memory = allocate_panels(matrix.panels() * bytes);
   executor.parallel_for(matrix.panels(), [&](std::int64_t panel, int) {
     auto* to = reinterpret_cast<Byte*>(memory.get() + panel * bytes);
     std::memset(to, 0, static_cast<std::size_t>(bytes));
@@ -214,14 +218,10 @@ PanelMatrix to_panels(const WeightMatrix& stored, Executor& executor) {
 }
 
 void dequantise(const PanelMatrix& matrix, std::int64_t panel, std::int64_t first, std::int64_t count, float* out) {
-  const PanelShape shape = panel_shape(matrix.kind);
   const auto* stored = reinterpret_cast<const Byte*>(matrix.panel(panel));
-  for (std::int64_t b = 0; b < matrix.columns / kBlock; ++b) {
-    const Byte* head = stored + block_offset(shape, b / kNest * kNest) - shape.head_bytes();
-    for (std::int64_t r = 0; r < count; ++r) {
-      dequantise_block(shape, stored + block_offset(shape, b), head, first + r, out + r * matrix.columns + b * kBlock);
-    }
-  }
+  const std::int64_t blocks = matrix.columns / kBlock;
+  with_kind(matrix.kind,
+            [&]<WeightKind kKind>() { dequantise_rows<panel_shape(kKind)>(stored, blocks, first, count, out); });
 }
 
 }  // namespace tilewise::nn

@@ -63,6 +63,22 @@ constexpr PanelShape panel_shape(WeightKind kind) {
   }
 }
 
+/// Calls body.operator()<kind>() for a quantised kind.
+template <class Body>
+void with_kind(WeightKind kind, const Body& body) {
+  switch (kind) {
+    case WeightKind::q4_0: return body.template operator()<WeightKind::q4_0>();
+    case WeightKind::q4_1: return body.template operator()<WeightKind::q4_1>();
+    case WeightKind::q5_0: return body.template operator()<WeightKind::q5_0>();
+    case WeightKind::q5_1: return body.template operator()<WeightKind::q5_1>();
+    case WeightKind::q8_0: return body.template operator()<WeightKind::q8_0>();
+    case WeightKind::q4_k: return body.template operator()<WeightKind::q4_k>();
+    case WeightKind::q5_k: return body.template operator()<WeightKind::q5_k>();
+    case WeightKind::q6_k: return body.template operator()<WeightKind::q6_k>();
+    default: return;
+  }
+}
+
 constexpr bool is_quantised(WeightKind kind) { return panel_shape(kind).bits != 0; }
 
 /// A quantised matrix in panels.

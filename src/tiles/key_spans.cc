@@ -60,35 +60,66 @@ void KeySpans::enter(std::int64_t sequence, std::int64_t head, Walk walk) {
   s_q_ = problem_->sequences[static_cast<std::size_t>(sequence)].s_q;
   s_kv_ = problem_->sequences[static_cast<std::size_t>(sequence)].s_kv;
   known_ = {};
+  next_ = {};
+  reach_ = kLeastReach;
 }
 
 KeySpan KeySpans::operator()(const Box& box) {
-  const TileClass found = holds(known_, box) ? known_class_ : classify(box);
+  return span_of_class(box, holds(known_, box) ? known_class_ : classify(box));
+}
+
+void KeySpans::strips(const Box& box, std::int64_t step, KeySpan* spans) {
+  const bool is_known = holds(known_, box);
+  for (std::int64_t query = box.query_begin; query < box.query_end; spans += kParts) {
+    std::array<Box, kParts> boxes;
+    std::array<TileClass, kParts> classes;
+    std::size_t count = 0;
+    for (; count < kParts && query < box.query_end; ++count, query += step)
+      boxes[count] = {query, std::min(query + step, box.query_end), box.key_begin, box.key_end};
+    if (!is_known) reading_.evaluate(std::span(boxes.data(), count));
+    for (std::size_t i = 0; i < count; ++i) classes[i] = is_known ? known_class_ : class_of(kept(reading_, i));
+    for (std::size_t i = 0; i < count; ++i) spans[i] = span_of_class(boxes[i], classes[i]);
+  }
+}
+
+KeySpan KeySpans::span_of_class(const Box& box, TileClass found) {
   if (found == TileClass::full) return {box.key_begin, box.key_begin, box.key_end, box.key_end};
   if (found == TileClass::empty) return {box.key_begin, box.key_begin, box.key_begin, box.key_begin};
   return refine(box);
 }
 
 TileClass KeySpans::classify(const Box& box) {
+  for (std::size_t i = 0; i < next_.size(); ++i) {
+    if (next_[i] == box) return next_class_[i];
+  }
+  const bool keys = walk_ == Walk::along_keys;
+  const std::int64_t begin = keys ? box.key_begin : box.query_begin, end = keys ? box.key_end : box.query_end;
+  const std::int64_t last = keys ? s_kv_ : s_q_;
+  const auto between = [&](std::int64_t from, std::int64_t to) {
+    Box found = box;
+    (keys ? found.key_begin : found.query_begin) = from;
+    (keys ? found.key_end : found.query_end) = std::min(to, last);
+    return found;
+  };
   std::array<Box, variant::kLanes> boxes;
   boxes.fill(box);
-  const bool keys = walk_ == Walk::along_keys;
-  const std::int64_t length = keys ? box.key_end - box.key_begin : box.query_end - box.query_begin;
-  std::int64_t reach = length;
-  for (std::size_t lane = 1; lane < boxes.size(); ++lane) {
-    reach *= lane + 1 == boxes.size() ? 64 : 4;  // 4, 16 and 1024 lengths
-    if (keys) {
-      boxes[lane].key_end = std::min(box.key_begin + reach, s_kv_);
-    } else {
-      boxes[lane].query_end = std::min(box.query_begin + reach, s_q_);
-    }
+  for (std::size_t lane = 1; lane + 1 < boxes.size(); ++lane) {
+    const std::int64_t from = begin + static_cast<std::int64_t>(lane) * (end - begin);
+    if (from < last) boxes[lane] = between(from, from + (end - begin));
   }
+  boxes.back() = between(begin, begin + reach_ * (end - begin));
   reading_.evaluate(boxes);
   const TileClass found = class_of(kept(reading_, 0));
-  if (found == TileClass::partial) return found;
-  for (std::size_t lane = 1; lane < boxes.size() && class_of(kept(reading_, lane)) == found; ++lane) {
-    known_ = boxes[lane];
+  for (std::size_t i = 0; i < next_.size(); ++i) {
+    next_[i] = boxes[i + 1];
+    next_class_[i] = class_of(kept(reading_, i + 1));
+  }
+  if (found != TileClass::partial && class_of(kept(reading_, boxes.size() - 1)) == found) {
+    known_ = boxes.back();
     known_class_ = found;
+    reach_ = std::min(16 * reach_, kMostReach);
+  } else {
+    reach_ = kLeastReach;
   }
   return found;
 }

@@ -1,6 +1,7 @@
 // Which keys of a tile are kept, as kernels ask for it while they walk.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 
@@ -45,13 +46,19 @@ class KeySpans {
   /// concerned. Rounded outwards (and its full part inwards) to sixteenths of the box's keys.
   KeySpan operator()(const Box& box);
 
+  /// The spans of the strips of `step` queries that such a box consists of, the last of which may be shorter:
+  /// spans[i] of strip i. Costs a quarter of asking for each.
+  void strips(const Box& box, std::int64_t step, KeySpan* spans);
+
   /// What the mask keeps of such a box, found by bisection down to single entries; nothing where it is proven to keep
   /// none. Gives up on the rare mask that needs too many boxes.
   std::optional<KeptEntries> find_kept(const Box& box);
 
  private:
-  /// Evaluates the box, and larger ones that begin with it. Returns what the mask leaves of the box.
+  /// Evaluates the box, those that the walk comes to next, and a larger one that begins with it. Returns what the mask
+  /// leaves of the box.
   TileClass classify(const Box& box);
+  KeySpan span_of_class(const Box& box, TileClass found);
   KeySpan refine(const Box& box);
 
   const Mask* mask_;
@@ -62,6 +69,11 @@ class KeySpans {
   std::int64_t s_q_ = 0, s_kv_ = 0;
   Box known_;                                 // all of one class, which is not partial
   TileClass known_class_ = TileClass::empty;  // of known_
+  std::int64_t reach_ = kLeastReach;          // lengths of the larger box that is tried next
+  std::array<Box, variant::kLanes - 2> next_;
+  std::array<TileClass, variant::kLanes - 2> next_class_{};
+
+  static constexpr std::int64_t kLeastReach = 4, kMostReach = 1024;
 };
 
 }  // namespace tilewise::tiles

@@ -173,6 +173,46 @@ void check_pages(const ForwardInputs& inputs, const std::vector<Sequence>& seque
   }
 }
 
+/// Expects a tensor [extent] of numbers on the GPU.
+void check_column(const char* name, const std::optional<ConstTensor>& column, std::int64_t extent, DType dtype) {
+  if (!column) return;
+  if (column->rank != 1 || column->extents[0] != extent || column->dtype != dtype) {
+    fail_argument("{} is {} of extents {}; expected {} of extents [{}]", name, to_string(column->dtype),
+                  extents_text(*column), to_string(dtype), extent);
+  }
+  check_memory(name, *column);
+}
+
+/// Sequences of a GPU, as long as they can be by their storage.
+void set_longest(const ForwardInputs& inputs, std::int64_t batch, Problem& problem, TableData data) {
+  const DeviceSequences& given = *inputs.device_sequences;
+  if (data == TableData::readable)
+    fail_argument("device_sequences is given to a plan for the processor; expected sequences");
+  if (!inputs.sequences.empty()) fail_argument("sequences and device_sequences are both given; expected one of them");
+  const std::int64_t b = batch >= 0 ? batch : given.b;
+  if (given.b != b) {
+    fail_argument("device_sequences has b = {}; expected {}, b of the {}", given.b, b,
+                  inputs.block_table ? "block_table" : "padded tensors");
+  }
+  if (inputs.q.rank == 3 && !given.s_q) fail_argument("device_sequences lacks s_q; expected it with packed queries");
+  if ((inputs.k.rank == 3 || inputs.block_table) && !given.s_kv)
+    fail_argument("device_sequences lacks s_kv; expected it with packed or paged keys");
+  using Column = std::optional<ConstTensor> DeviceSequences::*;
+  constexpr std::pair<const char*, Column> kColumns[] = {
+      {"device_sequences.s_q", &DeviceSequences::s_q},
+      {"device_sequences.s_kv", &DeviceSequences::s_kv},
+      {"device_sequences.query_offset", &DeviceSequences::query_offset},
+      {"device_sequences.key_offset", &DeviceSequences::key_offset},
+      {"device_sequences.key_start", &DeviceSequences::key_start},
+      {"device_sequences.first_query_token", &DeviceSequences::first_query_token},
+      {"device_sequences.first_key_token", &DeviceSequences::first_key_token}};
+  for (const auto& [name, column] : kColumns) check_column(name, given.*column, b, DType::int32);
+  const std::int64_t keys =
+      inputs.block_table ? inputs.block_table->extents[1] * inputs.k.extents[2] : axis_from_end(inputs.k, 1);
+  problem.set_uniform(b, axis_from_end(inputs.q, 1),
+                      std::min<std::int64_t>(keys, std::numeric_limits<std::int32_t>::max()));
+}
+
 /// Heads and sequences of the call.
 void set_problem(const ForwardInputs& inputs, Problem& problem, TableData data) {
   const std::int64_t batch = batch_of(inputs);
@@ -180,6 +220,10 @@ void set_problem(const ForwardInputs& inputs, Problem& problem, TableData data) 
   const bool packed = inputs.q.rank == 3 || inputs.k.rank == 3;
   problem.h_q = h_q;
   problem.h_kv = h_kv;
+  if (inputs.device_sequences) {
+    set_longest(inputs, batch, problem, data);
+    return problem.validate();
+  }
   problem.sequences.assign(inputs.sequences.begin(), inputs.sequences.end());
   if (inputs.sequences.empty() && !packed && !inputs.block_table) {
     problem.set_uniform(batch, axis_from_end(inputs.q, 1), axis_from_end(inputs.k, 1));
@@ -255,7 +299,10 @@ void check_inputs(const Variant& variant, const ForwardInputs& inputs, Call& cal
   call.scale = checked_scale(inputs, call.d_qk);
   bind(variant.data().graph, inputs.tables, inputs.parameters, call.bound, data);
   call.dropout = checked_dropout(variant, inputs, call.problem);
-  if (call.queries_packed) {
+  if (inputs.device_seed && data == TableData::readable)
+    fail_argument("device_seed is given to a plan for the processor; expected seed and seed_offset");
+  check_column("device_seed", inputs.device_seed, 2, DType::int64);
+  if (call.queries_packed && !inputs.device_sequences) {
     check_own_rows("query", call.problem.sequences, &Sequence::s_q, &Sequence::first_query_token);
   }
 }
@@ -339,7 +386,7 @@ void check_backward(const Variant& variant, const ForwardInputs& inputs, const B
   if (outputs.d_q) check_output("d_q", *outputs.d_q, extents_of(inputs.q), "as q");
   if (outputs.d_k) check_output("d_k", *outputs.d_k, extents_of(inputs.k), "as k");
   if (outputs.d_v) check_output("d_v", *outputs.d_v, extents_of(inputs.v), "as v");
-  if (call.keys_packed && (outputs.d_k || outputs.d_v)) {
+  if (call.keys_packed && (outputs.d_k || outputs.d_v) && !inputs.device_sequences) {
     check_own_rows("key", call.problem.sequences, &Sequence::s_kv, &Sequence::first_key_token);
   }
   check_variant_gradients(variant, call.bound, outputs);

@@ -12,6 +12,7 @@ struct Sequence {
   int query_offset, key_offset;   // position of index 0
   int query_token, key_token;     // packed row of index 0
   int batch, head, kv_head;
+  float scale;                    // of q.k; in rearranged text alone
 };
 
 struct Float16 { unsigned short bits; };
@@ -54,6 +55,74 @@ __device__ inline auto read(const Table<T, rank>& table, Index... index) {
   using Value = decltype(value_of(T{}));
   return empty ? Value(0) : value_of(table.data[offset]);
 }
+)cuda";
+
+/// Operations on free reals (rearranged.h): the compiler contracts them. ex2, lg2, rcp and the roots are within 2 units
+/// in the last place, log2 within 2^-22 near 1; but for lg2, numbers below 2^-126 count as 0.
+inline constexpr std::string_view kFastOperations = R"cuda(
+namespace fast {
+__device__ inline float add(float a, float b) { return a + b; }
+__device__ inline float sub(float a, float b) { return a - b; }
+__device__ inline float mul(float a, float b) { return a * b; }
+__device__ inline float neg(float a) { return -a; }
+__device__ inline float reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ inline float div(float a, float b) { return a * reciprocal(b); }
+__device__ inline float exp2(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ inline float exp(float x) { return exp2(x * 1.44269504088896340736f); }
+__device__ inline float log2(float x) {
+  float y;
+  asm("lg2.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ inline float log(float x) { return log2(x) * 0.693147180559945309417f; }
+__device__ inline float sqrt(float x) {
+  float y;
+  asm("sqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ inline float rsqrt(float x) {
+  float y;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ inline float sigmoid(float x) { return reciprocal(1.0f + exp(-x)); }
+/// x less the nearest multiple of 2 pi, in float64: right to 2^-24 as long as |x| < 2^28.
+__device__ inline float within_a_turn(float x) {
+  const double turns = rint(x * 0.15915494309189533577);
+  return float(x - turns * 6.283185307179586476925);
+}
+__device__ inline float sin(float x) {
+  float y;
+  asm("sin.approx.f32 %0, %1;" : "=f"(y) : "f"(within_a_turn(x)));
+  return y;
+}
+__device__ inline float cos(float x) {
+  float y;
+  asm("cos.approx.f32 %0, %1;" : "=f"(y) : "f"(within_a_turn(x)));
+  return y;
+}
+)cuda";
+
+/// Right to 2^-11 of the result, one instruction: what bfloat16 hides.
+inline constexpr std::string_view kFastTanhOfBFloat16 = R"cuda(
+__device__ inline float tanh(float x) {
+  float y;
+  asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+)cuda";
+
+/// Right to 2^-22 of 1.
+inline constexpr std::string_view kFastTanh = R"cuda(
+__device__ inline float tanh(float x) { return 1.0f - 2.0f * reciprocal(1.0f + exp(x + x)); }
 )cuda";
 
 }  // namespace tilewise::variant

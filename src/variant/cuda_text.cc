@@ -12,6 +12,7 @@
 #include "variant/cuda_prelude.h"
 #include "variant/hoist.h"
 #include "variant/operations/operations.h"
+#include "variant/rearranged.h"
 
 namespace tilewise::variant {
 namespace {
@@ -93,14 +94,16 @@ std::string coordinate_text(Coordinate coordinate, const ClassText& within) {
 
 /// Leaves that every function can name at no cost, so that they are never hoisted into a struct.
 bool is_named_everywhere(const Node& node) {
-  return node.kind == Kind::constant || node.kind == Kind::literal || node.kind == Kind::parameter ||
+  return node.kind == Kind::constant || node.kind == Kind::scale || node.kind == Kind::literal ||
+         node.kind == Kind::parameter ||
          (node.kind == Kind::coordinate && static_cast<Coordinate>(node.index) > Coordinate::key_token);
 }
 
 class Writer {
  public:
-  Writer(const Variant::Data& data, bool with_slope, bool with_gradients)
-      : data_(data), graph_(data.graph), hoist_(hoisting_classes(data.graph)), crosses_(data.graph.size(), false) {
+  /// The text as it is recorded.
+  Writer(const Variant::Data& data, bool with_slope, bool with_gradients) : Writer(data, data.graph) {
+    live_.assign(graph_.size(), true);
     for (const Stage& stage : data_.stages) {
       if ((with_slope || with_gradients) && stage.kind == Stage::Kind::score)
         adjoints_.push_back(adjoint(graph_, stage.root));
@@ -112,13 +115,45 @@ class Writer {
       for (const StageAdjoint& derivative : adjoints_) mark_what_gradients_read(derivative);
       if (sink_adjoint_) mark_what_gradients_read(*sink_adjoint_);
     }
-    for (NodeId id = 0; id < graph_.size(); ++id) {
-      for (NodeId operand : graph_[id].inputs()) {
-        if (!is_local(operand, text_of(hoist_[id]))) crosses_[operand] = true;
-      }
-    }
     for (const Stage& stage : data_.stages) crosses_[stage.root] = true;
-    if (data_.sink != kNoNode) crosses_[data_.sink] = true;
+    mark_crossings();
+  }
+
+  /// The rearranged one.
+  Writer(const Variant::Data& data, const Rearranged& rearranged) : Writer(data, rearranged.graph) {
+    rearranged_ = &rearranged;
+    std::vector<NodeId> roots;
+    for (const NodeId root : {rearranged.score, rearranged.exponent, rearranged.slope}) {
+      if (root != kNoNode) roots.push_back(root);
+    }
+    for (const Stage& stage : data.stages) {
+      if (stage.kind == Stage::Kind::keep) roots.push_back(stage.root);
+    }
+    for (const NodeId root : roots) crosses_[root] = true;
+    if (data.sink != kNoNode) roots.push_back(data.sink);
+    live_ = needed_by(roots, [](NodeId) { return true; });
+    mark_crossings();
+  }
+
+  CudaText write_rearranged(DType dtype) {
+    text_ = "namespace variant {\n";
+    text_ += kCudaPrelude;
+    text_ += kFastOperations;
+    text_ += dtype == DType::bfloat16 ? kFastTanhOfBFloat16 : kFastTanh;
+    text_ += "}  // namespace fast\n";
+    write_operations();
+    write_arguments();
+    write_classes();
+    write_keeps();
+    if (rearranged_->score != kNoNode) {
+      write_value("score", rearranged_->score);
+      write_value("exponent", rearranged_->exponent);
+    }
+    has_slope_ = rearranged_->slope != kNoNode;
+    if (has_slope_) write_value("slope", rearranged_->slope);
+    if (data_.sink != kNoNode) write_sink();
+    text_ += "}  // namespace variant\n";
+    return {std::move(text_), std::move(layout_), has_slope_, false, fields_, rearranged_->slope_is_finite};
   }
 
   CudaText write() {
@@ -126,26 +161,37 @@ class Writer {
     text_ += kCudaPrelude;
     write_operations();
     write_arguments();
-    for (const ClassText& one : kClasses) {
-      if (one.hoist != Hoist::entry) write_class(one);
-    }
+    write_classes();
     write_score("full_score", false);
     write_score("partial_score", true);
     if (has_slope_) write_slope();
     if (data_.sink != kNoNode) write_sink();
     if (has_gradients_) write_gradients();
     text_ += "}  // namespace variant\n";
-    return {std::move(text_), std::move(layout_), has_slope_, has_gradients_};
+    return {std::move(text_), std::move(layout_), has_slope_, has_gradients_, fields_};
   }
 
  private:
+  Writer(const Variant::Data& data, const Graph& graph)
+      : data_(data), graph_(graph), hoist_(hoisting_classes(graph)), crosses_(graph.size(), false) {}
+
+  void mark_crossings() {
+    for (NodeId id = 0; id < graph_.size(); ++id) {
+      if (!live_[id]) continue;
+      for (NodeId operand : graph_[id].inputs()) {
+        if (!is_local(operand, text_of(hoist_[id]))) crosses_[operand] = true;
+      }
+    }
+    if (data_.sink != kNoNode) crosses_[data_.sink] = true;
+  }
+
   /// The definitions of the operations that occur, each once.
   void write_operations() {
     static constexpr auto kText = for_each_operation([]<class O>() { return O::cuda; });
     std::set<std::int32_t> used;
     const auto use = [&](const Graph& graph) {
-      for (const Node& node : graph.nodes()) {
-        if (node.kind == Kind::operation) used.insert(node.index);
+      for (NodeId id = 0; id < graph.size(); ++id) {
+        if (graph[id].kind == Kind::operation && (id >= live_.size() || live_[id])) used.insert(graph[id].index);
       }
     };
     use(graph_);
@@ -201,6 +247,7 @@ class Writer {
       case Kind::literal: return fmt::format("arguments.literal{}", node.index);
       case Kind::parameter: return fmt::format("arguments.parameter{}", node.index);
       case Kind::score: return "s";
+      case Kind::scale: return "sequence.scale";
       default: break;
     }
     if (is_named_everywhere(node)) return coordinate_text(static_cast<Coordinate>(node.index), within);
@@ -213,7 +260,29 @@ class Writer {
     for (NodeId operand : node.inputs()) operands.push_back(name(operand, within));
     const std::string list = fmt::format("{}", fmt::join(operands, ", "));
     if (node.kind == Kind::read) return fmt::format("read(arguments.table{}, {})", node.index, list);
-    return fmt::format("{}({})", kInfo[static_cast<std::size_t>(node.index)].name, list);
+    const auto name = kInfo[static_cast<std::size_t>(node.index)].name;
+    return fmt::format("{}{}({})", is_fast(node) ? "fast::" : "", name, list);
+  }
+
+  /// Whether an operation has a contracted or approximate form that may stand for it.
+  bool is_fast(const Node& node) const {
+    static const std::set<std::int32_t> kFast = {number_of<Addition>,
+                                                 number_of<Subtraction>,
+                                                 number_of<Multiplication>,
+                                                 number_of<Negation>,
+                                                 number_of<Division>,
+                                                 number_of<Exponential>,
+                                                 number_of<Exponential2>,
+                                                 number_of<Logarithm>,
+                                                 number_of<Logarithm2>,
+                                                 number_of<SquareRoot>,
+                                                 number_of<ReciprocalSquareRoot>,
+                                                 number_of<HyperbolicTangent>,
+                                                 number_of<Sigmoid>,
+                                                 number_of<Sine>,
+                                                 number_of<Cosine>};
+    if (rearranged_ == nullptr || kFast.count(node.index) == 0) return false;
+    return rearranged_->is_free[static_cast<std::size_t>(&node - graph_.nodes().data())];
   }
 
   /// Statements for the nodes of a class that `wanted` marks.
@@ -228,10 +297,15 @@ class Writer {
 
   /// The nodes that the function for class `within` computes for some roots, themselves included.
   std::vector<bool> needed_by(const std::vector<NodeId>& roots, const ClassText& within) const {
+    return needed_by(roots, [&](NodeId id) { return is_local(id, within); });
+  }
+  /// The nodes that roots need, by way of those that `passes`.
+  template <class Passes>
+  std::vector<bool> needed_by(const std::vector<NodeId>& roots, Passes passes) const {
     std::vector<bool> needed(graph_.size(), false);
     for (NodeId root : roots) needed[root] = true;
     for (auto id = static_cast<NodeId>(graph_.size()); id-- > 0;) {
-      if (!needed[id] || !is_local(id, within)) continue;
+      if (!needed[id] || !passes(id)) continue;
       for (NodeId operand : graph_[id].inputs()) needed[operand] = true;
     }
     return needed;
@@ -251,6 +325,10 @@ class Writer {
   /// unrolled loops, or called. A sum of 64 cosines, written out so often, takes a compiler minutes.
   const char* linkage(const std::vector<bool>& wanted, const ClassText& within) const {
     constexpr int kMostInlined = 96;  // operations and reads
+    // Rearranged scores' values are made at one place in a kernel.
+    const bool is_made_once = rearranged_ != nullptr && rearranged_->score != kNoNode &&
+                              fields_[static_cast<std::size_t>(within.hoist)] <= kMostKeptFields;
+    if (is_made_once) return "__device__ inline";
     int operations = 0;
     for (NodeId id = 0; id < graph_.size(); ++id) {
       const Kind kind = graph_[id].kind;
@@ -259,11 +337,18 @@ class Writer {
     return operations > kMostInlined ? "__device__ __noinline__" : "__device__ inline";
   }
 
+  void write_classes() {
+    for (const ClassText& one : kClasses) {
+      if (one.hoist != Hoist::entry) write_class(one);
+    }
+  }
+
   void write_class(const ClassText& one) {
     std::vector<NodeId> fields;
     for (NodeId id = 0; id < graph_.size(); ++id) {
       if (hoist_[id] == one.hoist && crosses_[id] && !is_named_everywhere(graph_[id])) fields.push_back(id);
     }
+    fields_[static_cast<std::size_t>(one.hoist)] = static_cast<int>(fields.size());
     text_ += fmt::format("/// Hoisted: values of one {}.\nstruct {} {{\n", one.variable, one.structure);
     for (NodeId id : fields) text_ += fmt::format("  {} t{};\n", type_name(graph_[id].type), id);
     const std::vector<bool> wanted = needed_by(fields, one);
@@ -294,6 +379,27 @@ class Writer {
       }
     }
     text_ += "  return s;\n}\n\n";
+  }
+
+  void write_keeps() {
+    const ClassText& entry = text_of(Hoist::entry);
+    std::vector<NodeId> roots;
+    std::string kept = "true";
+    for (const Stage& stage : data_.stages) {
+      if (stage.kind != Stage::Kind::keep) continue;
+      roots.push_back(stage.root);
+      kept += " & " + name(stage.root, entry);
+    }
+    text_ += fmt::format("__device__ inline bool keeps({}) {{\n", parameters(entry));
+    write_values(entry, needed_by(roots, entry));
+    text_ += fmt::format("  return {};\n}}\n\n", kept);
+  }
+
+  void write_value(const char* function, NodeId root) {
+    const ClassText& entry = text_of(Hoist::entry);
+    text_ += fmt::format("__device__ inline float {}({}) {{\n", function, parameters(entry));
+    write_values(entry, needed_by({root}, entry));
+    text_ += fmt::format("  return {};\n}}\n\n", name(root, entry));
   }
 
   /// The score of an entry and its derivative by the score that came in: the stages in order, each with its own
@@ -438,12 +544,15 @@ class Writer {
   }
 
   const Variant::Data& data_;
-  const Graph& graph_;
+  const Graph& graph_;                        // the variant's, or the rearranged one
   const std::vector<Hoist> hoist_;            // [nodes]
   std::vector<bool> crosses_;                 // [nodes]: some other class, or a stage, reads the value
   std::vector<StageAdjoint> adjoints_;        // [score stages], where the slope is asked for
   std::optional<StageAdjoint> sink_adjoint_;  // where gradients are asked for
   bool has_slope_ = false, has_gradients_ = false;
+  const Rearranged* rearranged_ = nullptr;
+  std::vector<bool> live_;  // [nodes]: something reads the value
+  std::array<int, 5> fields_{};
   std::string text_;
   ArgumentLayout layout_;
 };
@@ -466,6 +575,11 @@ std::int64_t table_view_size(int rank) { return 8 + 8 * rank + (4 * rank + 7) / 
 
 CudaText cuda_text(const Variant& variant, bool with_slope, bool with_gradients) {
   return Writer(variant.data(), with_slope, with_gradients).write();
+}
+
+CudaText rearranged_cuda_text(const Variant& variant, DType dtype, bool with_slope) {
+  const Rearranged made = rearranged(variant.data(), with_slope);
+  return Writer(variant.data(), made).write_rearranged(dtype);
 }
 
 std::vector<std::byte> pack_arguments(const Graph& graph, const Bound& bound, const ArgumentLayout& layout) {

@@ -1,6 +1,7 @@
 // The CUDA reading: a variant as CUDA C++ text for the run-time compiler.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -47,8 +48,23 @@ struct CudaText {
   ArgumentLayout layout;
   bool has_slope = false;
   bool has_gradients = false;
+  std::array<int, 5> fields{};   // of the structs of hoisted values, by Hoist
+  bool slope_is_finite = false;  // as Rearranged says
 };
 CudaText cuda_text(const Variant& variant, bool with_slope = false, bool with_gradients = false);
+
+/// The text for kernels whose inputs have 16 bits, by rearranged(): in the place of full_score and its like
+///   keeps(...)             whether every keep is true;
+///   score(...)             the score of a product q.k, -inf where a stage removes the entry; Sequence::scale is its
+///                          factor;
+///   exponent(...)          the same times log2(e), by fewer operations: score() would be clamped from below;
+///   slope(...)             where `with_slope`: the derivative of the score by scale * product.
+/// The last three where there are score stages. `layout` is the exact text's.
+CudaText rearranged_cuda_text(const Variant& variant, DType dtype, bool with_slope);
+
+/// What a struct of hoisted values has at most, if it is to be kept in shared memory for all entries of a tile: where
+/// there are score stages, and where masks alone read it, in partial tiles.
+inline constexpr int kMostKeptFields = 3, kMostKeptOfMasks = 1;
 
 /// The arguments' bytes for a launch: what `Bound` holds, in the layout's places. Table data must be device addresses.
 std::vector<std::byte> pack_arguments(const Graph& graph, const Bound& bound, const ArgumentLayout& layout);

@@ -45,6 +45,8 @@ NodeId Graph::add_score() { return add({.kind = Kind::score, .type = Type::real}
 
 NodeId Graph::add_seed() { return add({.kind = Kind::seed, .type = Type::real}); }
 
+NodeId Graph::add_scale() { return add({.kind = Kind::scale, .type = Type::real}); }
+
 namespace {
 /// The place of `handle` in `handles`, where it is appended if new.
 template <class Handle>

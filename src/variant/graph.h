@@ -33,6 +33,7 @@ enum class Kind : std::uint8_t {
   seed = 5,        // the adjoint that enters a stage's derivative: d(loss)/d(the stage's result)
   read = 6,        // index: into Graph::tables; operands are the indices
   operation = 7,   // index: position in the list of operations
+  scale = 8,       // what q.k is multiplied by, where Kind::score is q.k: in graphs that kernels make (rearranged.h)
 };
 
 /// The fields of At, in its order.
@@ -91,6 +92,7 @@ class Graph {
   NodeId add_coordinate(Coordinate coordinate);
   NodeId add_score();
   NodeId add_seed();
+  NodeId add_scale();
   NodeId add_parameter(const Parameter& parameter);
   NodeId add_read(const Table& table, std::span<const NodeId> indices, bool clamped);
 

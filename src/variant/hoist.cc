@@ -45,12 +45,6 @@ Affine form_of_operation(const Graph& graph, const Node& node, Affine left, Affi
   return {};
 }
 
-/// The class of a function of values of both classes.
-Hoist joined(Hoist a, Hoist b) {
-  if (a == Hoist::uniform || a == b) return b;
-  return b == Hoist::uniform ? a : Hoist::entry;
-}
-
 Hoist class_of_form(Affine form) {
   if (form.query == 0 && form.key == 0) return Hoist::uniform;
   if (form.key == 0) return Hoist::query;
@@ -59,6 +53,11 @@ Hoist class_of_form(Affine form) {
 }
 
 }  // namespace
+
+Hoist joined(Hoist a, Hoist b) {
+  if (a == Hoist::uniform || a == b) return b;
+  return b == Hoist::uniform ? a : Hoist::entry;
+}
 
 const char* to_string(Hoist hoist) {
   switch (hoist) {

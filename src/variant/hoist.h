@@ -17,6 +17,9 @@ enum class Hoist : std::uint8_t {
   entry,     // both, the score or the seed
 };
 
+/// The class of a function of values of both classes.
+Hoist joined(Hoist a, Hoist b);
+
 /// "uniform", "query", ...
 const char* to_string(Hoist hoist);
 

@@ -221,7 +221,8 @@ Register IntervalProgramBuilder::compile(const Node& node, Register score) {
     case Kind::parameter: return add_known(slots_.parameters[index]);
     case Kind::coordinate: return add_coordinate(static_cast<Coordinate>(node.index));
     case Kind::score: return score != kNoRegister ? score : add_known(kAnyReal);
-    case Kind::seed: return add_known(kAnyReal);
+    case Kind::seed:
+    case Kind::scale: return add_known(kAnyReal);
     case Kind::read: return add_read(node, operands);
     case Kind::operation: return add_operation(node.index, graph_[node.inputs().back()].type, operands);
   }

@@ -141,6 +141,7 @@ Value<Real> ScalarReading<Real>::value_of(const Node& node) const {
     case Kind::coordinate: value.int32 = place_[index]; break;
     case Kind::score: value.real = score_; break;
     case Kind::seed: value.real = seed_; break;
+    case Kind::scale: break;  // in no graph that is read so
     case Kind::read: return element_of(node);
     case Kind::operation: {
       std::array<Value<Real>, kMaxOperands> operands{};

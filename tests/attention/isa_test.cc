@@ -61,6 +61,7 @@ TEST_P(EachIsa, ExplainsWhatIsFaster) {
   const std::string text = Attention().plan(shape).explain();
   EXPECT_NE(text.find(std::string("instruction set ") + to_string(GetParam())), std::string::npos) << text;
   for (const Isa isa : available_isas()) {
+    if (isa == Isa::avx512_vnni) continue;  // dot products of bytes; attention has no kernels for it
     const std::string asked = std::string("cpu ") + to_string(isa) + ": TILEWISE_ISA asks for " + to_string(GetParam());
     EXPECT_EQ(text.find(asked) != std::string::npos, isa > GetParam()) << text;
   }

@@ -226,7 +226,9 @@ void Oracle::run(const Variant& variant, const reference::Shape& shape, const Bo
   AttentionData usual = data, exact(shape, seed, DType::float64, DType::float64);
   usual.inputs = exact.inputs = data.inputs;  // the very same memory
 
-  const Plan plan = Attention(variant).plan(plan_shape(shape, dtype_, backward_, bound), caller_.device());
+  PlanShape planned = plan_shape(shape, dtype_, backward_, bound);
+  planned.deterministic = deterministic;
+  const Plan plan = Attention(variant).plan(planned, caller_.device());
   caller_.forward(plan, data.inputs, data.outputs());
   standard_attention(variant, usual.inputs, usual.outputs(), dtype_);
   standard_attention(variant, exact.inputs, exact.outputs());

@@ -82,6 +82,7 @@ class Oracle {
   /// What to multiply q and k with.
   double deviation = 1;
   std::optional<double> dropout;
+  bool deterministic = false;
 
  private:
   DType dtype_;

@@ -171,6 +171,10 @@ TEST(Refusals, OfInputsThatDoNotFitTogether) {
       {"dropout_probability is nan; expected 0 to 1",
        [](Call& call) { call.inputs.dropout_probability = std::nan(""); }},
       {"seed_offset is 4294967296", [](Call& call) { call.inputs.seed_offset = std::uint64_t{1} << 32; }},
+      {"device_sequences is given to a plan for the processor",
+       [](Call& call) { call.inputs.device_sequences = DeviceSequences{.b = 2}; }},
+      {"device_seed is given to a plan for the processor",
+       [](Call& call) { call.inputs.device_seed = ConstTensor(&call.d_gain, DType::int64, {2}); }},
   };
   for (const Spoilt& spoilt : all) expect_refused(spoilt, Pass::both, false);
 }

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import pathlib
 import resource
 import signal
@@ -221,7 +222,8 @@ class BenchAttention(unittest.TestCase):
         for option, value in (("--queries", "0"), ("--keys", "-1"), ("--batch", "0"), ("--heads", "0"),
                               ("--kv-heads", "3"), ("--dim", "0"), ("--dtype", "float64"), ("--direction", "up"),
                               ("--seconds", "-1"), ("--rounds", "0"), ("--threads", "-1"), ("--isa", "sse9"),
-                              ("--variant", "windw(3)"), ("--queries", "many")):
+                              ("--variant", "windw(3)"), ("--queries", "many"), ("--device", "gpu"),
+                              ("--device", "cuda:x")):
             with self.subTest(option):
                 result = run("bench", "attention", option, value)
                 self.assertEqual(result.returncode, 2, result.stdout)
@@ -434,6 +436,42 @@ class Inspect(unittest.TestCase):
         self.assertIn("No such file", result.stderr)
 
 
+class Compile(unittest.TestCase):
+    """Needs NVRTC, as TILEWISE_NVRTC names it; TILEWISE_REQUIRE_NVRTC=1 insists on it."""
+
+    WHAT = ("--gpu", "sm_90a,sm_80", "--variant", "causal()", "--dim", "16")
+
+    def compile(self, folder):
+        result = run("compile", str(folder), *self.WHAT, "--json")
+        if result.returncode != 0 and "NVRTC" in result.stderr and "TILEWISE_REQUIRE_NVRTC" not in os.environ:
+            self.skipTest(result.stderr.splitlines()[0])
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return json.loads(result.stdout)["kernels"]
+
+    def test_a_folder_is_filled_once(self):
+        with tempfile.TemporaryDirectory() as parent:
+            folder = pathlib.Path(parent, "kernels")
+            first = self.compile(folder)
+            self.assertEqual({kernel["architecture"] for kernel in first}, {"sm_90a", "sm_80"})
+            self.assertLessEqual({"write", "gather", "classify", "order", "forward"},
+                                 {kernel["kernel"] for kernel in first})
+            files = sorted(path.name for path in folder.rglob("*.kernel"))
+            self.assertGreaterEqual(len(files), 6)  # three programs, two architectures
+            again = self.compile(folder)
+            self.assertEqual([kernel["kernel"] for kernel in first], [kernel["kernel"] for kernel in again])
+            self.assertEqual({kernel["seconds"] for kernel in again}, {0})
+            self.assertEqual(files, sorted(path.name for path in folder.rglob("*.kernel")))
+
+    def test_refusals(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for arguments, part in ((("--gpu", "hopper"), "hopper"), (("--dtype", "float32"), "float32"),
+                                    (("--dim", "12"), "12"), (("--variant", "windw(3)"), "windw")):
+                with self.subTest(part):
+                    result = run("compile", folder, *arguments)
+                    self.assertIn(result.returncode, (1, 2))
+                    self.assertIn(part, result.stderr)
+
+
 class Others(unittest.TestCase):
     def test_device(self):
         told = answer("device", "--no-measure")
@@ -444,7 +482,7 @@ class Others(unittest.TestCase):
 
     def test_help_has_examples(self):
         for command in ([], ["explain", "softmax"], ["explain", "attention"], ["variants"], ["device"],
-                        ["bench", "attention"], ["bench", "figure3"], ["bench", "sparse"], ["inspect"]):
+                        ["bench", "attention"], ["bench", "figure3"], ["bench", "sparse"], ["inspect"], ["compile"]):
             with self.subTest(command):
                 result = run(*command, "--help")
                 self.assertEqual(result.returncode, 0)

@@ -147,7 +147,7 @@ class DecodeTest : public EachIsaTest {
       task.lse = part_lse.data();
       Workspace workspace(tested().decode_floats(task.shape, task.row_count));
       task.workspace = workspace.data();
-      tested().decode(task);
+      tested().decode(&task, 1);
       EXPECT_TRUE(workspace.guard_untouched());
       for (std::int64_t row = 0; row < count; ++row) {
         const auto at = static_cast<std::size_t>(row);

@@ -4,6 +4,7 @@
 
 #include "cuda/launch/decode.h"
 #include "tests/jit/support.h"
+#include "tilewise/error.h"
 #include "tilewise/zoo.h"
 
 namespace tilewise::cuda {
@@ -11,16 +12,17 @@ namespace {
 
 class DecodeProgram : public jit::WithNvrtc, public ::testing::WithParamInterface<const char*> {
  protected:
-  void expect_in_registers(const Variant& variant, const ForwardShape& shape) {
+  void expect_in_registers(const Variant& variant, const ForwardShape& shape, int most_stack = 16) {
     const jit::Architecture architecture = jit::Architecture::parse(GetParam());
-    const auto plan = choose_decode(shape, Multiprocessor::of(architecture));
+    const auto plan = choose_decode(shape, Multiprocessor::of(architecture), 128);
     ASSERT_TRUE(plan);
     const jit::Binary binary =
         nvrtc_->compile(decode_program(variant, variant::cuda_text(variant), shape, *plan, architecture));
     const jit::Resources resources = binary.kernel("decode").resources.value();
+    SCOPED_TRACE(fmt::format("{}, d {}/{}, {}", to_string(variant), shape.d_qk, shape.d_v, plan->text()));
     EXPECT_LE(resources.registers, 65536 / (plan->blocks * plan->threads()));
-    EXPECT_LE(resources.stack_bytes, 16);
-    EXPECT_LE(resources.shared_bytes, 2048);
+    EXPECT_LE(resources.stack_bytes, most_stack);
+    EXPECT_LE(resources.shared_bytes, plan->is_wide ? 96 * plan->rows : 2048);
   }
 };
 
@@ -36,6 +38,16 @@ TEST_P(DecodeProgram, StaysInRegisters) {
   expect_in_registers(Variant(), {.dtype = DType::float16, .d_qk = 40, .d_v = 72});
 }
 
+TEST_P(DecodeProgram, TakesLatentAttention) {
+  for (const bool is_paged : {false, true}) {
+    expect_in_registers(Variant(), {.d_qk = 576, .d_v = 512, .is_paged = is_paged, .values_in_keys = true});
+    expect_in_registers(zoo::causal() & zoo::softcap(30),
+                        {.d_qk = 576, .d_v = 512, .has_lists = true, .is_paged = is_paged, .values_in_keys = true});
+  }
+  // 33 and 17 blocks of columns divide among no number of warps, which a condition at each of them costs.
+  expect_in_registers(Variant(), {.dtype = DType::float16, .d_qk = 520, .d_v = 264}, 64);
+}
+
 INSTANTIATE_TEST_SUITE_P(Generations, DecodeProgram, ::testing::Values("sm_80", "sm_89", "sm_90a", "sm_100"),
                          [](const auto& one) { return std::string(one.param); });
 
@@ -44,27 +56,40 @@ TEST(DecodePlans, FitEveryGeneration) {
     const Multiprocessor limits = Multiprocessor::of(jit::Architecture::parse(name));
     for (int d = 8; d <= 128; d += 8) {
       const ForwardShape shape{.d_qk = d, .d_v = d};
-      const auto plan = choose_decode(shape, limits);
+      const auto plan = choose_decode(shape, limits, 16);
       ASSERT_TRUE(plan) << name << ", d " << d;
       EXPECT_GE(plan->stages, 2);
       EXPECT_LE(plan->shared_bytes(shape), limits.shared_bytes_per_block);
     }
-    EXPECT_FALSE(choose_decode({.has_dropout = true}, limits));
-    EXPECT_FALSE(choose_decode({.is_aligned = false}, limits));
+    EXPECT_FALSE(choose_decode({.has_dropout = true}, limits, 16));
+    EXPECT_FALSE(choose_decode({.is_aligned = false}, limits, 16));
   }
+}
+
+TEST(DecodePlans, OfLatentAttentionReadValuesOnce) {
+  const Multiprocessor hopper = Multiprocessor::of(jit::Architecture::parse("sm_90a"));
+  const ForwardShape shape{.d_qk = 576, .d_v = 512, .values_in_keys = true};
+  const auto plan = choose_decode(shape, hopper, 128);
+  ASSERT_TRUE(plan && plan->is_wide && plan->values_in_keys);
+  EXPECT_EQ(plan->rows, 64);
+  // Queries, weights of 32 keys in whole lines of 128 bytes, and the stages' keys.
+  EXPECT_EQ(plan->shared_bytes(shape), 64 * 1152 + 64 * 128 + plan->stages * 32 * 1152);
+  EXPECT_EQ(choose_decode(shape, hopper, 16)->rows, 16);
+  EXPECT_THROW(validate_decode({.d_qk = 584, .d_v = 512}), Error);
+  EXPECT_THROW(validate_decode({.d_qk = 572, .d_v = 512}), Error);
 }
 
 TEST(DecodeSplits, FillTheGpuAndNoMore) {
   constexpr std::int64_t kSlots = 264;  // 132 multiprocessors with 2 blocks each
-  EXPECT_EQ(decode_splits(16 * 8, kSlots, 8192), 2);
-  EXPECT_EQ(decode_splits(8, kSlots, 65536), 32);
-  EXPECT_EQ(decode_splits(64 * 8, kSlots, 4096), 1);
-  EXPECT_EQ(decode_splits(5000, kSlots, 65536), 1);
-  EXPECT_EQ(decode_splits(1, kSlots, 256), 1);
-  EXPECT_EQ(decode_splits(0, kSlots, 100), 1);
+  EXPECT_EQ(decode_splits(16 * 8, kSlots, 8192, 64), 2);
+  EXPECT_EQ(decode_splits(8, kSlots, 65536, 64), 32);
+  EXPECT_EQ(decode_splits(64 * 8, kSlots, 4096, 64), 1);
+  EXPECT_EQ(decode_splits(5000, kSlots, 65536, 64), 1);
+  EXPECT_EQ(decode_splits(1, kSlots, 256, 64), 1);
+  EXPECT_EQ(decode_splits(0, kSlots, 100, 64), 1);
   for (std::int64_t units = 1; units < 3000; units += 7) {
     for (const std::int64_t s_kv : {0, 1, 64, 500, 4096, 100000}) {
-      const std::int64_t splits = decode_splits(units, kSlots, s_kv);
+      const std::int64_t splits = decode_splits(units, kSlots, s_kv, 64);
       EXPECT_GE(splits, 1);
       EXPECT_LE(units * splits, most_decode_parts(units, kSlots));
       EXPECT_LE(splits, std::max<std::int64_t>(1, s_kv / 256 + 1));

@@ -47,7 +47,8 @@ TEST(HopperPlan, EveryShapeHasAPlanThatFits) {
         for (const HopperForwardPlan& plan : plans) EXPECT_TRUE(plan.fits(shape, kHopper)) << plan.text();
       }
       if (hopper_backward_refusal(shape).empty()) {
-        EXPECT_FALSE(hopper_backward_candidates(shape, kHopper).empty()) << d_qk << " " << d_v;
+        for (const bool changes_scores : {false, true})
+          EXPECT_FALSE(hopper_backward_candidates(shape, changes_scores, kHopper).empty()) << d_qk << " " << d_v;
       }
     }
   }

@@ -19,11 +19,30 @@ struct Named {
   Variant variant;
 };
 
+Variant ten_operations() {
+  return score([](Expr s, const At& at) {
+    const Expr distance = to_real(at.query - at.key) * 0.01;
+    return s * 0.9 + tanh(s * 0.3) - max(distance * distance, 2.0) * 0.5 + to_real(at.key) * 0.001;
+  });
+}
+
 std::vector<Named> sample() {
   return {{"full", Variant()},
           {"causal", zoo::causal()},
           {"softcap and causal", zoo::softcap(30) & zoo::causal()},
-          {"alibi", zoo::alibi(16)}};
+          {"alibi", zoo::alibi(16)},
+          {"alibi and window", zoo::alibi(16) & zoo::window(1024)},
+          {"softcap of alibi", zoo::alibi(16) & zoo::softcap(30)},
+          {"T5", zoo::t5_buckets()},
+          {"relative position", zoo::relative_position(128)},
+          {"temperature", zoo::temperature(1.5)},
+          {"Llama 4", zoo::llama4_temperature()},
+          {"log n", zoo::log_n_scaling(1024)},
+          {"dense bias", zoo::dense_bias()},
+          {"learned bias", zoo::learned_bias()},
+          {"pair bias", zoo::pair_bias()},
+          {"sandwich", zoo::sandwich(16)},
+          {"ten operations", ten_operations()}};
 }
 
 class HopperProgram : public jit::WithNvrtc {
@@ -41,7 +60,9 @@ class HopperProgram : public jit::WithNvrtc {
   jit::Resources forward(const Variant& variant, const ForwardShape& shape) {
     const HopperForwardPlan plan = hopper_forward_candidates(shape, changes_scores(variant), kHopper).front();
     const jit::Resources resources =
-        compile(hopper_forward_program(variant, variant::cuda_text(variant), shape, plan, kArchitecture), "forward");
+        compile(hopper_forward_program(variant, variant::rearranged_cuda_text(variant, shape.dtype, false), shape, plan,
+                                       kArchitecture),
+                "forward");
     // What setmaxnreg shares out: fewer registers at the launch would leave consumers waiting for ever.
     EXPECT_EQ(resources.registers, plan.launch_registers());
     EXPECT_EQ(resources.shared_bytes, 0);
@@ -49,9 +70,11 @@ class HopperProgram : public jit::WithNvrtc {
   }
 
   jit::Resources backward(const Variant& variant, const ForwardShape& shape) {
-    const HopperBackwardPlan plan = hopper_backward_candidates(shape, kHopper).front();
-    const jit::Resources resources = compile(
-        hopper_backward_program(variant, variant::cuda_text(variant, true), shape, plan, kArchitecture), "backward");
+    const HopperBackwardPlan plan = hopper_backward_candidates(shape, changes_scores(variant), kHopper).front();
+    const jit::Resources resources =
+        compile(hopper_backward_program(variant, variant::rearranged_cuda_text(variant, shape.dtype, true), shape, plan,
+                                        kArchitecture),
+                "backward");
     EXPECT_EQ(resources.registers, 168);
     EXPECT_EQ(resources.shared_bytes, 0);
     return resources;

@@ -210,8 +210,12 @@ Answer kernel_attention(const std::shared_ptr<const jit::Context>& context, jit:
     arguments.lists = lists->view();
   }
   if (given.dropout) {
-    arguments.dropout = {given.dropout->seed, given.dropout->offset, given.dropout->keep_below,
-                         static_cast<float>(given.dropout->scale()), 0};
+    arguments.dropout = {given.dropout->seed,
+                         given.dropout->offset,
+                         given.dropout->keep_below,
+                         static_cast<float>(given.dropout->scale()),
+                         0,
+                         nullptr};
   }
   arguments.queries_packed = arguments.keys_packed = given.is_packed;
   arguments.heads_per_kv = static_cast<int>(given.problem.h_q / given.problem.h_kv);

@@ -41,6 +41,8 @@ struct Case {
   std::optional<Dropout> dropout;
   bool portable = false;                         // the portable kernels, also where the GPU has others
   std::optional<ForwardPlan> plan;               // the portable kernel with this plan
+  std::optional<BackwardPlan> backward_plan;     // likewise backward
+  int d_q_parts = 0;                             // of a deterministic backward pass
   std::optional<HopperForwardPlan> hopper_plan;  // the kernel for 9.0 with this one
   std::optional<HopperBackwardPlan> hopper_backward_plan;
   unsigned seed = 1;

@@ -41,7 +41,8 @@ TEST_P(BackwardOnGpu, EveryHeadDimension) {
   for (int d = 8; d <= 128; d += 8) {
     expect(of(fmt::format("full, d {}", d), Variant(), Problem::uniform(1, 2, 1, 70, 90), d));
   }
-  for (const auto& [d_qk, d_v] : {std::pair{128, 64}, {40, 8}, {8, 72}}) {
+  for (const auto& [d_qk, d_v] :
+       {std::pair{128, 64}, {40, 8}, {8, 72}, {136, 136}, {192, 128}, {128, 256}, {200, 200}, {256, 256}}) {
     Case given =
         of(fmt::format("causal, d_qk {}, d_v {}", d_qk, d_v), zoo::causal(), Problem::uniform(1, 2, 2, 90, 80));
     given.d_qk = d_qk;
@@ -110,6 +111,32 @@ TEST_P(BackwardOnGpu, DropoutDropsTheEntriesThatTheReferenceDrops) {
     expect(given);
   }
 }
+
+/// Every candidate of a plan, for d_qk and d_v.
+class BackwardPlansOnGpu : public jit::WithGpu, public ::testing::WithParamInterface<std::pair<int, int>> {
+ protected:
+  jit::Compiler compiler_{jit::Backend::nvrtc(), jit::DiskCacheOptions()};
+};
+
+TEST_P(BackwardPlansOnGpu, AreRight) {
+  const Variant variant = zoo::softcap(5) & zoo::causal();
+  const auto [d_qk, d_v] = GetParam();
+  for (const BackwardPlan& plan : backward_candidates({.d_qk = d_qk, .d_v = d_v}, limits_of(context_->device()))) {
+    Case given =
+        case_of(fmt::format("d {}, {}", d_qk, plan.text()), variant, Problem::uniform(2, 4, 2, 150, 290), d_qk, d_v);
+    given.backward_plan = plan;
+    given.dropout = Dropout(0.8, 77, 1);
+    for (const int parts : {0, 3}) {
+      given.d_q_parts = parts;
+      expect_right_gradients(context_, compiler_, given);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Dimensions, BackwardPlansOnGpu,
+                         ::testing::Values(std::pair{40, 64}, std::pair{64, 64}, std::pair{128, 128},
+                                           std::pair{192, 128}, std::pair{256, 256}),
+                         [](const auto& one) { return fmt::format("{}_{}", one.param.first, one.param.second); });
 
 INSTANTIATE_TEST_SUITE_P(Kernels, BackwardOnGpu, ::testing::Bool(),
                          [](const auto& one) { return one.param ? "Portable" : "Newest"; });

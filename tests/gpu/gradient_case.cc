@@ -232,6 +232,9 @@ std::unique_ptr<const BackwardRunner> kernels_of(const std::shared_ptr<const jit
     return std::make_unique<HopperBackwardKernels>(compiler, context, given.variant, shape,
                                                    *given.hopper_backward_plan);
   }
+  if (given.backward_plan) {
+    return std::make_unique<BackwardKernels>(compiler, context, given.variant, shape, *given.backward_plan);
+  }
   if (!given.portable && is_hopper(*context) && hopper_backward_refusal(shape).empty()) {
     return std::make_unique<HopperBackwardKernels>(compiler, context, given.variant, shape);
   }
@@ -286,7 +289,8 @@ std::array<std::vector<double>, 3> kernel_gradients(const std::shared_ptr<const 
   };
   arguments.reference = floats(BackwardRunner::row_floats(b, h_q, s_q));
   arguments.delta = floats(BackwardRunner::row_floats(b, h_q, s_q));
-  arguments.d_q_sums = floats(BackwardRunner::d_q_floats(b, h_q, s_q, given.d_qk));
+  arguments.d_q_sums = floats(std::max(given.d_q_parts, 1) * BackwardRunner::d_q_floats(b, h_q, s_q, given.d_qk));
+  arguments.d_q_parts = given.d_q_parts;
   kept.push_back(DeviceMemory::of(context, sequence_shapes(given.problem)));
   arguments.sequences = kept.back().as<const SequenceShape>();
   std::optional<MadeLists> lists;
@@ -295,8 +299,12 @@ std::array<std::vector<double>, 3> kernel_gradients(const std::shared_ptr<const 
     arguments.lists = lists->view();
   }
   if (given.dropout) {
-    arguments.dropout = {given.dropout->seed, given.dropout->offset, given.dropout->keep_below,
-                         static_cast<float>(given.dropout->scale()), 0};
+    arguments.dropout = {given.dropout->seed,
+                         given.dropout->offset,
+                         given.dropout->keep_below,
+                         static_cast<float>(given.dropout->scale()),
+                         0,
+                         nullptr};
   }
   arguments.queries_packed = arguments.keys_packed = given.is_packed;
   arguments.heads_per_kv = static_cast<int>(h_q / h_kv);

@@ -20,9 +20,10 @@ class HopperBackwardOnGpu : public WithHopper {
 
 TEST_F(HopperBackwardOnGpu, EveryPlan) {
   for (const auto& [d_qk, d_v] : {std::pair{128, 128}, {64, 64}, {128, 64}, {64, 128}, {72, 40}}) {
-    for (const int stages : {2, 4}) {
+    const ForwardShape shape{.d_qk = d_qk, .d_v = d_v};
+    for (const HopperBackwardPlan& plan : hopper_backward_candidates(shape, false, limits_of(context_->device()))) {
       Case given = case_of("", zoo::causal(), Problem::uniform(1, 4, 2, 330, 390), d_qk, d_v);
-      given.hopper_backward_plan = HopperBackwardPlan{stages};
+      given.hopper_backward_plan = plan;
       given.name = fmt::format("causal, d {}/{}, {}", d_qk, d_v, given.hopper_backward_plan->text());
       expect(given);
     }

@@ -18,6 +18,7 @@ std::string described(const Graph& graph, const Node& node) {
     case Kind::coordinate: return to_string(static_cast<Coordinate>(node.index));
     case Kind::score: return "score";
     case Kind::seed: return "seed";
+    case Kind::scale: return "scale";
     case Kind::read: {
       const Table& table = graph.tables()[index];
       return fmt::format("{}{} {}", table.name(), node.clamped ? ".clamped" : "", tilewise::to_string(table.dtype()));

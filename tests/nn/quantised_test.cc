@@ -9,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "nn/panel_memory.h"
 #include "tests/nn/some_weights.h"
 
 namespace tilewise::nn {
@@ -279,6 +280,25 @@ TEST(Panels, AreAboutAsLargeAsTheFile) {
     const double ratio = static_cast<double>(matrix.panels() * matrix.panel_bytes()) /
                          static_cast<double>(stored_bytes(kind, 1024 * 1024));
     EXPECT_LE(ratio, 1.03) << to_string(kind);
+  }
+}
+
+// Matrices share stretches of memory, and may be larger than one; each has its own part of it, for as long as it lives.
+TEST(Panels, LieApartInMemory) {
+  std::vector<std::shared_ptr<std::byte>> parts;
+  std::vector<std::int64_t> sizes;
+  for (const std::int64_t bytes : {0, 1, 64, 1000, 20 << 20, 50 << 20, 100 << 20, 7, 4096}) {
+    parts.push_back(allocate_panels(bytes));
+    sizes.push_back(bytes);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(parts.back().get()) % 64, 0);
+    if (bytes > 0) parts.back().get()[0] = parts.back().get()[bytes - 1] = std::byte(parts.size());
+  }
+  parts.erase(parts.begin() + 4), sizes.erase(sizes.begin() + 4);
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    if (sizes[i] == 0) continue;
+    const auto mark = std::byte(i < 4 ? i + 1 : i + 2);
+    EXPECT_EQ(parts[i].get()[0], mark);
+    EXPECT_EQ(parts[i].get()[sizes[i] - 1], mark);
   }
 }
 

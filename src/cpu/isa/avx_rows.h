@@ -76,6 +76,8 @@ void transpose_in(const Element* rows, std::int64_t stride, int count, int width
       __m256 block[8];
       for (int i = 0; i < 8; ++i) {
         const Element* source = rows + (row + i) * stride + column;
+        // Rows are short and their lines in no order that the processor would foresee.
+        __builtin_prefetch(source + 8 * stride);
         block[i] = i >= present ? _mm256_setzero_ps() : wide == 8 ? load8(source) : load_some(source, wide);
       }
       transpose(block);

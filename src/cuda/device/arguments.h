@@ -46,6 +46,19 @@ struct DropoutArguments {
   unsigned keep_below;
   float scale;  // of kept weights: 256 / keep_below
   int padding;
+  const long long* seed_and_offset;  // [2] on the GPU, in place of the first two; or null
+};
+
+/// Sequences whose numbers lie on the GPU: [b] each, `stride` elements apart, or null for what Sequence has by default.
+struct SequenceColumns {
+  struct Column {
+    const int* data;
+    long long stride;
+  };
+  Column queries, keys, key_start, query_offset, key_offset, query_token, key_token;
+  int b;
+  int most_queries, most_keys;   // what tensors and workspace have room for
+  int query_tokens, key_tokens;  // rows of packed storage; -1 where it is not packed
 };
 
 /// Sequences on their way to the GPU, by value: what a launch's arguments hold (4 kB).
@@ -86,17 +99,28 @@ struct DecodeArguments {
   int splits, s_q, h_q, row_tiles;  // row_tiles: of 16 rows, which cover the queries of a key head
 };
 
-/// Sums of gradients of tables and parameters, in float32; null where one is not asked for.
+/// Sums of gradients of tables and parameters; null where one is not asked for. All lie one behind the other, so that
+/// an element has a number, which tells its place in arrays beside them.
+///
+/// Sums that do not depend on the order are made in two passes: the first finds the largest magnitude that is added to
+/// each element, the second adds in 64-bit fixed point, with units by that.
 struct GradientSums {
   static constexpr int kMost = 16;
+  enum Pass { kAtomics, kFindLargest, kAddFixed };
   float* tables[kMost];      // [extents] each, without gaps
   float* parameters[kMost];  // one number each
+  const float* first;        // of all
+  unsigned* largest;         // [elements of all], bits of the largest magnitude, in the last two passes
+  long long* fixed;          // [elements of all], sums in units of fixed_unit(largest), in the last pass
+  int pass;                  // a Pass
 };
 
 /// Where sums go, as elements of a tensor.
 struct GradientStore {
   enum Element { kFloat32, kFloat64, kBFloat16, kFloat16 };
-  const float* sums;  // [elements], row-major
+  const float* sums;        // [elements], row-major
+  const unsigned* largest;  // [elements], of sums in fixed point; null for sums in float32
+  const long long* fixed;   // [elements], likewise
   void* to;
   long long elements;
   long long extents[4], strides[4];  // [rank], strides in elements
@@ -108,9 +132,12 @@ struct BackwardArguments {
   TensorView q, k, v, o, d_o;  // as in ForwardArguments; d_o as o
   TensorView lse, d_lse;       // float [b, h_q, s_q]; d_lse's data may be null, for 0
   TensorView d_q, d_k, d_v;    // results, as q, k and v; their data may be null
-  float* reference;  // workspace [b, h_q, s_q of the longest]: lse in log2 units, +inf for rows without weights
-  float* delta;      // workspace, likewise: sum over d_v of d_o * o, less d_lse
-  float* d_q_sums;   // workspace [b, h_q, s_q of the longest, d_qk]
+  float* reference;    // workspace [b, h_q, s_q of the longest]: lse in log2 units, +inf for rows without weights
+  float* delta;        // workspace, likewise: sum over d_v of d_o * o, less d_lse
+  float* d_q_sums;     // workspace [parts, b, h_q, s_q of the longest, d_qk]
+  long long d_q_part;  // its stride of parts; 0 where all blocks add to one, by atomics
+  int d_q_parts;
+  int key_tiles;                   // of the longest sequence
   const SequenceShape* sequences;  // [b]
   TileLists lists;  // rows are key tiles and entries query tiles; `order` is [sequences, h_kv, key tiles]
   DropoutArguments dropout;
@@ -118,6 +145,18 @@ struct BackwardArguments {
   int queries_packed, keys_packed, heads_per_kv;
   int h_q, s_q;  // heads, and queries of the longest sequence
   float scale;
+};
+
+/// New tokens on their way into pages.
+struct AppendArguments {
+  TensorView k, v;                 // [b, h_kv, s, d], or packed as queries are
+  TensorView k_pages, v_pages;     // [pages, h_kv, page_tokens, d]
+  const SequenceShape* sequences;  // [b]; queries are the new tokens, keys all of them
+  PageTable pages;
+  double rotary_log2_base;  // -log2 of the base
+  int rotary_columns;       // that are rotated, even; 0 for none
+  int rotary_interleaved;   // pairs are neighbours, else half of the columns apart
+  int tokens_packed;
 };
 
 }  // namespace tilewise::cuda

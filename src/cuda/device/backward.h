@@ -6,39 +6,51 @@
 #pragma once
 
 #include "arguments.h"
+#include "backward_queries.h"
 #include "copy.h"
 #include "gradients.h"
-#include "mma.h"
 #include "philox.h"
+#include "products.h"
 #include "scores.h"
 #include "softmax.h"
 #include "walk.h"
 
 namespace tilewise::cuda {
 
-/// One (sequence, key head, key tile): all query heads that the key head serves, and all query tiles that meet the
-/// keys.
+/// One (sequence, key head, key tile) after the other: all query heads that the key head serves, and all query tiles
+/// that meet the keys.
 ///
-/// Products are made transposed, with a warp's 16 keys as rows, so that P^T and d_s^T become left operands of d_v and
-/// d_k in registers; d_s goes through shared memory for d_q, of which a warp makes 16 queries.
+/// Scores are made transposed, [keys, queries], so that P^T and d_s^T are left operands of d_v and d_k: from registers,
+/// where every warp has whole rows of both, else by way of shared memory. d_s goes there for d_q in any case.
 ///
-/// Config has Element, kHeadQk, kHeadV, kHasLists, kHasDropout, kAligned as for Forward.
+/// Config has Element, kHeadQk, kHeadV, kHasLists, kHasDropout, kAligned as for Forward, kHasGradients, and
+///   kKeys, kQueries, kWarps, kStages   tile, warps, and how many tiles of q and d_o are in shared memory
+///   kScoreColumns                      warps side by side in a tile of scores
+///   kColumnWarps                       warps side by side in d_k and d_v
 template <class Config, class Variant>
 class Backward {
  public:
   using Element = typename Config::Element;
-  static constexpr int kWarps = 4, kThreads = 32 * kWarps, kKeys = 16 * kWarps, kQueries = 64, kStages = 2;
+  static constexpr int kWarps = Config::kWarps, kThreads = 32 * kWarps, kKeys = Config::kKeys,
+                       kQueries = Config::kQueries, kStages = Config::kStages;
   static constexpr int kColumnsQk = (Config::kHeadQk + 15) / 16 * 16;
   static constexpr int kColumnsV = (Config::kHeadV + 15) / 16 * 16;
   using QueryTile = SharedTile<Element, kQueries, kColumnsQk>;
   using GradientTile = SharedTile<Element, kQueries, kColumnsV>;  // of d_o
   using KeyTile = SharedTile<Element, kKeys, kColumnsQk>;
   using ValueTile = SharedTile<Element, kKeys, kColumnsV>;
-  using ScoreTile = SharedTile<Element, kKeys, kQueries>;  // d_s^T
-  static constexpr int kRowNumbers = 2 * kQueries * 4;     // reference and delta of a tile of queries
+  using ScoreTile = SharedTile<Element, kKeys, kQueries>;  // d_s^T, or P^T
+  using ScoreGrid = WarpGrid<kKeys / 16, kQueries / 16, kWarps / Config::kScoreColumns, Config::kScoreColumns>;
+  using KeyGrid = WarpGrid<kKeys / 16, kColumnsQk / 16, kWarps / Config::kColumnWarps, Config::kColumnWarps>;
+  using ValueGrid = WarpGrid<kKeys / 16, kColumnsV / 16, kWarps / Config::kColumnWarps, Config::kColumnWarps>;
+  static constexpr int kQueryWarps = kQueries / 16 < kWarps ? kQueries / 16 : kWarps;  // one above the other in d_q
+  using QueryGrid = WarpGrid<kQueries / 16, kColumnsQk / 16, kQueryWarps, kWarps / kQueryWarps>;
+  static constexpr bool kInRegisters = Config::kScoreColumns == 1 && Config::kColumnWarps == 1;
+  static constexpr int kRowNumbers = 2 * kQueries * 4;  // reference and delta of a tile of queries
   static constexpr int kStageBytes = QueryTile::kBytes + GradientTile::kBytes + kRowNumbers;
-  static constexpr int kSharedBytes = KeyTile::kBytes + ValueTile::kBytes + ScoreTile::kBytes + kStages * kStageBytes;
-  static_assert(kQueries == 64 && kThreads == 2 * kQueries, "a thread copies one number of a row");
+  static constexpr int kScoreBytes = (kInRegisters ? 1 : 2) * ScoreTile::kBytes;
+  static constexpr int kSharedBytes = KeyTile::kBytes + ValueTile::kBytes + kScoreBytes + kStages * kStageBytes;
+  static_assert(ScoreGrid::kEven, "every warp has scores");
 
   __device__ Backward(const BackwardArguments& arguments, const typename Variant::Arguments& variant, unsigned shared)
       : arguments_(arguments),
@@ -48,13 +60,27 @@ class Backward {
         kv_head_(blockIdx.y),
         shape_(arguments.sequences[blockIdx.z]) {}
 
+  /// All key tiles, or, of `gridDim.x` blocks, every gridDim.x-th: each block then has sums of d_q of its own, which no
+  /// other block adds to.
   __device__ void run() {
-    int tile = blockIdx.x;
-    if constexpr (Config::kHasLists) {
-      tile = row_of(arguments_.lists, sequence_, kv_head_ * arguments_.heads_per_kv, tile);
+    for (int index = blockIdx.x; index < arguments_.key_tiles; index += gridDim.x) {
+      int tile = index;
+      if constexpr (Config::kHasLists) {
+        tile = row_of(arguments_.lists, sequence_, kv_head_ * arguments_.heads_per_kv, tile);
+      }
+      key_begin_ = tile * kKeys;
+      if (key_begin_ < shape_.keys) take_keys(tile);
     }
-    key_begin_ = tile * kKeys;
-    if (key_begin_ >= shape_.keys) return;
+  }
+
+ private:
+  using Scores = typename ScoreGrid::Sums;  // [keys, queries]
+  static constexpr int kScoreRows = ScoreGrid::kRows, kScoreBlocks = ScoreGrid::kColumns;
+  struct Fragments {
+    LeftFragment of[kScoreBlocks][kScoreRows];
+  };
+
+  __device__ void take_keys(int tile) {
     load_keys();
     d_k_.clear();
     d_v_.clear();
@@ -68,20 +94,15 @@ class Backward {
     finish();
   }
 
- private:
-  using Scores = Accumulator<1, kQueries / 8>;  // [keys, queries]
-  struct Fragments {
-    LeftFragment of[kQueries / 16];
-  };
-
-  __device__ int lane() const { return threadIdx.x % 32; }
-  __device__ int warp_row() const { return threadIdx.x / 32 * 16; }
+  __device__ static int lane() { return threadIdx.x % 32; }
+  __device__ static int warp() { return threadIdx.x / 32; }
 
   __device__ KeyTile key_tile() const { return {shared_}; }
   __device__ ValueTile value_tile() const { return {shared_ + KeyTile::kBytes}; }
   __device__ ScoreTile score_tile() const { return {value_tile().address + ValueTile::kBytes}; }
+  __device__ ScoreTile weight_tile() const { return {score_tile().address + (kInRegisters ? 0 : ScoreTile::kBytes)}; }
   __device__ QueryTile query_tile(int stage) const {
-    return {score_tile().address + ScoreTile::kBytes + stage * kStageBytes};
+    return {score_tile().address + kScoreBytes + stage * kStageBytes};
   }
   __device__ GradientTile gradient_tile(int stage) const { return {query_tile(stage).address + QueryTile::kBytes}; }
   __device__ unsigned row_numbers(int stage) const { return gradient_tile(stage).address + GradientTile::kBytes; }
@@ -118,10 +139,12 @@ class Backward {
   __device__ void start_loading(int head, int query_begin, int stage) {
     load<Config::kHeadQk>(query_tile(stage), query_rows(arguments_.q, head), query_begin);
     load<Config::kHeadV>(gradient_tile(stage), query_rows(arguments_.d_o, head), query_begin);
-    const int row = threadIdx.x % kQueries;
-    const float* numbers = (threadIdx.x < kQueries ? arguments_.reference : arguments_.delta) + workspace_row(head);
-    const bool exists = query_begin + row < shape_.queries;
-    copy_async_4(row_numbers(stage) + threadIdx.x * 4, numbers + (exists ? query_begin + row : 0), exists);
+    for (int number = threadIdx.x; number < 2 * kQueries; number += kThreads) {
+      const int row = number % kQueries;
+      const float* numbers = (number < kQueries ? arguments_.reference : arguments_.delta) + workspace_row(head);
+      const bool exists = query_begin + row < shape_.queries;
+      copy_async_4(row_numbers(stage) + number * 4, numbers + (exists ? query_begin + row : 0), exists);
+    }
   }
 
   template <class Walk>
@@ -135,9 +158,16 @@ class Backward {
     for (int i = 0; i < count; ++i) {
       wait_for_copies<0>();
       __syncthreads();  // this tile is here, and all are done with the one before
-      if (i + 1 < count) start_loading(head, tiles.visit(i + 1).tile() * kQueries, (i + 1) % 2);
-      commit_copies();
-      visit_tile(tiles.visit(i), head, i % 2);
+      const auto load_next = [&] {
+        if (i + 1 < count) start_loading(head, tiles.visit(i + 1).tile() * kQueries, (i + 1) % kStages);
+        commit_copies();
+      };
+      if constexpr (kStages > 1) load_next();
+      visit_tile(tiles.visit(i), head, i % kStages);
+      if constexpr (kStages == 1) {
+        __syncthreads();  // all are done with this tile, whose place the next one takes
+        load_next();
+      }
     }
   }
 
@@ -146,36 +176,33 @@ class Backward {
     return shared;
   }
 
-  /// products[keys, queries] = a b^T with this warp's 16 rows of `a`.
+  /// products[keys, queries] = a b^T, this warp's piece.
   template <class Left, class Right>
   __device__ void multiply_transposed(Scores& products, const Left& a, const Right& b) {
-    const auto left = LaneAddress<Left>::straight({a.address + warp_row() * Left::kRowBytes}, lane());
-    const auto right = LaneAddress<Right>::transposed(b, lane());
+    const auto left = LaneAddress<Left>::straight({a.address + ScoreGrid::row(warp()) * Left::kRowBytes}, lane());
+    const auto right =
+        LaneAddress<Right>::transposed({b.address + ScoreGrid::column(warp()) * Right::kRowBytes}, lane());
     products.clear();
-#pragma unroll
-    for (int k = 0; k < Left::kTileColumns / 16; ++k) {
-      const LeftFragment fragment = load_left(left, 0, 16 * k);
-#pragma unroll
-      for (int j = 0; j < kQueries / 16; ++j) {
-        const RightFragment other = load_right_transposed(right, 16 * j, 16 * k);
-        multiply_add(Element{}, products.x[0][2 * j], fragment, other.pairs[0]);
-        multiply_add(Element{}, products.x[0][2 * j + 1], fragment, other.pairs[1]);
-      }
-    }
+    multiply<Left::kTileColumns / 16>(
+        Element{}, products, [&](int k, int i) { return load_left(left, 16 * i, 16 * k); },
+        [&](int k, int j) { return load_right_transposed(right, 16 * j, 16 * k); }, [](int) { return true; });
   }
 
-  /// sums[keys, columns] += a b, with a in fragments.
-  template <class Right, int kColumnBlocks>
-  __device__ void add_product(Accumulator<1, kColumnBlocks>& sums, const Fragments& a, const Right& b) {
+  /// sums[keys, columns] += a b for this warp's piece, with a's rows in fragments or in a tile.
+  template <class Grid, class Right>
+  __device__ void add_product(typename Grid::Sums& sums, const Fragments& a, const ScoreTile& a_tile, const Right& b) {
     const auto right = LaneAddress<Right>::straight(b, lane());
-#pragma unroll
-    for (int k = 0; k < kQueries / 16; ++k) {
-#pragma unroll
-      for (int j = 0; j < kColumnBlocks / 2; ++j) {
-        const RightFragment other = load_right(right, 16 * k, 16 * j);
-        multiply_add(Element{}, sums.x[0][2 * j], a.of[k], other.pairs[0]);
-        multiply_add(Element{}, sums.x[0][2 * j + 1], a.of[k], other.pairs[1]);
-      }
+    const int first = Grid::column(warp());
+    const auto load = [&](int k, int j) { return load_right(right, 16 * k, first + 16 * j); };
+    const auto has = [&](int j) { return Grid::has(warp(), j); };
+    if constexpr (kInRegisters) {
+      multiply<kQueries / 16>(
+          Element{}, sums, [&](int k, int i) { return a.of[k][i]; }, load, has);
+    } else {
+      const auto left =
+          LaneAddress<ScoreTile>::straight({a_tile.address + Grid::row(warp()) * ScoreTile::kRowBytes}, lane());
+      multiply<kQueries / 16>(
+          Element{}, sums, [&](int k, int i) { return load_left(left, 16 * i, 16 * k); }, load, has);
     }
   }
 
@@ -183,11 +210,14 @@ class Backward {
   __device__ static Fragments fragments_of(const Scores& x) {
     Fragments made;
 #pragma unroll
-    for (int k = 0; k < kQueries / 16; ++k) {
-      const auto& near = x.x[0][2 * k];
-      const auto& far = x.x[0][2 * k + 1];
-      made.of[k] = {{packed(Element{}, near[0], near[1]), packed(Element{}, near[2], near[3]),
-                     packed(Element{}, far[0], far[1]), packed(Element{}, far[2], far[3])}};
+    for (int k = 0; k < kScoreBlocks; ++k) {
+#pragma unroll
+      for (int i = 0; i < kScoreRows; ++i) {
+        const auto& near = x.x[i][2 * k];
+        const auto& far = x.x[i][2 * k + 1];
+        made.of[k][i] = {{packed(Element{}, near[0], near[1]), packed(Element{}, near[2], near[3]),
+                          packed(Element{}, far[0], far[1]), packed(Element{}, far[2], far[3])}};
+      }
     }
     return made;
   }
@@ -196,156 +226,145 @@ class Backward {
     const int query_begin = visit.tile() * kQueries;
     const bool is_partial = visit.is_partial() || query_begin + kQueries > shape_.queries ||
                             key_begin_ < shape_.key_start || key_begin_ + kKeys > shape_.keys;
-    Scores p, slope, d_s, scores;
+    Scores p, d_s;
     multiply_transposed(p, key_tile(), query_tile(stage));
-    if constexpr (Config::kHasGradients) scores = p;
-    if (is_partial) {
-      make_weights<true>(p, slope, query_begin, stage);
-    } else {
-      make_weights<false>(p, slope, query_begin, stage);
-    }
-    unsigned kept[Config::kHasDropout ? kQueries / 8 : 1];  // bit e of [j]: dropout keeps the weight [j][e]
-    if constexpr (Config::kHasDropout) {
-      draw(kept, query_begin, head);
-      Scores dropped;
-#pragma unroll
-      for (int j = 0; j < kQueries / 8; ++j) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) dropped.x[0][j][e] = kept[j] >> e & 1 ? p.x[0][j][e] : 0;
-      }
-      add_product(d_v_, fragments_of(dropped), gradient_tile(stage));
-    } else {
-      add_product(d_v_, fragments_of(p), gradient_tile(stage));
-    }
     multiply_transposed(d_s, value_tile(), gradient_tile(stage));
-    const unsigned deltas = row_numbers(stage) + kQueries * 4;
+    if (is_partial) {
+      make_gradients<true>(p, d_s, query_begin, head, stage);
+    } else {
+      make_gradients<false>(p, d_s, query_begin, head, stage);
+    }
+    const Fragments weights = fragments_of(p), d_scores = fragments_of(d_s);
+    const bool wants_queries = arguments_.d_q.data != nullptr;
+    if constexpr (!kInRegisters) store_scores(weight_tile(), weights);
+    if (!kInRegisters || wants_queries) {
+      store_scores(score_tile(), d_scores);
+      __syncthreads();
+    }
+    add_product<ValueGrid>(d_v_, weights, weight_tile(), gradient_tile(stage));
+    add_product<KeyGrid>(d_k_, d_scores, score_tile(), query_tile(stage));
+    if (wants_queries) reduce_queries(query_begin, head);
+  }
+
+  /// From products q k^T and d_o v^T to the weights that d_v takes, and the gradients of the products.
+  template <bool kPartial>
+  __device__ void make_gradients(Scores& s, Scores& d, int query_begin, int head, int stage) const {
+    const typename Variant::Place place = Backward::place();
+    const int first_key = key_begin_ + ScoreGrid::row(warp()) + lane() / 4;
+    const int first_column = ScoreGrid::column(warp()) + lane() % 4 * 2;  // in the tile
+    constexpr bool kScores = kPartial || Variant::kChangesScores;
 #pragma unroll
-    for (int j = 0; j < kQueries / 8; ++j) {
+    for (int j = 0; j < 2 * kScoreBlocks; ++j) {
+      const float2 references = numbers_at(row_numbers(stage), first_column + 8 * j);
+      const float2 deltas = numbers_at(row_numbers(stage) + kQueries * 4, first_column + 8 * j);
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        float d_p = d_s.x[0][j][e];
-        if constexpr (Config::kHasDropout) d_p = kept[j] >> e & 1 ? d_p * arguments_.dropout.scale : 0;
-        float value = p.x[0][j][e] * (d_p - number_of(deltas, j, e));
-        if constexpr (Config::kHasGradients) {
-          if (p.x[0][j][e] != 0) add_gradients(arguments_.scale * scores.x[0][j][e], value, query_begin, j, e);
+      for (int column = 0; column < 2; ++column) {
+        const int query = query_begin + first_column + 8 * j + column;
+        const float reference = column == 0 ? references.x : references.y, delta = column == 0 ? deltas.x : deltas.y;
+        const auto query_values = Variant::query_values(variant_, place, query);
+#pragma unroll
+        for (int i = 0; i < kScoreRows; ++i) {
+          unsigned kept = 3;  // bit `half`: dropout keeps the weight
+          if constexpr (Config::kHasDropout) kept = draw(key_begin_ + ScoreGrid::row(warp()) + 16 * i, query, head);
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            const int key = first_key + 16 * i + 8 * half;
+            float &weight = s.x[i][j][2 * half + column], &gradient = d.x[i][j][2 * half + column];
+            const float score = arguments_.scale * weight;
+            float x = score, slope = 1;
+            if constexpr (kScores) {
+              const auto scored = Variant::sloped_score(variant_, place, query_values,
+                                                        Variant::key_values(variant_, place, key), query, key, score);
+              const bool exists = !kPartial || (query < shape_.queries && key >= shape_.key_start && key < shape_.keys);
+              x = exists ? scored.score : -infinity();
+              slope = scored.slope;
+            }
+            const float p = exp2_of(fmaf(x, kLog2E, -reference));
+            float d_p = gradient;
+            weight = p;
+            if constexpr (Config::kHasDropout) {
+              d_p = kept >> half & 1 ? d_p * arguments_.dropout.scale : 0;
+              weight = kept >> half & 1 ? p : 0;
+            }
+            const float d_score = p * (d_p - delta);
+            if constexpr (Config::kHasGradients) {
+              if (p != 0) {
+                GradientAdder adder(arguments_.gradients);
+                Variant::add_gradients(variant_, place, query_values, Variant::key_values(variant_, place, key), query,
+                                       key, score, d_score, adder);
+              }
+            }
+            gradient = p == 0 ? 0 : Variant::kChangesScores ? d_score * slope : d_score;  // whatever else is NaN there
+          }
         }
-        if constexpr (Variant::kChangesScores) value *= slope.x[0][j][e];
-        d_s.x[0][j][e] = p.x[0][j][e] == 0 ? 0 : value;  // whatever else is infinite or NaN there
       }
     }
-    const Fragments d_scores = fragments_of(d_s);
-    add_product(d_k_, d_scores, query_tile(stage));
-    if (arguments_.d_q.data == nullptr) return;
-    store_scores(d_scores);
-    __syncthreads();
-    reduce_queries(query_begin, head);
   }
 
-  /// What an entry gives to the gradients of tables and parameters, `d` being the loss's derivative by its last score.
-  __device__ void add_gradients(float score, float d, int query_begin, int j, int e) const {
-    const int query = query_begin + lane() % 4 * 2 + 8 * j + e % 2,
-              key = key_begin_ + warp_row() + lane() / 4 + e / 2 * 8;
-    GradientAdder adder(arguments_.gradients);
-    Variant::add_gradients(variant_, place(), Variant::query_values(variant_, place(), query),
-                           Variant::key_values(variant_, place(), key), query, key, score, d, adder);
-  }
-
-  /// The number of a lane's query in column block j, element e.
-  __device__ float number_of(unsigned numbers, int j, int e) const {
-    float value;
-    asm volatile("ld.shared.f32 %0, [%1];"
-                 : "=f"(value)
-                 : "r"(numbers + (8 * j + lane() % 4 * 2 + e % 2) * 4)
-                 : "memory");
+  /// Two numbers of a tile's rows.
+  __device__ static float2 numbers_at(unsigned numbers, int row) {
+    float2 value;
+    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(value.x), "=f"(value.y) : "r"(numbers + row * 4) : "memory");
     return value;
   }
 
-  /// Products turned into weights, and the variant's slopes.
-  template <bool kPartial>
-  __device__ void make_weights(Scores& p, Scores& slope, int query_begin, int stage) {
-    const int first_key = key_begin_ + warp_row() + lane() / 4, first_query = query_begin + lane() % 4 * 2;
+  /// Which weights dropout keeps of a lane's keys g and g + 8 in a block of 16.
+  __device__ unsigned draw(int first_key, int query, int head) const {
+    const DropoutArguments& dropout = arguments_.dropout;
+    const int head_index = sequence_ * arguments_.h_q + head, g = lane() / 4;
+    const uint4 words = dropout_words(dropout, first_key / 16, query, head_index);
+    const unsigned near = (g < 4 ? words.x : words.y) >> 8 * (g % 4) & 0xff;
+    const unsigned far = (g < 4 ? words.z : words.w) >> 8 * (g % 4) & 0xff;
+    return (near < dropout.keep_below ? 1u : 0u) | (far < dropout.keep_below ? 2u : 0u);
+  }
+
+  /// Fragments [keys, queries] to shared memory.
+  __device__ static void store_scores(const ScoreTile& tile, const Fragments& scores) {
+    const int row = ScoreGrid::row(warp()) + lane() / 4, column = ScoreGrid::column(warp()) + lane() % 4 * 2;
 #pragma unroll
-    for (int j = 0; j < kQueries / 8; ++j) {
+    for (int k = 0; k < kScoreBlocks; ++k) {
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const float score = arguments_.scale * p.x[0][j][e];
-        float x = score;
-        if constexpr (kPartial || Variant::kChangesScores) {
-          const int query_index = first_query + 8 * j + e % 2, key_index = first_key + e / 2 * 8;
-          const bool exists = query_index < shape_.queries && key_index >= shape_.key_start && key_index < shape_.keys;
-          const auto scored =
-              Variant::sloped_score(variant_, place(), Variant::query_values(variant_, place(), query_index),
-                                    Variant::key_values(variant_, place(), key_index), query_index, key_index, score);
-          x = exists ? scored.score : -infinity();
-          slope.x[0][j][e] = scored.slope;
+      for (int i = 0; i < kScoreRows; ++i) {
+#pragma unroll
+        for (int r = 0; r < 4; ++r) {
+          store_shared(tile.at(row + 16 * i + r % 2 * 8, 16 * k + r / 2 * 8 + column), scores.of[k][i].pairs[r]);
         }
-        p.x[0][j][e] = exp2_of(fmaf(x, kLog2E, -number_of(row_numbers(stage), j, e)));
       }
     }
   }
 
-  /// Which weights dropout keeps. A lane holds keys g and g + 8 of a block of 16, so two bytes of each query's block.
-  __device__ void draw(unsigned* kept, int query_begin, int head) {
-    const int head_index = sequence_ * arguments_.h_q + head, block = (key_begin_ + warp_row()) / 16, g = lane() / 4;
-#pragma unroll
-    for (int j = 0; j < kQueries / 8; ++j) {
-      kept[j] = 0;
-#pragma unroll
-      for (int column = 0; column < 2; ++column) {
-        const int query = query_begin + 8 * j + lane() % 4 * 2 + column;
-        const uint4 words =
-            philox(make_uint4(block, query, head_index, arguments_.dropout.offset), arguments_.dropout.seed);
-        const unsigned near = (g < 4 ? words.x : words.y) >> 8 * (g % 4) & 0xff;
-        const unsigned far = (g < 4 ? words.z : words.w) >> 8 * (g % 4) & 0xff;
-        kept[j] |= (near < arguments_.dropout.keep_below ? 1u : 0u) << column;
-        kept[j] |= (far < arguments_.dropout.keep_below ? 1u : 0u) << (2 + column);
-      }
-    }
-  }
-
-  /// d_s^T, as fragments, to shared memory.
-  __device__ void store_scores(const Fragments& d_scores) {
-    const int row = warp_row() + lane() / 4, column = lane() % 4 * 2;
-#pragma unroll
-    for (int k = 0; k < kQueries / 16; ++k) {
-#pragma unroll
-      for (int r = 0; r < 4; ++r) {
-        store_shared(score_tile().at(row + r % 2 * 8, 16 * k + r / 2 * 8 + column), d_scores.of[k].pairs[r]);
-      }
-    }
-  }
-
-  /// Adds d_s k to the sums of d_q: this warp's 16 queries, 64 columns at a time.
+  /// Adds d_s k to the sums of d_q: this warp's piece, at most 64 columns at a time.
   __device__ void reduce_queries(int query_begin, int head) {
-    constexpr int kChunk = kColumnsQk < 64 ? kColumnsQk : 64;
+    constexpr int kChunk = QueryGrid::kColumns < 4 ? QueryGrid::kColumns : 4;  // blocks of columns
     const auto left = LaneAddress<ScoreTile>::transposed(score_tile(), lane());
     const auto right = LaneAddress<KeyTile>::straight(key_tile(), lane());
-    const int query = query_begin + warp_row() + lane() / 4;
-    float* sums = arguments_.d_q_sums + (workspace_row(head) + query) * Config::kHeadQk + lane() % 4 * 2;
+    const int first_row = QueryGrid::row(warp()), query = query_begin + first_row + lane() / 4;
+    float* const sums = arguments_.d_q_sums + blockIdx.x * arguments_.d_q_part +
+                        (workspace_row(head) + query) * Config::kHeadQk + lane() % 4 * 2;
 #pragma unroll
-    for (int chunk = 0; chunk < kColumnsQk; chunk += kChunk) {
-      Accumulator<1, kChunk / 8> product;
+    for (int chunk = 0; chunk < QueryGrid::kColumns; chunk += kChunk) {
+      const int first = QueryGrid::column(warp()) + 16 * chunk;
+      Accumulator<QueryGrid::kRows, 2 * kChunk> product;
       product.clear();
+      const auto has = [&](int j) {
+        return (QueryGrid::kColumns % kChunk == 0 || chunk + j < QueryGrid::kColumns) &&
+               QueryGrid::has(warp(), chunk + j);
+      };
+      multiply<kKeys / 16>(
+          Element{}, product, [&](int k, int i) { return load_left_transposed(left, 16 * k, first_row + 16 * i); },
+          [&](int k, int j) { return load_right(right, 16 * k, first + 16 * j); }, has);
 #pragma unroll
-      for (int k = 0; k < kKeys / 16; ++k) {
-        // moved() takes the warp's queries as columns: a multiple of 16, known at run time only.
-        const LeftFragment a = load_left_transposed(left, 16 * k, warp_row());
+      for (int j = 0; j < 2 * kChunk; ++j) {
+        const int column = first + 8 * j;
+        if (!has(j / 2) || column >= Config::kHeadQk) continue;
 #pragma unroll
-        for (int j = 0; j < kChunk / 16; ++j) {
-          if (chunk + 16 * j >= kColumnsQk) continue;
-          const RightFragment b = load_right(right, 16 * k, chunk + 16 * j);
-          multiply_add(Element{}, product.x[0][2 * j], a, b.pairs[0]);
-          multiply_add(Element{}, product.x[0][2 * j + 1], a, b.pairs[1]);
-        }
-      }
+        for (int i = 0; i < QueryGrid::kRows; ++i) {
 #pragma unroll
-      for (int j = 0; j < kChunk / 8; ++j) {
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const int column = chunk + 8 * j;
-          if (column >= Config::kHeadQk || query + 8 * half >= shape_.queries) continue;
-          add_pair(sums + half * 8 * Config::kHeadQk + column, product.x[0][j][2 * half],
-                   product.x[0][j][2 * half + 1]);
+          for (int half = 0; half < 2; ++half) {
+            if (query + 16 * i + 8 * half >= shape_.queries) continue;
+            add_pair(sums + (16 * i + 8 * half) * Config::kHeadQk + column, product.x[i][j][2 * half],
+                     product.x[i][j][2 * half + 1]);
+          }
         }
       }
     }
@@ -365,13 +384,14 @@ class Backward {
     commit_copies();
     wait_for_copies<0>();
     __syncthreads();
-    store_sums(key_tile(), d_k_, arguments_.scale);
+    store_sums<KeyGrid>(key_tile(), d_k_, arguments_.scale);
     float scale = 1;
     if constexpr (Config::kHasDropout) scale = arguments_.dropout.scale;
-    store_sums(value_tile(), d_v_, scale);
+    store_sums<ValueGrid>(value_tile(), d_v_, scale);
     __syncthreads();
     store_keys<Config::kHeadQk>(key_tile(), arguments_.d_k);
     store_keys<Config::kHeadV>(value_tile(), arguments_.d_v);
+    __syncthreads();  // the tiles are free for other keys
   }
 
   /// Writes a tile of d_k or d_v, where it is wanted. Keys before key_start exist in it: their gradient is zero.
@@ -383,14 +403,19 @@ class Backward {
     store_tile<kThreads, kColumns, Config::kAligned>(tile, rows, key_begin_, threadIdx.x);
   }
 
-  template <class Tile, int kColumnBlocks>
-  __device__ void store_sums(const Tile& tile, const Accumulator<1, kColumnBlocks>& sums, float scale) {
+  template <class Grid, class Tile>
+  __device__ void store_sums(const Tile& tile, const typename Grid::Sums& sums, float scale) {
+    const int row = Grid::row(warp()) + lane() / 4, column = Grid::column(warp()) + lane() % 4 * 2;
 #pragma unroll
-    for (int j = 0; j < kColumnBlocks; ++j) {
+    for (int j = 0; j < 2 * Grid::kColumns; ++j) {
+      if (!Grid::has(warp(), j / 2)) continue;
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        store_shared(tile.at(warp_row() + lane() / 4 + 8 * half, 8 * j + lane() % 4 * 2),
-                     packed(Element{}, sums.x[0][j][2 * half] * scale, sums.x[0][j][2 * half + 1] * scale));
+      for (int i = 0; i < Grid::kRows; ++i) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          store_shared(tile.at(row + 16 * i + 8 * half, 8 * j + column),
+                       packed(Element{}, sums.x[i][j][2 * half] * scale, sums.x[i][j][2 * half + 1] * scale));
+        }
       }
     }
   }
@@ -401,57 +426,8 @@ class Backward {
   const int sequence_, kv_head_;
   const SequenceShape& shape_;
   int key_begin_ = 0;
-  Accumulator<1, kColumnsQk / 8> d_k_;
-  Accumulator<1, kColumnsV / 8> d_v_;
+  typename KeyGrid::Sums d_k_;
+  typename ValueGrid::Sums d_v_;
 };
-
-/// What the backward pass needs of each query, a warp to a query: reference and delta; and zeros for the sums of d_q.
-template <class Config, class Variant>
-__device__ inline void prepare_backward(const BackwardArguments& a, const typename Variant::Arguments& variant) {
-  using Element = typename Config::Element;
-  const int query = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, head = blockIdx.y, lane = threadIdx.x % 32;
-  const SequenceShape& shape = a.sequences[blockIdx.z];
-  if (query >= shape.queries) return;
-  const long long row = query + (a.queries_packed ? shape.query_token : 0);
-  const auto at = [&](const TensorView& view) { return blockIdx.z * view.batch + head * view.head + row * view.row; };
-  const auto* o = static_cast<const Element*>(a.o.data) + at(a.o);
-  const auto* d_o = static_cast<const Element*>(a.d_o.data) + at(a.d_o);
-  float sum = 0;
-  for (int column = lane; column < Config::kHeadV; column += 32) sum += value_of(o[column]) * value_of(d_o[column]);
-#pragma unroll
-  for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
-  const long long place = (static_cast<long long>(blockIdx.z) * a.h_q + head) * a.s_q + query;
-  if (lane == 0) {
-    const float lse = static_cast<const float*>(a.lse.data)[at(a.lse)];
-    const float d_lse = a.d_lse.data != nullptr ? static_cast<const float*>(a.d_lse.data)[at(a.d_lse)] : 0;
-    a.reference[place] = lse == -infinity() ? infinity() : lse * kLog2E;
-    a.delta[place] = sum - d_lse;
-    if constexpr (Config::kHasGradients && Variant::kHasSink) {
-      const auto of_head = Variant::place_of(variant, shape, blockIdx.z, head, head / a.heads_per_kv);
-      // The sink is an entry whose value is 0.
-      const float weight = exp2_of((Variant::sink_logit(variant, of_head) - lse) * kLog2E);
-      GradientAdder adder(a.gradients);
-      if (weight > 0) Variant::add_sink_gradients(variant, of_head, -weight * (sum - d_lse), adder);
-    }
-  }
-  if (a.d_q.data == nullptr) return;
-  for (int column = lane; column < Config::kHeadQk; column += 32) a.d_q_sums[place * Config::kHeadQk + column] = 0;
-}
-
-/// Rounds the sums of d_q, scaled, a warp to a query.
-template <class Config>
-__device__ inline void finish_backward(const BackwardArguments& a) {
-  using Element = typename Config::Element;
-  const int query = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, head = blockIdx.y, lane = threadIdx.x % 32;
-  const SequenceShape& shape = a.sequences[blockIdx.z];
-  if (query >= shape.queries) return;
-  const long long row = query + (a.queries_packed ? shape.query_token : 0);
-  auto* d_q = static_cast<Element*>(a.d_q.data) + blockIdx.z * a.d_q.batch + head * a.d_q.head + row * a.d_q.row;
-  const long long place = (static_cast<long long>(blockIdx.z) * a.h_q + head) * a.s_q + query;
-  for (int column = lane; column < Config::kHeadQk; column += 32) {
-    d_q[column].bits = static_cast<unsigned short>(
-        packed(Element{}, a.d_q_sums[place * Config::kHeadQk + column] * a.scale, 0.0f) & 0xffffu);
-  }
-}
 
 }  // namespace tilewise::cuda

@@ -1,4 +1,4 @@
-// Gradients of tables and parameters, summed up in float32.
+// Gradients of tables and parameters, summed up in float32 or in fixed point.
 #pragma once
 
 #include "arguments.h"
@@ -6,9 +6,17 @@
 
 namespace tilewise::cuda {
 
-/// What a variant's add_gradients() is handed: adds to the sums in memory by atomics, so that their last bits depend on
-/// the order. Where all lanes of a warp that add at once read one element, as of a bias for each head, they add their
-/// sum.
+/// What one is in an element's fixed-point sum: 2^-31 of a power of two above the largest magnitude that is added to
+/// it, so that 2^32 such numbers can be added up. 0 where the largest is an infinity or NaN.
+__device__ inline double fixed_unit(unsigned largest) {
+  const int exponent = static_cast<int>(largest >> 23 & 0xff);
+  if (exponent == 0xff) return 0;
+  return __hiloint2double((1023 + exponent - 127 + 1 - 31) << 20, 0);
+}
+
+/// What a variant's add_gradients() is handed: adds to the sums in memory by atomics. In float32 their last bits depend
+/// on the order; in fixed point they do not. Where all lanes of a warp that add at once read one element, as of a bias
+/// for each head, they add their sum.
 class GradientAdder {
  public:
   __device__ explicit GradientAdder(const GradientSums& sums) : sums_(sums) {}
@@ -28,25 +36,43 @@ class GradientAdder {
       element = element * table.extents[axis] + inside;
       is_empty |= last < 0;
     }
-    if (!is_empty) add(sums + element, value);
+    if (!is_empty) add_to(sums_, sums + element, value);
   }
 
   __device__ void add_parameter(int number, float value) const {
-    if (sums_.parameters[number] != nullptr) add(sums_.parameters[number], value);
+    if (sums_.parameters[number] != nullptr) add_to(sums_, sums_.parameters[number], value);
   }
 
  private:
-  __device__ static void add(float* to, float value) {
+  /// Called, not inlined: there is a call for each entry of a tile and each table, and compiling all of them anew takes
+  /// minutes.
+  __device__ __noinline__ static void add_to(const GradientSums& sums, float* to, float value) {
     const unsigned lanes = __activemask();
     int are_one = 0;
     __match_all_sync(lanes, reinterpret_cast<unsigned long long>(to), &are_one);
     if (!are_one) {
-      if (value != 0) atomicAdd(to, value);
+      if (value != 0) add_one(sums, to, value);
       return;
     }
     float sum = 0;
     for (unsigned rest = lanes; rest != 0; rest &= rest - 1) sum += __shfl_sync(lanes, value, __ffs(rest) - 1);
-    if (static_cast<int>(threadIdx.x % 32) == __ffs(lanes) - 1) atomicAdd(to, sum);
+    if (static_cast<int>(threadIdx.x % 32) == __ffs(lanes) - 1) add_one(sums, to, sum);
+  }
+
+  __device__ static void add_one(const GradientSums& sums, float* to, float value) {
+    if (sums.pass == GradientSums::kAtomics) {
+      atomicAdd(to, value);
+      return;
+    }
+    const long long element = to - sums.first;
+    if (sums.pass == GradientSums::kFindLargest) {
+      atomicMax(sums.largest + element, __float_as_uint(value) & 0x7fffffffu);
+      return;
+    }
+    const double unit = fixed_unit(sums.largest[element]);
+    if (unit == 0) return;
+    const long long units = __double2ll_rn(value / unit);
+    atomicAdd(reinterpret_cast<unsigned long long*>(sums.fixed + element), static_cast<unsigned long long>(units));
   }
 
   const GradientSums& sums_;
@@ -61,7 +87,13 @@ __device__ inline void store_gradient(const GradientStore& a) {
     offset += rest % a.extents[axis] * a.strides[axis];
     rest /= a.extents[axis];
   }
-  const float value = a.sums[element];
+  float value;
+  if (a.fixed != nullptr) {
+    const double unit = fixed_unit(a.largest[element]);
+    value = unit == 0 ? __int_as_float(0x7fc00000) : static_cast<float>(a.fixed[element] * unit);
+  } else {
+    value = a.sums[element];
+  }
   switch (a.element) {
     case GradientStore::kFloat32: static_cast<float*>(a.to)[offset] = value; break;
     case GradientStore::kFloat64: static_cast<double*>(a.to)[offset] = value; break;

@@ -20,11 +20,26 @@ __device__ inline float infinity() { return __int_as_float(0x7f800000); }
 /// rescaled by 0 or 1.
 inline constexpr float kNoBase = -0x1.fp127f;
 
+/// From such a base on it makes no difference whether scores below -2^126 are clamped to that: their weights are 0.
+inline constexpr float kLeastFreeBase = -0x1p120f;
+
 /// 2^x, to 2 units in the last place; -inf gives 0.
 __device__ inline float exp2_of(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
+}
+
+/// 2^x to 2^-13.7 of it, without the unit that ex2 and tanh share: x = n + f, |f| <= 1/2, a minimax polynomial of f, n
+/// added to its exponent. Below 2^-126 it stays there, beyond 2^127 too; of NaN it makes a number beyond 2^127.
+__device__ inline float exp2_by_polynomial(float x) {
+  constexpr float kToInteger = 0x1.8p23f;  // added, it leaves no bits behind the point
+  float y;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(x), "f"(-126.0f));
+  asm("min.NaN.f32 %0, %1, %2;" : "=f"(y) : "f"(y), "f"(127.0f));
+  const float shifted = y + kToInteger, f = y - (shifted - kToInteger);
+  const float p = fmaf(fmaf(fmaf(0.055171322f, f, 0.24261054f), f, 0.69326097f), f, 0.99992812f);
+  return __int_as_float(__float_as_int(p) + (__float_as_int(shifted) << 23));
 }
 
 /// The largest (or the sum) over the four lanes that share rows.
@@ -111,6 +126,20 @@ class Weights {
     for (int pair = 0; pair < kPairs; ++pair) make_pair(pair, s, factor, rows);
   }
 
+  /// All of them, 2^exponent(i, j, e, base) for the element e of block (i, j). Of kPolynomials of 8 pairs by
+  /// polynomials.
+  template <int kPolynomials, class Exponent>
+  __device__ void make_of(const Exponent& exponent, const RowStatistics<kRowBlocks>& rows) {
+#pragma unroll
+    for (int pair = 0; pair < kPairs; ++pair) {
+      if (pair * 5 % 8 < kPolynomials) {
+        make_pair_of(pair, exponent, rows, [](float x) { return exp2_by_polynomial(x); });
+      } else {
+        make_pair_of(pair, exponent, rows, exp2_of);
+      }
+    }
+  }
+
   /// The share of step `step` of kSteps, in the order in which a product with v takes them.
   template <int kSteps>
   __device__ void make_share(int step, const Accumulator<kRowBlocks, kKeyBlocks>& s, float factor,
@@ -134,6 +163,19 @@ class Weights {
     return !__all_sync(~0u, all_small);
   }
 
+  /// Likewise, or has a base below kLeastFreeBase.
+  __device__ bool outgrown(const RowStatistics<kRowBlocks>& rows) const {
+    bool all_well = true;
+#pragma unroll
+    for (int i = 0; i < kRowBlocks; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        all_well = all_well && sum_[i][half] <= kLargestWeight<Element> && rows.base[i][half] >= kLeastFreeBase;
+      }
+    }
+    return !__all_sync(~0u, all_well);
+  }
+
   __device__ void add_sums_to(RowStatistics<kRowBlocks>& rows) const {
 #pragma unroll
     for (int i = 0; i < kRowBlocks; ++i) {
@@ -147,10 +189,16 @@ class Weights {
  private:
   __device__ void make_pair(int pair, const Accumulator<kRowBlocks, kKeyBlocks>& s, float factor,
                             const RowStatistics<kRowBlocks>& rows) {
+    make_pair_of(
+        pair, [&](int i, int j, int e, float base) { return fmaf(s.x[i][j][e], factor, -base); }, rows, exp2_of);
+  }
+
+  template <class Exponent, class Power>
+  __device__ void make_pair_of(int pair, const Exponent& exponent, const RowStatistics<kRowBlocks>& rows, Power power) {
     const int r = pair % 4, i = pair / 4 % kRowBlocks, k = pair / 4 / kRowBlocks, half = r % 2;
-    const float* scores = &s.x[i][2 * k + r / 2][2 * half];
-    const float low = exp2_of(fmaf(scores[0], factor, -rows.base[i][half]));
-    const float high = exp2_of(fmaf(scores[1], factor, -rows.base[i][half]));
+    const int j = 2 * k + r / 2;
+    const float low = power(exponent(i, j, 2 * half, rows.base[i][half]));
+    const float high = power(exponent(i, j, 2 * half + 1, rows.base[i][half]));
     sum_[i][half] += low;
     sum_[i][half] += high;
     fragments[k][i].pairs[r] = packed(Element{}, low, high);

@@ -30,6 +30,19 @@ struct DenseWalk {
   }
 };
 
+/// The tiles of a walk from its visit `start` on, then those before.
+template <class Walk>
+struct RotatedWalk {
+  Walk walk;
+  int start;
+
+  __device__ int count() const { return walk.count(); }
+  __device__ Visit visit(int index) const {
+    const int from_start = index + start;
+    return walk.visit(from_start < walk.count() ? from_start : from_start - walk.count());
+  }
+};
+
 /// All tiles from 0 on.
 struct AllTiles {
   int tiles;

@@ -18,6 +18,8 @@ namespace tilewise::cuda {{
 struct Config {{
   using Element = {element};
   static constexpr int kHeadQk = {d_qk}, kHeadV = {d_v};
+  static constexpr int kQueries = {queries}, kKeys = {keys}, kWarps = {warps}, kStages = {stages};
+  static constexpr int kScoreColumns = {score_columns}, kColumnWarps = {column_warps};
   static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout}, kAligned = {is_aligned};
   static constexpr bool kHasGradients = {has_gradients};
 }};
@@ -26,7 +28,7 @@ static_assert(Kernel::kThreads == {threads} && Kernel::kSharedBytes == {shared_b
 
 }}  // namespace tilewise::cuda
 
-extern "C" __global__ void __launch_bounds__({threads})
+extern "C" __global__ void __launch_bounds__({threads}, {blocks})
     backward(const __grid_constant__ tilewise::cuda::BackwardArguments arguments,
              const __grid_constant__ variant::Arguments bound) {{
   extern __shared__ __align__(128) unsigned char shared[];
@@ -44,17 +46,18 @@ extern "C" __global__ void finish(const __grid_constant__ tilewise::cuda::Backwa
 }  // namespace
 
 jit::Program backward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
-                              const jit::Architecture& architecture) {
-  validate_backward(shape);
+                              const BackwardPlan& plan, const jit::Architecture& architecture) {
+  validate(shape);
   using fmt::arg;
-  const BackwardPlan plan;
   jit::Program program;
   program.name = "backward.cu";
-  program.source = fmt::format(kSource, arg("element", shape.dtype == DType::bfloat16 ? "BFloat16" : "Float16"),
-                               arg("d_qk", shape.d_qk), arg("d_v", shape.d_v), arg("has_lists", shape.has_lists),
-                               arg("has_dropout", shape.has_dropout), arg("has_gradients", shape.has_gradients),
-                               arg("is_aligned", shape.is_aligned), arg("threads", plan.threads()),
-                               arg("shared_bytes", plan.shared_bytes(shape)));
+  program.source = fmt::format(
+      kSource, arg("element", shape.dtype == DType::bfloat16 ? "BFloat16" : "Float16"), arg("d_qk", shape.d_qk),
+      arg("d_v", shape.d_v), arg("queries", plan.queries), arg("keys", plan.keys), arg("warps", plan.warps),
+      arg("stages", plan.stages), arg("score_columns", plan.score_columns), arg("column_warps", plan.column_warps),
+      arg("has_lists", shape.has_lists), arg("has_dropout", shape.has_dropout),
+      arg("has_gradients", shape.has_gradients), arg("is_aligned", shape.is_aligned), arg("threads", plan.threads()),
+      arg("blocks", plan.blocks), arg("shared_bytes", plan.shared_bytes(shape)));
   program.headers = device_headers();
   program.headers.push_back(variant_header(variant, text));
   program.options = {"--std=c++17"};
@@ -63,35 +66,20 @@ jit::Program backward_program(const Variant& variant, const variant::CudaText& t
   return program;
 }
 
-namespace {
-
-/// The shape, if this GPU's blocks have the shared memory for it.
-const ForwardShape& expect_room(const ForwardShape& shape, const jit::DeviceInfo& device) {
-  validate_backward(shape);
-  const std::int64_t needed = BackwardPlan().shared_bytes(shape);
-  if (needed > device.shared_bytes_per_block) {
-    fail(ErrorCode::unsupported,
-         "the backward kernel for d_qk = {} and d_v = {} needs {} bytes of shared memory a block, and {} has {}",
-         shape.d_qk, shape.d_v, needed, device.name, device.shared_bytes_per_block);
-  }
-  return shape;
-}
-
-}  // namespace
-
 BackwardKernels::BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
                                  const Variant& variant, const ForwardShape& shape)
-    : shape_(expect_room(shape, context->device())),
+    : BackwardKernels(compiler, context, variant, shape, choose_backward(shape, limits_of(context->device()))) {}
+
+BackwardKernels::BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
+                                 const Variant& variant, const ForwardShape& shape, const BackwardPlan& plan)
+    : shape_(shape),
+      plan_(plan),
       text_(variant::cuda_text(variant, true, shape.has_gradients)),
-      module_(jit::load_program(compiler, backward_program(variant, text_, shape, context->device().architecture()),
-                                context)),
+      module_(jit::load_program(
+          compiler, backward_program(variant, text_, shape, plan, context->device().architecture()), context)),
       prepare_(module_->kernel("prepare")),
       backward_(module_->kernel("backward", static_cast<unsigned>(plan_.shared_bytes(shape)))),
       finish_(module_->kernel("finish")) {}
-
-std::string BackwardKernels::text() const {
-  return fmt::format("{} x {}, {} warps", BackwardPlan::kQueries, BackwardPlan::kKeys, BackwardPlan::kWarps);
-}
 
 void BackwardKernels::launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound,
                              const ForwardExtent& extent, jit::StreamHandle stream) const {
@@ -100,17 +88,23 @@ void BackwardKernels::launch(const BackwardArguments& arguments, const std::vect
     return static_cast<unsigned>((size + tile - 1) / tile);
   };
   if (extent.b == 0) return;
+  BackwardArguments all = arguments;
+  const unsigned key_tiles = along(extent.s_kv, plan_.keys);
+  all.key_tiles = static_cast<int>(key_tiles);
+  all.d_q_parts = std::max(arguments.d_q_parts, 1);
+  const bool has_parts = arguments.d_q_parts > 0;
+  all.d_q_part = has_parts ? extent.b * extent.h_q * std::int64_t{arguments.s_q} * shape_.d_qk : 0;
   const jit::LaunchShape rows{.grid = {along(arguments.s_q, kRowsOfBlock), static_cast<unsigned>(arguments.h_q),
                                        static_cast<unsigned>(extent.b)},
                               .block = {32 * kRowsOfBlock, 1, 1},
                               .stream = stream};
-  const jit::LaunchShape tiles{.grid = {along(extent.s_kv, BackwardPlan::kKeys), static_cast<unsigned>(extent.h_kv),
-                                        static_cast<unsigned>(extent.b)},
+  const unsigned blocks = has_parts ? std::min(key_tiles, static_cast<unsigned>(all.d_q_parts)) : key_tiles;
+  const jit::LaunchShape tiles{.grid = {blocks, static_cast<unsigned>(extent.h_kv), static_cast<unsigned>(extent.b)},
                                .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
                                .dynamic_shared_bytes = static_cast<unsigned>(plan_.shared_bytes(shape_)),
                                .stream = stream};
   // The driver copies from these pointers and does not write through them.
-  std::array<void*, 2> pointers = {const_cast<BackwardArguments*>(&arguments), const_cast<std::byte*>(bound.data())};
+  std::array<void*, 2> pointers = {&all, const_cast<std::byte*>(bound.data())};
   if (arguments.s_q > 0) prepare_.launch(rows, pointers.data());
   if (extent.s_kv > 0) backward_.launch(tiles, pointers.data());
   if (arguments.s_q > 0 && arguments.d_q.data != nullptr) finish_.launch(rows, pointers.data());

@@ -12,17 +12,18 @@
 
 namespace tilewise::cuda {
 
-/// A program of three kernels, "prepare", "backward" and "finish", each of which takes BackwardArguments; "backward"
+/// A program of three kernels, "prepare", "backward" and "finish", each of which takes BackwardArguments; the first two
 /// also the variant's bytes. `text` is made with its slope.
 jit::Program backward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
-                              const jit::Architecture& architecture);
+                              const BackwardPlan& plan, const jit::Architecture& architecture);
 
 /// Compiled backward kernels of any family, loaded. Const and shared between threads.
 class BackwardRunner {
  public:
   virtual ~BackwardRunner() = default;
 
-  /// Queues them. `bound` is what pack_arguments gave for layout(). Nothing is checked here.
+  /// Queues them. `bound` is what pack_arguments gave for layout(). Of the arguments, `key_tiles` and `d_q_part` are
+  /// set here; `d_q_parts` asks for as many parts of d_q, or, as 0, for none. Nothing is checked here.
   virtual void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound,
                       const ForwardExtent& extent, jit::StreamHandle stream) const = 0;
 
@@ -44,16 +45,22 @@ class BackwardRunner {
 /// The portable family: from compute capability 8.0 on.
 class BackwardKernels final : public BackwardRunner {
  public:
-  /// Throws as ForwardKernel, and Error(unsupported) as validate_backward.
+  /// Throws Error(unsupported) as backward_candidates; as jit::load_program; DriverError.
   BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context, const Variant& variant,
                   const ForwardShape& shape);
 
-  /// Queues all three. d_q is summed up by atomics, so its last bits differ from run to run. Nothing is checked here.
+  /// Likewise with a plan of the caller's.
+  BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context, const Variant& variant,
+                  const ForwardShape& shape, const BackwardPlan& plan);
+
+  /// Queues all three. Without parts d_q is summed up by atomics, so its last bits differ from run to run. Nothing is
+  /// checked here.
   void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound, const ForwardExtent& extent,
               jit::StreamHandle stream) const override;
-  TileSizes tile() const override { return {BackwardPlan::kQueries, BackwardPlan::kKeys}; }
+  TileSizes tile() const override { return {plan_.queries, plan_.keys}; }
+
   const variant::ArgumentLayout& layout() const override { return text_.layout; }
-  std::string text() const override;
+  std::string text() const override { return plan_.text(); }
 
  private:
   ForwardShape shape_;

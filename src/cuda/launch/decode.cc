@@ -10,16 +10,17 @@ namespace tilewise::cuda {
 namespace {
 
 constexpr const char* kSource = R"cuda(#include "variant.h"
-#include "decode.h"
+{include}
 
 namespace tilewise::cuda {{
 
 struct Config {{
   using Element = {element};
-  static constexpr int kHeadQk = {d_qk}, kHeadV = {d_v}, kStages = {stages};
-  static constexpr bool kHasLists = {has_lists}, kPaged = {is_paged};
+  static constexpr int kHeadQk = {d_qk}, kHeadV = {d_v}, kRows = {rows}, kKeys = {keys}, kStages = {stages};
+  static constexpr int kScoreRowWarps = {score_row_warps}, kOutputRowWarps = {output_row_warps};
+  static constexpr bool kHasLists = {has_lists}, kPaged = {is_paged}, kValuesInKeys = {values_in_keys};
 }};
-using Kernel = Decode<Config, KernelVariant>;
+using Kernel = {kernel}<Config, KernelVariant>;
 static_assert(Kernel::kThreads == {threads} && Kernel::kSharedBytes == {shared_bytes}, "what the plan reckons with");
 
 }}  // namespace tilewise::cuda
@@ -38,18 +39,31 @@ extern "C" __global__ void merge(const __grid_constant__ tilewise::cuda::DecodeA
 
 constexpr unsigned kMergeThreads = 64;
 
+/// Blocks that run at a time.
+std::int64_t slots(const DecodePlan& plan, const jit::DeviceInfo& device) {
+  return std::int64_t{device.multiprocessors} * plan.blocks;
+}
+
+std::int64_t units(const DecodePlan& plan, const ForwardExtent& extent) {
+  return extent.b * extent.h_kv * decode_row_tiles(plan, extent.h_q / extent.h_kv, extent.s_q);
+}
+
 }  // namespace
 
 jit::Program decode_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
                             const DecodePlan& plan, const jit::Architecture& architecture) {
-  validate(shape);
+  validate_decode(shape);
   using fmt::arg;
   jit::Program program;
   program.name = "decode.cu";
   program.source =
-      fmt::format(kSource, arg("element", shape.dtype == DType::bfloat16 ? "BFloat16" : "Float16"),
-                  arg("d_qk", shape.d_qk), arg("d_v", shape.d_v), arg("stages", plan.stages),
-                  arg("has_lists", shape.has_lists), arg("is_paged", shape.is_paged), arg("threads", plan.threads()),
+      fmt::format(kSource, arg("include", plan.is_wide ? "#include \"wide_decode.h\"" : "#include \"decode.h\""),
+                  arg("kernel", plan.is_wide ? "WideDecode" : "Decode"), arg("rows", plan.rows), arg("keys", plan.keys),
+                  arg("score_row_warps", plan.score_row_warps()), arg("output_row_warps", plan.output_row_warps()),
+                  arg("values_in_keys", plan.values_in_keys),
+                  arg("element", shape.dtype == DType::bfloat16 ? "BFloat16" : "Float16"), arg("d_qk", shape.d_qk),
+                  arg("d_v", shape.d_v), arg("stages", plan.stages), arg("has_lists", shape.has_lists),
+                  arg("is_paged", shape.is_paged), arg("threads", plan.threads()),
                   arg("shared_bytes", plan.shared_bytes(shape)), arg("blocks", plan.blocks));
   program.headers = device_headers();
   program.headers.push_back(variant_header(variant, text));
@@ -63,20 +77,16 @@ DecodeKernels::DecodeKernels(jit::Compiler& compiler, const std::shared_ptr<cons
                              const Variant& variant, const ForwardShape& shape, const DecodePlan& plan)
     : shape_(shape),
       plan_(plan),
-      slots_(std::int64_t{context->device().multiprocessors} * plan.blocks),
+      slots_(slots(plan, context->device())),
       text_(variant::cuda_text(variant)),
       module_(jit::load_program(compiler, decode_program(variant, text_, shape, plan, context->device().architecture()),
                                 context)),
       decode_(module_->kernel("decode", static_cast<unsigned>(plan.shared_bytes(shape)))),
       merge_(module_->kernel("merge")) {}
 
-std::int64_t DecodeKernels::units(const ForwardExtent& extent) const {
-  return extent.b * extent.h_kv * decode_row_tiles(extent.h_q / extent.h_kv, extent.s_q);
-}
-
-DecodeKernels::PartialFloats DecodeKernels::partial_floats(const ForwardExtent& extent) const {
-  const std::int64_t rows = DecodePlan::kRows * most_decode_parts(units(extent), slots_);
-  return {rows * shape_.d_v, rows};
+std::int64_t DecodeKernels::partial_rows(const DecodePlan& plan, const jit::DeviceInfo& device,
+                                         const ForwardExtent& extent) {
+  return plan.rows * most_decode_parts(units(plan, extent), slots(plan, device));
 }
 
 void DecodeKernels::launch(const ForwardArguments& arguments, float* partial_o, float* partial_lse,
@@ -86,10 +96,10 @@ void DecodeKernels::launch(const ForwardArguments& arguments, float* partial_o, 
   DecodeArguments all{};
   all.forward = arguments;
   all.o = partial_o, all.lse = partial_lse;
-  all.splits = static_cast<int>(decode_splits(units(extent), slots_, extent.s_kv));
+  all.splits = static_cast<int>(decode_splits(units(plan_, extent), slots_, extent.s_kv, plan_.keys));
   all.s_q = static_cast<int>(extent.s_q);
   all.h_q = static_cast<int>(extent.h_q);
-  all.row_tiles = static_cast<int>(decode_row_tiles(extent.h_q / extent.h_kv, extent.s_q));
+  all.row_tiles = static_cast<int>(decode_row_tiles(plan_, extent.h_q / extent.h_kv, extent.s_q));
   // The driver copies from these pointers and does not write through them.
   std::array<void*, 2> pointers = {&all, const_cast<std::byte*>(bound.data())};
   const auto b = static_cast<unsigned>(extent.b);

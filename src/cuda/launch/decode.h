@@ -22,11 +22,8 @@ class DecodeKernels {
   DecodeKernels(jit::Compiler& compiler, const std::shared_ptr<const jit::Context>& context, const Variant& variant,
                 const ForwardShape& shape, const DecodePlan& plan);
 
-  /// Floats that partial results of calls take that are no larger than this: of o, and of lse.
-  struct PartialFloats {
-    std::int64_t o = 0, lse = 0;
-  };
-  PartialFloats partial_floats(const ForwardExtent& extent) const;
+  /// Rows of partial results, of o and of lse, that calls take which are no larger than this.
+  static std::int64_t partial_rows(const DecodePlan& plan, const jit::DeviceInfo& device, const ForwardExtent& extent);
 
   /// Queues the kernels. Lists, where there are any, have one row for each sequence, whatever the head. Nothing is
   /// checked here.
@@ -34,13 +31,12 @@ class DecodeKernels {
               const std::vector<std::byte>& bound, const ForwardExtent& extent, jit::StreamHandle stream) const;
 
   /// What lists of tiles are made for: one row of them.
-  static TileSizes tile(std::int64_t s_q) { return {s_q, DecodePlan::kKeys}; }
+  TileSizes tile(std::int64_t s_q) const { return {s_q, plan_.keys}; }
+  const variant::ArgumentLayout& layout() const { return text_.layout; }
 
   std::string text() const { return plan_.text(); }
 
  private:
-  std::int64_t units(const ForwardExtent& extent) const;
-
   ForwardShape shape_;
   DecodePlan plan_;
   std::int64_t slots_;  // blocks that run at a time

@@ -11,6 +11,11 @@
 namespace tilewise::cuda {
 namespace {
 
+/// The family for 9.0 has no deterministic backward pass.
+void expect_any_order(const Making& making) {
+  if (making.shape.is_deterministic) fail(ErrorCode::unsupported, "it sums up d_q by atomics, in any order");
+}
+
 /// A family in one direction. `make` and `tile` throw Error(unsupported) with its reason for what it does not take.
 template <class Runner>
 struct Family {
@@ -63,11 +68,13 @@ constexpr Family<BackwardRunner> kBackward[] = {
     {"sm_90a",
      [](const Making& m) -> std::unique_ptr<const BackwardRunner> {
        expect_asked_for(m);
+       expect_any_order(m);
        return std::make_unique<HopperBackwardKernels>(m.compiler, m.context, m.variant, m.shape);
      },
      [](const Making& m) {
        expect_asked_for(m);
-       HopperBackwardKernels::plan_of(*m.context, m.shape);
+       expect_any_order(m);
+       HopperBackwardKernels::plan_of(*m.context, m.variant, m.shape);
        return TileSizes{HopperBackwardPlan::kQueries, HopperBackwardPlan::kKeys};
      }},
     {"portable",
@@ -75,8 +82,8 @@ constexpr Family<BackwardRunner> kBackward[] = {
        return std::make_unique<BackwardKernels>(m.compiler, m.context, m.variant, expect_portable(m));
      },
      [](const Making& m) {
-       validate_backward(expect_portable(m));
-       return TileSizes{BackwardPlan::kQueries, BackwardPlan::kKeys};
+       const BackwardPlan plan = choose_backward(expect_portable(m), limits_of(m.context->device()));
+       return TileSizes{plan.queries, plan.keys};
      }},
 };
 

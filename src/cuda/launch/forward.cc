@@ -5,14 +5,10 @@
 #include "cuda/launch/forward_program.h"
 
 namespace tilewise::cuda {
-namespace {
 
-/// What this very GPU has, rather than what its architecture's table says.
 Multiprocessor limits_of(const jit::DeviceInfo& device) {
   return {device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block, device.registers_per_multiprocessor};
 }
-
-}  // namespace
 
 ForwardKernel::ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
                              const Variant& variant, const ForwardShape& shape)

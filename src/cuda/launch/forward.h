@@ -25,6 +25,9 @@ struct ForwardExtent {
   std::int64_t q_rows = -1, kv_rows = -1;
 };
 
+/// What this very GPU has, rather than what its architecture's table says.
+Multiprocessor limits_of(const jit::DeviceInfo& device);
+
 /// A compiled forward kernel of any family, loaded. Const and shared between threads.
 class ForwardRunner {
  public:

@@ -41,18 +41,23 @@ GradientWriter::GradientWriter(jit::Compiler& compiler, const std::shared_ptr<co
       kernel_(
           jit::load_program(compiler, gradient_program(context->device().architecture()), context)->kernel("store")) {}
 
-void GradientWriter::clear(float* sums, std::int64_t count, jit::StreamHandle stream) const {
-  if (count == 0) return;
+void GradientWriter::clear(void* memory, std::int64_t words, jit::StreamHandle stream) const {
+  if (words == 0) return;
   const jit::CurrentContext current(*context_);
-  context_->driver().check(context_->driver().api().fill_words(reinterpret_cast<jit::DevicePointer>(sums), 0,
-                                                               static_cast<std::size_t>(count), stream),
+  context_->driver().check(context_->driver().api().fill_words(reinterpret_cast<jit::DevicePointer>(memory), 0,
+                                                               static_cast<std::size_t>(words), stream),
                            "to clear memory");
 }
 
-void GradientWriter::store(const float* sums, const Tensor& to, jit::StreamHandle stream) const {
+void GradientWriter::store(const GradientSums& sums, const float* first, const Tensor& to,
+                           jit::StreamHandle stream) const {
   constexpr unsigned kThreads = 256;
   GradientStore store{};
-  store.sums = sums;
+  store.sums = first;
+  if (sums.pass != GradientSums::kAtomics) {
+    store.largest = sums.largest + (first - sums.first);
+    store.fixed = sums.fixed + (first - sums.first);
+  }
   store.to = to.data;
   store.elements = to.elements();
   store.rank = to.rank;

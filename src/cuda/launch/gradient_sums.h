@@ -1,4 +1,4 @@
-// Gradients of tables and parameters on a GPU: sums in float32 that the backward kernels add to, and where they go.
+// Gradients of tables and parameters on a GPU: sums that the backward kernels add to, and where they go.
 #pragma once
 
 #include <memory>
@@ -19,11 +19,11 @@ class GradientWriter {
   /// Throws as jit::load_program; DriverError.
   GradientWriter(jit::Compiler& compiler, const std::shared_ptr<const jit::Context>& context);
 
-  /// Queues the clearing of sums.
-  void clear(float* sums, std::int64_t count, jit::StreamHandle stream) const;
+  /// Queues the clearing of `words` of 4 bytes.
+  void clear(void* memory, std::int64_t words, jit::StreamHandle stream) const;
 
-  /// Queues the storing of as many sums, in row-major order, as the tensor has elements.
-  void store(const float* sums, const Tensor& to, jit::StreamHandle stream) const;
+  /// Queues the storing of as many sums from `first` on, in row-major order, as the tensor has elements.
+  void store(const GradientSums& sums, const float* first, const Tensor& to, jit::StreamHandle stream) const;
 
  private:
   std::shared_ptr<const jit::Context> context_;

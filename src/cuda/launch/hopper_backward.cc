@@ -3,26 +3,28 @@
 #include <array>
 
 #include "cuda/launch/hopper_program.h"
+#include "cuda/launch/kernel_text.h"
 #include "cuda/launch/tensor_map.h"
 
 namespace tilewise::cuda {
 namespace {
 
 unsigned shared_bytes(const HopperBackwardPlan& plan, const ForwardShape& shape) {
-  return static_cast<unsigned>(plan.tile_bytes(shape) + HopperBackwardPlan::kOtherShared);
+  return static_cast<unsigned>(plan.tile_bytes(shape) + plan.other_shared());
 }
 
 }  // namespace
 
-HopperBackwardPlan HopperBackwardKernels::plan_of(const jit::Context& context, const ForwardShape& shape) {
+HopperBackwardPlan HopperBackwardKernels::plan_of(const jit::Context& context, const Variant& variant,
+                                                  const ForwardShape& shape) {
   validate(shape);
   expect_hopper(context, hopper_backward_refusal(shape));
-  return hopper_backward_candidates(shape, limits_of(context.device())).front();
+  return hopper_backward_candidates(shape, changes_scores(variant), limits_of(context.device())).front();
 }
 
 HopperBackwardKernels::HopperBackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
                                              const Variant& variant, const ForwardShape& shape)
-    : HopperBackwardKernels(compiler, context, variant, shape, plan_of(*context, shape)) {}
+    : HopperBackwardKernels(compiler, context, variant, shape, plan_of(*context, variant, shape)) {}
 
 HopperBackwardKernels::HopperBackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
                                              const Variant& variant, const ForwardShape& shape,
@@ -30,7 +32,7 @@ HopperBackwardKernels::HopperBackwardKernels(jit::Compiler& compiler, std::share
     : context_(context),
       shape_(shape),
       plan_(plan),
-      text_(variant::cuda_text(variant, true)),
+      text_(variant::rearranged_cuda_text(variant, shape.dtype, true)),
       module_(jit::load_program(
           compiler, hopper_backward_program(variant, text_, shape, plan, context->device().architecture()), context)),
       prepare_(module_->kernel("prepare")),

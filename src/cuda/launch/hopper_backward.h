@@ -14,7 +14,7 @@ namespace tilewise::cuda {
 class HopperBackwardKernels final : public BackwardRunner {
  public:
   /// The first candidate. Throws Error(unsupported) for a GPU, a driver or a shape that the kernels are not for.
-  static HopperBackwardPlan plan_of(const jit::Context& context, const ForwardShape& shape);
+  static HopperBackwardPlan plan_of(const jit::Context& context, const Variant& variant, const ForwardShape& shape);
 
   /// Throws as plan_of and jit::load_program; DriverError.
   HopperBackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context, const Variant& variant,

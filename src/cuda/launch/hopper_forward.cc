@@ -13,7 +13,7 @@ namespace tilewise::cuda {
 namespace {
 
 unsigned shared_bytes(const HopperForwardPlan& plan, const ForwardShape& shape) {
-  return static_cast<unsigned>(plan.tile_bytes(shape) + HopperForwardPlan::kOtherShared);
+  return static_cast<unsigned>(plan.tile_bytes(shape) + plan.other_shared());
 }
 
 /// Heads whose keys and values take half of the second-level cache: the other half is for what passes through.
@@ -25,10 +25,6 @@ int heads_together(const ForwardShape& shape, const ForwardExtent& extent, std::
 }
 
 }  // namespace
-
-Multiprocessor limits_of(const jit::DeviceInfo& device) {
-  return {device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block, device.registers_per_multiprocessor};
-}
 
 void expect_hopper(const jit::Context& context, const std::string& refusal) {
   const jit::DeviceInfo& device = context.device();
@@ -72,7 +68,7 @@ HopperForwardKernel::HopperForwardKernel(jit::Compiler& compiler, std::shared_pt
     : context_(context),
       shape_(shape),
       plan_(plan),
-      text_(variant::cuda_text(variant)),
+      text_(variant::rearranged_cuda_text(variant, shape.dtype, false)),
       kernel_(jit::load_program(compiler,
                                 hopper_forward_program(variant, text_, shape, plan, context->device().architecture()),
                                 context)

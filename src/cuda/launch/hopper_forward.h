@@ -15,9 +15,6 @@
 
 namespace tilewise::cuda {
 
-/// What this very GPU has, rather than what its architecture's table says.
-Multiprocessor limits_of(const jit::DeviceInfo& device);
-
 /// Throws Error(unsupported) where the kernels for 9.0 are not for this GPU or driver, or where `refusal`, the plan's,
 /// is not empty.
 void expect_hopper(const jit::Context& context, const std::string& refusal);

@@ -24,6 +24,7 @@ struct Config {{
   static constexpr int kHeadQk = {d_qk}, kHeadV = {d_v};
   static constexpr int kConsumers = {consumers}, kKeyTile = {key_tile}, kStages = {stages};
   static constexpr bool kQueryInRegisters = {query_in_registers};
+  static constexpr int kPolynomials = {polynomials};
   static constexpr int kProducerRegisters = {producer_registers}, kConsumerRegisters = {consumer_registers};
   static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout}, kIsPaged = {is_paged};
 }};
@@ -126,14 +127,14 @@ jit::Program hopper_forward_program(const Variant& variant, const variant::CudaT
                    fmt::format(kForwardSource, arg("element", shape.dtype == DType::bfloat16 ? "BFloat16" : "Float16"),
                                arg("d_qk", shape.d_qk), arg("d_v", shape.d_v), arg("consumers", plan.consumers),
                                arg("key_tile", plan.key_tile), arg("stages", plan.stages),
-                               arg("query_in_registers", plan.query_in_registers),
+                               arg("query_in_registers", plan.query_in_registers), arg("polynomials", plan.polynomials),
                                arg("producer_registers", plan.producer_registers()),
                                arg("consumer_registers", plan.consumer_registers()), arg("has_lists", shape.has_lists),
                                arg("has_dropout", shape.has_dropout), arg("is_paged", shape.is_paged),
                                arg("threads", plan.threads()), arg("tile_bytes", plan.tile_bytes(shape)),
-                               arg("shared_bytes", plan.tile_bytes(shape) + HopperForwardPlan::kOtherShared));
+                               arg("shared_bytes", plan.tile_bytes(shape) + plan.other_shared()));
   program.headers = device_headers();
-  program.headers.push_back(variant_header(variant, text));
+  program.headers.push_back(rearranged_header(variant, text));
   program.headers.push_back(wgmma_shapes(shape.dtype, {plan.key_tile, (shape.d_v + 15) / 16 * 16}));
   program.options = {"--std=c++17"};
   program.architecture = architecture;
@@ -153,9 +154,9 @@ jit::Program hopper_backward_program(const Variant& variant, const variant::Cuda
                                arg("consumer_registers", plan.consumer_registers()), arg("has_lists", shape.has_lists),
                                arg("has_dropout", shape.has_dropout), arg("threads", plan.threads()),
                                arg("tile_bytes", plan.tile_bytes(shape)),
-                               arg("shared_bytes", plan.tile_bytes(shape) + HopperBackwardPlan::kOtherShared));
+                               arg("shared_bytes", plan.tile_bytes(shape) + plan.other_shared()));
   program.headers = device_headers();
-  program.headers.push_back(variant_header(variant, text));
+  program.headers.push_back(rearranged_header(variant, text));
   const auto rounded = [](int columns) { return (columns + 15) / 16 * 16; };
   const int queries_of_consumer = shape.d_qk > 64 ? HopperBackwardPlan::kQueries : HopperBackwardPlan::kQueries / 2;
   program.headers.push_back(wgmma_shapes(

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "variant/graph.h"
+#include "variant/hoist.h"
 
 namespace tilewise::cuda {
 namespace {
@@ -87,6 +88,48 @@ constexpr const char* kSink = R"cuda(
   }
 )cuda";
 
+constexpr const char* kRearrangedVariant = R"cuda(
+namespace tilewise::cuda {
+
+struct KernelVariant {
+  using Arguments = variant::Arguments;
+  using Query = variant::Query;
+  using Key = variant::Key;
+  using Diagonal = variant::Diagonal;
+  struct Place {
+    variant::Sequence sequence;
+    variant::Uniform uniform;
+  };
+
+  __device__ static Place place_of(const Arguments& arguments, const SequenceShape& shape, int batch, int head,
+                                   int kv_head, float scale) {
+    const variant::Sequence sequence{shape.queries,     shape.keys,      shape.query_offset, shape.key_offset,
+                                     shape.query_token, shape.key_token, batch,              head,
+                                     kv_head,           scale};
+    return {sequence, variant::uniform_values(arguments, sequence)};
+  }
+  __device__ static Query query_values(const Arguments& arguments, const Place& place, int query_index) {
+    return variant::query_values(arguments, place.sequence, place.uniform, query_index);
+  }
+  __device__ static Key key_values(const Arguments& arguments, const Place& place, int key_index) {
+    return variant::key_values(arguments, place.sequence, place.uniform, key_index);
+  }
+  __device__ static Diagonal diagonal_values(const Arguments& arguments, const Place& place, int difference) {
+    return variant::diagonal_values(arguments, place.sequence, place.uniform, difference);
+  }
+)cuda";
+
+/// A function of an entry: "bool", "keeps".
+std::string of_entry(const char* type, const char* name) {
+  return fmt::format(
+      "  __device__ static {0} {1}(const Arguments& arguments, const Place& place, const Query& query, const Key& "
+      "key,\n"
+      "                          const Diagonal& diagonal, int query_index, int key_index, float s) {{\n"
+      "    return variant::{1}(arguments, place.sequence, place.uniform, query, key, diagonal, query_index, key_index, "
+      "s);\n  }}\n",
+      type, name);
+}
+
 }  // namespace
 
 bool changes_scores(const Variant& variant) {
@@ -104,6 +147,24 @@ jit::Header variant_header(const Variant& variant, const variant::CudaText& text
               text.source, kKernelVariant, changes_scores(variant), variant.has_sink(), variant.has_sink() ? kSink : "",
               text.has_slope ? kSlope : "", text.has_gradients ? kGradients : "",
               text.has_gradients && variant.has_sink() ? kSinkGradients : "")};
+}
+
+jit::Header rearranged_header(const Variant& variant, const variant::CudaText& text) {
+  const bool has_scores = changes_scores(variant);
+  std::string functions = of_entry("bool", "keeps");
+  if (has_scores) functions += of_entry("float", "score") + of_entry("float", "exponent");
+  if (text.has_slope) functions += of_entry("float", "slope");
+  if (variant.has_sink()) functions += kSink;
+  const auto fields = [&](variant::Hoist hoist) { return text.fields[static_cast<std::size_t>(hoist)]; };
+  return {"variant.h",
+          fmt::format("#pragma once\n#include \"arguments.h\"\n{}{}{}\n"
+                      "  static constexpr bool kChangesScores = {}, kHasSink = {}, kSlopeIsFinite = {};\n"
+                      "  static constexpr int kQueryFields = {}, kKeyFields = {}, kDiagonalFields = {};\n"
+                      "  static constexpr int kMostKeptFields = {};\n}};\n\n"
+                      "}}  // namespace tilewise::cuda\n",
+                      text.source, kRearrangedVariant, functions, has_scores, variant.has_sink(), text.slope_is_finite,
+                      fields(variant::Hoist::query), fields(variant::Hoist::key), fields(variant::Hoist::diagonal),
+                      has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
 }
 
 }  // namespace tilewise::cuda

@@ -18,4 +18,7 @@ bool changes_scores(const Variant& variant);
 /// The header "variant.h": the variant's text, and struct KernelVariant, which device/scores.h describes.
 jit::Header variant_header(const Variant& variant, const variant::CudaText& text);
 
+/// The same for a rearranged text, as device/sm90/lane_scores.h describes it.
+jit::Header rearranged_header(const Variant& variant, const variant::CudaText& text);
+
 }  // namespace tilewise::cuda

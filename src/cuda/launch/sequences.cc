@@ -13,7 +13,13 @@ extern "C" __global__ void write(const __grid_constant__ tilewise::cuda::Sequenc
                                  tilewise::cuda::SequenceShape* to) {
   tilewise::cuda::write_sequences(batch, to);
 }
+extern "C" __global__ void gather(const __grid_constant__ tilewise::cuda::SequenceColumns columns,
+                                  tilewise::cuda::SequenceShape* to) {
+  tilewise::cuda::gather_sequences(columns, to);
+}
 )cuda";
+
+constexpr int kThreads = 128;
 
 bool are_alike(const Sequence& a, const Sequence& b) {
   const SequenceShape x = sequence_shape(a), y = sequence_shape(b);
@@ -47,16 +53,16 @@ jit::Program sequences_program(const jit::Architecture& architecture) {
   program.headers = device_headers();
   program.options = {"--std=c++17"};
   program.architecture = architecture;
-  program.kernels = {"write"};
+  program.kernels = {"write", "gather"};
   return program;
 }
 
 SequenceWriter::SequenceWriter(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context)
-    : kernel_(
-          jit::load_program(compiler, sequences_program(context->device().architecture()), context)->kernel("write")) {}
+    : module_(jit::load_program(compiler, sequences_program(context->device().architecture()), context)),
+      write_(module_->kernel("write")),
+      gather_(module_->kernel("gather")) {}
 
 void SequenceWriter::write(const Problem& problem, SequenceShape* to, jit::StreamHandle stream) const {
-  constexpr int kThreads = 128;
   const std::vector<Sequence>& sequences = problem.sequences;
   const auto count = static_cast<int>(sequences.size());
   const bool all_alike =
@@ -68,9 +74,15 @@ void SequenceWriter::write(const Problem& problem, SequenceShape* to, jit::Strea
     for (int i = 0; i < (all_alike ? 1 : batch.count); ++i)
       batch.shapes[i] = sequence_shape(sequences[static_cast<std::size_t>(first + i)]);
     const auto blocks = static_cast<unsigned>((batch.count + kThreads - 1) / kThreads);
-    kernel_({.grid = {blocks, 1, 1}, .block = {kThreads, 1, 1}, .stream = stream}, batch, to + first);
+    write_({.grid = {blocks, 1, 1}, .block = {kThreads, 1, 1}, .stream = stream}, batch, to + first);
     first += batch.count;
   }
+}
+
+void SequenceWriter::gather(const SequenceColumns& columns, SequenceShape* to, jit::StreamHandle stream) const {
+  if (columns.b == 0) return;
+  const auto blocks = static_cast<unsigned>((columns.b + kThreads - 1) / kThreads);
+  gather_({.grid = {blocks, 1, 1}, .block = {kThreads, 1, 1}, .stream = stream}, columns, to);
 }
 
 }  // namespace tilewise::cuda

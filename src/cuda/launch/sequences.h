@@ -16,10 +16,10 @@ namespace tilewise::cuda {
 SequenceShape sequence_shape(const Sequence& sequence);
 std::vector<SequenceShape> sequence_shapes(const Problem& problem);  // [b]
 
-/// The program of one kernel, "write", that takes SequenceBatch and where it goes.
+/// The program of two kernels: "write" takes SequenceBatch and where it goes, "gather" SequenceColumns likewise.
 jit::Program sequences_program(const jit::Architecture& architecture);
 
-/// The kernel, compiled and loaded. Const and shared between threads.
+/// The kernels, compiled and loaded. Const and shared between threads.
 class SequenceWriter {
  public:
   /// Throws as jit::load_program; DriverError.
@@ -28,8 +28,12 @@ class SequenceWriter {
   /// Queues the writing of the problem's sequences to `to`, [b] on the GPU.
   void write(const Problem& problem, SequenceShape* to, jit::StreamHandle stream) const;
 
+  /// Likewise of sequences whose numbers lie on the GPU.
+  void gather(const SequenceColumns& columns, SequenceShape* to, jit::StreamHandle stream) const;
+
  private:
-  jit::Kernel kernel_;
+  std::shared_ptr<const jit::Module> module_;
+  jit::Kernel write_, gather_;
 };
 
 }  // namespace tilewise::cuda

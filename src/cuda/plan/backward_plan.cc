@@ -1,21 +1,75 @@
 #include "cuda/plan/backward_plan.h"
 
+#include <algorithm>
+
 #include "core/fail.h"
 
 namespace tilewise::cuda {
+namespace {
+
+int blocks_of(int columns) { return (columns + 15) / 16; }
+int rounded_up(int a, int b) { return (a + b - 1) / b; }
+std::int64_t row_bytes(int columns) { return std::int64_t{columns + 63} / 64 * 128; }  // whole lines
+
+}  // namespace
 
 std::int64_t BackwardPlan::shared_bytes(const ForwardShape& shape) const {
-  const auto row_bytes = [](int columns) { return std::int64_t{columns + 63} / 64 * 128; };  // whole lines
   const std::int64_t both = row_bytes(shape.d_qk) + row_bytes(shape.d_v);
-  return kKeys * both + kKeys * row_bytes(kQueries) + 2 * (kQueries * both + 2 * kQueries * 4);
+  const int score_tiles = score_columns == 1 && column_warps == 1 ? 1 : 2;
+  return keys * both + score_tiles * keys * row_bytes(queries) + stages * (queries * both + 2 * queries * 4);
 }
 
-void validate_backward(const ForwardShape& shape) {
+int BackwardPlan::matrix_registers(const ForwardShape& shape) const {
+  constexpr int kOfBlock = 8;  // of 16 x 16 float32, over 32 lanes
+  const int key_rows = keys / 16 / (warps / column_warps);
+  const int columns = rounded_up(blocks_of(shape.d_qk), column_warps) + rounded_up(blocks_of(shape.d_v), column_warps);
+  const int scores = keys / 16 / (warps / score_columns) * (queries / 16 / score_columns);
+  return (key_rows * columns + 2 * scores) * kOfBlock;
+}
+
+bool BackwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) const {
+  constexpr std::int64_t kStatic = 1024;  // the variant's hoisted values of a head
+  const std::int64_t shared = shared_bytes(shape) + kStatic;
+  const int limit = std::min(255, limits.registers / (blocks * threads()) / 8 * 8);
+  return shared <= limits.shared_bytes_per_block &&
+         blocks * (shared + Multiprocessor::kReservedShared) <= limits.shared_bytes &&
+         matrix_registers(shape) + kOtherRegisters <= limit + 1;  // 255 is 256 with one reserved
+}
+
+std::string BackwardPlan::text() const {
+  return fmt::format("{} x {}, {} warps, {} stage{}, {} block{}", queries, keys, warps, stages, stages == 1 ? "" : "s",
+                     blocks, blocks == 1 ? "" : "s");
+}
+
+std::vector<BackwardPlan> backward_candidates(const ForwardShape& shape, const Multiprocessor& limits) {
   validate(shape);
-  if (shape.d_qk > 128 || shape.d_v > 128) {
-    fail(ErrorCode::unsupported, "d_qk is {} and d_v is {}; the GPU's backward kernel takes up to 128 of both",
-         shape.d_qk, shape.d_v);
+  // {queries, keys, warps, stages, score_columns, column_warps}. Wide pieces use each fragment more often, which spares
+  // shared memory, the next limit after the tensor cores; beyond 128 columns the sums of 16 keys fill a thread's
+  // registers, so several warps share them.
+  constexpr BackwardPlan kAll[] = {{64, 128, 8, 2, 2, 2}, {64, 64, 4, 2, 1, 1}, {32, 64, 8, 2, 2, 4},
+                                   {64, 64, 8, 2, 2, 4},  {32, 64, 8, 1, 2, 4}, {32, 32, 4, 1, 2, 2}};
+  std::vector<BackwardPlan> candidates;
+  for (BackwardPlan plan : kAll) {
+    for (plan.blocks = 3; plan.blocks >= 1; --plan.blocks) {
+      if (!plan.fits(shape, limits)) continue;
+      candidates.push_back(plan);
+      break;
+    }
   }
+  if (candidates.empty()) {
+    fail(ErrorCode::unsupported, "no backward kernel for d_qk = {} and d_v = {} fits into {} bytes of shared memory",
+         shape.d_qk, shape.d_v, limits.shared_bytes_per_block);
+  }
+  return candidates;
+}
+
+BackwardPlan choose_backward(const ForwardShape& shape, const Multiprocessor& limits) {
+  return backward_candidates(shape, limits).front();
+}
+
+int deterministic_parts(std::int64_t s_kv) {
+  // 1024 keys and more of a part, so that the sums' traffic does not show; 8 parts of 16 heads fill a GPU.
+  return static_cast<int>(std::clamp<std::int64_t>(s_kv / 1024, 1, 8));
 }
 
 }  // namespace tilewise::cuda

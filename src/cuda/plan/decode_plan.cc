@@ -3,11 +3,14 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
+
+#include "core/fail.h"
 
 namespace tilewise::cuda {
 namespace {
 
-constexpr std::int64_t kLeastTiles = 4;  // of a split: 256 keys, beside which merging a result does not show
+constexpr std::int64_t kLeastTiles = 4;  // of a split, as device/decode_rows.h has it
 constexpr std::int64_t kMostRounds = 4;  // of blocks, beyond which the last, incomplete one does not count
 
 std::int64_t row_bytes(int columns) { return std::int64_t{columns + 63} / 64 * 128; }  // whole lines
@@ -15,44 +18,88 @@ std::int64_t row_bytes(int columns) { return std::int64_t{columns + 63} / 64 * 1
 }  // namespace
 
 std::int64_t DecodePlan::shared_bytes(const ForwardShape& shape) const {
-  const std::int64_t stage = std::int64_t{kKeys} * (row_bytes(shape.d_qk) + row_bytes(shape.d_v));
-  const std::int64_t sums = std::int64_t{kWarps} * kRows * ((shape.d_v + 15) / 16 * 16) * 4;
-  return std::max(stages * stage, sums);
+  const std::int64_t values = values_in_keys ? 0 : row_bytes(shape.d_v);
+  const std::int64_t stage = keys * (row_bytes(shape.d_qk) + values);
+  const std::int64_t columns = (shape.d_v + 15) / 16 * 16;
+  if (!is_wide) return std::max(stages * stage, threads() / 32 * rows * columns * 4);
+  const std::int64_t queries_and_weights = rows * (row_bytes(shape.d_qk) + row_bytes(keys));
+  return std::max(queries_and_weights + stages * stage, rows * columns * 4);
 }
 
 std::string DecodePlan::text() const {
-  return fmt::format("{} rows x {} keys, {} warps, {} stages, {} block{}", kRows, kKeys, kWarps, stages, blocks,
-                     blocks == 1 ? "" : "s");
+  return fmt::format("{} rows x {} keys, {} warps, {} stages, {} block{}{}", rows, keys, threads() / 32, stages, blocks,
+                     blocks == 1 ? "" : "s", values_in_keys ? ", v in k" : "");
 }
 
-std::optional<DecodePlan> choose_decode(const ForwardShape& shape, const Multiprocessor& limits) {
-  if (shape.has_dropout || !shape.is_aligned) return std::nullopt;
-  constexpr int kMostStages = 8;
-  // Beyond 128 columns of v the sums take more than half of the registers.
-  for (int blocks = shape.d_v > 128 || shape.d_qk > 128 ? 1 : 2; blocks >= 1; --blocks) {
-    for (int stages = kMostStages; stages >= 2; --stages) {
-      const DecodePlan plan{stages, blocks};
-      const std::int64_t bytes = plan.shared_bytes(shape);
-      // What lies in static shared memory, the rows' hoisted values, has the room of 2 KiB.
-      constexpr std::int64_t kStatic = 2048;
-      if (bytes + kStatic <= limits.shared_bytes_per_block &&
-          blocks * (bytes + kStatic + Multiprocessor::kReservedShared) <= limits.shared_bytes) {
-        return plan;
+void validate_decode(const ForwardShape& shape) {
+  if (!needs_wide_decode(shape)) return validate(shape);
+  ForwardShape narrow = shape;
+  narrow.d_qk = narrow.d_v = 8;
+  validate(narrow);
+  for (const auto& [name, d] : {std::pair{"d_qk", shape.d_qk}, {"d_v", shape.d_v}}) {
+    if (d < 8 || d > DecodePlan::kMostDimension || d % 8 != 0) {
+      fail(ErrorCode::unsupported, "{} is {}; the GPU's decoding kernels take multiples of 8 from 8 to {}", name, d,
+           DecodePlan::kMostDimension);
+    }
+  }
+}
+
+bool needs_wide_decode(const ForwardShape& shape) { return shape.d_qk > 256 || shape.d_v > 256; }
+
+namespace {
+
+/// What lies in static shared memory: hoisted values of rows, and what warps tell each other.
+std::int64_t static_bytes(const DecodePlan& plan) { return plan.is_wide ? 96 * plan.rows : 2048; }
+
+bool fits(const DecodePlan& plan, const ForwardShape& shape, const Multiprocessor& limits) {
+  const std::int64_t bytes = plan.shared_bytes(shape) + static_bytes(plan);
+  return bytes <= limits.shared_bytes_per_block &&
+         plan.blocks * (bytes + Multiprocessor::kReservedShared) <= limits.shared_bytes;
+}
+
+std::optional<DecodePlan> choose_wide(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows) {
+  // More rows read keys from shared memory less often; but not more than there are. Few of them leave room for more
+  // keys at a time, without which a tile's latency shows. With two stages a tile is only asked for when it is due.
+  for (const int least_stages : {3, 2}) {
+    for (const int most : {64, 32, 16}) {
+      if (most > 16 && rows <= most / 2) continue;
+      for (const int keys : {most > 16 ? 32 : 64, most > 16 ? 16 : 32, 16}) {
+        for (int stages = 4; stages >= least_stages; --stages) {
+          const DecodePlan plan{true, most, keys, stages, 1, shape.values_in_keys};
+          if (fits(plan, shape, limits)) return plan;
+        }
       }
     }
   }
   return std::nullopt;
 }
 
-std::int64_t decode_row_tiles(std::int64_t heads_per_kv, std::int64_t s_q) {
-  return (heads_per_kv * s_q + DecodePlan::kRows - 1) / DecodePlan::kRows;
+}  // namespace
+
+std::optional<DecodePlan> choose_decode(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows) {
+  if (shape.has_dropout || !shape.is_aligned) return std::nullopt;
+  if (needs_wide_decode(shape)) return choose_wide(shape, limits, rows);
+  constexpr int kMostStages = 8;
+  // Beyond 128 columns of v the sums take more than half of the registers.
+  for (int blocks = shape.d_v > 128 || shape.d_qk > 128 ? 1 : 2; blocks >= 1; --blocks) {
+    for (int stages = kMostStages; stages >= 2; --stages) {
+      DecodePlan plan;
+      plan.stages = stages, plan.blocks = blocks;
+      if (fits(plan, shape, limits)) return plan;
+    }
+  }
+  return std::nullopt;
+}
+
+std::int64_t decode_row_tiles(const DecodePlan& plan, std::int64_t heads_per_kv, std::int64_t s_q) {
+  return (heads_per_kv * s_q + plan.rows - 1) / plan.rows;
 }
 
 std::int64_t most_decode_parts(std::int64_t units, std::int64_t slots) { return std::max(units, kMostRounds * slots); }
 
-std::int64_t decode_splits(std::int64_t units, std::int64_t slots, std::int64_t s_kv) {
+std::int64_t decode_splits(std::int64_t units, std::int64_t slots, std::int64_t s_kv, std::int64_t tile_keys) {
   if (units == 0) return 1;
-  const std::int64_t tiles = (s_kv + DecodePlan::kKeys - 1) / DecodePlan::kKeys;
+  const std::int64_t tiles = (s_kv + tile_keys - 1) / tile_keys;
   const std::int64_t most = std::clamp(tiles / kLeastTiles, std::int64_t{1},
                                        std::max(std::int64_t{1}, most_decode_parts(units, slots) / units));
   const auto efficiency = [&](std::int64_t splits) {

@@ -1,4 +1,4 @@
-// Stages and splits of decoding: plain arithmetic, no GPU needed.
+// Tiles, stages and splits of decoding: plain arithmetic, no GPU needed.
 #pragma once
 
 #include <cstdint>
@@ -9,32 +9,48 @@
 
 namespace tilewise::cuda {
 
-/// A block has 4 warps and takes 16 rows, queries of all heads of a key head, against tiles of 64 keys.
+/// A block takes rows, queries of all heads of a key head, against tiles of keys. With head dimensions up to 256 it has
+/// 4 warps, each with 16 keys of a tile for itself; beyond that it has 8, which share both the scores and the output
+/// (device/decode.h, device/wide_decode.h).
 struct DecodePlan {
-  static constexpr int kRows = 16, kKeys = 64, kWarps = 4;
+  bool is_wide = false;
+  int rows = 16, keys = 64;
+  int stages = 2;               // tiles of keys and values in shared memory
+  int blocks = 1;               // on a multiprocessor at a time
+  bool values_in_keys = false;  // v is the first columns of k, and is not read again; of wide plans
 
-  int stages = 2;  // tiles of keys and values in shared memory
-  int blocks = 1;  // on a multiprocessor at a time
+  static constexpr int kMostDimension = 576;
 
-  int threads() const { return kWarps * 32; }
+  int threads() const { return is_wide ? 256 : 128; }
 
-  /// Dynamic shared memory of a block: the stages; in the end each warp's sums take their place.
+  /// Warps one above the other, in a tile of scores and in the output of a wide plan.
+  int score_row_warps() const { return rows / 16; }
+  int output_row_warps() const { return rows > 32 ? rows / 32 : 1; }
+
+  /// Dynamic shared memory of a block: the stages; in the end the sums take their place.
   std::int64_t shared_bytes(const ForwardShape& shape) const;
 
   std::string text() const;
 };
 
-/// The plan that keeps most bytes on their way from memory; nothing where the shape is none for decoding: dropout, rows
-/// that are not aligned, or tiles of which two do not fit into shared memory.
-std::optional<DecodePlan> choose_decode(const ForwardShape& shape, const Multiprocessor& limits);
+/// Throws Error(unsupported) for a dtype or head dimensions that decoding does not take: beyond the forward kernel's,
+/// multiples of 8 up to 576.
+void validate_decode(const ForwardShape& shape);
 
-/// Tiles of 16 rows that cover the queries of a key head.
-std::int64_t decode_row_tiles(std::int64_t heads_per_kv, std::int64_t s_q);
+/// Whether only a wide plan takes the shape.
+bool needs_wide_decode(const ForwardShape& shape);
+
+/// The plan that keeps most bytes on their way from memory, for so many rows of a key head; nothing where the shape is
+/// none for decoding: dropout, rows that are not aligned, or tiles of which two do not fit into shared memory.
+std::optional<DecodePlan> choose_decode(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows);
+
+/// Tiles of rows that cover the queries of a key head.
+std::int64_t decode_row_tiles(const DecodePlan& plan, std::int64_t heads_per_kv, std::int64_t s_q);
 
 /// Into how many parts the keys of every sequence are split so that `units` (sequences times key heads times row tiles)
 /// fill the `slots`, blocks that run at a time, in whole rounds: the fewest that come within 5% of the best. A split
-/// has 4 tiles at least. 1 where there is enough to do without.
-std::int64_t decode_splits(std::int64_t units, std::int64_t slots, std::int64_t s_kv);
+/// has 4 tiles at least. 1 where there is enough to do without. Kernels split shorter sequences into fewer.
+std::int64_t decode_splits(std::int64_t units, std::int64_t slots, std::int64_t s_kv, std::int64_t tile_keys);
 
 /// At most this many splits times units, however they are chosen: what partial results take memory for.
 std::int64_t most_decode_parts(std::int64_t units, std::int64_t slots);

@@ -16,10 +16,12 @@ struct ForwardShape {
   int d_qk = 128, d_v = 128;      // multiples of 8 from 8 to 256
   bool has_lists = false;         // key tiles come from lists; else all are visited
   bool has_dropout = false;
-  bool is_paged = false;         // k and v lie in pages
-  bool pages_of_eights = false;  // of multiples of 8 tokens
-  bool has_gradients = false;    // of tables and parameters, by a backward kernel
-  bool is_aligned = true;        // every row of q, k, v and o begins at a multiple of 16 bytes
+  bool is_paged = false;          // k and v lie in pages
+  bool pages_of_eights = false;   // of multiples of 8 tokens
+  bool values_in_keys = false;    // v is the first columns of k, in decoding
+  bool has_gradients = false;     // of tables and parameters, by a backward kernel
+  bool is_deterministic = false;  // a backward pass gives the same bits every time
+  bool is_aligned = true;         // every row of q, k, v and o begins at a multiple of 16 bytes
 };
 
 /// What the blocks of one multiprocessor share.

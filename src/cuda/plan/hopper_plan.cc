@@ -2,12 +2,23 @@
 
 #include <fmt/format.h>
 
+#include "variant/cuda_text.h"
+
 namespace tilewise::cuda {
 namespace {
 
 int rounded_to_16(int columns) { return (columns + 15) / 16 * 16; }
 
 std::int64_t chunked_bytes(int rows, int columns) { return std::int64_t{rows} * ((columns + 63) / 64) * 128; }
+
+// Barriers, and what a consumer knows of its piece of work: the sequence and the variant's uniform values.
+constexpr int kBarrierBytes = 288, kPlaceBytes = 192;
+
+/// The most that values of `queries`, and with score functions of `others` (keys and diagonals), take.
+std::int64_t kept_bytes(bool has_scores, int queries, int others) {
+  return 4 *
+         std::int64_t{has_scores ? variant::kMostKeptFields * (queries + others) : variant::kMostKeptOfMasks * queries};
+}
 
 }  // namespace
 
@@ -21,8 +32,12 @@ std::int64_t HopperForwardPlan::tile_bytes(const ForwardShape& shape) const {
          stages * (chunked_bytes(key_tile, shape.d_qk) + chunked_bytes(key_tile, shape.d_v));
 }
 
+std::int64_t HopperForwardPlan::other_shared() const {
+  return kBarrierBytes + consumers * (2 * kPlaceBytes + kept_bytes(has_scores, 2 * 64, 4 * (key_tile + 63 + key_tile)));
+}
+
 bool HopperForwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) const {
-  return tile_bytes(shape) + kOtherShared <= limits.shared_bytes_per_block &&
+  return tile_bytes(shape) + other_shared() <= limits.shared_bytes_per_block &&
          matrix_registers(shape) <= consumer_registers();
 }
 
@@ -34,7 +49,8 @@ std::string HopperForwardPlan::text() const {
 std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, bool changes_scores,
                                                          const Multiprocessor& limits) {
   std::vector<HopperForwardPlan> candidates;
-  const auto add = [&](const HopperForwardPlan& plan) {
+  const auto add = [&](HopperForwardPlan plan) {
+    plan.has_scores = changes_scores;
     if (plan.fits(shape, limits)) candidates.push_back(plan);
   };
   if (shape.d_v <= 64) {
@@ -61,18 +77,24 @@ std::int64_t HopperBackwardPlan::tile_bytes(const ForwardShape& shape) const {
   return both(kKeys) + stages * (both(kQueries) + 2 * kQueries * 4) + 2 * chunked_bytes(kQueries, kKeys);
 }
 
+std::int64_t HopperBackwardPlan::other_shared() const {
+  return kBarrierBytes + 2 * (kPlaceBytes + kept_bytes(has_scores, 2 * 64, 64 + 2 * 127));
+}
+
 bool HopperBackwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) const {
-  return tile_bytes(shape) + kOtherShared <= limits.shared_bytes_per_block;
+  return tile_bytes(shape) + other_shared() <= limits.shared_bytes_per_block;
 }
 
 std::string HopperBackwardPlan::text() const {
   return fmt::format("sm_90a, {} x {}, {} stages", kQueries, kKeys, stages);
 }
 
-std::vector<HopperBackwardPlan> hopper_backward_candidates(const ForwardShape& shape, const Multiprocessor& limits) {
+std::vector<HopperBackwardPlan> hopper_backward_candidates(const ForwardShape& shape, bool changes_scores,
+                                                           const Multiprocessor& limits) {
   std::vector<HopperBackwardPlan> candidates;
   for (const int stages : {2, 4}) {
-    if (HopperBackwardPlan{stages}.fits(shape, limits)) candidates.push_back({stages});
+    const HopperBackwardPlan plan{stages, changes_scores};
+    if (plan.fits(shape, limits)) candidates.push_back(plan);
   }
   return candidates;
 }

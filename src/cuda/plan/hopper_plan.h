@@ -15,6 +15,8 @@ struct HopperForwardPlan {
   int key_tile = 128;
   int stages = 2;                  // tiles of k, and of v, in shared memory
   bool query_in_registers = true;  // else q is read from shared memory for every tile
+  bool has_scores = false;         // score functions, which keep what they share in shared memory
+  int polynomials = 0;             // of 8 exponentials of scores, how many are made by polynomials
 
   int query_tile() const { return 64 * consumers; }
   int threads() const { return 128 * (1 + consumers); }
@@ -29,9 +31,9 @@ struct HopperForwardPlan {
   /// and q where it stays. The last two share theirs in part, which pays for what is needed besides.
   int matrix_registers(const ForwardShape& shape) const;
 
-  /// Shared memory of the tiles; barriers and the variant's values take kOtherShared at most besides.
+  /// Shared memory of the tiles, and the most that barriers and the variant's values take besides.
   std::int64_t tile_bytes(const ForwardShape& shape) const;
-  static constexpr int kOtherShared = 3072;
+  std::int64_t other_shared() const;
 
   /// Whether a block has the registers and the shared memory.
   bool fits(const ForwardShape& shape, const Multiprocessor& limits) const;
@@ -52,16 +54,17 @@ std::string hopper_refusal(const ForwardShape& shape);
 /// The backward kernel's: one producer warpgroup, and two consumers of 64 keys each.
 struct HopperBackwardPlan {
   static constexpr int kQueries = 64, kKeys = 128;
-  int stages = 2;  // tiles of q and d_o in shared memory
+  int stages = 2;           // tiles of q and d_o in shared memory
+  bool has_scores = false;  // as in HopperForwardPlan
 
   int threads() const { return 384; }
   int producer_registers() const { return 24; }
   int consumer_registers() const { return 240; }
 
-  /// Shared memory of the tiles: k, v, the stages with two numbers a query, and d_s twice. Barriers and what a variant
-  /// keeps take kOtherShared at most besides.
+  /// Shared memory of the tiles: k, v, the stages with two numbers a query, and d_s twice; and the most that barriers
+  /// and the variant's values take besides.
   std::int64_t tile_bytes(const ForwardShape& shape) const;
-  static constexpr int kOtherShared = 1024;
+  std::int64_t other_shared() const;
 
   bool fits(const ForwardShape& shape, const Multiprocessor& limits) const;
 
@@ -72,7 +75,8 @@ struct HopperBackwardPlan {
 };
 
 /// Plans worth measuring, the one that is believed best first. Not empty for shapes that the kernel takes.
-std::vector<HopperBackwardPlan> hopper_backward_candidates(const ForwardShape& shape, const Multiprocessor& limits);
+std::vector<HopperBackwardPlan> hopper_backward_candidates(const ForwardShape& shape, bool changes_scores,
+                                                           const Multiprocessor& limits);
 
 /// Why the backward kernel for 9.0 does not take a shape; empty where it does.
 std::string hopper_backward_refusal(const ForwardShape& shape);

@@ -151,7 +151,11 @@ std::unique_ptr<const TokenModel> read_sentence_piece(const GgufFile& file, cons
 }  // namespace
 
 std::unique_ptr<const Tokenizer> load_tokenizer(const GgufFile& file) {
-  const std::string_view kind = file.string("tokenizer.ggml.model");
+  constexpr std::string_view kKind = "tokenizer.ggml.model";
+  if (!file.has(kKind) && file.has(kTokenizerJsonKey)) {
+    return load_tokenizer_json_text(file.string(kTokenizerJsonKey), file.path());
+  }
+  const std::string_view kind = file.string(kKind);
   if (kind != "gpt2" && kind != "llama") {
     fail(ErrorCode::unsupported, "{}: setting 'tokenizer.ggml.model' is '{}'; supported are gpt2, llama", file.path(),
          printable(kind));

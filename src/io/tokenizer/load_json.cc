@@ -261,7 +261,11 @@ void read_post_processor(const JsonValue& root, Tokenizer::Parts& parts) {
 
 std::unique_ptr<const Tokenizer> load_tokenizer_json(const std::string& path) {
   const MappedFile file(path);
-  const JsonValue root = JsonValue::parse(file.text(), path);
+  return load_tokenizer_json_text(file.text(), path);
+}
+
+std::unique_ptr<const Tokenizer> load_tokenizer_json_text(std::string_view text, const std::string& path) {
+  const JsonValue root = JsonValue::parse(text, path);
   const JsonValue model = root.member("model");
   const auto added = root.find("added_tokens");
   // Files of older versions leave the type out; only BPE has merges.

@@ -98,13 +98,20 @@ class Detokenizer {
   Utf8Stream stream_;
 };
 
-/// The tokenizer of a GGUF file: kinds "gpt2" (pre-tokenizers gpt-2, smollm, llama-bpe, qwen2) and "llama". Throws
-/// Error(parse) naming file and setting where something is missing or contradictory, Error(unsupported) on other kinds.
+/// The tokenizer of a GGUF file: kinds "gpt2" (pre-tokenizers gpt-2, smollm, llama-bpe, qwen2) and "llama"; of a file
+/// that names no kind, the tokenizer.json in its setting kTokenizerJsonKey. Throws Error(parse) naming file and setting
+/// where something is missing or contradictory, Error(unsupported) on other kinds.
 std::unique_ptr<const Tokenizer> load_tokenizer(const GgufFile& file);
 
 /// That of a tokenizer.json: models BPE (byte-level, with the same pre-tokenizers) and WordPiece with BERT's
 /// normaliser. Truncation and padding, which it may describe too, are the caller's. Throws as above, naming the place
 /// in the file.
 std::unique_ptr<const Tokenizer> load_tokenizer_json(const std::string& path);
+
+/// Likewise, of the text of such a file; `path` is for messages.
+std::unique_ptr<const Tokenizer> load_tokenizer_json_text(std::string_view text, const std::string& path);
+
+/// Where GGUF keeps the whole text of a tokenizer.json (ggml's documentation of GGUF).
+inline constexpr std::string_view kTokenizerJsonKey = "tokenizer.huggingface.json";
 
 }  // namespace tilewise::io

@@ -11,7 +11,9 @@
 //   weights<bits>(quants, step, lane)   4 columns of rows from `lane` on
 //   add<bits>(sums, weights, step, x)   adds products with four values of x; steps come in order, from 0 in a group
 //   total(sums)                         as int32
-//   less(integers, total, zero), to_float(integers)
+//   less<zero>(integers, total)         integers - zero * total
+//   to_float(integers)
+//   round(x, block)                     rounds 32 activations
 #pragma once
 
 #include <algorithm>
@@ -86,7 +88,6 @@ template <class Engine, WeightKind kKind, int kTokens>
       }
     }
     const std::byte* quants = panel + kShape.factor_bytes();
-    Engine::prefetch(panel);
     unrolled<0, kGroups>([&](auto group) __attribute__((always_inline)) {
       typename Engine::Sums dots[kTokens]{};
       unrolled<0, kStepsOfGroup>([&](auto step) __attribute__((always_inline)) {
@@ -162,50 +163,55 @@ void multiply_kind(const PanelMatrix& weights, std::int64_t first, std::int64_t 
 template <class Engine>
 void multiply_each_kind(const PanelMatrix& weights, std::int64_t first, std::int64_t last, const ActivationBlock* x,
                         std::int64_t tokens, float* y, std::int64_t y_stride) {
-  const auto of = [&]<WeightKind kKind>() {
-    multiply_kind<Engine, kKind>(weights, first, last, x, tokens, y, y_stride);
-  };
-  switch (weights.kind) {
-    case WeightKind::q4_0: return of.template operator()<WeightKind::q4_0>();
-    case WeightKind::q4_1: return of.template operator()<WeightKind::q4_1>();
-    case WeightKind::q5_0: return of.template operator()<WeightKind::q5_0>();
-    case WeightKind::q5_1: return of.template operator()<WeightKind::q5_1>();
-    case WeightKind::q8_0: return of.template operator()<WeightKind::q8_0>();
-    case WeightKind::q4_k: return of.template operator()<WeightKind::q4_k>();
-    case WeightKind::q5_k: return of.template operator()<WeightKind::q5_k>();
-    case WeightKind::q6_k: return of.template operator()<WeightKind::q6_k>();
-    default: return;
-  }
+  with_kind(weights.kind,
+            [&]<WeightKind kKind>() { multiply_kind<Engine, kKind>(weights, first, last, x, tokens, y, y_stride); });
 }
 
-/// Loops that compilers turn into vectors: magnitudes are compared as the integers that they are as bits, and rounding
-/// to nearest, ties to even, is what adding 1.5 * 2^23 does.
-[[gnu::always_inline]] inline void round_block(const float* x, ActivationBlock& out) {
-  std::int32_t bits[kBlock];
+/// What a block of activations is scaled by.
+struct Scales {
+  std::int32_t largest_bits;  // the largest magnitude, as an integer: magnitudes are ordered as their bits are
+  bool are_finite;
+  float scale, inverse;
+
+  static Scales of(std::int32_t largest_bits) {
+    const auto largest = std::bit_cast<float>(largest_bits);
+    const float inverse = 127.0F / largest;
+    return {largest_bits, largest_bits < kInfinity && inverse <= std::numeric_limits<float>::max(), largest / 127.0F,
+            inverse};
+  }
+
+  /// What is not finite must not come out as a number. Zeros, and subnormals whose inverse overflows, are 0.
+  void store_without_values(ActivationBlock& out) const {
+    out = {};
+    if (largest_bits >= kInfinity) out.scale = out.sum = std::numeric_limits<float>::quiet_NaN();
+  }
+
+  void store(std::int32_t first, std::int32_t second, ActivationBlock& out) const {
+    out.scale = scale;
+    out.first = first;
+    out.total = first + second;
+    out.sum = scale * static_cast<float>(out.total);
+  }
+
+  static constexpr std::int32_t kInfinity = 0x7F80'0000;
+};
+
+/// A block in portable loops; adding 1.5 * 2^23 rounds to nearest, ties to even.
+[[maybe_unused]] inline void round_block(const float* x, ActivationBlock& out) {
+  std::int32_t bits[kBlock], largest_bits = 0;
   std::memcpy(bits, x, sizeof(bits));
-  std::int32_t largest_bits = 0;
-  for (std::int32_t& b : bits) largest_bits = std::max(largest_bits, b & 0x7FFF'FFFF);
-  const auto largest = std::bit_cast<float>(largest_bits);
-  constexpr std::int32_t kInfinity = 0x7F80'0000;
-  const float inverse = 127.0F / largest;
-  out = {};
-  // What is not finite must not come out as a number. Zeros, and subnormals whose inverse overflows, are 0.
-  if (largest_bits >= kInfinity) out.scale = out.sum = std::numeric_limits<float>::quiet_NaN();
-  if (largest_bits >= kInfinity || !(inverse <= std::numeric_limits<float>::max())) return;
+  for (const std::int32_t b : bits) largest_bits = std::max(largest_bits, b & 0x7FFF'FFFF);
+  const auto scales = Scales::of(largest_bits);
+  if (!scales.are_finite) return scales.store_without_values(out);
   constexpr float kTurn = 0x1.8p23F;
   std::int32_t first = 0, second = 0;
   for (int i = 0; i < kBlock; ++i) {
-    const float turned = x[i] * inverse + kTurn;
-    std::memcpy(&bits[i], &turned, sizeof(turned));
-    bits[i] -= std::bit_cast<std::int32_t>(kTurn);
+    bits[i] = std::bit_cast<std::int32_t>(x[i] * scales.inverse + kTurn) - std::bit_cast<std::int32_t>(kTurn);
+    out.values[i] = static_cast<std::int8_t>(bits[i]);
   }
-  for (int i = 0; i < kBlock; ++i) out.values[i] = static_cast<std::int8_t>(bits[i]);
   for (int i = 0; i < 16; ++i) first += bits[i];
   for (int i = 16; i < 32; ++i) second += bits[i];
-  out.scale = largest / 127.0F;
-  out.total = first + second;
-  out.first = first;
-  out.sum = out.scale * static_cast<float>(out.total);
+  scales.store(first, second, out);
 }
 
 template <class Engine>
@@ -215,7 +221,7 @@ void round_rows(const float* x, std::int64_t x_stride, std::int64_t tokens, std:
   for_each_bunch<Engine::kBunch>(tokens, [&](auto size, std::int64_t t) {
     for (int i = 0; i < size; ++i) {
       for (std::int64_t b = 0; b < blocks; ++b) {
-        round_block(x + (t + i) * x_stride + b * kBlock, out[t * blocks + b * size + i]);
+        Engine::round(x + (t + i) * x_stride + b * kBlock, out[t * blocks + b * size + i]);
       }
     }
   });

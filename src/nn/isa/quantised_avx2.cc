@@ -4,14 +4,10 @@
 
 #include "nn/isa/compiled.h"
 #include "nn/isa/each_kind.h"
+#include "nn/isa/pairs.h"
 
 namespace tilewise::nn {
 namespace {
-
-/// Steps whose products 16 bits hold: each adds two products of at most 2^bits - 1 and 127. Integers of 8 bits are
-/// taken as signed, so that a pair is at most 2 * 128 * 127 = 32,512.
-constexpr int steps_held(int bits) { return bits == 8 ? 1 : 32767 / (2 * ((1 << bits) - 1) * 127); }
-static_assert(steps_held(4) == 8 && steps_held(5) == 4 && steps_held(6) == 2);
 
 struct Engine {
   using Floats = __m256;
@@ -27,7 +23,7 @@ struct Engine {
   // 4 sums of floats, 4 of 16-bit integers and 4 of 32-bit ones leave 4 of 16 registers.
   static constexpr int kBunch = 4;
   template <PanelShape kShape>
-  static constexpr int kZero = kShape.bits == 8 ? 0 : kShape.zero;
+  static constexpr int kZero = zero_of_pairs(kShape);
 
   static Floats zeros() { return _mm256_setzero_ps(); }
   static Floats broadcast(float value) { return _mm256_set1_ps(value); }
@@ -43,7 +39,6 @@ struct Engine {
     const __m128i stored = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from));
     return _mm256_cvtepi32_ps(kSigned ? _mm256_cvtepi8_epi32(stored) : _mm256_cvtepu8_epi32(stored));
   }
-  static void prefetch(const std::byte*) {}
 
   static __m256i load(const std::byte* from, int lane) {
     return _mm256_load_si256(reinterpret_cast<const __m256i*>(from + 4 * lane));
@@ -97,6 +92,33 @@ struct Engine {
     return _mm256_sub_epi32(dots, _mm256_slli_epi32(_mm256_set1_epi32(total), kShift));
   }
   static Floats to_float(__m256i integers) { return _mm256_cvtepi32_ps(integers); }
+
+  template <class Join>
+  static int joined(__m256i a, const Join& join) {
+    const __m128i four = join(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    const __m128i two = join(four, _mm_unpackhi_epi64(four, four));
+    return _mm_cvtsi128_si32(join(two, _mm_shuffle_epi32(two, 1)));
+  }
+
+  static void round(const float* x, ActivationBlock& out) {
+    const __m256 values[] = {_mm256_loadu_ps(x), _mm256_loadu_ps(x + 8), _mm256_loadu_ps(x + 16),
+                             _mm256_loadu_ps(x + 24)};
+    const auto bits = [&](int i) {
+      return _mm256_and_si256(_mm256_castps_si256(values[i]), _mm256_set1_epi32(0x7FFF'FFFF));
+    };
+    const __m256i most = _mm256_max_epi32(_mm256_max_epi32(bits(0), bits(1)), _mm256_max_epi32(bits(2), bits(3)));
+    const auto scales = Scales::of(joined(most, [](__m128i a, __m128i b) { return _mm_max_epi32(a, b); }));
+    if (!scales.are_finite) return scales.store_without_values(out);
+    const __m256 inverse = _mm256_set1_ps(scales.inverse);
+    const auto rounded = [&](int i) { return _mm256_cvtps_epi32(_mm256_mul_ps(values[i], inverse)); };
+    const __m256i a = rounded(0), b = rounded(1), c = rounded(2), d = rounded(3);
+    // Packing takes halves of registers in turn.
+    const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+    const __m256i in_order = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.values), in_order);
+    const auto add = [](__m128i p, __m128i q) { return _mm_add_epi32(p, q); };
+    scales.store(joined(_mm256_add_epi32(a, b), add), joined(_mm256_add_epi32(c, d), add), out);
+  }
 };
 
 }  // namespace

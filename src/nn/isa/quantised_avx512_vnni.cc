@@ -1,78 +1,28 @@
-// AVX-512 with dot products of bytes (VNNI): the 16 rows of a panel are one register, four columns a lane.
-#include <immintrin.h>
-
+// AVX-512 with dot products of bytes (VNNI): four columns of a row are a lane's operands.
+#include "nn/isa/avx512_lanes.h"
 #include "nn/isa/compiled.h"
-#include "nn/isa/each_kind.h"
 
 namespace tilewise::nn {
 namespace {
 
-struct Engine {
-  using Floats = __m512;
+struct Engine : Avx512Lanes {
   struct Sums {
     __m512i dots = _mm512_setzero_si512();
   };
-  static constexpr int kRows = 16;
   // 12 sums of integers and 12 of floats leave 8 of 32 registers for weights and factors.
   static constexpr int kBunch = 12;
   template <PanelShape kShape>
   static constexpr int kZero = kShape.zero;
 
-  static Floats zeros() { return _mm512_setzero_ps(); }
-  static Floats broadcast(float value) { return _mm512_set1_ps(value); }
-  static Floats negative(Floats a) { return _mm512_xor_ps(a, _mm512_set1_ps(-0.0F)); }
-  static Floats multiply(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
-  static Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
-  static void store(Floats a, float* to) { _mm512_storeu_ps(to, a); }
-  static Floats halves(const std::byte* from) {
-    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-  }
-  template <bool kSigned>
-  static Floats bytes(const std::byte* from) {
-    const __m128i stored = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-    return _mm512_cvtepi32_ps(kSigned ? _mm512_cvtepi8_epi32(stored) : _mm512_cvtepu8_epi32(stored));
-  }
-  static void prefetch(const std::byte*) {}
-
-  static __m512i load(const std::byte* from) { return _mm512_loadu_si512(from); }
-
-  /// Bits [kShift, kShift + kCount) of each byte, moved to kTo.
-  template <int kShift, int kCount, int kTo>
-  static __m512i field(__m512i from) {
-    const __m512i mask = _mm512_set1_epi8(static_cast<char>(((1 << kCount) - 1) << kTo));
-    if constexpr (kShift > kTo) from = _mm512_srli_epi16(from, kShift - kTo);
-    if constexpr (kShift < kTo) from = _mm512_slli_epi16(from, kTo - kShift);
-    return _mm512_and_si512(from, mask);
-  }
-
   template <int kBits, int kStep>
   static __m512i weights(const std::byte* quants, int) {
-    if constexpr (kBits == 8) {
-      return load(quants + 64 * kStep);
-    } else {
-      const __m512i low = field < kStep < 4 ? 0 : 4, 4, 0 > (load(quants + 64 * (kStep % 4)));
-      if constexpr (kBits == 5) return _mm512_or_si512(low, field<kStep, 1, 4>(load(quants + 256)));
-      if constexpr (kBits == 6) {
-        return _mm512_or_si512(low, field<2 * (kStep % 4), 2, 4>(load(quants + 256 + 64 * (kStep / 4))));
-      }
-      return low;
-    }
+    return integers<kBits, kStep>(quants);
   }
-
   template <int kBits, int kStep>
   static void add(Sums& sums, __m512i w, const std::int8_t* x) {
-    int four = 0;
-    __builtin_memcpy(&four, x, sizeof(four));
-    sums.dots = _mm512_dpbusd_epi32(sums.dots, w, _mm512_set1_epi32(four));
+    sums.dots = _mm512_dpbusd_epi32(sums.dots, w, broadcast_four(x));
   }
-
   static __m512i total(const Sums& sums) { return sums.dots; }
-  template <int kZeroPoint>
-  static __m512i less(__m512i dots, std::int32_t total) {
-    constexpr int kShift = std::countr_zero(static_cast<unsigned>(kZeroPoint));
-    return _mm512_sub_epi32(dots, _mm512_slli_epi32(_mm512_set1_epi32(total), kShift));
-  }
-  static Floats to_float(__m512i integers) { return _mm512_cvtepi32_ps(integers); }
 };
 
 }  // namespace

@@ -58,7 +58,6 @@ struct Engine {
       return static_cast<float>(kSigned ? static_cast<std::int8_t>(byte) : byte);
     });
   }
-  static void prefetch(const std::byte*) {}
 
   template <int kBits, int kStep>
   static Weights weights(const std::byte* quants, int) {
@@ -88,6 +87,7 @@ struct Engine {
   static Floats to_float(const Integers& integers) {
     return each<Floats>([&](int r) { return static_cast<float>(integers.of[r]); });
   }
+  static void round(const float* x, ActivationBlock& out) { round_block(x, out); }
 };
 
 }  // namespace

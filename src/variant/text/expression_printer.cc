@@ -56,7 +56,8 @@ void ExpressionPrinter::write_whole(NodeId id, int binding, bool promoted) {
     case Kind::parameter: out_ += names_.parameters[static_cast<std::size_t>(node.index)]; break;
     case Kind::coordinate: out_ += to_string(static_cast<Coordinate>(node.index)); break;
     case Kind::score: out_ += 's'; break;
-    case Kind::seed: out_ += "seed"; break;  // of a derivative: shown, never read
+    case Kind::seed: out_ += "seed"; break;    // of a derivative: shown, never read
+    case Kind::scale: out_ += "scale"; break;  // likewise
     case Kind::read:
       out_ += names_.tables[static_cast<std::size_t>(node.index)];
       out_ += node.clamped ? ".clamped[" : "[";

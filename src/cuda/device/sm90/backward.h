@@ -2,8 +2,8 @@
 #pragma once
 
 #include "philox.h"
-#include "scores.h"
 #include "sm90/backward_rows.h"
+#include "sm90/lane_scores.h"
 #include "sm90/store.h"
 #include "sm90/tma.h"
 #include "sm90/wgmma.h"
@@ -37,9 +37,13 @@ class Backward {
   using GradientTile = ChunkedTile<kQueries, kColumnsV>;  // of d_o
   using ScoreTile = ChunkedTile<kQueries, kKeys>;         // d_s: [queries, keys], a chunk from each consumer
 
+  /// What a consumer keeps of the head that it is at.
   struct Place {
     typename Variant::Place variant;
+    KeptValues<Variant, kQueries, 64, 2, 1, 2> values;
   };
+  using Values = decltype(Place::values);
+  using Lane = LaneScores<Variant, Values, 64>;
 
   static constexpr int kStageBytes = QueryTile::kBytes + GradientTile::kBytes;
   static constexpr int kStagesAt = KeyTile::kBytes + ValueTile::kBytes;
@@ -200,7 +204,7 @@ class Backward {
     long long last = -1;  // the query tile before, in the workspace
 #pragma unroll 1
     for (int head = first_head(); head < first_head() + arguments_.heads_per_kv; ++head) {
-      prepare(consumer, head);
+      prepare(consumer, head, key_begin + 64 * consumer);
       const auto walk = walk_of(tile, head);
       const int count = walk.count();
 #pragma unroll 1
@@ -227,13 +231,28 @@ class Backward {
 
   __device__ static Turn<2> scores_turn(const Turn<kStages>& turn) { return {turn.count}; }
 
-  __device__ void prepare(int consumer, int head) const {
+  __device__ void prepare(int consumer, int head, int first_key) const {
     meet(1 + consumer, 128);  // all are done with the head before
+    Place& place = place_of(consumer);
     if (thread() == 0) {
-      place_of(consumer).variant =
-          Variant::place_of(variant_, arguments_.sequences[blockIdx.z], blockIdx.z, head, blockIdx.y);
+      place.variant =
+          Variant::place_of(variant_, arguments_.sequences[blockIdx.z], blockIdx.z, head, blockIdx.y, arguments_.scale);
     }
     meet(1 + consumer, 128);
+    if constexpr (Values::kKeepsKeys) {
+      place.values.make_keys(variant_, place.variant, 0, first_key);
+      meet(1 + consumer, 128);
+    }
+  }
+
+  /// What the variant keeps for a tile: made while products are under way.
+  __device__ void prepare_tile(int consumer, int index, int query_begin, int first_key) const {
+    if constexpr (Values::kKeepsQueries || Values::kKeepsDiagonals) {
+      Place& place = place_of(consumer);
+      place.values.make_queries(variant_, place.variant, index % 2, query_begin);
+      place.values.make_diagonals(variant_, place.variant, index % 2, query_begin, first_key);
+      meet(1 + consumer, 128);
+    }
   }
 
   /// Zeros for rows that are not in [begin, end), of a tile whose first row is `first`, by `threads` threads.
@@ -272,16 +291,24 @@ class Backward {
     pin(d_s);
     begin_products();
     start_scores(p, d_s, k, v, consumer, stage);
+    if (Variant::kChangesScores || is_partial) {
+      prepare_tile(consumer, now.stage(), query_begin, key_begin + 64 * consumer);
+    }
+    if (Variant::kChangesScores && !is_partial) is_partial = has_low_rows(stage);
     wait_for_products<0>();
     pin(p);
     pin(d_s);
     unsigned kept[Config::kHasDropout ? kQueries / 8 : 1];  // bit e of [j]: dropout keeps the weight [j][e]
-    const int first_key = key_begin + 64 * consumer + warp_row();
-    if constexpr (Config::kHasDropout) draw(kept, query_begin, first_key, head);
+    if constexpr (Config::kHasDropout) draw(kept, query_begin, key_begin + 64 * consumer + warp_row(), head);
+    const auto lane_scores = [&](int tile_query) {
+      return Lane(variant_, place_of(consumer).variant, place_of(consumer).values, now.stage(), 0, now.stage(),
+                  tile_query, key_begin + 64 * consumer, lane() % 4 * 2, warp_row() + lane() / 4);
+    };
     if (is_partial) {
-      make_gradients<true>(p, d_s, kept, query_begin, first_key, consumer, stage);
+      // Not the other branch's lane, which would be kept in registers for both.
+      make_gradients<true>(p, d_s, kept, lane_scores(int(made_anew(query_begin))), stage);
     } else {
-      make_gradients<false>(p, d_s, kept, query_begin, first_key, consumer, stage);
+      make_gradients<false>(p, d_s, kept, lane_scores(query_begin), stage);
     }
     Fragments weights, d_scores;
     fragments_of(weights, p);
@@ -311,6 +338,21 @@ class Backward {
     pin(d_k);
     pin(d_v);
     empty(stage).arrive_if(is_first_lane());
+  }
+
+  /// Whether a query of the tile has a reference so low that the clamp of its scores makes a difference.
+  __device__ bool has_low_rows(int stage) const {
+    float lowest = 0;
+#pragma unroll
+    for (int half = 0; half < kQueries / 32; ++half) {
+      float reference;
+      asm volatile("ld.shared.f32 %0, [%1];"
+                   : "=f"(reference)
+                   : "r"(numbers(stage) + (lane() + 32 * half) * 4)
+                   : "memory");
+      lowest = fminf(lowest, reference);
+    }
+    return __any_sync(~0u, lowest < kLeastFreeBase);
   }
 
   __device__ void clear_missing_queries(int query_begin, int consumer, int stage) const {
@@ -392,55 +434,50 @@ class Backward {
 
   /// Products turned into weights (as d_v takes them) and score gradients.
   template <bool kPartial>
-  __device__ void make_gradients(Scores& p, Scores& d_s, const unsigned* kept, int query_begin, int first_key,
-                                 int consumer, int stage) const {
+  __device__ void make_gradients(Scores& p, Scores& d_s, const unsigned* kept, const Lane& lane, int stage) const {
     const SequenceShape& shape = arguments_.sequences[blockIdx.z];
 #pragma unroll
     for (int j = 0; j < kQueries / 8; ++j) {
-      float2 reference = {0, 0}, delta = {0, 0};
-      if constexpr (Variant::kChangesScores) reference = numbers_of(numbers(stage), j);
-      if constexpr (Config::kHasDropout) delta = numbers_of(numbers(stage) + kQueries * 4, j);
+      float2 references = {0, 0}, deltas = {0, 0};
+      if constexpr (Variant::kChangesScores) references = numbers_of(numbers(stage), j);
+      if constexpr (Config::kHasDropout) deltas = numbers_of(numbers(stage) + kQueries * 4, j);
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        const int query_index = query_begin + 8 * j + lane() % 4 * 2 + e % 2;
-        const int key_index = first_key + lane() / 4 + e / 2 * 8;
+        const int query = 8 * j + e % 2, key = e / 2 * 8;
+        const float product = p.x[0][j][e], reference = e % 2 == 0 ? references.x : references.y;
         float weight, slope = 1;
-        bool stays = true;
-        if constexpr (Variant::kChangesScores) {
-          const auto scored = sloped(consumer, query_index, key_index, arguments_.scale * p.x[0][j][e]);
-          weight = exp2_of(fmaf(scored.score, kLog2E, -(e % 2 == 0 ? reference.x : reference.y)));
-          slope = scored.slope;
+        if constexpr (!Variant::kChangesScores) {
+          weight = exp2_of(call_.factor * product);
+        } else if constexpr (kPartial) {
+          const float score = lane.score(query, key, product);
+          weight = exp2_of(fmaf(Lane::clamped(score), kLog2E, -reference));
+          slope = score < Lane::kFloor ? 0 : lane.slope(query, key, product);
         } else {
-          weight = exp2_of(call_.factor * p.x[0][j][e]);
-          if constexpr (kPartial) stays = sloped(consumer, query_index, key_index, 0).score == 0;
+          weight = exp2_of(lane.exponent(query, key, product) - reference);
+          slope = lane.slope(query, key, product);
         }
         if constexpr (kPartial) {
           // No short cuts: a branch for each of 32 numbers would cost more.
-          stays = stays & (query_index < shape.queries) & (key_index >= shape.key_start) & (key_index < shape.keys);
+          const bool stays = lane.keeps(query, key) & (lane.query_index(query) < shape.queries) &
+                             (lane.key_index(key) >= shape.key_start) & (lane.key_index(key) < shape.keys);
           weight = stays ? weight : 0;
         }
         float gradient = d_s.x[0][j][e];
         if constexpr (Config::kHasDropout) {
           const bool drawn = kept[j] >> e & 1;
-          gradient = (drawn ? gradient * arguments_.dropout.scale : 0) + (e % 2 == 0 ? delta.x : delta.y);
+          gradient = (drawn ? gradient * arguments_.dropout.scale : 0) + (e % 2 == 0 ? deltas.x : deltas.y);
           p.x[0][j][e] = drawn ? weight : 0;
         } else {
           p.x[0][j][e] = weight;
         }
         gradient *= weight;
         if constexpr (Variant::kChangesScores) gradient *= slope;
-        if constexpr (kPartial || Variant::kChangesScores) {
+        if constexpr (kPartial || (Variant::kChangesScores && !Variant::kSlopeIsFinite)) {
           gradient = weight == 0 ? 0 : gradient;  // whatever else is infinite or NaN there
         }
         d_s.x[0][j][e] = gradient;
       }
     }
-  }
-
-  __device__ auto sloped(int consumer, int query_index, int key_index, float score) const {
-    const auto& place = place_of(consumer).variant;
-    return Variant::sloped_score(variant_, place, Variant::query_values(variant_, place, query_index),
-                                 Variant::key_values(variant_, place, key_index), query_index, key_index, score);
   }
 
   /// Which weights dropout keeps. A lane holds keys g and g + 8 of a block of 16, so two bytes of each query's block.
@@ -453,7 +490,7 @@ class Backward {
 #pragma unroll
       for (int column = 0; column < 2; ++column) {
         const int query = query_begin + 8 * j + lane() % 4 * 2 + column;
-        const uint4 words = philox(make_uint4(first_key / 16, query, head_index, dropout.offset), dropout.seed);
+        const uint4 words = dropout_words(dropout, first_key / 16, query, head_index);
         const unsigned near = (g < 4 ? words.x : words.y) >> 8 * (g % 4) & 0xff;
         const unsigned far = (g < 4 ? words.z : words.w) >> 8 * (g % 4) & 0xff;
         kept[j] |= (near < dropout.keep_below ? 1u : 0u) << column;

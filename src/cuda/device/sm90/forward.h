@@ -2,7 +2,7 @@
 #pragma once
 
 #include "philox.h"
-#include "scores.h"
+#include "sm90/lane_scores.h"
 #include "sm90/schedule.h"
 #include "sm90/store.h"
 #include "sm90/tma.h"
@@ -23,6 +23,7 @@ namespace tilewise::cuda::sm90 {
 ///   kKeyTile, kStages            keys of a tile, and how many tiles of k, and of v, are in shared memory
 ///   kQueryInRegisters            q stays in registers; otherwise it is read from shared memory for each tile
 ///   kProducerRegisters, kConsumerRegisters
+///   kPolynomials                 of 8 exponentials of scored tiles, how many are made by polynomials
 ///   kHasLists, kHasDropout
 ///   kIsPaged                     k and v lie in pages of multiples of 8 tokens
 template <class Config, class Variant>
@@ -37,18 +38,30 @@ class Forward {
   using KeyTile = ChunkedTile<kKeyTile, kColumnsQk>;
   using ValueTile = ChunkedTile<kKeyTile, kColumnsV>;
 
-  /// What a consumer keeps of its piece of work: in shared memory, since little of it is read for a full tile.
+  /// What a consumer keeps of its piece of work: in shared memory, since little of it is read for a full tile. Twice:
+  /// some warps are at the next piece while others finish the one before.
   struct Place {
     Work work;
     SequenceShape shape;
-    BlockValues<Variant, 64> values;
+    typename Variant::Place variant;
   };
+  /// Keys and diagonals of a tile are made while the tile before is at work; some warps may then read those of two
+  /// tiles before.
+  static constexpr int kKeptStages = 4;
+  struct Kept {
+    Place places[2];
+    KeptValues<Variant, 64, kKeyTile, 2, kKeptStages, kKeptStages> values;
+  };
+  using Values = decltype(Kept::values);
+  static constexpr bool kKeepsOfTiles = Values::kKeepsKeys || Values::kKeepsDiagonals;
+  using Lane = LaneScores<Variant, Values, kKeyTile>;
 
   static constexpr int kTileBytes = QueryTile::kBytes + kStages * (KeyTile::kBytes + ValueTile::kBytes);
-  static constexpr int kBarriers = 2 + 4 * kStages;
-  static constexpr int kWorkAt = kTileBytes + 8 * kBarriers, kPlacesAt = (kWorkAt + 16 + 15) / 16 * 16;
-  static constexpr int kPlaceBytes = (int(sizeof(Place)) + 15) / 16 * 16;
-  static constexpr int kSharedBytes = kPlacesAt + kConsumers * kPlaceBytes;
+  static constexpr int kKeptBarriersAt = 2 + 4 * kStages;
+  static constexpr int kBarriers = kKeptBarriersAt + (kKeepsOfTiles ? kKeptStages * kConsumers : 0);
+  static constexpr int kWorkAt = (kTileBytes + 8 * kBarriers + 15) / 16 * 16, kKeptAt = kWorkAt + 16;
+  static constexpr int kKeptBytes = (int(sizeof(Kept)) + 15) / 16 * 16;
+  static constexpr int kSharedBytes = kKeptAt + kConsumers * kKeptBytes;
 
   __device__ Forward(const ForwardCall& call, const typename Variant::Arguments& variant, unsigned char* shared)
       : call_(call),
@@ -98,6 +111,9 @@ class Forward {
   __device__ Barrier key_empty(int stage) const { return barrier(2 + kStages + stage); }
   __device__ Barrier value_full(int stage) const { return barrier(2 + 2 * kStages + stage); }
   __device__ Barrier value_empty(int stage) const { return barrier(2 + 3 * kStages + stage); }
+  __device__ Barrier kept_full(int consumer, int stage) const {
+    return barrier(kKeptBarriersAt + kKeptStages * consumer + stage);
+  }
   __device__ Work& shared_work() const { return *reinterpret_cast<Work*>(shared_ + kWorkAt); }
 
   /// What is full takes a producer's arrival and its bytes; what is empty one arrival of every consumer's warp.
@@ -111,16 +127,30 @@ class Forward {
       value_full(stage).create(1);
       value_empty(stage).create(4 * kConsumers);
     }
+    for (int i = kKeptBarriersAt; i < kBarriers; ++i) barrier(i).create(4);
     publish_barriers();
   }
 
-  /// The key tiles of a piece of work.
+  /// The key tiles of a piece of work, from where queries meet their own positions: masks most often keep something of
+  /// every row there, and biases by distance are largest, so that rows have a base from then on and seldom outgrow it.
   __device__ auto walk_of(const Work& work, const SequenceShape& shape) const {
+    const int position = work.query_tile * kQueryTile + kQueryTile / 2 + shape.query_offset;
+    const int tile = ::max(position - shape.key_offset, 0) / kKeyTile;
     if constexpr (Config::kHasLists) {
-      return ListWalk(arguments_.lists, work.sequence, work.head, work.query_tile);
+      const ListWalk walk(arguments_.lists, work.sequence, work.head, work.query_tile);
+      return rotated(walk, tile);
+    } else if constexpr (Variant::kChangesScores) {
+      return rotated(DenseWalk(shape, kKeyTile), tile);
     } else {
       return DenseWalk(shape, kKeyTile);
     }
+  }
+
+  /// From `tile` on, or about there where the walk leaves tiles out.
+  template <class Walk>
+  __device__ static RotatedWalk<Walk> rotated(const Walk& walk, int tile) {
+    const int last = walk.count() - 1;
+    return {walk, last > 0 ? ::min(::max(tile - walk.visit(0).tile(), 0), last) : 0};
   }
 
   // ---- The producers.
@@ -214,22 +244,31 @@ class Forward {
   __device__ static int warp_row() { return threadIdx.x / 32 % 4 * 16; }  // in the consumer's 64 queries
   __device__ static bool is_first_lane() { return threadIdx.x % 32 == 0; }
 
-  __device__ Place& place_of(int consumer) const {
-    return *reinterpret_cast<Place*>(shared_ + kPlacesAt + consumer * kPlaceBytes);
+  __device__ Kept& kept_of(int consumer) const {
+    return *reinterpret_cast<Kept*>(shared_ + kKeptAt + consumer * kKeptBytes);
   }
-  /// The index of the lane's first query.
-  __device__ static int lane_query(const Place& place, int consumer) {
-    return place.work.query_tile * kQueryTile + 64 * consumer + warp_row() + lane() / 4;
-  }
+
+  /// A piece of work of a consumer.
+  struct Piece {
+    int consumer;
+    int parity;  // of its number
+    Kept& kept;
+
+    __device__ const Place& place() const { return kept.places[parity]; }
+    __device__ int first_query() const { return place().work.query_tile * kQueryTile + 64 * consumer; }
+    /// The index of the lane's first query.
+    __device__ int lane_query() const { return first_query() + warp_row() + lane() / 4; }
+  };
 
   __device__ void consume(int consumer) {
     Turn<kStages> turn;
-    Place& place = place_of(consumer);
-    for (unsigned query_parity = 0;; query_parity ^= 1) {
-      query_full().wait(query_parity);
+    Turn<kKeptStages> kept_turn;
+    Piece piece{consumer, 0, kept_of(consumer)};
+    for (;; piece.parity ^= 1) {
+      query_full().wait(piece.parity);
       const Work work = shared_work();
       if (work.query_tile < 0) break;
-      prepare(place, work, consumer);
+      prepare(piece, work);
       QueryFragments q;
       if constexpr (Config::kQueryInRegisters) {
         load_queries(q, consumer);
@@ -239,28 +278,34 @@ class Forward {
       RowStatistics<1> rows;
       o.clear();
       rows.clear(0, 1 << 30);
-      attend(walk_of(work, place.shape), consumer, q, o, rows, turn);
+      attend(walk_of(work, piece.place().shape), piece, q, o, rows, turn, kept_turn);
       if constexpr (!Config::kQueryInRegisters) query_empty().arrive_if(is_first_lane());
-      finish(place, lane_query(place, consumer), o, rows);
+      finish(piece.place(), piece.lane_query(), o, rows);
     }
   }
 
-  __device__ void prepare(Place& place, const Work& work, int consumer) const {
-    meet(1 + consumer, 128);  // all are done with the one before
+  __device__ void prepare(const Piece& piece, const Work& work) const {
     const SequenceShape shape = arguments_.sequences[work.sequence];
-    const auto uniform =
-        Variant::place_of(variant_, shape, work.sequence, work.head, work.head / arguments_.heads_per_kv);
-    const int thread = threadIdx.x % 128;
-    if (thread == 0) {
-      place.work = work;
-      place.shape = shape;
-      place.values.place = uniform;
+    const auto variant = Variant::place_of(variant_, shape, work.sequence, work.head,
+                                           work.head / arguments_.heads_per_kv, arguments_.scale);
+    if (threadIdx.x % 128 == 0) piece.kept.places[piece.parity] = {work, shape, variant};
+    piece.kept.values.make_queries(variant_, variant, piece.parity, work.query_tile * kQueryTile + 64 * piece.consumer);
+    meet(1 + piece.consumer, 128);
+  }
+
+  /// What the variant keeps for a tile.
+  __device__ void prepare_tile(const Visit& visit, const Piece& piece, Turn<kKeptStages> turn) const {
+    if constexpr (kKeepsOfTiles) {
+      const int first_key = visit.tile() * kKeyTile;
+      const typename Variant::Place& place = piece.place().variant;
+      piece.kept.values.make_keys(variant_, place, turn.stage(), first_key);
+      piece.kept.values.make_diagonals(variant_, place, turn.stage(), piece.first_query(), first_key);
+      __syncwarp();
+      kept_full(piece.consumer, turn.stage()).arrive_if(is_first_lane());
     }
-    if (thread < 64) {
-      place.values.queries[thread] =
-          Variant::query_values(variant_, uniform, work.query_tile * kQueryTile + 64 * consumer + thread);
-    }
-    meet(1 + consumer, 128);
+  }
+  __device__ void wait_for_tile(const Piece& piece, Turn<kKeptStages> turn) const {
+    if constexpr (kKeepsOfTiles) kept_full(piece.consumer, turn.stage()).wait(turn.parity());
   }
 
   __device__ void load_queries(QueryFragments& q, int consumer) const {
@@ -292,26 +337,33 @@ class Forward {
   /// All key tiles. While the tensor cores make a tile's products with the queries and then the output of the tile
   /// before, this consumer's exponentials wait for the first of these only.
   template <class Walk>
-  __device__ void attend(const Walk& walk, int consumer, const QueryFragments& q, Output& o, RowStatistics<1>& rows,
-                         Turn<kStages>& turn) const {
-    const int count = walk.count();
+  __device__ void attend(const Walk& walk, const Piece& piece, const QueryFragments& q, Output& o,
+                         RowStatistics<1>& rows, Turn<kStages>& turn, Turn<kKeptStages>& kept_turn) const {
+    const int count = walk.count(), consumer = piece.consumer;
     if (count == 0) return;
+    prepare_tile(walk.visit(0), piece, kept_turn);
     Scores s;
     Fragments weights;
     Visit visit = walk.visit(0);
     key_full(turn.stage()).wait(turn.parity());
     begin_products();
     start_scores(s, q, consumer, turn.stage());
+    if (count > 1) prepare_tile(walk.visit(1), piece, kept_turn.plus(1));
     wait_for_products<0>();
     pin(s);
     key_empty(turn.stage()).arrive_if(is_first_lane());
-    float factor = score(s, visit, consumer);
+    float factor = arguments_.scale * kLog2E;
+    wait_for_tile(piece, kept_turn);
+    if (Variant::kChangesScores || visit.is_partial()) {
+      make_exponents(s, lane_of(visit, piece, kept_turn.stage()), piece);
+      factor = 1;
+    }
     rows.rebase(s, factor, o);
     {
       TileWeights first;
       first.make(s, factor, rows);
       first.add_sums_to(rows);
-      if constexpr (Config::kHasDropout) drop(first, visit, consumer);
+      if constexpr (Config::kHasDropout) drop(first, visit, piece);
       move(weights, first.fragments);
     }
     for (int i = 1; i < count; ++i) {
@@ -323,33 +375,62 @@ class Forward {
       begin_products();
       start_scores(s, q, consumer, keys.stage());
       value_full(turn.stage()).wait(turn.parity());
-      clear_missing_values(last, consumer, turn.stage());
+      clear_missing_values(last, piece, turn.stage());
       start_output(o, weights, turn.stage());
+      kept_turn = kept_turn.plus(1);
+      if (i + 1 < count) prepare_tile(walk.visit(i + 1), piece, kept_turn.plus(1));
       wait_for_products<1>();
       pin(s);
       key_empty(keys.stage()).arrive_if(is_first_lane());
-      factor = score(s, visit, consumer);
-      TileWeights next;
-      next.make(s, factor, rows);
-      // The second wait stands behind the branch, which the assembler does not move it across: in front of it, it would
+      // The second wait stands behind a branch, which the assembler does not move it across: in front of it, it would
       // come before the exponentials.
-      if (next.outgrown()) {
-        wait_for_products<0>();
-        pin(o);
-        rows.rebase(s, factor, o);
-        next = TileWeights();
+      TileWeights next;
+      if constexpr (Variant::kChangesScores) {
+        wait_for_tile(piece, kept_turn);
+        const Lane lane = lane_of(visit, piece, kept_turn.stage());
+        bool is_classical = visit.is_partial();
+        if (!is_classical) {
+          next.template make_of<Config::kPolynomials>(
+              [&](int, int j, int e, float base) {
+                return lane.exponent(e / 2 * 8, 8 * j + e % 2, s.x[0][j][e]) - base;
+              },
+              rows);
+          is_classical = next.outgrown(rows);
+        }
+        if (is_classical) {
+          // A lane of its own: what the other one knows need not outlive its weights.
+          make_exponents(s, lane_of(visit, piece, made_anew(kept_turn.stage())), piece);
+          wait_for_products<0>();
+          pin(o);
+          rows.rebase(s, 1, o);
+          next = TileWeights();
+          next.make(s, 1, rows);
+        }
+      } else {
+        factor = arguments_.scale * kLog2E;
+        if (visit.is_partial()) {
+          make_exponents(s, lane_of(visit, piece, 0), piece);
+          factor = 1;
+        }
         next.make(s, factor, rows);
+        if (next.outgrown()) {
+          wait_for_products<0>();
+          pin(o);
+          rows.rebase(s, factor, o);
+          next = TileWeights();
+          next.make(s, factor, rows);
+        }
       }
       wait_for_products<0>();
       pin(o);
       value_empty(turn.stage()).arrive_if(is_first_lane());
       next.add_sums_to(rows);
-      if constexpr (Config::kHasDropout) drop(next, visit, consumer);
+      if constexpr (Config::kHasDropout) drop(next, visit, piece);
       move(weights, next.fragments);
       turn = keys;
     }
     value_full(turn.stage()).wait(turn.parity());
-    clear_missing_values(visit, consumer, turn.stage());
+    clear_missing_values(visit, piece, turn.stage());
     pin(o);
     begin_products();
     start_output(o, weights, turn.stage());
@@ -357,6 +438,7 @@ class Forward {
     pin(o);
     value_empty(turn.stage()).arrive_if(is_first_lane());
     turn = turn.plus(1);
+    kept_turn = kept_turn.plus(1);
   }
 
   /// Registers that a product has read are written only here, when none is under way: otherwise the assembler waits for
@@ -369,22 +451,37 @@ class Forward {
     }
   }
 
-  /// Products of a tile turned into scores; returns their factor to log2 units.
-  __device__ float score(Scores& s, const Visit& visit, int consumer) const {
-    const Place& place = place_of(consumer);
-    const LanePlace lane_place{warp_row() + lane() / 4, lane_query(place, consumer),
-                               visit.tile() * kKeyTile + lane() % 4 * 2, place.shape.key_start, place.shape.keys};
-    if (visit.is_partial()) {
-      return apply_variant<true, Variant>(s, arguments_.scale, variant_, place.values, lane_place);
+  __device__ Lane lane_of(const Visit& visit, const Piece& piece, unsigned kept_stage) const {
+    const int stage = int(kept_stage);
+    return Lane(variant_, piece.place().variant, piece.kept.values, piece.parity, stage, stage, piece.first_query(),
+                visit.tile() * kKeyTile, warp_row() + lane() / 4, lane() % 4 * 2);
+  }
+
+  /// Products of a tile turned into scores in log2 units, -inf for what is removed or does not exist.
+  __device__ void make_exponents(Scores& s, const Lane& lane, const Piece& piece) const {
+    const Place& place = piece.place();
+    [[maybe_unused]] const float factor = arguments_.scale * kLog2E;
+#pragma unroll
+    for (int j = 0; j < kKeyTile / 8; ++j) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        float& x = s.x[0][j][e];
+        const int query = e / 2 * 8, key = 8 * j + e % 2, key_index = lane.key_index(key);
+        const bool stays =
+            (key_index >= place.shape.key_start) & (key_index < place.shape.keys) & lane.keeps(query, key);
+        // Made for all of them: a branch for each would cost more.
+        float exponent = factor * x;
+        if constexpr (Variant::kChangesScores) exponent = Lane::clamped(lane.score(query, key, x)) * kLog2E;
+        x = stays ? exponent : -infinity();
+      }
     }
-    return apply_variant<false, Variant>(s, arguments_.scale, variant_, place.values, lane_place);
   }
 
   /// Where a tile reaches over the ends of its sequence, its values may be another's, or NaN: zeros for them. Every
   /// consumer does so by itself.
-  __device__ void clear_missing_values(const Visit& visit, int consumer, int stage) const {
+  __device__ void clear_missing_values(const Visit& visit, const Piece& piece, int stage) const {
     if (!visit.is_partial()) return;
-    const Place& place = place_of(consumer);
+    const Place& place = piece.place();
     const int first = visit.tile() * kKeyTile;
     if (first >= place.shape.key_start && first + kKeyTile <= place.shape.keys) return;
     const ValueTile tile = value_tile(stage);
@@ -395,12 +492,12 @@ class Forward {
       }
     }
     publish_writes();
-    meet(1 + consumer, 128);
+    meet(1 + piece.consumer, 128);
   }
 
   /// Zeroes the weights that dropout drops. The others are scaled with the whole row in the end.
-  __device__ void drop(TileWeights& weights, const Visit& visit, int consumer) const {
-    const Place& place = place_of(consumer);
+  __device__ void drop(TileWeights& weights, const Visit& visit, const Piece& piece) const {
+    const Place& place = piece.place();
     const int head_index = place.work.sequence * call_.h_q + place.work.head;
     const unsigned keep_below = arguments_.dropout.keep_below;
 #pragma unroll
@@ -408,7 +505,7 @@ class Forward {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const unsigned bytes = dropout_bytes(arguments_.dropout, visit.tile() * kSteps + k,
-                                             lane_query(place, consumer) + 8 * half, head_index, lane() % 4);
+                                             piece.lane_query() + 8 * half, head_index, lane() % 4);
         unsigned* pairs = weights.fragments[k][0].pairs;
         pairs[half] &= kept_halves(bytes, keep_below);
         pairs[half + 2] &= kept_halves(bytes >> 16, keep_below);
@@ -437,7 +534,7 @@ class Forward {
   __device__ float close_row(const Place& place, int query, const RowStatistics<1>& rows, int half, int token) const {
     float base = rows.base[0][half], sum = sum_of_row(rows.sum[0][half]), multiplier = 1;
     if constexpr (Variant::kHasSink) {
-      const float sink = Variant::sink_logit(variant_, place.values.place) * kLog2E;
+      const float sink = Variant::sink_logit(variant_, place.variant) * kLog2E;
       const float joint = fmaxf(base, sink);
       multiplier = exp2_of(base - joint);
       sum = sum * multiplier + exp2_of(sink - joint);

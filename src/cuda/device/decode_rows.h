@@ -1,0 +1,197 @@
+// What kernels for few queries have in common: the rows of a block, how keys are split, and where results go.
+#pragma once
+
+#include "arguments.h"
+#include "copy.h"
+#include "scores.h"
+#include "softmax.h"
+#include "walk.h"
+
+namespace tilewise::cuda {
+
+/// The rows of one (split of the keys, key head and kRows rows, sequence): row r is query r / group of the group's head
+/// r % group, from first_row on.
+///
+/// Config has Element, kHeadQk, kHeadV, kRows, kKeys (of a tile), kHasLists, kPaged.
+template <class Config, class Variant>
+class DecodeRows {
+ public:
+  using Element = typename Config::Element;
+  static constexpr int kRows = Config::kRows, kKeys = Config::kKeys;
+
+  __device__ DecodeRows(const DecodeArguments& arguments, const typename Variant::Arguments& variant)
+      : a_(arguments),
+        f_(arguments.forward),
+        variant_(variant),
+        sequence_(blockIdx.z),
+        kv_head_(blockIdx.y / arguments.row_tiles),
+        first_row_(blockIdx.y % arguments.row_tiles * kRows),
+        shape_(f_.sequences[blockIdx.z]) {}
+
+  /// What the queries of a head walk over.
+  __device__ static auto tiles_of(const ForwardArguments& f, const SequenceShape& shape, int sequence, int head) {
+    if constexpr (Config::kHasLists) {
+      return ListWalk(f.lists, sequence, head, 0);
+    } else {
+      return DenseWalk(shape, kKeys);
+    }
+  }
+
+  /// Into how many parts so many tiles are split: at most `most`, each with at least kLeastTiles, beside which merging
+  /// a result does not show. Lengths may be known here alone.
+  static constexpr int kLeastTiles = 4;
+  __device__ static int splits_of(int tiles, int most) {
+    const int splits = tiles / kLeastTiles;
+    return splits < 1 ? 1 : splits < most ? splits : most;
+  }
+
+  /// Writes o and lse of a query, by `threads` threads.
+  template <class Values>
+  __device__ static void write_answer(const ForwardArguments& f, const SequenceShape& shape, int sequence, int head,
+                                      int query, int thread, int threads, float lse, Values values) {
+    const long long row = query + (f.queries_packed ? shape.query_token : 0);
+    auto* o = static_cast<Element*>(f.o.data) + sequence * f.o.batch + head * f.o.head + row * f.o.row;
+    for (int column = thread; column < Config::kHeadV; column += threads)
+      o[column].bits = static_cast<unsigned short>(packed(Element{}, values(column), 0.0f) & 0xffffu);
+    if (thread == 0 && f.lse.data != nullptr)
+      static_cast<float*>(f.lse.data)[sequence * f.lse.batch + head * f.lse.head + row * f.lse.row] = lse;
+  }
+
+ protected:
+  struct Row {
+    typename Variant::Place place;
+    typename Variant::Query query;
+    int index;  // of the query
+  };
+
+  __device__ static int lane() { return threadIdx.x % 32; }
+  __device__ static int warp() { return threadIdx.x / 32; }
+  __device__ int rows() const { return f_.heads_per_kv * shape_.queries; }
+  __device__ int query_of(int row) const { return (first_row_ + row) / f_.heads_per_kv; }
+  __device__ int head_of(int row) const { return kv_head_ * f_.heads_per_kv + (first_row_ + row) % f_.heads_per_kv; }
+
+  __device__ static Row* shared_rows() {
+    __shared__ Row rows[kRows];
+    return rows;
+  }
+
+  __device__ void prepare_rows() {
+    const int row = threadIdx.x;
+    if (row >= kRows || first_row_ + row >= rows()) return;
+    Row& made = shared_rows()[row];
+    made.place = Variant::place_of(variant_, shape_, sequence_, head_of(row), kv_head_);
+    made.index = query_of(row);
+    made.query = Variant::query_values(variant_, made.place, made.index);
+  }
+
+  /// Where a row's query begins.
+  __device__ const Element* query_data(int row) const {
+    const long long first = f_.queries_packed ? shape_.query_token : 0;
+    return static_cast<const Element*>(f_.q.data) + sequence_ * f_.q.batch + head_of(row) * f_.q.head +
+           (first + query_of(row)) * f_.q.row;
+  }
+
+  /// Starts copying rows [first, first + Tile::kTileRows) of k or v by kThreads threads, of which this is `thread`.
+  /// Rows that do not exist become zeros.
+  template <int kThreads, int kColumns, class Tile>
+  __device__ void load(const Tile& tile, const TensorView& view, int first, int thread) const {
+    const Element* data = static_cast<const Element*>(view.data) + kv_head_ * view.head;
+    if constexpr (Config::kPaged) {
+      const PagedRows rows{f_.pages, f_.pages.table + sequence_ * f_.pages.sequence, view.batch, view.row};
+      PagedLoader<Tile, kThreads, kColumns, true, Element>(data, rows)
+          .start(tile, first, shape_.key_start, shape_.keys, thread);
+    } else {
+      data += sequence_ * view.batch + (f_.keys_packed ? shape_.key_token : 0) * view.row;
+      constexpr int kChunks = Tile::kTileColumns / 8;
+#pragma unroll
+      for (int chunk = thread; chunk < Tile::kTileRows * kChunks; chunk += kThreads) {
+        const int row = chunk / kChunks, column = chunk % kChunks * 8, index = first + row;
+        const bool exists = column < kColumns && index >= shape_.key_start && index < shape_.keys;
+        copy_async(tile.at(row, column), exists ? data + index * view.row + column : data, exists);
+      }
+    }
+  }
+
+  /// A product turned into a score, or -inf where the entry does not exist or is removed.
+  template <bool kPartial>
+  __device__ float score_of(int row, int key, float product) const {
+    const bool has_row = first_row_ + row < rows();
+    const Row& of = shared_rows()[has_row ? row : 0];
+    const auto key_values = Variant::key_values(variant_, of.place, key);
+    const float score = f_.scale * product;
+    if constexpr (kPartial) {
+      const bool exists = has_row && key >= shape_.key_start && key < shape_.keys;
+      return exists ? Variant::partial_score(variant_, of.place, of.query, key_values, of.index, key, score)
+                    : -infinity();
+    } else {
+      return Variant::full_score(variant_, of.place, of.query, key_values, of.index, key, score);
+    }
+  }
+
+  /// Writes a row, of which `value_of(column)` are the weighted sums, by a warp.
+  template <class ValueOf>
+  __device__ void write_row(int row, float base, float sum, ValueOf value_of) const {
+    const int query = query_of(row), head = head_of(row);
+    if (a_.splits > 1) {
+      const long long place =
+          ((static_cast<long long>(sequence_) * a_.h_q + head) * a_.s_q + query) * a_.splits + blockIdx.x;
+      const float multiplier = sum == 0 ? 0 : 1 / sum;
+      for (int column = lane(); column < Config::kHeadV; column += 32)
+        a_.o[place * Config::kHeadV + column] = value_of(column) * multiplier;
+      if (lane() == 0) a_.lse[place] = base + log2f(sum);
+      return;
+    }
+    float multiplier = 1;
+    if constexpr (Variant::kHasSink) {
+      const float sink = Variant::sink_logit(variant_, shared_rows()[row].place) * kLog2E;
+      const float joint = fmaxf(base, sink);
+      multiplier = exp2_of(base - joint);
+      sum = sum * multiplier + exp2_of(sink - joint);
+      base = joint;
+    }
+    multiplier = sum == 0 ? 0 : multiplier / sum;
+    write_answer(f_, shape_, sequence_, head, query, lane(), 32, (base + log2f(sum)) * kLn2,
+                 [&](int column) { return value_of(column) * multiplier; });
+  }
+
+  const DecodeArguments& a_;
+  const ForwardArguments& f_;
+  const typename Variant::Arguments& variant_;
+  const int sequence_, kv_head_, first_row_;
+  const SequenceShape& shape_;
+};
+
+/// Merges the splits of a query, a block to each: (query, head, sequence). The same merge as the host's: of partial
+/// results o with their lse, the sink last.
+template <class Config, class Variant>
+__device__ inline void merge_splits(const DecodeArguments& a, const typename Variant::Arguments& variant) {
+  const ForwardArguments& f = a.forward;
+  const int query = blockIdx.x, head = blockIdx.y, sequence = blockIdx.z;
+  const SequenceShape& shape = f.sequences[sequence];
+  if (query >= shape.queries) return;
+  const int own_head = head / f.heads_per_kv * f.heads_per_kv;
+  using Rows = DecodeRows<Config, Variant>;
+  const int splits = Rows::splits_of(Rows::tiles_of(f, shape, sequence, own_head).count(), a.splits);
+  const long long first = ((static_cast<long long>(sequence) * a.h_q + head) * a.s_q + query) * a.splits;
+  const float* lse = a.lse + first;
+  float base = kNoBase;
+  for (int i = 0; i < splits; ++i) base = fmaxf(base, lse[i]);
+  float sum = 0;
+  if constexpr (Variant::kHasSink) {
+    const auto place = Variant::place_of(variant, shape, sequence, head, head / f.heads_per_kv);
+    const float sink = Variant::sink_logit(variant, place) * kLog2E;
+    base = fmaxf(base, sink);
+    sum = exp2_of(sink - base);
+  }
+  for (int i = 0; i < splits; ++i) sum += exp2_of(lse[i] - base);
+  const float multiplier = sum == 0 ? 0 : 1 / sum;
+  Rows::write_answer(f, shape, sequence, head, query, threadIdx.x, blockDim.x, (base + log2f(sum)) * kLn2,
+                     [&](int column) {
+                       float value = 0;
+                       for (int i = 0; i < splits; ++i)
+                         value += a.o[(first + i) * Config::kHeadV + column] * exp2_of(lse[i] - base);
+                       return value * multiplier;
+                     });
+}
+
+}  // namespace tilewise::cuda

@@ -1,0 +1,131 @@
+// From products q.k to scores, for variants whose text is rearranged (src/variant/rearranged.h).
+//
+// A kernel's Variant has
+//   Arguments                 what the call binds
+//   kChangesScores            whether there are score functions; where not, a full tile's scores are the products
+//   kHasSink, sink_logit(arguments, place)
+//   Place                     a (sequence, head): see place_of
+//   Query, Key, Diagonal      hoisted values: query_values(arguments, place, query_index), ...
+//   kQueryFields, ...         how many they are; kMostKeptFields: with more, each entry makes its own
+//   keeps                     (arguments, place, query, key, diagonal, query_index, key_index, 0)
+//   score, exponent, slope    likewise with the product q.k as the last: the score, the score in log2 units, and the
+//                             score's derivative by scale * product
+#pragma once
+
+#include "arguments.h"
+#include "softmax.h"
+
+namespace tilewise::cuda::sm90 {
+
+/// What a consumer keeps of its variant in shared memory for a tile of kQueries x kKeys: values that many entries
+/// share, which a lane reads instead of making them for each of its entries. Each kind has so many stages that none is
+/// written anew while some warp reads it.
+template <class Variant, int kQueries, int kKeys, int kQueryStages, int kKeyStages, int kDiagonalStages>
+struct KeptValues {
+  __device__ static constexpr bool are_few(int fields) { return fields > 0 && fields <= Variant::kMostKeptFields; }
+  static constexpr bool kKeepsQueries = are_few(Variant::kQueryFields);
+  static constexpr bool kKeepsKeys = Variant::kChangesScores && are_few(Variant::kKeyFields);
+  static constexpr bool kKeepsDiagonals = Variant::kChangesScores && are_few(Variant::kDiagonalFields);
+  using Arguments = typename Variant::Arguments;
+  using Place = typename Variant::Place;
+
+  typename Variant::Query queries[kKeepsQueries ? kQueryStages : 1][kKeepsQueries ? kQueries : 1];
+  typename Variant::Key keys[kKeepsKeys ? kKeyStages : 1][kKeepsKeys ? kKeys : 1];
+  typename Variant::Diagonal diagonals[kKeepsDiagonals ? kDiagonalStages : 1]
+                                      [kKeepsDiagonals ? kQueries + kKeys - 1 : 1];
+
+  // By a warpgroup; what they write is there after its threads have met.
+  __device__ void make_queries(const Arguments& arguments, const Place& place, int stage, int first_query) {
+    if constexpr (kKeepsQueries) {
+#pragma unroll 1
+      for (int i = threadIdx.x % 128; i < kQueries; i += 128)
+        queries[stage][i] = Variant::query_values(arguments, place, first_query + i);
+    }
+  }
+  __device__ void make_keys(const Arguments& arguments, const Place& place, int stage, int first_key) {
+    if constexpr (kKeepsKeys) {
+#pragma unroll 1
+      for (int i = threadIdx.x % 128; i < kKeys; i += 128)
+        keys[stage][i] = Variant::key_values(arguments, place, first_key + i);
+    }
+  }
+  __device__ void make_diagonals(const Arguments& arguments, const Place& place, int stage, int first_query,
+                                 int first_key) {
+    if constexpr (kKeepsDiagonals) {
+      const int least = first_query - (first_key + kKeys - 1);
+#pragma unroll 1
+      for (int i = threadIdx.x % 128; i < kQueries + kKeys - 1; i += 128)
+        diagonals[stage][i] = Variant::diagonal_values(arguments, place, least + i);
+    }
+  }
+};
+
+/// A lane's entries of a tile: those `query` and `key` away from its first one.
+template <class Variant, class Values, int kKeys>
+struct LaneScores {
+  using Arguments = typename Variant::Arguments;
+
+  const Arguments& arguments;
+  const typename Variant::Place& place;
+  int first_query, first_key;                   // indices of the lane's first entry
+  const typename Variant::Query* queries;       // of the lane's first entry and on, where they are kept
+  const typename Variant::Key* keys;            // likewise
+  const typename Variant::Diagonal* diagonals;  // of the lane's first entry, in the midst of the others
+
+  /// The tile's first query and key and, within the tile, the lane's.
+  __device__ LaneScores(const Arguments& bound, const typename Variant::Place& of_head, const Values& values,
+                        int query_stage, int key_stage, int diagonal_stage, int tile_query, int tile_key, int row,
+                        int column)
+      : arguments(bound),
+        place(of_head),
+        first_query(tile_query + row),
+        first_key(tile_key + column),
+        queries(Values::kKeepsQueries ? values.queries[query_stage] + row : nullptr),
+        keys(Values::kKeepsKeys ? values.keys[key_stage] + column : nullptr),
+        diagonals(Values::kKeepsDiagonals ? values.diagonals[diagonal_stage] + (row - column + kKeys - 1) : nullptr) {}
+
+  __device__ auto query_at(int query) const {
+    if constexpr (Values::kKeepsQueries)
+      return queries[query];
+    else
+      return Variant::query_values(arguments, place, query_index(query));
+  }
+  __device__ auto key_at(int key) const {
+    if constexpr (Values::kKeepsKeys)
+      return keys[key];
+    else
+      return Variant::key_values(arguments, place, key_index(key));
+  }
+  __device__ auto diagonal_at(int query, int key) const {
+    if constexpr (Values::kKeepsDiagonals)
+      return diagonals[query - key];
+    else
+      return Variant::diagonal_values(arguments, place, query_index(query) - key_index(key));
+  }
+  __device__ int query_index(int query) const { return first_query + query; }
+  __device__ int key_index(int key) const { return first_key + key; }
+
+  __device__ bool keeps(int query, int key) const {
+    return Variant::keeps(arguments, place, query_at(query), key_at(key), diagonal_at(query, key), query_index(query),
+                          key_index(key), 0);
+  }
+  /// In log2 units, not clamped.
+  __device__ float exponent(int query, int key, float product) const {
+    return Variant::exponent(arguments, place, query_at(query), key_at(key), diagonal_at(query, key),
+                             query_index(query), key_index(key), product);
+  }
+  /// Not clamped; -inf where a stage removes the entry.
+  __device__ float score(int query, int key, float product) const {
+    return Variant::score(arguments, place, query_at(query), key_at(key), diagonal_at(query, key), query_index(query),
+                          key_index(key), product);
+  }
+  static constexpr float kFloor = -0x1p126f;
+  __device__ static float clamped(float score) { return score < kFloor && score != -infinity() ? kFloor : score; }
+  /// d(score)/d(scale * product), of a score that is not clamped.
+  __device__ float slope(int query, int key, float product) const {
+    return Variant::slope(arguments, place, query_at(query), key_at(key), diagonal_at(query, key), query_index(query),
+                          key_index(key), product);
+  }
+};
+
+}  // namespace tilewise::cuda::sm90

@@ -1,0 +1,69 @@
+#include "cuda/launch/ahead.h"
+
+#include "core/fail.h"
+#include "cuda/launch/backward.h"
+#include "cuda/launch/decode.h"
+#include "cuda/launch/forward_program.h"
+#include "cuda/launch/gradient_sums.h"
+#include "cuda/launch/hopper_program.h"
+#include "cuda/launch/kernel_text.h"
+#include "cuda/launch/sequences.h"
+#include "cuda/launch/tile_lister.h"
+
+namespace tilewise::cuda {
+namespace {
+
+bool is_hopper(const jit::Architecture& architecture) { return architecture.name() == "sm_90a"; }
+
+/// Adds the forward kernels of every family.
+void add_forward(const Variant& variant, const ForwardShape& shape, const jit::Architecture& architecture,
+                 std::vector<jit::Program>& programs) {
+  const variant::CudaText text = variant::cuda_text(variant);
+  const Multiprocessor limits = Multiprocessor::of(architecture);
+  programs.push_back(forward_program(variant, text, shape, choose_forward(shape, limits), architecture));
+  if (!is_hopper(architecture) || !hopper_refusal(shape).empty()) return;
+  const auto candidates = hopper_forward_candidates(shape, changes_scores(variant), limits);
+  if (candidates.empty()) return;
+  const variant::CudaText rearranged = variant::rearranged_cuda_text(variant, shape.dtype, false);
+  programs.push_back(hopper_forward_program(variant, rearranged, shape, candidates.front(), architecture));
+}
+
+/// Likewise backward.
+void add_backward(const Variant& variant, const ForwardShape& shape, const jit::Architecture& architecture,
+                  std::vector<jit::Program>& programs) {
+  const variant::CudaText text = variant::cuda_text(variant, true, shape.has_gradients);
+  const Multiprocessor limits = Multiprocessor::of(architecture);
+  programs.push_back(backward_program(variant, text, shape, choose_backward(shape, limits), architecture));
+  if (!is_hopper(architecture) || shape.is_deterministic || !hopper_backward_refusal(shape).empty()) return;
+  const auto candidates = hopper_backward_candidates(shape, changes_scores(variant), limits);
+  if (candidates.empty()) return;
+  const variant::CudaText rearranged = variant::rearranged_cuda_text(variant, shape.dtype, true);
+  programs.push_back(hopper_backward_program(variant, rearranged, shape, candidates.front(), architecture));
+}
+
+}  // namespace
+
+std::vector<jit::Program> programs_ahead(const Variant& variant, const tiles::Mask& mask, const AheadShape& shape,
+                                         const jit::Architecture& architecture) {
+  if (architecture.number < 80)
+    fail(ErrorCode::unsupported, "{} is older than sm_80 (Ampere), from which on GPUs are taken", architecture.name());
+  std::vector<jit::Program> programs{sequences_program(architecture)};
+  const ForwardShape& kernel = shape.kernel;
+  if (kernel.has_lists)
+    programs.push_back(tile_program(variant, variant::cuda_text(variant), mask.removes, architecture));
+  if (!needs_wide_decode(kernel)) add_forward(variant, kernel, architecture, programs);
+  if (shape.decodes && !mask.follows_head) {
+    const auto plan = choose_decode(kernel, Multiprocessor::of(architecture), shape.rows);
+    if (plan) programs.push_back(decode_program(variant, variant::cuda_text(variant), kernel, *plan, architecture));
+  }
+  if (!shape.has_backward) return programs;
+  add_backward(variant, kernel, architecture, programs);
+  if (!shape.differentiates_variant) return programs;
+  programs.push_back(gradient_program(architecture));
+  ForwardShape with_gradients = kernel;
+  with_gradients.has_gradients = true;
+  add_backward(variant, with_gradients, architecture, programs);
+  return programs;
+}
+
+}  // namespace tilewise::cuda

@@ -1,0 +1,44 @@
+// A family of models: how its files' settings and names map to blocks. docs/add_a_model_family.md
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+
+#include "nn/parts.h"
+#include "runtime/model_source.h"
+#include "runtime/weights.h"
+
+namespace tilewise::runtime {
+
+using Parts = nn::Transformer::Parts;
+
+struct Family {
+  /// As GGUF's general.architecture, and as config.json's model_type, name its models. Empty where a format has none.
+  std::span<const std::string_view> gguf_architectures;
+  std::span<const std::string_view> model_types;
+
+  /// Shape, parts and weights.
+  std::unique_ptr<Parts> (*build)(const ModelSource& source, Weights& weights);
+
+  /// Ends of names of tensors that its files may hold and that nothing here needs.
+  std::span<const std::string_view> ignored;
+};
+
+Family llama_family();  // Llama, SmolLM2, Qwen2 and 2.5, Mistral
+Family gpt2_family();
+Family bert_family();  // BERT, MiniLM
+
+/// No model has more of anything.
+inline constexpr std::int64_t kMostLayers = 1 << 12, kMostWidth = 1 << 20, kMostPositions = std::int64_t{1} << 31;
+
+/// The activation of that name in config.json; throws Error(unsupported) listing those that are known.
+nn::Activation activation_of(const ModelSource& source, const Key& key, std::string_view otherwise);
+
+/// The rotary embedding of a head's first d elements, with the scaling that the settings ask for. Throws
+/// Error(unsupported) on other kinds of scaling.
+nn::Rotary rotary_of(const ModelSource& source, Weights& weights, nn::Pairing pairing, std::int64_t d,
+                     std::int64_t context);
+
+}  // namespace tilewise::runtime

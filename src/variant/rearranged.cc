@@ -1,0 +1,280 @@
+#include "variant/rearranged.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <numbers>
+#include <optional>
+#include <set>
+
+#include "variant/adjoint.h"
+#include "variant/build.h"
+#include "variant/hoist.h"
+#include "variant/operations/operations.h"
+
+namespace tilewise::variant {
+namespace {
+
+/// A sum: factors times values, where a value belongs to the entry and its factor (none is 1) to a narrower class, and
+/// an offset of each narrower class.
+struct Form {
+  struct Term {
+    NodeId factor, value;
+  };
+  std::vector<Term> terms;
+  std::array<NodeId, 4> offsets{kNoNode, kNoNode, kNoNode, kNoNode};  // by Hoist
+};
+
+class Rearrangement {
+ public:
+  Rearrangement(const Variant::Data& data, bool with_slope) : data_(data), graph_(data.graph) {
+    for (NodeId id = 0; id < graph_.size(); ++id) {
+      const Node& node = graph_[id];
+      bool reads = node.kind == Kind::score;
+      for (const NodeId operand : node.inputs()) reads = reads || reads_score_[operand];
+      reads_score_.push_back(reads);
+    }
+    classes_ = hoisting_classes(graph_);
+    const NodeId product = added(graph_.add_score()), scale = added(graph_.add_scale());
+    score_.terms = {{scale, product}};
+    slope_ = form_of(constant(1));
+    const auto last = std::find_if(data.stages.rbegin(), data.stages.rend(), is_score);
+    for (const Stage& stage : data.stages) {
+      if (stage.kind == Stage::Kind::score) apply(stage, with_slope, &stage == &*last);
+    }
+  }
+
+  Rearranged result(bool with_slope) {
+    Rearranged made;
+    if (any_stage_) {
+      made.score = kept_or_removed(node_of(score_));
+      made.exponent = kept_or_removed(node_of(times(score_, constant(std::numbers::log2e))));
+      if (with_slope) made.slope = node_of(slope_);
+    }
+    made.graph = std::move(graph_);
+    made.slope_is_finite = with_slope && any_stage_ && is_finite(made.graph, made.slope);
+    made.is_free = free_nodes(made.graph, {made.score, made.exponent, made.slope});
+    return made;
+  }
+
+ private:
+  static bool is_score(const Stage& stage) { return stage.kind == Stage::Kind::score; }
+
+  // ---- Nodes, with their classes.
+
+  NodeId added(NodeId id) {
+    while (classes_.size() < graph_.size()) {
+      const Node& node = graph_[static_cast<NodeId>(classes_.size())];
+      Hoist hoist = node.kind == Kind::score ? Hoist::entry : Hoist::uniform;
+      for (const NodeId operand : node.inputs()) hoist = joined(hoist, classes_[operand]);
+      classes_.push_back(hoist);
+    }
+    return id;
+  }
+  NodeId constant(double value) { return added(graph_.add_constant(Type::real, value)); }
+  template <class Operation, class... Operand>
+  NodeId operation(Operand... operand) {
+    const std::array<NodeId, sizeof...(operand)> operands{operand...};
+    return added(make_operation(graph_, number_of<Operation>, operands));
+  }
+  bool is_hoisted(NodeId id) const { return classes_[id] != Hoist::entry; }
+  bool stay_hoisted(NodeId a, NodeId b) const { return joined(classes_[a], classes_[b]) != Hoist::entry; }
+
+  NodeId product(NodeId a, NodeId b) {
+    if (a == kNoNode || graph_[a].is_constant(1)) return b;
+    return graph_[b].is_constant(1) ? a : operation<Multiplication>(a, b);
+  }
+
+  // ---- Forms.
+
+  Form form_of(NodeId id) const {
+    Form form;
+    if (is_hoisted(id))
+      form.offsets[static_cast<std::size_t>(classes_[id])] = id;
+    else
+      form.terms = {{kNoNode, id}};
+    return form;
+  }
+
+  /// The one node that a form is, where it is one that does not belong to the entry.
+  NodeId hoisted_node(const Form& form) const {
+    NodeId only = kNoNode;
+    for (const NodeId offset : form.offsets) {
+      if (offset == kNoNode) continue;
+      if (only != kNoNode) return kNoNode;
+      only = offset;
+    }
+    return form.terms.empty() ? only : kNoNode;
+  }
+
+  /// What is the same for all goes into another offset, if there is one.
+  NodeId node_of(Form form) {
+    NodeId& uniform = form.offsets[static_cast<std::size_t>(Hoist::uniform)];
+    for (NodeId& offset : form.offsets) {
+      if (&offset == &uniform || offset == kNoNode || uniform == kNoNode) continue;
+      offset = operation<Addition>(offset, uniform);
+      uniform = kNoNode;
+    }
+    NodeId sum = kNoNode;
+    const auto add = [&](NodeId term) { sum = sum == kNoNode ? term : operation<Addition>(sum, term); };
+    for (const Form::Term& term : form.terms) add(product(term.factor, term.value));
+    for (const NodeId offset : form.offsets) {
+      if (offset != kNoNode) add(offset);
+    }
+    return sum == kNoNode ? constant(0) : sum;
+  }
+
+  /// `by` is hoisted.
+  Form times(Form form, NodeId by) {
+    bool all_stay = true;
+    for (const Form::Term& term : form.terms)
+      all_stay = all_stay && (term.factor == kNoNode || stay_hoisted(term.factor, by));
+    for (const NodeId offset : form.offsets) all_stay = all_stay && (offset == kNoNode || stay_hoisted(offset, by));
+    if (!all_stay) form = form_of(node_of(form));
+    Form result;
+    for (const Form::Term& term : form.terms) result.terms.push_back({product(term.factor, by), term.value});
+    for (const NodeId offset : form.offsets) {
+      if (offset != kNoNode) result = sum(result, form_of(product(offset, by)));
+    }
+    return result;
+  }
+
+  Form sum(Form a, const Form& b) {
+    a.terms.insert(a.terms.end(), b.terms.begin(), b.terms.end());
+    for (std::size_t i = 0; i < a.offsets.size(); ++i) {
+      if (b.offsets[i] == kNoNode) continue;
+      a.offsets[i] = a.offsets[i] == kNoNode ? b.offsets[i] : operation<Addition>(a.offsets[i], b.offsets[i]);
+    }
+    return a;
+  }
+  Form product(const Form& a, const Form& b) {
+    if (const NodeId by = hoisted_node(b); by != kNoNode) return times(a, by);
+    if (const NodeId by = hoisted_node(a); by != kNoNode) return times(b, by);
+    return form_of(operation<Multiplication>(node_of(a), node_of(b)));
+  }
+  Form reciprocal(const Form& a) { return form_of(operation<Division>(constant(1), node_of(a))); }
+
+  /// A node of a stage's graph (the variant's or one that extends it), as it is here.
+  Form form_in(const Graph& source, NodeId id, std::vector<std::optional<Form>>& known) {
+    if (id < data_.graph.size() && !reads_score_[id]) return form_of(id);
+    if (!known[id]) known[id] = make_form(source, source[id], known);
+    return *known[id];
+  }
+
+  Form make_form(const Graph& source, const Node& node, std::vector<std::optional<Form>>& known) {
+    if (node.kind == Kind::score) return score_;
+    if (node.kind == Kind::seed) return form_of(constant(1));
+    if (node.kind != Kind::operation) {  // a read by the score's value, or a derivative's constant
+      if (node.kind == Kind::constant) return form_of(added(graph_.add(node)));
+      Node read = node;
+      for (int i = 0; i < node.operand_count; ++i) read.operands[i] = node_of(form_in(source, node.operands[i], known));
+      return form_of(added(graph_.add(read)));
+    }
+    const auto operand = [&](int i) { return form_in(source, node.operands[static_cast<std::size_t>(i)], known); };
+    if (node.type == Type::real) {
+      if (node.index == number_of<Addition>) return sum(operand(0), operand(1));
+      if (node.index == number_of<Subtraction>) return sum(operand(0), product(operand(1), form_of(constant(-1))));
+      if (node.index == number_of<Negation>) return product(operand(0), form_of(constant(-1)));
+      if (node.index == number_of<Multiplication>) return product(operand(0), operand(1));
+      if (node.index == number_of<Division>) return product(operand(0), reciprocal(operand(1)));
+    }
+    std::vector<NodeId> operands;
+    for (int i = 0; i < node.operand_count; ++i) operands.push_back(node_of(operand(i)));
+    return form_of(added(make_operation(graph_, node.index, operands)));
+  }
+
+  // ---- Stages.
+
+  void apply(const Stage& stage, bool with_slope, bool is_last) {
+    any_stage_ = true;
+    std::optional<StageAdjoint> derivative;
+    if (with_slope) derivative = adjoint(data_.graph, stage.root);
+    const Graph& source = derivative ? derivative->graph : data_.graph;
+    std::vector<std::optional<Form>> known(source.size());
+    const Form result = form_in(source, stage.root, known);
+    if (derivative) {
+      const NodeId d = derivative->d_score;
+      slope_ = d == kNoNode ? form_of(constant(0)) : product(slope_, form_in(source, d, known));
+    }
+    score_ = result;
+    if (is_last) return;
+    // What a stage removes stays removed, and what goes on is clamped from below.
+    const NodeId value = node_of(result), floor = constant(-0x1p126);
+    removed_.push_back(soft(operation<Equal>(value, constant(-std::numeric_limits<double>::infinity()))));
+    const NodeId is_below = soft(operation<Less>(value, floor));
+    score_ = form_of(operation<Selection>(is_below, floor, value));
+    if (derivative) slope_ = form_of(operation<Selection>(is_below, constant(0), node_of(slope_)));
+  }
+
+  /// A condition on a score, which is approximate anyway.
+  NodeId soft(NodeId condition) {
+    soft_.insert(condition);
+    return condition;
+  }
+
+  NodeId kept_or_removed(NodeId score) {
+    for (const NodeId removed : removed_) {
+      score = operation<Selection>(removed, constant(-std::numeric_limits<double>::infinity()), score);
+    }
+    return score;
+  }
+
+  /// Whether a real is finite where products are, by what it is made of.
+  static bool is_finite(const Graph& graph, NodeId root) {
+    std::vector<bool> needed(graph.size(), false);
+    needed[root] = true;
+    for (NodeId id = root + 1; id-- > 0;) {
+      if (!needed[id]) continue;
+      const Node& node = graph[id];
+      for (const NodeId operand : node.inputs()) needed[operand] = true;
+      const auto is = [&](std::int32_t number) { return node.kind == Kind::operation && node.index == number; };
+      const bool divides_by_a_number =
+          is(number_of<Division>) && (graph[node.operands[1]].kind == Kind::literal ||
+                                      (graph[node.operands[1]].is_constant() && graph[node.operands[1]].value != 0));
+      const bool is_bounded = is(number_of<HyperbolicTangent>) || is(number_of<Sigmoid>);
+      const bool is_polynomial = is(number_of<Addition>) || is(number_of<Subtraction>) ||
+                                 is(number_of<Multiplication>) || is(number_of<Negation>);
+      const bool is_finite_leaf = node.kind == Kind::literal || node.kind == Kind::score || node.kind == Kind::scale ||
+                                  (node.is_constant() && std::abs(node.value) < 0x1p127);
+      if (!divides_by_a_number && !is_bounded && !is_polynomial && !is_finite_leaf) return false;
+    }
+    return true;
+  }
+
+  /// Reals that reach neither a bool nor an int, but for the soft conditions made here.
+  std::vector<bool> free_nodes(const Graph& graph, const std::vector<NodeId>& roots) const {
+    std::vector<bool> needed(graph.size(), false), is_free(graph.size(), true);
+    for (const Stage& stage : data_.stages) needed[stage.root] = needed[stage.root] || !is_score(stage);
+    if (data_.sink != kNoNode) needed[data_.sink] = true;
+    for (const NodeId root : roots) {
+      if (root != kNoNode) needed[root] = true;
+    }
+    for (auto id = static_cast<NodeId>(graph.size()); id-- > 0;) {
+      if (graph[id].type != Type::real) is_free[id] = false;
+      if (!needed[id]) continue;
+      for (const NodeId operand : graph[id].inputs()) {
+        needed[operand] = true;
+        if (!is_free[id] && soft_.count(id) == 0) is_free[operand] = false;
+      }
+    }
+    return is_free;
+  }
+
+  const Variant::Data& data_;
+  Graph graph_;
+  std::vector<bool> reads_score_;  // [nodes of the variant]
+  std::vector<Hoist> classes_;     // [nodes]
+  Form score_, slope_;
+  bool any_stage_ = false;
+  std::vector<NodeId> removed_;  // conditions
+  std::set<NodeId> soft_;
+};
+
+}  // namespace
+
+Rearranged rearranged(const Variant::Data& data, bool with_slope) {
+  return Rearrangement(data, with_slope).result(with_slope);
+}
+
+}  // namespace tilewise::variant

@@ -1,0 +1,28 @@
+// A variant's scores as kernels for 16-bit inputs compute them: the same numbers by fewer operations on an entry.
+//
+// What multiplies or is added to the score is gathered in front of the entries, in the class of what it depends on:
+// softcap's 30 tanh(scale x / 30) log2(e) is u tanh(v x) with two uniform numbers, ALiBi's is u x + a number of the
+// diagonal. Reals that nothing but reals follow from are free: operations on them may be contracted, and approximate
+// where inputs of 16 bits hide it. Whatever reaches a mask, a condition, an int or an index stays as it is recorded.
+#pragma once
+
+#include <vector>
+
+#include "variant/graph.h"
+
+namespace tilewise::variant {
+
+struct Rearranged {
+  /// The variant's, its nodes, tables, parameters and slots as they were, and behind them what is made here.
+  /// Kind::score is the product q.k, Kind::scale what it is multiplied by.
+  Graph graph;
+  NodeId score = kNoNode;        // after all stages; -inf where a stage removes the entry. None without score stages
+  NodeId exponent = kNoNode;     // score * log2(e)
+  NodeId slope = kNoNode;        // d(score)/d(scale * product), where asked for
+  bool slope_is_finite = false;  // for finite products, so that a weight of 0 times it is 0
+  std::vector<bool> is_free;     // [nodes]
+};
+
+Rearranged rearranged(const Variant::Data& data, bool with_slope);
+
+}  // namespace tilewise::variant

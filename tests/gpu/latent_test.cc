@@ -1,0 +1,104 @@
+// Decoding with head dimensions beyond 256 on a GPU, and with values that are the keys' first columns.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "tests/gpu/gpu_caller.h"
+#include "tests/gpu/with_gpu.h"
+#include "tests/refusal.h"
+#include "tilewise/error.h"
+#include "tilewise/zoo.h"
+
+namespace tilewise::attention::testing {
+namespace {
+
+class LatentOnGpu : public jit::WithGpu {
+ protected:
+  void SetUp() override {
+    WithGpu::SetUp();
+    if (context_ != nullptr) caller_.emplace(context_);
+  }
+
+  /// Decodes with v in k, by the rule of exactness.
+  void expect_right(const Variant& variant, const reference::Shape& shape) {
+    reference::AttentionData data(shape, 7, DType::bfloat16, DType::float32);
+    const auto as_values = [&](const ConstTensor& k) {
+      ConstTensor v = k;
+      v.extents[static_cast<std::size_t>(v.rank - 1)] = shape.d_v;
+      return v;
+    };
+    data.inputs.v = as_values(data.inputs.k);
+    reference::AttentionData usual = data, exact(shape, 7, DType::float64, DType::float64);
+    usual.inputs = exact.inputs = data.inputs;
+    standard_attention(variant, usual.inputs, usual.outputs(), DType::bfloat16);
+    standard_attention(variant, exact.inputs, exact.outputs());
+
+    const Plan plan = Attention(variant).plan(plan_shape(shape, DType::bfloat16, false, {}), Device::cuda());
+    Workspace workspace(plan.workspace_bytes(), Device::cuda());
+    GpuCopies copies(context_);
+    ForwardInputs inputs = copies.in(data.inputs);
+    inputs.v = as_values(inputs.k);
+    const ForwardOutputs outputs{.o = copies.out(data.o.tensor()), .lse = copies.out(data.lse.tensor())};
+    plan.forward(inputs, outputs, workspace);
+    copies.copy_back();
+    Errors errors;
+    data.for_each_query([&](std::int64_t i, const Sequence&, std::int64_t head, std::int64_t row) {
+      for (std::int64_t c = 0; c < shape.d_v; ++c) {
+        errors.add(exact.at_query(exact.o, i, head, row, c), data.at_query(data.o, i, head, row, c),
+                   usual.at_query(usual.o, i, head, row, c));
+      }
+    });
+    EXPECT_GT(errors.count, 0);
+    EXPECT_LE(errors.largest, 2 * errors.usual_largest + 2 * 0x1p-7 * errors.magnitude) << to_string(variant);
+    EXPECT_LE(errors.square, 4 * errors.usual_square) << to_string(variant);
+  }
+
+  std::optional<GpuCaller> caller_;
+};
+
+TEST_F(LatentOnGpu, ReadsValuesFromKeys) {
+  for (const Variant& variant : {Variant(), zoo::causal(), zoo::softcap(20) & zoo::causal(), zoo::window(100)}) {
+    expect_right(variant, uniform(2, 128, 1, 1, 1000, 576, 512));
+    expect_right(variant, uniform(1, 16, 1, 2, 300, 576, 512));
+  }
+}
+
+TEST_F(LatentOnGpu, TakesValuesOfTheirOwnAndEveryNumberOfRows) {
+  for (const DType dtype : {DType::bfloat16, DType::float16}) {
+    for (const Variant& variant : {Variant(), zoo::causal()}) {
+      Oracle oracle(dtype, false, &*caller_);
+      for (const std::int64_t s_q : {1, 3, 16}) oracle.run(variant, uniform(2, 12, 2, s_q, 170, 576, 512), {}, 1);
+      oracle.run(variant, uniform(2, 8, 8, 1, 65, 264, 520), {}, 2);
+      oracle.run(variant, uniform(1, 40, 1, 1, 0, 320, 8), {}, 3);
+      oracle.run(variant, uniform(1, 70, 1, 1, 33, 512, 512), {}, 4);
+      oracle.expect_close(to_string(variant));
+    }
+  }
+}
+
+TEST_F(LatentOnGpu, KnowsLengthsAndLeftPadding) {
+  reference::Shape shape{.h_q = 32, .h_kv = 1, .d_qk = 576, .d_v = 512};
+  shape.sequences = {{.s_q = 1, .s_kv = 1300}, {.s_q = 4, .s_kv = 300}, {.s_q = 2, .s_kv = 777, .key_start = 521},
+                     {.s_q = 0, .s_kv = 50},   {.s_q = 3, .s_kv = 0},   {.s_q = 1, .s_kv = 9, .key_start = 9}};
+  for (const Variant& variant : {Variant(), zoo::causal(), zoo::causal() & zoo::attention_sink()}) {
+    Oracle oracle(DType::bfloat16, false, &*caller_);
+    oracle.run(variant, shape, bind_random(variant, problem_of(shape), 1), 1);
+    oracle.expect_close(to_string(variant));
+  }
+}
+
+TEST_F(LatentOnGpu, IsForDecodingAlone) {
+  PlanShape shape{.dtype = DType::bfloat16, .h_q = 4, .h_kv = 1, .d_qk = 576, .d_v = 512, .s_q = 17, .s_kv = 100};
+  const auto plan = [&] { Attention().plan(shape, Device::cuda()); };
+  EXPECT_NE(refusal(plan, ErrorCode::unsupported).find("beyond 256"), std::string::npos);
+  shape.s_q = 1;
+  shape.backward = true;
+  EXPECT_NE(refusal(plan, ErrorCode::unsupported).find("beyond 256"), std::string::npos);
+  shape.backward = false;
+  EXPECT_EQ(refusal(plan, ErrorCode::unsupported), "");
+  shape.d_qk = 584;
+  EXPECT_NE(refusal(plan, ErrorCode::unsupported).find("d_qk is 584"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace tilewise::attention::testing

@@ -1,0 +1,147 @@
+// Families of models: what transformers computes from the same files (data/, written by make_references.py).
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <regex>
+#include <string>
+#include <vector>
+
+#include "runtime/load_model.h"
+#include "tests/refusal.h"
+#include "tests/temporary_folder.h"
+
+namespace tilewise::runtime {
+namespace {
+
+const std::string kData = TILEWISE_RUNTIME_DATA;
+
+std::string bytes_of(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  EXPECT_TRUE(file.good()) << path;
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+template <class T>
+std::vector<T> read(const std::string& path) {
+  const std::string bytes = bytes_of(path);
+  std::vector<T> values(bytes.size() / sizeof(T));
+  std::memcpy(values.data(), bytes.data(), values.size() * sizeof(T));
+  return values;
+}
+
+/// Logits of all tokens, or hidden states.
+std::vector<float> computed(const LoadedModel& loaded, std::span<const std::int32_t> tokens) {
+  const nn::TransformerShape& s = loaded.transformer->shape();
+  const auto count = static_cast<std::int64_t>(tokens.size());
+  const nn::StepLimits limits{.tokens = count, .chunks = 1, .length = count};
+  if (s.is_encoder) {
+    std::vector<float> hidden(tokens.size() * static_cast<std::size_t>(s.width));
+    nn::Encoder(loaded.transformer, limits, default_executor()).forward(tokens, {&count, 1}, hidden.data());
+    return hidden;
+  }
+  std::vector<float> logits(tokens.size() * static_cast<std::size_t>(s.vocabulary));
+  KvCache cache(loaded.transformer->cache_shape(4, DType::float32));
+  nn::Decoder decoder(loaded.transformer, cache.shape(), limits, default_executor());
+  const KvSequence sequence = cache.start();
+  cache.append(sequence, tokens);
+  const nn::Chunk chunks[] = {{sequence, tokens, 0, nn::Logits::all}};
+  decoder.forward(chunks, cache, logits.data());
+  return logits;
+}
+
+class Families : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(Families, GiveTheLogitsOfTransformers) {
+  const std::string folder = kData + "/" + GetParam();
+  const bool is_gguf = std::filesystem::exists(folder + "/model.gguf");
+  const LoadedModel loaded = load_model(is_gguf ? folder + "/model.gguf" : folder);
+  EXPECT_EQ(loaded.gguf != nullptr, is_gguf);
+  const auto tokens = read<std::int32_t>(folder + "/tokens.i32");
+  const auto expected = read<float>(folder + "/logits.f32");
+  const auto logits = computed(loaded, tokens);
+  ASSERT_EQ(logits.size(), expected.size());
+  float largest = 0;
+  for (const float value : expected) largest = std::max(largest, std::abs(value));
+  EXPECT_GT(largest, 1.0F);
+  // Both compute in float32, through two layers.
+  for (std::size_t i = 0; i < logits.size(); ++i) ASSERT_NEAR(logits[i], expected[i], 2e-5F * largest) << i;
+}
+
+INSTANTIATE_TEST_SUITE_P(Each, Families,
+                         ::testing::Values("llama", "qwen2", "qwen2_gguf", "mistral", "gpt2", "gpt2_gguf", "bert"),
+                         [](const auto& family) { return std::string(family.param); });
+
+TEST(LoadModel, TakesASafetensorsFileAsItsFolder) {
+  const LoadedModel loaded = load_model(kData + "/llama/model.safetensors");
+  EXPECT_EQ(loaded.architecture, "llama");
+  EXPECT_EQ(loaded.folder, kData + "/llama");
+  EXPECT_EQ(loaded.transformer->shape().h_kv, 2);
+  EXPECT_EQ(loaded.transformer->shape().d_qk, 8);
+}
+
+TEST(LoadModel, KnowsMistralsWindow) {
+  EXPECT_EQ(to_string(load_model(kData + "/mistral").transformer->variant()), to_string(parse_variant("window(7)")));
+}
+
+/// A model's folder with a change to its config.json.
+class ChangedModel {
+ public:
+  ChangedModel(const std::string& model, const std::string& pattern, const std::string& replacement) {
+    const std::string config = bytes_of(kData + "/" + model + "/config.json");
+    const std::string changed = std::regex_replace(config, std::regex(pattern), replacement);
+    EXPECT_NE(config, changed) << pattern;
+    std::ofstream(folder_ / "config.json") << changed;
+    std::filesystem::copy_file(kData + "/" + model + "/model.safetensors", folder_ / "model.safetensors");
+  }
+  std::string load(ErrorCode code) const {
+    return refusal([&] { load_model(folder_.path()); }, code);
+  }
+
+ private:
+  TemporaryFolder folder_;
+};
+
+void expect_parts(const std::string& message, std::initializer_list<std::string> parts) {
+  for (const std::string& part : parts) EXPECT_NE(message.find(part), std::string::npos) << part << ": " << message;
+}
+
+TEST(LoadModel, NamesWhatIsNotSupportedAndWhatIs) {
+  const auto unsupported = [](const char* model, const char* pattern, const char* replacement) {
+    return ChangedModel(model, pattern, replacement).load(ErrorCode::unsupported);
+  };
+  expect_parts(unsupported("llama", "\"model_type\": \"llama\"", "\"model_type\": \"mamba\""),
+               {"mamba", "bert", "gpt2", "llama", "mistral", "qwen2"});
+  expect_parts(unsupported("llama", "\"rope_type\": \"llama3\"", "\"rope_type\": \"dynamic\""),
+               {"dynamic", "yarn", "llama3"});
+  expect_parts(unsupported("llama", "\"silu\"", "\"laplace\""), {"laplace", "silu"});
+  expect_parts(unsupported("llama", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 1"),
+               {"model.layers.1.", "no place"});
+  expect_parts(unsupported("gpt2", "\"scale_attn_weights\": true", "\"scale_attn_weights\": false"), {"scores"});
+}
+
+TEST(LoadModel, NamesTensorsThatContradictTheSettings) {
+  const auto contradictory = [](const char* pattern, const char* replacement) {
+    return ChangedModel("llama", pattern, replacement).load(ErrorCode::parse);
+  };
+  expect_parts(contradictory("\"intermediate_size\": 24", "\"intermediate_size\": 32"),
+               {"model.layers.0.mlp.gate_proj.weight", "[24, 16]", "[32, 16]"});
+  expect_parts(contradictory("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3"),
+               {"model.layers.2.", "has no tensor"});
+  expect_parts(contradictory("\"hidden_size\": 16", "\"hidden_size\": -16"), {"config.json", "hidden_size"});
+  expect_parts(contradictory("\"rms_norm_eps\": 1e-05,", ""), {"config.json", "rms_norm_eps"});
+}
+
+TEST(LoadModel, SaysWhichFileIsMissing) {
+  TemporaryFolder folder;
+  EXPECT_NE(refusal([&] { load_model(folder / "none.gguf"); }, ErrorCode::io), "");
+  std::filesystem::copy_file(kData + "/llama/model.safetensors", folder / "model.safetensors");
+  expect_parts(refusal([&] { load_model(folder.path()); }, ErrorCode::io), {"config.json"});
+}
+
+}  // namespace
+}  // namespace tilewise::runtime
