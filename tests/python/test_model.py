@@ -9,6 +9,7 @@ import pytest
 import tilewise as tw
 
 if "TILEWISE_MODELS" not in os.environ:
+    assert os.environ.get("TILEWISE_REQUIRE_MODELS") != "1", "TILEWISE_MODELS is not set"
     pytest.skip("TILEWISE_MODELS is not set", allow_module_level=True)
 FOLDER = pathlib.Path(os.environ["TILEWISE_MODELS"])
 
