@@ -49,7 +49,7 @@ std::vector<Named> sample() {
           {"learned bias", zoo::learned_bias(), 256},
           {"pair bias", zoo::pair_bias(), 256},
           {"sandwich", zoo::sandwich(16), 256},
-          {"ten operations", ten_operations()}};
+          {"ten operations", ten_operations(), 8}};
 }
 
 class HopperProgram : public jit::WithNvrtc {
