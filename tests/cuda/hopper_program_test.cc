@@ -20,9 +20,10 @@ const Multiprocessor kHopper = Multiprocessor::of(kArchitecture);
 struct Named {
   const char* name;
   Variant variant;
-  /// The most that a kernel may spill, in bytes a thread. A bias of its own for each entry is loaded well ahead,
-  /// sandwich's sums of 64 cosines are made in float64, and a factor for each query costs the backward pass one
-  /// register too many, which is read once a tile.
+  /// The most that a kernel may spill, in bytes a thread. A bias of its own for each entry is loaded well ahead, and
+  /// sandwich's sums of 64 cosines are made in float64. Where it is 8, one or two registers too many are read again
+  /// once a tile: a factor for each query backward, three values of a diagonal at d 64, many values of keys and
+  /// diagonals.
   int stack_bytes = 0;
 };
 
