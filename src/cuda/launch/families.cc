@@ -5,6 +5,7 @@
 
 #include "core/fail.h"
 #include "cuda/launch/hopper_backward.h"
+#include "cuda/launch/kernel_text.h"
 
 namespace tilewise::cuda {
 namespace {
@@ -67,7 +68,8 @@ constexpr Family<BackwardRunner> kBackward[] = {
        return std::make_unique<BackwardKernels>(m.compiler, m.context, m.variant, expect_portable(m));
      },
      [](const Making& m) {
-       const BackwardPlan plan = choose_backward(expect_portable(m), limits_of(m.context->device()));
+       const BackwardPlan plan =
+           choose_backward(expect_portable(m), changes_scores(m.variant), limits_of(m.context->device()));
        return TileSizes{plan.queries, plan.keys};
      }},
 };
