@@ -4,9 +4,12 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "cuda/launch/kernel_text.h"
 #include "tests/jit/support.h"
 #include "tilewise/zoo.h"
+#include "variant/graph.h"
 
 namespace tilewise::cuda {
 namespace {
@@ -17,9 +20,10 @@ const Multiprocessor kHopper = Multiprocessor::of(kArchitecture);
 struct Named {
   const char* name;
   Variant variant;
-  /// The most that a kernel may spill, in bytes a thread. A bias of its own for each entry is loaded well ahead,
-  /// sandwich's sums of 64 cosines are made in float64, and a factor for each query costs the backward pass one
-  /// register too many, which is read once a tile.
+  /// The most that a kernel may spill, in bytes a thread. A bias of its own for each entry is loaded well ahead, and
+  /// sandwich's sums of 64 cosines are made in float64. Where it is 8, one or two registers too many are read again
+  /// once a tile: a factor for each query backward, three values of a diagonal at d 64, many values of keys and
+  /// diagonals.
   int stack_bytes = 0;
 };
 
@@ -35,7 +39,7 @@ std::vector<Named> sample() {
           {"causal", zoo::causal()},
           {"softcap and causal", zoo::softcap(30) & zoo::causal()},
           {"alibi", zoo::alibi(16)},
-          {"alibi and window", zoo::alibi(16) & zoo::window(1024)},
+          {"alibi and window", zoo::alibi(16) & zoo::window(1024), 8},
           {"softcap of alibi", zoo::alibi(16) & zoo::softcap(30)},
           {"T5", zoo::t5_buckets()},
           {"relative position", zoo::relative_position(128)},
@@ -46,7 +50,7 @@ std::vector<Named> sample() {
           {"learned bias", zoo::learned_bias(), 256},
           {"pair bias", zoo::pair_bias(), 256},
           {"sandwich", zoo::sandwich(16), 256},
-          {"ten operations", ten_operations()}};
+          {"ten operations", ten_operations(), 8}};
 }
 
 class HopperProgram : public jit::WithNvrtc {
@@ -59,6 +63,20 @@ class HopperProgram : public jit::WithNvrtc {
       EXPECT_EQ(binary.log.find(remark), std::string::npos) << binary.log;
     }
     return binary.kernel(kernel).resources.value();
+  }
+
+  void expect_no_spills(int d, DType dtype) {
+    for (const Named& one : sample()) {
+      SCOPED_TRACE(one.name);
+      ForwardShape shape;
+      shape.dtype = dtype;
+      shape.d_qk = shape.d_v = d;
+      const auto& stages = one.variant.data().stages;
+      shape.has_lists = std::any_of(stages.begin(), stages.end(),
+                                    [](const auto& stage) { return stage.kind == variant::Stage::Kind::keep; });
+      EXPECT_LE(forward(one.variant, shape).stack_bytes, one.stack_bytes);
+      EXPECT_LE(backward(one.variant, shape).stack_bytes, one.stack_bytes);
+    }
   }
 
   jit::Resources forward(const Variant& variant, const ForwardShape& shape) {
@@ -85,19 +103,8 @@ class HopperProgram : public jit::WithNvrtc {
   }
 };
 
-TEST_F(HopperProgram, NothingSpillsAtTheUsualDimensions) {
-  for (const int d : {64, 128}) {
-    for (const Named& one : sample()) {
-      SCOPED_TRACE(fmt::format("d {}, {}", d, one.name));
-      ForwardShape shape;
-      shape.dtype = d == 64 ? DType::float16 : DType::bfloat16;
-      shape.d_qk = shape.d_v = d;
-      shape.has_lists = !one.variant.data().stages.empty();
-      EXPECT_LE(forward(one.variant, shape).stack_bytes, one.stack_bytes);
-      EXPECT_LE(backward(one.variant, shape).stack_bytes, one.stack_bytes);
-    }
-  }
-}
+TEST_F(HopperProgram, NothingSpillsAtD64) { expect_no_spills(64, DType::float16); }
+TEST_F(HopperProgram, NothingSpillsAtD128) { expect_no_spills(128, DType::bfloat16); }
 
 TEST_F(HopperProgram, CompilesForEveryKindOfShape) {
   for (const auto& [d_qk, d_v] : {std::pair{8, 8}, {40, 72}, {192, 128}, {256, 256}, {128, 64}}) {
