@@ -1,6 +1,7 @@
 // tilewise generate: continues a text.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 
@@ -61,6 +62,22 @@ Json continuation_json(const Continuation& continuation) {
   return json;
 }
 
+/// What ended the texts where neither model nor user meant them to end; empty where they did.
+std::string premature_ends(const std::vector<Continuation>& continuations, const ModelInfo& info) {
+  const auto ended_by = [&](Finish finish) {
+    return std::ranges::any_of(continuations, [&](const Continuation& each) { return each.finish == finish; });
+  };
+  std::string text;
+  if (ended_by(Finish::context)) {
+    text += fmt::format(
+        "ended:      the model's context of {} tokens is full; --variant 'streaming_llm(4, {})' goes on behind it\n",
+        info.context, std::max<std::int64_t>(info.context / 2, 1));
+  }
+  if (ended_by(Finish::cache)) text += "ended:      the cache is full; --cache-tokens makes it larger\n";
+  if (ended_by(Finish::no_token)) text += "ended:      no token was left to choose; see --logit-bias\n";
+  return text;
+}
+
 /// Ctrl-C may come at any step; a step of a long prompt is a chunk of it.
 int generate_text(const GenerateOptions& options) {
   catch_interrupts();
@@ -99,7 +116,7 @@ int generate_text(const GenerateOptions& options) {
     for (const Continuation& continuation : continuations) list.push_back(continuation_json(continuation));
     write_out(json_text({{"model", opened.model().info().path}, {"samples", list}, {"summary", summary.json()}}, 2));
   }
-  std::fputs(summary.text().c_str(), stderr);
+  std::fputs((premature_ends(continuations, opened.model().info()) + summary.text()).c_str(), stderr);
   return was_interrupted ? kInterrupted : 0;
 }
 

@@ -56,7 +56,7 @@ void add_request_options(CLI::App& command, RequestOptions& options) {
 void add_cache_options(CLI::App& command, RequestOptions& options) {
   command
       .add_option("--cache-tokens", options.generator.cache_tokens,
-                  "Tokens that the key/value cache holds in all; 0 means the model's context")
+                  "Tokens that the key/value cache holds in all; 0 means enough for one text")
       ->capture_default_str();
   command.add_option("--cache-dtype", options.cache_dtype, "float32, bfloat16, float16 or int8; float16 by default");
   command.add_option("--page-tokens", options.generator.page_tokens, "Tokens of a page")->capture_default_str();

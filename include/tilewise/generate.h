@@ -83,7 +83,7 @@ struct TokenEvent {
 
 /// How a generator shares its machine.
 struct GeneratorOptions {
-  /// Tokens that the cache holds in all; 0: as many as the model's context, at least. Memory is taken as it is used.
+  /// Tokens that the cache holds in all; 0: enough for one text of any length. Memory is taken as it is used.
   std::int64_t cache_tokens = 0;
   std::int64_t page_tokens = 16;
   /// float32, bfloat16, float16 or int8; by default float16, and float32 for a model that was opened as precise.

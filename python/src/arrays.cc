@@ -185,6 +185,7 @@ bool Array::take_exchange(nb::handle object) {
   dlpack::Tensor tensor{};
   if (exchange->tensor_from_object(object.ptr(), &tensor) != 0) throw nb::python_error();
   take(tensor);
+  is_from_exchange_ = true;
   return true;
 }
 

@@ -46,6 +46,7 @@ class Array {
 
   dlpack::DeviceType device_type() const { return device_type_; }
   int device_id() const { return device_id_; }
+  bool is_from_exchange() const { return is_from_exchange_; }
   bool is_on_gpu() const { return device_type_ == dlpack::DeviceType::cuda; }
   const Tensor& view() const { return view_; }
 
@@ -62,6 +63,7 @@ class Array {
   dlpack::DeviceType device_type_ = dlpack::DeviceType::cpu;
   int device_id_ = 0;
   bool read_only_ = false;
+  bool is_from_exchange_ = false;
   Py_buffer buffer_{};
   dlpack::Managed* managed_ = nullptr;
   dlpack::ManagedVersioned* managed_versioned_ = nullptr;

@@ -10,6 +10,7 @@
 #include <map>
 #include <string>
 
+#include "openmp.h"
 #include "recipe.h"
 #include "tilewise/error.h"
 
@@ -41,6 +42,15 @@ void expect_same_device(const Array& array, const char* name, const Array& q) {
   }
 }
 
+// For the processor. The fast exchange means PyTorch, or a framework with OpenMP's threads as well.
+Device processor_of(const Array& q, const Array& k) {
+  if (!q.is_from_exchange() || k.view().rank < 3) return Device::cpu();
+  const std::int64_t products = q.view().elements() * k.view().extents[static_cast<std::size_t>(k.view().rank - 2)];
+  constexpr std::int64_t kTooFewToShare = std::int64_t{1} << 20;  // some tens of microseconds on one core
+  Executor* executor = products < kTooFewToShare ? &calling_thread() : openmp_executor();
+  return executor != nullptr ? Device::cpu(*executor) : Device::cpu();
+}
+
 // The arrays of one call, and what the library is to be told of them.
 class Call {
  public:
@@ -48,6 +58,7 @@ class Call {
       : q_object_(q), q_(q, "q"), k_(k, "k"), v_(v, "v"), bound_(options), device_(device_of(q_, "q")) {
     expect_same_device(k_, "k", q_);
     expect_same_device(v_, "v", q_);
+    if (!device_.is_cuda()) device_ = processor_of(q_, k_);
     inputs_.q = in_own_layout(q_.read(), options.layout);
     inputs_.k = in_own_layout(k_.read(), options.layout);
     inputs_.v = in_own_layout(v_.read(), options.layout);

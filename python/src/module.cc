@@ -6,6 +6,7 @@
 #include "arrays.h"
 #include "calls.h"
 #include "expressions.h"
+#include "models.h"
 #include "recipe.h"
 #include "tilewise/error.h"
 #include "xla.h"
@@ -33,5 +34,6 @@ NB_MODULE(_core, module) {
   tilewise::python::bind_expressions(module);
   tilewise::python::bind_calls(module);
   tilewise::python::bind_variants(module);
+  tilewise::python::bind_models(module);
   tilewise::python::bind_xla(module);
 }

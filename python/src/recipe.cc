@@ -24,7 +24,8 @@ std::vector<std::int64_t> key_of(const PlanShape& shape, const Device& device) {
                                 shape.query_offset.value_or(kNone),
                                 shape.query_tokens.value_or(kNone),
                                 shape.key_tokens.value_or(kNone),
-                                device.is_cuda() ? device.ordinal() : -1};
+                                device.is_cuda() ? device.ordinal() : -1,
+                                device.is_cuda() ? 0 : reinterpret_cast<std::intptr_t>(&device.executor())};
   for (const TableShape& table : shape.tables) key.insert(key.end(), table.extents.begin(), table.extents.end());
   return key;
 }

@@ -36,6 +36,7 @@ from tilewise._core import (
     where,
 )
 from tilewise._errors import DeviceError, Error, FileError, InvalidArgument, OutOfMemory, ParseError, Unsupported
+from tilewise._model import Generation, Model
 from tilewise._options import packed
 from tilewise._plan import Plan
 from tilewise._recording import Parameter, Table, clip, dropout, keep, parse, score, sink, table
@@ -45,7 +46,7 @@ from tilewise._variant import Variant
 __version__ = "0.1.0"
 
 __all__ = [
-    "At", "DeviceError", "Error", "Expr", "FileError", "InvalidArgument", "OutOfMemory", "Parameter", "ParseError",
+    "At", "DeviceError", "Error", "Expr", "FileError", "Generation", "InvalidArgument", "Model", "OutOfMemory", "Parameter", "ParseError",
     "Plan", "Sequence", "Table", "TileMap", "Unsupported", "Variant", "abs", "attention", "clip", "constant", "cos",
     "dropout", "erf", "exp", "exp2", "floor", "keep", "log", "log2", "logical_and", "logical_not", "logical_or",
     "maximum", "minimum", "packed", "parse", "rsqrt", "score", "sigmoid", "sin", "sink", "sqrt", "table", "tanh",

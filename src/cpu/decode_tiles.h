@@ -105,8 +105,8 @@ class DecodeTiles {
     }
   }
 
-  // k of this tile, v of it, k of the next, v of that; and one that is looked at but not asked for.
-  const void* rows_[4 * kTileKeys + 1] = {};
+  // k of this tile, v of it, k of the next, v of that.
+  const void* rows_[4 * kTileKeys] = {};
   float scales_[4 * kTileKeys];
   int counts_[2] = {};
   int k_lines_, v_lines_;

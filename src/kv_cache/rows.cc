@@ -75,9 +75,8 @@ void Cache::write(KvSequence sequence, std::int64_t layer, std::int64_t first, c
                     pool_.is_indexed(number) ? " and is offered for reuse" : "");
     }
   }
-  std::vector<float> row(static_cast<std::size_t>(std::max(shape_.d_qk, shape_.d_v)));
-  const auto key = std::span(row).first(static_cast<std::size_t>(shape_.d_qk));
-  const auto value = std::span(row).first(static_cast<std::size_t>(shape_.d_v));
+  const auto key = std::span(row_).first(static_cast<std::size_t>(shape_.d_qk));
+  const auto value = std::span(row_).first(static_cast<std::size_t>(shape_.d_v));
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t token = first + i, slot = token % shape_.page_tokens;
     const std::int32_t page = state.pages[static_cast<std::size_t>(token / shape_.page_tokens)];

@@ -25,8 +25,13 @@ const OpenedModel& checked(const Model& model, const GeneratorOptions& options) 
   return *model.loaded();
 }
 
+/// Tokens of one sequence, whatever it comes to. Behind the context there may be copies of all first pages.
+std::int64_t most_cached(const OpenedModel& model) {
+  return model.info().reaches_past_context ? 2 * model.info().context : model.info().context;
+}
+
 KvCacheShape cache_shape(const OpenedModel& model, const GeneratorOptions& options) {
-  const std::int64_t tokens = options.cache_tokens == 0 ? model.info().context : options.cache_tokens;
+  const std::int64_t tokens = options.cache_tokens == 0 ? most_cached(model) : options.cache_tokens;
   const std::int64_t pages = tokens / options.page_tokens + (tokens % options.page_tokens == 0 ? 0 : 1);
   return model.transformer()->cache_shape(pages, options.cache_dtype.value_or(model.cache_dtype()),
                                           options.page_tokens);
@@ -145,12 +150,12 @@ GeneratorAccount Generator::account() const { return state_->scheduler().account
 std::vector<Continuation> generate(const Model& model, const Request& request,
                                    const std::function<bool(const TokenEvent& event)>& told) {
   constexpr std::int64_t kPageTokens = 16;
-  const std::int64_t context = model.info().context;
-  const auto asked = static_cast<std::int64_t>(request.prompt.size()) +
-                     std::min(std::max<std::int64_t>(request.most_tokens, 0), context);
-  const std::int64_t samples = std::max<std::int64_t>(request.samples, 1);
+  const std::int64_t samples = std::max<std::int64_t>(request.samples, 1), most = runtime::most_cached(*model.loaded());
+  const auto asked =
+      static_cast<std::int64_t>(request.prompt.size()) + std::min(std::max<std::int64_t>(request.most_tokens, 0), most);
   // Each sample's last pages, and one copy while they part.
-  const std::int64_t tokens = (std::min(asked, context) + 2 * kPageTokens) * samples;
+  const std::int64_t tokens =
+      ((model.info().reaches_past_context ? most : std::min(asked, most)) + 2 * kPageTokens) * samples;
   Generator generator(model, {.cache_tokens = tokens, .page_tokens = kPageTokens, .most_sequences = samples});
   generator.submit(request);
   std::vector<Continuation> continuations(static_cast<std::size_t>(samples));

@@ -108,11 +108,30 @@ const Conversion& conversion_of(const io::JsonValue& config) {
        io::printable(type), known);
 }
 
+/// The object with what concerns rotary embedding: newer files have the base in it, too.
+std::optional<io::JsonValue> rotary_settings(const io::JsonValue& config) {
+  const auto parameters = config.find("rope_parameters");
+  return parameters ? parameters : config.find("rope_scaling");
+}
+
+/// The setting of config.json, wherever it stands.
+std::optional<io::JsonValue> find_setting(const io::JsonValue& config, const std::string& name) {
+  const auto value = config.find(name);
+  if (value || name != "rope_theta") return value;
+  const auto rotary = rotary_settings(config);
+  return rotary ? rotary->find(name) : std::nullopt;
+}
+
 /// Refuses what the written file could not say.
 void expect_expressible(const io::JsonValue& config, const Conversion& conversion) {
   const auto refuse = [&](const std::string& what) { fail(ErrorCode::unsupported, "{}: {}", config.path(), what); };
-  if (config.find("rope_scaling") || config.find("rope_parameters"))
-    refuse("rope_scaling cannot be written as GGUF here; models without it can");
+  if (const auto rotary = rotary_settings(config)) {
+    const auto kind = rotary->find(rotary->find("rope_type") ? "rope_type" : "type");
+    if (kind && kind->string() != "default") {
+      refuse(fmt::format("rotary scaling '{}' cannot be written as GGUF here; models without scaling can",
+                         io::printable(kind->string())));
+    }
+  }
   const auto activation = config.find(std::string(conversion.activation_name));
   if (activation && activation->string() != conversion.activation) {
     refuse(fmt::format("{} is '{}'; GGUF's {} implies {}", conversion.activation_name,
@@ -127,10 +146,10 @@ void add_settings(const io::JsonValue& config, const Conversion& conversion, Own
   const bool no_windows = config.find("use_sliding_window").has_value();  // there, and false: see expect_expressible()
   for (const Setting& setting : conversion.settings) {
     if (no_windows && setting.key == "attention.sliding_window") continue;
-    const auto value = config.find(setting.name);
+    const auto value = find_setting(config, setting.name);
     if (!value && setting.may_be_missing) continue;
     const std::string key = fmt::format("{}.{}", conversion.architecture, setting.key);
-    const io::JsonValue given = config.member(setting.name);
+    const io::JsonValue given = value ? *value : config.member(setting.name);  // which names what is missing
     if (setting.number == Number::real) {
       metadata.add(key, io::GgufValue::of_float32(static_cast<float>(given.real())));
     } else {

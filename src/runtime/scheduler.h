@@ -69,6 +69,8 @@ class Scheduler {
   void expect_valid_request(const Request& request) const;
   std::int64_t pages_alone(const Request& request) const;
   std::int64_t pages_of(std::int64_t tokens) const;
+  std::int64_t pages_of_sequence(std::int64_t tokens) const;
+  std::int64_t most_chunk_tokens() const;
 
   // ---- composing a step (scheduler_plan.cc) ----
   void plan_tokens();

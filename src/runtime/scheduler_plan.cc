@@ -118,8 +118,7 @@ void Scheduler::plan_tokens() {
 
 std::int64_t Scheduler::chunk_of(const SampleSequence& sequence) const {
   const auto all = static_cast<std::int64_t>(sequence.tokens.size());
-  std::int64_t chunk = limits_.chunk_tokens;
-  if (reach_.past_context) chunk = std::min(chunk, reach_.chunk_tokens);
+  const std::int64_t chunk = most_chunk_tokens();
   return std::min(all, (sequence.computed / chunk + 1) * chunk) - sequence.computed;
 }
 
@@ -191,10 +190,7 @@ bool Scheduler::try_admit(Task& task) {
   std::int64_t needed = task.request.samples;
   for (const SampleSequence& sequence : task.sequences) {
     if (sequence.is_finished) continue;
-    std::int64_t pages = pages_of(static_cast<std::int64_t>(sequence.tokens.size()));
-    if (reach_.past_context) {
-      pages = std::min(pages, pages_of(reach_.seen_tokens + limits_.chunk_tokens) + reach_.first_pages);
-    }
+    const std::int64_t pages = pages_of_sequence(static_cast<std::int64_t>(sequence.tokens.size()));
     needed += std::max<std::int64_t>(pages - sequence.computed / cache_->shape().page_tokens, 0);
   }
   // The oldest of all takes what there is: submit() saw to it that it suffices.

@@ -11,17 +11,26 @@ std::int64_t Scheduler::pages_of(std::int64_t tokens) const {
   return (tokens + page_tokens - 1) / page_tokens;
 }
 
+std::int64_t Scheduler::most_chunk_tokens() const {
+  return reach_.past_context ? std::min(limits_.chunk_tokens, reach_.chunk_tokens) : limits_.chunk_tokens;
+}
+
+/// Pages that a sequence takes when it has so many tokens. Behind the context that is what its queries see (which may
+/// begin in the middle of a page), a chunk, and copies of its first pages.
+std::int64_t Scheduler::pages_of_sequence(std::int64_t tokens) const {
+  if (!reach_.past_context) return pages_of(tokens);
+  return std::min(pages_of(tokens), pages_of(reach_.seen_tokens + most_chunk_tokens()) + 1) + reach_.first_pages;
+}
+
 std::int64_t Scheduler::pages_alone(const Request& request) const {
   const auto prompt = static_cast<std::int64_t>(request.prompt.size());
-  std::int64_t tokens = std::min(prompt + request.most_tokens - 1, model_->shape().context);
-  // Behind the context a sequence takes what its queries see, a chunk, and copies of its first pages.
-  if (reach_.past_context) {
-    tokens = std::min(prompt + request.most_tokens - 1,
-                      reach_.seen_tokens + limits_.chunk_tokens + reach_.first_pages * cache_->shape().page_tokens);
-  }
-  const std::int64_t whole = std::min(prompt, tokens) / cache_->shape().page_tokens;  // shared by all samples
+  std::int64_t tokens = prompt + request.most_tokens - 1;
+  if (!reach_.past_context) tokens = std::min(tokens, model_->shape().context);
+  const std::int64_t pages = pages_of_sequence(tokens);
+  // Pages of the prompt that all samples share, for good only where none are given up.
+  const std::int64_t whole = reach_.past_context ? 0 : std::min(prompt / cache_->shape().page_tokens, pages);
   // One more for the copy of the prompt's last page: every sample but one needs it, and all are counted.
-  return whole + request.samples * (pages_of(tokens) - whole) + (request.samples > 1 ? 1 : 0);
+  return whole + request.samples * (pages - whole) + (request.samples > 1 ? 1 : 0);
 }
 
 void Scheduler::expect_valid_request(const Request& request) const {

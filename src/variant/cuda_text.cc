@@ -153,7 +153,9 @@ class Writer {
     if (has_slope_) write_value("slope", rearranged_->slope);
     if (data_.sink != kNoNode) write_sink();
     text_ += "}  // namespace variant\n";
-    return {std::move(text_), std::move(layout_), has_slope_, false, fields_, rearranged_->slope_is_finite};
+    CudaText text{std::move(text_), std::move(layout_), has_slope_, false, fields_, rearranged_->slope_is_finite};
+    count_operations(text);
+    return text;
   }
 
   CudaText write() {
@@ -319,6 +321,20 @@ class Writer {
       if (earlier && one.hoist != Hoist::entry) list += fmt::format(", const {}& {}", one.structure, one.variable);
     }
     return list + within.indices;
+  }
+
+  void count_operations(CudaText& text) const {
+    for (NodeId id = 0; id < graph_.size(); ++id) {
+      const Node& node = graph_[id];
+      const bool is_work = node.kind == Kind::operation || node.kind == Kind::read;
+      if (live_[id] && is_work && hoist_[id] != Hoist::entry) ++text.hoisted_operations;
+    }
+    if (rearranged_->exponent == kNoNode) return;
+    const std::vector<bool> needed = needed_by({rearranged_->exponent}, text_of(Hoist::entry));
+    for (NodeId id = 0; id < graph_.size(); ++id) {
+      const bool is_function = graph_[id].kind == Kind::operation && graph_[id].index >= number_of<Exponential>;
+      if (needed[id] && hoist_[id] == Hoist::entry && is_function) ++text.special_functions;
+    }
   }
 
   /// Whether a function that computes these nodes is written into each of its uses, a few hundred in a kernel's

@@ -50,6 +50,8 @@ struct CudaText {
   bool has_gradients = false;
   std::array<int, 5> fields{};   // of the structs of hoisted values, by Hoist
   bool slope_is_finite = false;  // as Rearranged says
+  int hoisted_operations = 0;    // operations and reads by which hoisted values of the rearranged text are made
+  int special_functions = 0;     // of an entry's exponent: those on the unit that makes exponentials
 };
 CudaText cuda_text(const Variant& variant, bool with_slope = false, bool with_gradients = false);
 

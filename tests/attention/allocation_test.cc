@@ -8,15 +8,17 @@
 
 #include "tests/attention/cache.h"
 #include "tests/attention/oracle.h"
+#include "tilewise/error.h"
 
 namespace {
 std::atomic<std::int64_t> allocations{0};
+std::atomic<std::int64_t> failing{-1};  // the number of the one that fails
 }  // namespace
 
 // Replaced for the whole binary, with the form that does not throw, since sanitizers replace that one by their own. Not
 // inlined: the compiler would see malloc and delete, or new and free, and warn.
 __attribute__((noinline)) void* operator new(std::size_t bytes) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
+  if (allocations.fetch_add(1, std::memory_order_relaxed) == failing) throw std::bad_alloc();
   if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
   throw std::bad_alloc();
 }
@@ -49,6 +51,33 @@ TEST(Allocations, AreNotMadeByCallsOnACache) {
     plan.forward(cache.paged, outputs, workspace);
     EXPECT_EQ(allocations - before, 0);
   }
+}
+
+TEST(Allocations, ThatFailAreToldByType) {
+  const reference::Shape shape = uniform(1, 1, 1, 40, 60, 8, 8);
+  AttentionData data(shape, 1, DType::float32, DType::float32);
+  const Plan plan = Attention(keep([](const At& at) {
+                      return at.query >= at.key;
+                    })).plan(plan_shape(shape, DType::float32, false, {}));
+  const auto call = [&](Workspace& workspace) { plan.forward(data.inputs, data.outputs(), workspace); };
+  Workspace warm(plan.workspace_bytes());
+  call(warm);  // threads start with it
+  int failures = 0;
+  for (bool done = false; !done; ++failures) {
+    ASSERT_LT(failures, 10000);
+    Workspace workspace(plan.workspace_bytes());
+    const ForwardOutputs outputs = data.outputs();
+    failing = allocations + failures;
+    try {
+      plan.forward(data.inputs, outputs, workspace);
+      done = true;
+    } catch (const tilewise::Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::out_of_memory) << error.what();
+    }
+    failing = -1;
+    call(workspace);
+  }
+  EXPECT_GT(failures, 1);
 }
 
 TEST(Allocations, AreNotMadeByCalls) {

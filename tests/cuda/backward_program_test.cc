@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "cuda/launch/backward.h"
+#include "cuda/launch/kernel_text.h"
 #include "tests/jit/support.h"
 #include "tilewise/error.h"
 #include "tilewise/zoo.h"
@@ -15,7 +16,7 @@ class BackwardProgram : public jit::WithNvrtc, public ::testing::WithParamInterf
   jit::Resources compile(const Variant& variant, const ForwardShape& shape) {
     const variant::CudaText text = variant::cuda_text(variant, true, shape.has_gradients);
     const jit::Architecture architecture = jit::Architecture::parse(GetParam());
-    const BackwardPlan plan = choose_backward(shape, Multiprocessor::of(architecture));
+    const BackwardPlan plan = choose_backward(shape, changes_scores(variant), Multiprocessor::of(architecture));
     const jit::Binary binary = nvrtc_->compile(backward_program(variant, text, shape, plan, architecture));
     EXPECT_EQ(binary.log.find("warning"), std::string::npos) << binary.log;
     return binary.kernel("backward").resources.value();
@@ -77,14 +78,23 @@ TEST(BackwardPlans, FitEveryGeneration) {
     const Multiprocessor limits = Multiprocessor::of(jit::Architecture::parse(name));
     for (int d_qk = 8; d_qk <= 256; d_qk += 8) {
       for (const int d_v : {8, 64, 128, 256}) {
-        for (const BackwardPlan& plan : backward_candidates({.d_qk = d_qk, .d_v = d_v}, limits)) {
+        for (const BackwardPlan& plan : backward_candidates({.d_qk = d_qk, .d_v = d_v}, d_v == 64, limits)) {
           EXPECT_TRUE(plan.fits({.d_qk = d_qk, .d_v = d_v}, limits)) << name << ", " << d_qk << ", " << plan.text();
         }
       }
     }
   }
-  EXPECT_THROW(choose_backward({.d_qk = 264, .d_v = 64}, Multiprocessor::of(jit::Architecture::parse("sm_90a"))),
+  EXPECT_THROW(choose_backward({.d_qk = 264, .d_v = 64}, false, Multiprocessor::of(jit::Architecture::parse("sm_90a"))),
                Error);
+}
+
+TEST(BackwardPlans, HaveMoreWarpsForScores) {
+  const Multiprocessor hopper = Multiprocessor::of(jit::Architecture::parse("sm_90a"));
+  const BackwardPlan plain = choose_backward({.d_qk = 64, .d_v = 64}, false, hopper),
+                     scored = choose_backward({.d_qk = 64, .d_v = 64}, true, hopper);
+  EXPECT_EQ(plain.warps * plain.blocks, 8);
+  EXPECT_EQ(scored.warps * scored.blocks, 16);
+  EXPECT_EQ(choose_backward({}, true, hopper), choose_backward({}, false, hopper));  // no room at 128 columns
 }
 
 TEST(BackwardPlans, SplitDeterministicSumsByTheKeysAlone) {

@@ -121,7 +121,8 @@ class BackwardPlansOnGpu : public jit::WithGpu, public ::testing::WithParamInter
 TEST_P(BackwardPlansOnGpu, AreRight) {
   const Variant variant = zoo::softcap(5) & zoo::causal();
   const auto [d_qk, d_v] = GetParam();
-  for (const BackwardPlan& plan : backward_candidates({.d_qk = d_qk, .d_v = d_v}, limits_of(context_->device()))) {
+  for (const BackwardPlan& plan :
+       backward_candidates({.d_qk = d_qk, .d_v = d_v}, false, limits_of(context_->device()))) {
     Case given =
         case_of(fmt::format("d {}, {}", d_qk, plan.text()), variant, Problem::uniform(2, 4, 2, 150, 290), d_qk, d_v);
     given.backward_plan = plan;

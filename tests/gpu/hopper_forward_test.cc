@@ -21,7 +21,7 @@ class HopperForwardOnGpu : public WithHopper {
     const std::string name = given.name;
     const Expectation expected = expectation_of(given);
     for (const HopperForwardPlan& plan :
-         hopper_forward_candidates(shape, changes_scores(given.variant), limits_of(context_->device()))) {
+         hopper_forward_candidates(shape, score_kind(given.variant), limits_of(context_->device()))) {
       given.hopper_plan = plan;
       given.name = fmt::format("{}, d {}/{}, {}", name, given.d_qk, given.d_v, plan.text());
       expect_right(context_, compiler_, given, expected);

@@ -5,6 +5,7 @@ import pathlib
 
 # Small problems on shared machines: before anything starts threads of its own.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads starve each other where tests run side by side
 
 import numpy
 import pytest

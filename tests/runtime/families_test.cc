@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <random>
 #include <regex>
 #include <string>
 #include <vector>
@@ -132,8 +133,38 @@ TEST(LoadModel, NamesTensorsThatContradictTheSettings) {
                {"model.layers.0.mlp.gate_proj.weight", "[24, 16]", "[32, 16]"});
   expect_parts(contradictory("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3"),
                {"model.layers.2.", "has no tensor"});
+  expect_parts(contradictory("\"num_key_value_heads\": 2", "\"num_key_value_heads\": 3"), {"4 query heads", "3"});
+  expect_parts(contradictory("\"factor\": 4.0", "\"factor\": 0.0"), {"model.safetensors", "factor is 0"});
   expect_parts(contradictory("\"hidden_size\": 16", "\"hidden_size\": -16"), {"config.json", "hidden_size"});
   expect_parts(contradictory("\"rms_norm_eps\": 1e-05,", ""), {"config.json", "rms_norm_eps"});
+}
+
+/// Whatever a file holds, it is refused with an Error or computed.
+TEST(LoadModel, SurvivesChangedFiles) {
+  TemporaryFolder folder;
+  std::mt19937 random(1);
+  int loaded = 0, refused = 0;
+  for (const std::string model : {"qwen2_gguf/model.gguf", "gpt2_gguf/model.gguf"}) {
+    const std::string bytes = bytes_of(kData + "/" + model);
+    for (int i = 0; i < 400; ++i) {
+      std::string changed = bytes;
+      // Most of the changes hit settings and names, which come first.
+      const std::size_t reach = i % 4 == 0 ? changed.size() : 4096;
+      for (std::uint32_t n = 1 + random() % 4; n > 0; --n) changed[random() % reach] = static_cast<char>(random());
+      if (i % 10 == 0) changed.resize(random() % changed.size());
+      std::ofstream(folder / "model.gguf", std::ios::binary) << changed;
+      try {
+        const LoadedModel one = load_model(folder / "model.gguf");
+        const std::vector<std::int32_t> tokens(3, 0);
+        if (one.transformer->shape().context >= 3) computed(one, tokens);
+        ++loaded;
+      } catch (const Error&) {
+        ++refused;
+      }
+    }
+  }
+  EXPECT_GT(loaded, 50);
+  EXPECT_GT(refused, 50);
 }
 
 TEST(LoadModel, SaysWhichFileIsMissing) {

@@ -8,11 +8,8 @@
 #include "arguments.h"
 #include "backward_queries.h"
 #include "copy.h"
-#include "gradients.h"
-#include "philox.h"
 #include "products.h"
-#include "scores.h"
-#include "softmax.h"
+#include "score_gradients.h"
 #include "walk.h"
 
 namespace tilewise::cuda {
@@ -229,10 +226,12 @@ class Backward {
     Scores p, d_s;
     multiply_transposed(p, key_tile(), query_tile(stage));
     multiply_transposed(d_s, value_tile(), gradient_tile(stage));
+    const ScoreGradients<Config, Variant, ScoreGrid> score_gradients{arguments_, variant_,  shape_,
+                                                                     place(),    sequence_, key_begin_};
     if (is_partial) {
-      make_gradients<true>(p, d_s, query_begin, head, stage);
+      score_gradients.template make<true>(p, d_s, query_begin, head, row_numbers(stage));
     } else {
-      make_gradients<false>(p, d_s, query_begin, head, stage);
+      score_gradients.template make<false>(p, d_s, query_begin, head, row_numbers(stage));
     }
     const Fragments weights = fragments_of(p), d_scores = fragments_of(d_s);
     const bool wants_queries = arguments_.d_q.data != nullptr;
@@ -244,78 +243,6 @@ class Backward {
     add_product<ValueGrid>(d_v_, weights, weight_tile(), gradient_tile(stage));
     add_product<KeyGrid>(d_k_, d_scores, score_tile(), query_tile(stage));
     if (wants_queries) reduce_queries(query_begin, head);
-  }
-
-  /// From products q k^T and d_o v^T to the weights that d_v takes, and the gradients of the products.
-  template <bool kPartial>
-  __device__ void make_gradients(Scores& s, Scores& d, int query_begin, int head, int stage) const {
-    const typename Variant::Place place = Backward::place();
-    const int first_key = key_begin_ + ScoreGrid::row(warp()) + lane() / 4;
-    const int first_column = ScoreGrid::column(warp()) + lane() % 4 * 2;  // in the tile
-    constexpr bool kScores = kPartial || Variant::kChangesScores;
-#pragma unroll
-    for (int j = 0; j < 2 * kScoreBlocks; ++j) {
-      const float2 references = numbers_at(row_numbers(stage), first_column + 8 * j);
-      const float2 deltas = numbers_at(row_numbers(stage) + kQueries * 4, first_column + 8 * j);
-#pragma unroll
-      for (int column = 0; column < 2; ++column) {
-        const int query = query_begin + first_column + 8 * j + column;
-        const float reference = column == 0 ? references.x : references.y, delta = column == 0 ? deltas.x : deltas.y;
-        const auto query_values = Variant::query_values(variant_, place, query);
-#pragma unroll
-        for (int i = 0; i < kScoreRows; ++i) {
-          unsigned kept = 3;  // bit `half`: dropout keeps the weight
-          if constexpr (Config::kHasDropout) kept = draw(key_begin_ + ScoreGrid::row(warp()) + 16 * i, query, head);
-#pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            const int key = first_key + 16 * i + 8 * half;
-            float &weight = s.x[i][j][2 * half + column], &gradient = d.x[i][j][2 * half + column];
-            const float score = arguments_.scale * weight;
-            float x = score, slope = 1;
-            if constexpr (kScores) {
-              const auto scored = Variant::sloped_score(variant_, place, query_values,
-                                                        Variant::key_values(variant_, place, key), query, key, score);
-              const bool exists = !kPartial || (query < shape_.queries && key >= shape_.key_start && key < shape_.keys);
-              x = exists ? scored.score : -infinity();
-              slope = scored.slope;
-            }
-            const float p = exp2_of(fmaf(x, kLog2E, -reference));
-            float d_p = gradient;
-            weight = p;
-            if constexpr (Config::kHasDropout) {
-              d_p = kept >> half & 1 ? d_p * arguments_.dropout.scale : 0;
-              weight = kept >> half & 1 ? p : 0;
-            }
-            const float d_score = p * (d_p - delta);
-            if constexpr (Config::kHasGradients) {
-              if (p != 0) {
-                GradientAdder adder(arguments_.gradients);
-                Variant::add_gradients(variant_, place, query_values, Variant::key_values(variant_, place, key), query,
-                                       key, score, d_score, adder);
-              }
-            }
-            gradient = p == 0 ? 0 : Variant::kChangesScores ? d_score * slope : d_score;  // whatever else is NaN there
-          }
-        }
-      }
-    }
-  }
-
-  /// Two numbers of a tile's rows.
-  __device__ static float2 numbers_at(unsigned numbers, int row) {
-    float2 value;
-    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];" : "=f"(value.x), "=f"(value.y) : "r"(numbers + row * 4) : "memory");
-    return value;
-  }
-
-  /// Which weights dropout keeps of a lane's keys g and g + 8 in a block of 16.
-  __device__ unsigned draw(int first_key, int query, int head) const {
-    const DropoutArguments& dropout = arguments_.dropout;
-    const int head_index = sequence_ * arguments_.h_q + head, g = lane() / 4;
-    const uint4 words = dropout_words(dropout, first_key / 16, query, head_index);
-    const unsigned near = (g < 4 ? words.x : words.y) >> 8 * (g % 4) & 0xff;
-    const unsigned far = (g < 4 ? words.z : words.w) >> 8 * (g % 4) & 0xff;
-    return (near < dropout.keep_below ? 1u : 0u) | (far < dropout.keep_below ? 2u : 0u);
   }
 
   /// Fragments [keys, queries] to shared memory.

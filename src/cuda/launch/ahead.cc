@@ -18,27 +18,28 @@ bool is_hopper(const jit::Architecture& architecture) { return architecture.name
 /// Adds the forward kernels of every family.
 void add_forward(const Variant& variant, const ForwardShape& shape, const jit::Architecture& architecture,
                  std::vector<jit::Program>& programs) {
-  const variant::CudaText text = variant::cuda_text(variant);
   const Multiprocessor limits = Multiprocessor::of(architecture);
-  programs.push_back(forward_program(variant, text, shape, choose_forward(shape, limits), architecture));
+  programs.push_back(
+      forward_program(variant, variant::cuda_text(variant), shape, choose_forward(shape, limits), architecture));
   if (!is_hopper(architecture) || !hopper_refusal(shape).empty()) return;
-  const auto candidates = hopper_forward_candidates(shape, changes_scores(variant), limits);
+  const auto candidates = hopper_forward_candidates(shape, score_kind(variant), limits);
   if (candidates.empty()) return;
-  const variant::CudaText rearranged = variant::rearranged_cuda_text(variant, shape.dtype, false);
-  programs.push_back(hopper_forward_program(variant, rearranged, shape, candidates.front(), architecture));
+  const variant::CudaText text = variant::rearranged_cuda_text(variant, shape.dtype, false);
+  programs.push_back(hopper_forward_program(variant, text, shape, candidates.front(), architecture));
 }
 
 /// Likewise backward.
 void add_backward(const Variant& variant, const ForwardShape& shape, const jit::Architecture& architecture,
                   std::vector<jit::Program>& programs) {
-  const variant::CudaText text = variant::cuda_text(variant, true, shape.has_gradients);
   const Multiprocessor limits = Multiprocessor::of(architecture);
-  programs.push_back(backward_program(variant, text, shape, choose_backward(shape, limits), architecture));
+  const BackwardPlan plan = choose_backward(shape, changes_scores(variant), limits);
+  programs.push_back(
+      backward_program(variant, variant::cuda_text(variant, true, shape.has_gradients), shape, plan, architecture));
   if (!is_hopper(architecture) || shape.is_deterministic || !hopper_backward_refusal(shape).empty()) return;
   const auto candidates = hopper_backward_candidates(shape, changes_scores(variant), limits);
   if (candidates.empty()) return;
-  const variant::CudaText rearranged = variant::rearranged_cuda_text(variant, shape.dtype, true);
-  programs.push_back(hopper_backward_program(variant, rearranged, shape, candidates.front(), architecture));
+  const variant::CudaText text = variant::rearranged_cuda_text(variant, shape.dtype, true);
+  programs.push_back(hopper_backward_program(variant, text, shape, candidates.front(), architecture));
 }
 
 }  // namespace

@@ -68,7 +68,8 @@ jit::Program backward_program(const Variant& variant, const variant::CudaText& t
 
 BackwardKernels::BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
                                  const Variant& variant, const ForwardShape& shape)
-    : BackwardKernels(compiler, context, variant, shape, choose_backward(shape, limits_of(context->device()))) {}
+    : BackwardKernels(compiler, context, variant, shape,
+                      choose_backward(shape, changes_scores(variant), limits_of(context->device()))) {}
 
 BackwardKernels::BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
                                  const Variant& variant, const ForwardShape& shape, const BackwardPlan& plan)

@@ -1,12 +1,11 @@
 #include "cuda/launch/families.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <span>
-#include <string_view>
 
 #include "core/fail.h"
 #include "cuda/launch/hopper_backward.h"
+#include "cuda/launch/kernel_text.h"
 
 namespace tilewise::cuda {
 namespace {
@@ -34,23 +33,12 @@ const ForwardShape& expect_portable(const Making& making) {
   return making.shape;
 }
 
-/// The family for 9.0 waits for its tests to have run over lists that the GPU makes; until then it is for those who
-/// ask.
-void expect_asked_for(const Making& making) {
-  expect_hopper(*making.context, "");
-  const char* asked = std::getenv("TILEWISE_SM90");
-  if (asked == nullptr || std::string_view(asked) != "1")
-    fail(ErrorCode::unsupported, "it is taken where the environment has TILEWISE_SM90=1");
-}
-
 constexpr Family<ForwardRunner> kForward[] = {
     {"sm_90a",
      [](const Making& m) -> std::unique_ptr<const ForwardRunner> {
-       expect_asked_for(m);
        return std::make_unique<HopperForwardKernel>(m.compiler, m.context, m.variant, m.shape);
      },
      [](const Making& m) {
-       expect_asked_for(m);
        const HopperForwardPlan plan = HopperForwardKernel::plan_of(*m.context, m.variant, m.shape);
        return TileSizes{plan.query_tile(), plan.key_tile};
      }},
@@ -67,12 +55,10 @@ constexpr Family<ForwardRunner> kForward[] = {
 constexpr Family<BackwardRunner> kBackward[] = {
     {"sm_90a",
      [](const Making& m) -> std::unique_ptr<const BackwardRunner> {
-       expect_asked_for(m);
        expect_any_order(m);
        return std::make_unique<HopperBackwardKernels>(m.compiler, m.context, m.variant, m.shape);
      },
      [](const Making& m) {
-       expect_asked_for(m);
        expect_any_order(m);
        HopperBackwardKernels::plan_of(*m.context, m.variant, m.shape);
        return TileSizes{HopperBackwardPlan::kQueries, HopperBackwardPlan::kKeys};
@@ -82,7 +68,8 @@ constexpr Family<BackwardRunner> kBackward[] = {
        return std::make_unique<BackwardKernels>(m.compiler, m.context, m.variant, expect_portable(m));
      },
      [](const Making& m) {
-       const BackwardPlan plan = choose_backward(expect_portable(m), limits_of(m.context->device()));
+       const BackwardPlan plan =
+           choose_backward(expect_portable(m), changes_scores(m.variant), limits_of(m.context->device()));
        return TileSizes{plan.queries, plan.keys};
      }},
 };

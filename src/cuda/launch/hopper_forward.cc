@@ -55,7 +55,7 @@ HopperForwardPlan HopperForwardKernel::plan_of(const jit::Context& context, cons
                                                const ForwardShape& shape) {
   validate(shape);
   expect_hopper(context, hopper_refusal(shape));
-  return hopper_forward_candidates(shape, changes_scores(variant), limits_of(context.device())).front();
+  return hopper_forward_candidates(shape, score_kind(variant), limits_of(context.device())).front();
 }
 
 HopperForwardKernel::HopperForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,

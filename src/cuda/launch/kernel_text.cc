@@ -138,6 +138,13 @@ bool changes_scores(const Variant& variant) {
                      [](const variant::Stage& stage) { return stage.kind == variant::Stage::Kind::score; });
 }
 
+ScoreKind score_kind(const Variant& variant) {
+  if (!changes_scores(variant)) return ScoreKind::none;
+  const auto fields = variant::rearranged_cuda_text(variant, DType::bfloat16, false).fields;
+  const auto are_any = [&](variant::Hoist hoist) { return fields[static_cast<std::size_t>(hoist)] > 0; };
+  return are_any(variant::Hoist::key) || are_any(variant::Hoist::diagonal) ? ScoreKind::tiles : ScoreKind::entries;
+}
+
 jit::Header variant_header(const Variant& variant, const variant::CudaText& text) {
   return {"variant.h",
           fmt::format(
@@ -156,15 +163,16 @@ jit::Header rearranged_header(const Variant& variant, const variant::CudaText& t
   if (text.has_slope) functions += of_entry("float", "slope");
   if (variant.has_sink()) functions += kSink;
   const auto fields = [&](variant::Hoist hoist) { return text.fields[static_cast<std::size_t>(hoist)]; };
-  return {"variant.h",
-          fmt::format("#pragma once\n#include \"arguments.h\"\n{}{}{}\n"
-                      "  static constexpr bool kChangesScores = {}, kHasSink = {}, kSlopeIsFinite = {};\n"
-                      "  static constexpr int kQueryFields = {}, kKeyFields = {}, kDiagonalFields = {};\n"
-                      "  static constexpr int kMostKeptFields = {};\n}};\n\n"
-                      "}}  // namespace tilewise::cuda\n",
-                      text.source, kRearrangedVariant, functions, has_scores, variant.has_sink(), text.slope_is_finite,
-                      fields(variant::Hoist::query), fields(variant::Hoist::key), fields(variant::Hoist::diagonal),
-                      has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
+  return {
+      "variant.h",
+      fmt::format("#pragma once\n#include \"arguments.h\"\n{}{}{}\n"
+                  "  static constexpr bool kChangesScores = {}, kHasSink = {}, kSlopeIsFinite = {}, kIsShort = {};\n"
+                  "  static constexpr int kQueryFields = {}, kKeyFields = {}, kDiagonalFields = {};\n"
+                  "  static constexpr int kMostKeptFields = {};\n}};\n\n"
+                  "}}  // namespace tilewise::cuda\n",
+                  text.source, kRearrangedVariant, functions, has_scores, variant.has_sink(), text.slope_is_finite,
+                  text.hoisted_operations <= 48, fields(variant::Hoist::query), fields(variant::Hoist::key),
+                  fields(variant::Hoist::diagonal), has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
 }
 
 }  // namespace tilewise::cuda

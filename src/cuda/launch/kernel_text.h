@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda/plan/hopper_plan.h"
 #include "jit/program.h"
 #include "variant/cuda_text.h"
 
@@ -14,6 +15,9 @@ const std::vector<jit::Header>& device_headers();
 
 /// Whether the variant has score functions.
 bool changes_scores(const Variant& variant);
+
+/// What the variant's rearranged text asks of a plan.
+ScoreKind score_kind(const Variant& variant);
 
 /// The header "variant.h": the variant's text, and struct KernelVariant, which device/scores.h describes.
 jit::Header variant_header(const Variant& variant, const variant::CudaText& text);

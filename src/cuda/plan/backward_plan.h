@@ -37,12 +37,14 @@ struct BackwardPlan {
   bool operator==(const BackwardPlan&) const = default;
 };
 
-/// Plans worth measuring, the one that is believed best first. Throws Error(unsupported) for what no backward kernel
-/// takes: dimensions as of the forward kernel, of which every GPU from 8.0 on has room for one plan.
-std::vector<BackwardPlan> backward_candidates(const ForwardShape& shape, const Multiprocessor& limits);
+/// Plans worth measuring, the one that is believed best first; `changes_scores`: the variant has score functions.
+/// Throws Error(unsupported) for what no backward kernel takes: dimensions as of the forward kernel, of which every GPU
+/// from 8.0 on has room for one plan.
+std::vector<BackwardPlan> backward_candidates(const ForwardShape& shape, bool changes_scores,
+                                              const Multiprocessor& limits);
 
 /// The first of the candidates.
-BackwardPlan choose_backward(const ForwardShape& shape, const Multiprocessor& limits);
+BackwardPlan choose_backward(const ForwardShape& shape, bool changes_scores, const Multiprocessor& limits);
 
 /// Into how many parts a deterministic backward pass splits a head's key tiles, each with sums of d_q of its own: by
 /// the plan's most keys alone, so that results depend neither on the batch nor on the GPU's size.

@@ -12,7 +12,7 @@ int rounded_to_16(int columns) { return (columns + 15) / 16 * 16; }
 std::int64_t chunked_bytes(int rows, int columns) { return std::int64_t{rows} * ((columns + 63) / 64) * 128; }
 
 // Barriers, and what a consumer knows of its piece of work: the sequence and the variant's uniform values.
-constexpr int kBarrierBytes = 288, kPlaceBytes = 192;
+constexpr int kBarrierBytes = 288, kPlaceBytes = 384;
 
 /// The most that values of `queries`, and with score functions of `others` (keys and diagonals), take.
 std::int64_t kept_bytes(bool has_scores, int queries, int others) {
@@ -33,7 +33,7 @@ std::int64_t HopperForwardPlan::tile_bytes(const ForwardShape& shape) const {
 }
 
 std::int64_t HopperForwardPlan::other_shared() const {
-  return kBarrierBytes + consumers * (2 * kPlaceBytes + kept_bytes(has_scores, 2 * 64, 4 * (key_tile + 63 + key_tile)));
+  return kBarrierBytes + consumers * (kPlaceBytes + kept_bytes(has_scores, 2 * 64, 4 * (key_tile + 63 + key_tile)));
 }
 
 bool HopperForwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) const {
@@ -46,24 +46,33 @@ std::string HopperForwardPlan::text() const {
                      query_in_registers ? ", q in registers" : "");
 }
 
-std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, bool changes_scores,
+std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, ScoreKind scores,
                                                          const Multiprocessor& limits) {
   std::vector<HopperForwardPlan> candidates;
   const auto add = [&](HopperForwardPlan plan) {
-    plan.has_scores = changes_scores;
+    plan.has_scores = scores != ScoreKind::none;
     if (plan.fits(shape, limits)) candidates.push_back(plan);
   };
+  // Values kept for a tile take registers, for which the tile is smaller: larger ones spill.
   if (shape.d_v <= 64) {
+    if (scores == ScoreKind::tiles) add({3, 96, 4, false});
     add({3, 112, 4, false}), add({3, 112, 2, false}), add({3, 96, 2, true}), add({2, 128, 2, true});
   } else if (shape.d_v <= 128) {
-    // Score functions stand between the products: three smaller consumers then hide more than two.
-    if (changes_scores) add({3, 80, 2, false});
-    if (shape.d_qk <= 128) add({2, 128, 2, true});  // beyond, q takes registers that weights need
-    add({2, 128, 2, false}), add({3, 64, 2, false});
-    if (!changes_scores) add({3, 80, 2, false});
+    if (shape.d_qk <= 128) {  // beyond, q takes registers that weights need
+      if (scores == ScoreKind::tiles) add({2, 112, 2, true});
+      add({2, 128, 2, true});
+    }
+    add({2, 128, 2, false}), add({3, 64, 2, false}), add({3, 80, 2, false});
   }
   add({2, 80, 2, false}), add({2, 64, 2, false});
   return candidates;
+}
+
+int polynomials_of_eight(const ForwardShape& shape, int special_functions) {
+  // Narrow heads leave the tensor cores idle where a tanh and an exponential wait for one unit: softcap at d 64 0.658
+  // of plain by 0, 0.723 by 2, 0.650 by 4. At d 128 a polynomial's operations slow the products: 0.797 by 0, 0.751
+  // by 2. A cubic is right to 2^-13.7, which bfloat16 hides.
+  return shape.dtype == DType::bfloat16 && shape.d_v <= 64 && special_functions > 0 ? 2 : 0;
 }
 
 std::string hopper_refusal(const ForwardShape& shape) {

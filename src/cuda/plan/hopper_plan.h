@@ -16,7 +16,6 @@ struct HopperForwardPlan {
   int stages = 2;                  // tiles of k, and of v, in shared memory
   bool query_in_registers = true;  // else q is read from shared memory for every tile
   bool has_scores = false;         // score functions, which keep what they share in shared memory
-  int polynomials = 0;             // of 8 exponentials of scores, how many are made by polynomials
 
   int query_tile() const { return 64 * consumers; }
   int threads() const { return 128 * (1 + consumers); }
@@ -44,9 +43,20 @@ struct HopperForwardPlan {
   bool operator==(const HopperForwardPlan&) const = default;
 };
 
+/// What a variant's score functions ask of registers.
+enum class ScoreKind {
+  none,
+  entries,  // all is made of the product, and of values of the head and of the query
+  tiles     // values of keys and diagonals are kept for a tile, too
+};
+
 /// Plans worth measuring, the one that is believed best first; none where no plan fits the shape.
-std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, bool changes_scores,
+std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, ScoreKind scores,
                                                          const Multiprocessor& limits);
+
+/// Of 8 exponentials of scores, how many are made by polynomials rather than by the unit for special functions, where a
+/// score itself uses that unit so often.
+int polynomials_of_eight(const ForwardShape& shape, int special_functions);
 
 /// Why the forward kernel for 9.0 does not take a shape; empty where it does.
 std::string hopper_refusal(const ForwardShape& shape);

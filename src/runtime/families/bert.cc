@@ -39,7 +39,7 @@ nn::TransformerShape shape_of(const ModelSource& source, const std::string& embe
   s.mlp = source.integer({"feed_forward_length", "intermediate_size"}, 1, kMostWidth);
   s.context = source.integer({"context_length", "max_position_embeddings"}, 1, kMostPositions);
   s.h_q = s.h_kv = source.integer({"attention.head_count", "num_attention_heads"}, 1, kMostWidth);
-  s.d_qk = s.d_v = s.width / s.h_q;
+  s.d_qk = s.d_v = head_size(source, s.width, s.h_q);
   s.is_encoder = true;
   const io::FileTensor* table = source.find_tensor(embedding);
   s.vocabulary = table != nullptr ? table->rows() : 0;

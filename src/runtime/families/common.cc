@@ -112,6 +112,12 @@ RotaryScaling scaling_of(const ModelSource& source, Weights& weights, const Rota
 
 }  // namespace
 
+std::int64_t head_size(const ModelSource& source, std::int64_t width, std::int64_t heads) {
+  if (width % heads == 0) return width / heads;
+  fail(ErrorCode::parse, "{}: width {} and {} heads; expected the heads to divide the width", source.path(), width,
+       heads);
+}
+
 nn::Activation activation_of(const ModelSource& source, const Key& key, std::string_view otherwise) {
   constexpr std::pair<std::string_view, nn::Activation> kNames[] = {{"silu", nn::Activation::silu},
                                                                     {"swish", nn::Activation::silu},
@@ -129,12 +135,18 @@ nn::Activation activation_of(const ModelSource& source, const Key& key, std::str
 
 nn::Rotary rotary_of(const ModelSource& source, Weights& weights, nn::Pairing pairing, std::int64_t d,
                      std::int64_t context) {
-  const RotarySettings settings(source);
-  nn::Rotary rotary = nn::make_rotary(pairing, d, settings.base(), scaling_of(source, weights, settings, d, context));
-  // GGUF gives Llama 3.1's scaling as factors, worked out when the file was written.
-  if (source.is_gguf() && weights.has("rope_freqs.weight"))
-    nn::divide_frequencies(rotary, weights.vector("rope_freqs.weight", d / 2));
-  return rotary;
+  try {
+    const RotarySettings settings(source);
+    nn::Rotary rotary = nn::make_rotary(pairing, d, settings.base(), scaling_of(source, weights, settings, d, context));
+    // GGUF gives Llama 3.1's scaling as factors, worked out when the file was written.
+    if (source.is_gguf() && weights.has("rope_freqs.weight"))
+      nn::divide_frequencies(rotary, weights.vector("rope_freqs.weight", d / 2));
+    return rotary;
+  } catch (const Error& error) {
+    // What the embedding refuses as an argument came out of the file.
+    if (error.code() != ErrorCode::invalid_argument) throw;
+    fail(ErrorCode::parse, "{}: {}", source.path(), error.what());
+  }
 }
 
 }  // namespace tilewise::runtime

@@ -33,6 +33,9 @@ Family bert_family();  // BERT, MiniLM
 /// No model has more of anything.
 inline constexpr std::int64_t kMostLayers = 1 << 12, kMostWidth = 1 << 20, kMostPositions = std::int64_t{1} << 31;
 
+/// Elements of a head where heads share the width. Throws Error(parse) where they cannot.
+std::int64_t head_size(const ModelSource& source, std::int64_t width, std::int64_t heads);
+
 /// The activation of that name in config.json; throws Error(unsupported) listing those that are known.
 nn::Activation activation_of(const ModelSource& source, const Key& key, std::string_view otherwise);
 

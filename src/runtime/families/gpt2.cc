@@ -41,7 +41,7 @@ nn::TransformerShape shape_of(const ModelSource& source, const std::string& embe
   s.mlp = source.integer_or({"feed_forward_length", "n_inner"}, 1, kMostWidth, 4 * s.width);
   s.context = source.integer({"context_length", "n_positions"}, 1, kMostPositions);
   s.h_q = s.h_kv = source.integer({"attention.head_count", "n_head"}, 1, kMostWidth);
-  s.d_qk = s.d_v = s.width / s.h_q;
+  s.d_qk = s.d_v = head_size(source, s.width, s.h_q);
   const io::FileTensor* table = source.find_tensor(embedding);
   s.vocabulary = table != nullptr ? table->rows() : 0;
   return s;

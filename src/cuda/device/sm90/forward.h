@@ -38,8 +38,7 @@ class Forward {
   using KeyTile = ChunkedTile<kKeyTile, kColumnsQk>;
   using ValueTile = ChunkedTile<kKeyTile, kColumnsV>;
 
-  /// What a consumer keeps of its piece of work: in shared memory, since little of it is read for a full tile. Twice:
-  /// some warps are at the next piece while others finish the one before.
+  /// What a consumer keeps of its piece of work: in shared memory, since little of it is read for a full tile.
   struct Place {
     Work work;
     SequenceShape shape;
@@ -49,7 +48,7 @@ class Forward {
   /// tiles before.
   static constexpr int kKeptStages = 4;
   struct Kept {
-    Place places[2];
+    Place place;
     KeptValues<Variant, 64, kKeyTile, 2, kKeptStages, kKeptStages> values;
   };
   using Values = decltype(Kept::values);
@@ -252,18 +251,18 @@ class Forward {
   struct Piece {
     int consumer;
     int parity;  // of its number
-    Kept& kept;
-
-    __device__ const Place& place() const { return kept.places[parity]; }
-    __device__ int first_query() const { return place().work.query_tile * kQueryTile + 64 * consumer; }
-    /// The index of the lane's first query.
-    __device__ int lane_query() const { return first_query() + warp_row() + lane() / 4; }
   };
+  __device__ const Place& place_of(const Piece& piece) const { return kept_of(piece.consumer).place; }
+  __device__ int first_query(const Piece& piece) const {
+    return place_of(piece).work.query_tile * kQueryTile + 64 * piece.consumer;
+  }
+  /// The index of the lane's first query.
+  __device__ int lane_query(const Piece& piece) const { return first_query(piece) + warp_row() + lane() / 4; }
 
   __device__ void consume(int consumer) {
     Turn<kStages> turn;
     Turn<kKeptStages> kept_turn;
-    Piece piece{consumer, 0, kept_of(consumer)};
+    Piece piece{consumer, 0};
     for (;; piece.parity ^= 1) {
       query_full().wait(piece.parity);
       const Work work = shared_work();
@@ -278,9 +277,9 @@ class Forward {
       RowStatistics<1> rows;
       o.clear();
       rows.clear(0, 1 << 30);
-      attend(walk_of(work, piece.place().shape), piece, q, o, rows, turn, kept_turn);
+      attend(walk_of(work, place_of(piece).shape), piece, q, o, rows, turn, kept_turn);
       if constexpr (!Config::kQueryInRegisters) query_empty().arrive_if(is_first_lane());
-      finish(piece.place(), piece.lane_query(), o, rows);
+      finish(place_of(piece), lane_query(piece), o, rows);
     }
   }
 
@@ -288,8 +287,12 @@ class Forward {
     const SequenceShape shape = arguments_.sequences[work.sequence];
     const auto variant = Variant::place_of(variant_, shape, work.sequence, work.head,
                                            work.head / arguments_.heads_per_kv, arguments_.scale);
-    if (threadIdx.x % 128 == 0) piece.kept.places[piece.parity] = {work, shape, variant};
-    piece.kept.values.make_queries(variant_, variant, piece.parity, work.query_tile * kQueryTile + 64 * piece.consumer);
+    // All are done with the piece before. Two places by turns would need no meeting, but all tiles at d 64 then took
+    // 12% longer, and at d 128 5%; lists took the same.
+    meet(1 + piece.consumer, 128);
+    if (threadIdx.x % 128 == 0) kept_of(piece.consumer).place = {work, shape, variant};
+    kept_of(piece.consumer)
+        .values.make_queries(variant_, variant, piece.parity, work.query_tile * kQueryTile + 64 * piece.consumer);
     meet(1 + piece.consumer, 128);
   }
 
@@ -297,9 +300,9 @@ class Forward {
   __device__ void prepare_tile(const Visit& visit, const Piece& piece, Turn<kKeptStages> turn) const {
     if constexpr (kKeepsOfTiles) {
       const int first_key = visit.tile() * kKeyTile;
-      const typename Variant::Place& place = piece.place().variant;
-      piece.kept.values.make_keys(variant_, place, turn.stage(), first_key);
-      piece.kept.values.make_diagonals(variant_, place, turn.stage(), piece.first_query(), first_key);
+      const typename Variant::Place& place = place_of(piece).variant;
+      kept_of(piece.consumer).values.make_keys(variant_, place, turn.stage(), first_key);
+      kept_of(piece.consumer).values.make_diagonals(variant_, place, turn.stage(), first_query(piece), first_key);
       __syncwarp();
       kept_full(piece.consumer, turn.stage()).arrive_if(is_first_lane());
     }
@@ -453,13 +456,13 @@ class Forward {
 
   __device__ Lane lane_of(const Visit& visit, const Piece& piece, unsigned kept_stage) const {
     const int stage = int(kept_stage);
-    return Lane(variant_, piece.place().variant, piece.kept.values, piece.parity, stage, stage, piece.first_query(),
-                visit.tile() * kKeyTile, warp_row() + lane() / 4, lane() % 4 * 2);
+    return Lane(variant_, place_of(piece).variant, kept_of(piece.consumer).values, piece.parity, stage, stage,
+                first_query(piece), visit.tile() * kKeyTile, warp_row() + lane() / 4, lane() % 4 * 2);
   }
 
   /// Products of a tile turned into scores in log2 units, -inf for what is removed or does not exist.
   __device__ void make_exponents(Scores& s, const Lane& lane, const Piece& piece) const {
-    const Place& place = piece.place();
+    const Place& place = place_of(piece);
     [[maybe_unused]] const float factor = arguments_.scale * kLog2E;
 #pragma unroll
     for (int j = 0; j < kKeyTile / 8; ++j) {
@@ -481,7 +484,7 @@ class Forward {
   /// consumer does so by itself.
   __device__ void clear_missing_values(const Visit& visit, const Piece& piece, int stage) const {
     if (!visit.is_partial()) return;
-    const Place& place = piece.place();
+    const Place& place = place_of(piece);
     const int first = visit.tile() * kKeyTile;
     if (first >= place.shape.key_start && first + kKeyTile <= place.shape.keys) return;
     const ValueTile tile = value_tile(stage);
@@ -497,7 +500,7 @@ class Forward {
 
   /// Zeroes the weights that dropout drops. The others are scaled with the whole row in the end.
   __device__ void drop(TileWeights& weights, const Visit& visit, const Piece& piece) const {
-    const Place& place = piece.place();
+    const Place& place = place_of(piece);
     const int head_index = place.work.sequence * call_.h_q + place.work.head;
     const unsigned keep_below = arguments_.dropout.keep_below;
 #pragma unroll
@@ -505,7 +508,7 @@ class Forward {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const unsigned bytes = dropout_bytes(arguments_.dropout, visit.tile() * kSteps + k,
-                                             piece.lane_query() + 8 * half, head_index, lane() % 4);
+                                             lane_query(piece) + 8 * half, head_index, lane() % 4);
         unsigned* pairs = weights.fragments[k][0].pairs;
         pairs[half] &= kept_halves(bytes, keep_below);
         pairs[half + 2] &= kept_halves(bytes >> 16, keep_below);

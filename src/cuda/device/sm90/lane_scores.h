@@ -6,6 +6,7 @@
 //   kHasSink, sink_logit(arguments, place)
 //   Place                     a (sequence, head): see place_of
 //   Query, Key, Diagonal      hoisted values: query_values(arguments, place, query_index), ...
+//   kIsShort                  whether making them takes few operations
 //   kQueryFields, ...         how many they are; kMostKeptFields: with more, each entry makes its own
 //   keeps                     (arguments, place, query, key, diagonal, query_index, key_index, 0)
 //   score, exponent, slope    likewise with the product q.k as the last: the score, the score in log2 units, and the
@@ -37,25 +38,35 @@ struct KeptValues {
   // By a warpgroup; what they write is there after its threads have met.
   __device__ void make_queries(const Arguments& arguments, const Place& place, int stage, int first_query) {
     if constexpr (kKeepsQueries) {
-#pragma unroll 1
-      for (int i = threadIdx.x % 128; i < kQueries; i += 128)
-        queries[stage][i] = Variant::query_values(arguments, place, first_query + i);
+      for_each<kQueries>([&](int i) { queries[stage][i] = Variant::query_values(arguments, place, first_query + i); });
     }
   }
   __device__ void make_keys(const Arguments& arguments, const Place& place, int stage, int first_key) {
-    if constexpr (kKeepsKeys) {
-#pragma unroll 1
-      for (int i = threadIdx.x % 128; i < kKeys; i += 128)
-        keys[stage][i] = Variant::key_values(arguments, place, first_key + i);
-    }
+    if constexpr (kKeepsKeys)
+      for_each<kKeys>([&](int i) { keys[stage][i] = Variant::key_values(arguments, place, first_key + i); });
   }
   __device__ void make_diagonals(const Arguments& arguments, const Place& place, int stage, int first_query,
                                  int first_key) {
     if constexpr (kKeepsDiagonals) {
       const int least = first_query - (first_key + kKeys - 1);
+      for_each<kQueries + kKeys - 1>(
+          [&](int i) { diagonals[stage][i] = Variant::diagonal_values(arguments, place, least + i); });
+    }
+  }
+
+ private:
+  /// One number a thread at a time; two together where that is little text, which hides half of the waiting.
+  template <int kCount, class Make>
+  __device__ static void for_each(const Make& make) {
+    constexpr int kThreads = 128;
+    const int thread = threadIdx.x % kThreads;
+    if constexpr (Variant::kIsShort && kCount > kThreads && kCount <= 2 * kThreads) {
+      // The last ones are made twice rather than under a condition.
+      const int second = ::min(thread + kThreads, kCount - 1);
+      make(thread), make(second);
+    } else {
 #pragma unroll 1
-      for (int i = threadIdx.x % 128; i < kQueries + kKeys - 1; i += 128)
-        diagonals[stage][i] = Variant::diagonal_values(arguments, place, least + i);
+      for (int i = thread; i < kCount; i += kThreads) make(i);
     }
   }
 };

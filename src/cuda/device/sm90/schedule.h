@@ -18,10 +18,9 @@ struct Work {
 /// rows of query tiles, the longest list first; the heads of the group.
 class Schedule {
  public:
-  __device__ explicit Schedule(const ForwardCall& call)
-      : call_(call), total_(call.query_tiles * call.h_q * call.b), index_(blockIdx.x) {}
+  __device__ explicit Schedule(const ForwardCall& call) : call_(call), index_(blockIdx.x) {}
 
-  __device__ bool has_work() const { return index_ < total_; }
+  __device__ bool has_work() const { return index_ < total(); }
 
   template <bool kHasLists>
   __device__ Work work() const {
@@ -38,13 +37,15 @@ class Schedule {
   /// Every block asks once more than it gets, so the last to ask, who sees total - 1, leaves the counter as it was.
   __device__ void advance() {
     const unsigned asked = atomicAdd(call_.next_work, 1u);
-    if (asked == unsigned(total_) - 1) *call_.next_work = 0;
+    if (asked == unsigned(total()) - 1) *call_.next_work = 0;
     index_ = int(asked) + gridDim.x;
   }
 
  private:
+  /// Not kept: a producer has few registers.
+  __device__ int total() const { return call_.query_tiles * call_.h_q * call_.b; }
+
   const ForwardCall& call_;
-  const int total_;
   int index_;
 };
 
