@@ -25,14 +25,21 @@ struct Random {
   reference::Shape shape;
 };
 
-/// The results of standard attention, forward and backward.
+/// The results of standard attention, forward and backward. `factor` multiplies half of each query's elements: scores
+/// then differ as from rounding their products, also those whose products cancel.
 std::vector<double> results_of(const Random& random, std::uint64_t seed, DType precision, double factor,
                                bool backward) {
   AttentionData data(random.shape, seed, DType::float32, DType::float64), doubles(random.shape, seed);
+  data.for_each_query([&](std::int64_t i, const Sequence& at, std::int64_t head, std::int64_t row) {
+    for (std::int64_t c = 0; c < random.shape.d_qk; c += 2) {
+      const std::int64_t place = data.q.place(i, head, row, at.first_query_token, c);
+      data.q.set(place, factor * data.q.get(place));
+    }
+  });
   ForwardInputs inputs = data.inputs;
   inputs.tables = random.bound.tables;
   inputs.parameters = random.bound.parameters;
-  inputs.scale = factor / std::sqrt(static_cast<double>(random.shape.d_qk));
+  inputs.scale = 1 / std::sqrt(static_cast<double>(random.shape.d_qk));
   standard_attention(random.variant, inputs, doubles.outputs(), precision);
   std::vector<double> results;
   const auto add = [&](const reference::Array& array) {
@@ -49,9 +56,10 @@ std::vector<double> results_of(const Random& random, std::uint64_t seed, DType p
   return results;
 }
 
-/// Whether results are of a size that float32 can tell apart, and whether scores that differ by rounding give results
-/// that do. Random functions of the score have steps, and then there is nothing to compare. And backward, which knows a
-/// row by lse alone, whether a float32 says enough of it: one of 8 tells weights to 5e-7.
+/// Whether results are of a size that float32 can tell apart, and whether scores that differ by 8 units in the last
+/// place give results that do by little more: random functions of the score have steps, poles and roots, at which the
+/// size of an error is chance (1e-4 let one of 40 runs fail by one such variant; 1e-5 none, of as many variants). And
+/// backward, which knows a row by lse alone, whether a float32 says enough of it: one of 8 tells weights to 5e-7.
 bool is_tame(const Random& random, std::uint64_t seed, bool backward) {
   const std::vector<double> exact = results_of(random, seed, DType::float64, 1, backward);
   const auto lses = static_cast<std::ptrdiff_t>(2 * random.shape.h_q * random.shape.sequences[0].s_q);
@@ -61,7 +69,7 @@ bool is_tame(const Random& random, std::uint64_t seed, bool backward) {
     const std::vector<double> other = results_of(random, seed, precision, factor, backward);
     for (std::size_t i = 0; i < exact.size(); ++i) {
       const bool keeps_nothing = exact[i] == -kInfinity && other[i] == -kInfinity;
-      if (!keeps_nothing && !(std::fabs(exact[i]) < 100 && std::fabs(exact[i] - other[i]) < 1e-4)) return false;
+      if (!keeps_nothing && !(std::fabs(exact[i]) < 100 && std::fabs(exact[i] - other[i]) < 1e-5)) return false;
     }
     return true;
   };
