@@ -57,9 +57,10 @@ std::vector<double> results_of(const Random& random, std::uint64_t seed, DType p
 }
 
 /// Whether results are of a size that float32 can tell apart, and whether scores that differ by 8 units in the last
-/// place give results that do by little more: random functions of the score have steps, poles and roots, at which the
-/// size of an error is chance (1e-4 let one of 40 runs fail by one such variant; 1e-5 none, of as many variants). And
-/// backward, which knows a row by lse alone, whether a float32 says enough of it: one of 8 tells weights to 5e-7.
+/// place give results that do by little more. Random functions of the score have steps, poles and roots, at which the
+/// size of an error is chance: a bound of 1e-4 let one of 40 runs fail by one such variant, 1e-5 none, with as many
+/// variants compared. And backward, which knows a row by lse alone, whether a float32 says enough of it: one of 8 tells
+/// weights to 5e-7.
 bool is_tame(const Random& random, std::uint64_t seed, bool backward) {
   const std::vector<double> exact = results_of(random, seed, DType::float64, 1, backward);
   const auto lses = static_cast<std::ptrdiff_t>(2 * random.shape.h_q * random.shape.sequences[0].s_q);
