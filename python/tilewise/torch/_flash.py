@@ -83,7 +83,6 @@ def flash_attn_func(
     return o
 
 
-
 def flash_attn_varlen_func(
     q: Tensor,
     k: Tensor,
