@@ -81,10 +81,8 @@ class HopperProgram : public jit::WithNvrtc {
 
   jit::Resources forward(const Variant& variant, const ForwardShape& shape) {
     const HopperForwardPlan plan = hopper_forward_candidates(shape, score_kind(variant), kHopper).front();
-    const jit::Resources resources =
-        compile(hopper_forward_program(variant, variant::rearranged_cuda_text(variant, shape.dtype, false), shape, plan,
-                                       kArchitecture),
-                "forward");
+    const jit::Resources resources = compile(
+        hopper_forward_program(variant, hopper_text(variant, shape, false), shape, plan, kArchitecture), "forward");
     // What setmaxnreg shares out: fewer registers at the launch would leave consumers waiting for ever.
     EXPECT_EQ(resources.registers, plan.launch_registers());
     EXPECT_EQ(resources.shared_bytes, 0);
@@ -93,10 +91,8 @@ class HopperProgram : public jit::WithNvrtc {
 
   jit::Resources backward(const Variant& variant, const ForwardShape& shape) {
     const HopperBackwardPlan plan = hopper_backward_candidates(shape, changes_scores(variant), kHopper).front();
-    const jit::Resources resources =
-        compile(hopper_backward_program(variant, variant::rearranged_cuda_text(variant, shape.dtype, true), shape, plan,
-                                        kArchitecture),
-                "backward");
+    const jit::Resources resources = compile(
+        hopper_backward_program(variant, hopper_text(variant, shape, true), shape, plan, kArchitecture), "backward");
     EXPECT_EQ(resources.registers, 168);
     EXPECT_EQ(resources.shared_bytes, 0);
     return resources;

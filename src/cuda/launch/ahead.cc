@@ -24,7 +24,7 @@ void add_forward(const Variant& variant, const ForwardShape& shape, const jit::A
   if (!is_hopper(architecture) || !hopper_refusal(shape).empty()) return;
   const auto candidates = hopper_forward_candidates(shape, score_kind(variant), limits);
   if (candidates.empty()) return;
-  const variant::CudaText text = variant::rearranged_cuda_text(variant, shape.dtype, false);
+  const variant::CudaText text = hopper_text(variant, shape, false);
   programs.push_back(hopper_forward_program(variant, text, shape, candidates.front(), architecture));
 }
 
@@ -38,7 +38,7 @@ void add_backward(const Variant& variant, const ForwardShape& shape, const jit::
   if (!is_hopper(architecture) || shape.is_deterministic || !hopper_backward_refusal(shape).empty()) return;
   const auto candidates = hopper_backward_candidates(shape, changes_scores(variant), limits);
   if (candidates.empty()) return;
-  const variant::CudaText text = variant::rearranged_cuda_text(variant, shape.dtype, true);
+  const variant::CudaText text = hopper_text(variant, shape, true);
   programs.push_back(hopper_backward_program(variant, text, shape, candidates.front(), architecture));
 }
 

@@ -32,7 +32,7 @@ HopperBackwardKernels::HopperBackwardKernels(jit::Compiler& compiler, std::share
     : context_(context),
       shape_(shape),
       plan_(plan),
-      text_(variant::rearranged_cuda_text(variant, shape.dtype, true)),
+      text_(hopper_text(variant, shape, true)),
       module_(jit::load_program(
           compiler, hopper_backward_program(variant, text_, shape, plan, context->device().architecture()), context)),
       prepare_(module_->kernel("prepare")),

@@ -68,7 +68,7 @@ HopperForwardKernel::HopperForwardKernel(jit::Compiler& compiler, std::shared_pt
     : context_(context),
       shape_(shape),
       plan_(plan),
-      text_(variant::rearranged_cuda_text(variant, shape.dtype, false)),
+      text_(hopper_text(variant, shape, false)),
       kernel_(jit::load_program(compiler,
                                 hopper_forward_program(variant, text_, shape, plan, context->device().architecture()),
                                 context)

@@ -118,6 +118,10 @@ jit::Header wgmma_shapes(DType dtype, std::vector<int> columns) {
   return {"sm90/wgmma_shapes.h", text + "\n}  // namespace tilewise::cuda::sm90\n"};
 }
 
+variant::CudaText hopper_text(const Variant& variant, const ForwardShape& shape, bool backward) {
+  return variant::rearranged_cuda_text(variant, shape.dtype, backward);
+}
+
 jit::Program hopper_forward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
                                     const HopperForwardPlan& plan, const jit::Architecture& architecture) {
   using fmt::arg;

@@ -14,12 +14,15 @@ namespace tilewise::cuda {
 /// Instructions name every register, 4 to 128 of them, so they are written here rather than by hand.
 jit::Header wgmma_shapes(DType dtype, std::vector<int> columns);
 
+/// The variant as these kernels have it.
+variant::CudaText hopper_text(const Variant& variant, const ForwardShape& shape, bool backward);
+
 /// A program of one kernel, "forward", that takes sm90::ForwardCall and the variant's bytes.
 jit::Program hopper_forward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
                                     const HopperForwardPlan& plan, const jit::Architecture& architecture);
 
 /// A program of three kernels, "prepare", "backward" and "finish", each of which takes sm90::BackwardCall; "backward"
-/// also the variant's bytes. `text` is made with its slope.
+/// also the variant's bytes. `text` is the one of backward passes.
 jit::Program hopper_backward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
                                      const HopperBackwardPlan& plan, const jit::Architecture& architecture);
 
