@@ -84,10 +84,10 @@ class BackwardKernel {
     k_ = Engine::pack_k(task_.k, key, keys, shape_.d_qk, packed_k_);
     v_ = Engine::pack_k(task_.v, key, keys, shape_.d_v, packed_v_);
     Engine::pack_k_columns(task_.k, key, keys, shape_.d_qk, k_columns_);
-    if (key == task_.key_begin || keys < kKeys) {
-      // Rows past the last key belong to register blocks and lanes that reach over it.
-      clear(weights_, kKeys * kWeightsStride);
-      clear(d_scores_, kKeys * kWeightsStride);
+    // Rows past the last key belong to register blocks that reach over it.
+    for (int row = keys; row % Engine::kRows != 0; ++row) {
+      clear(weights_ + row * kWeightsStride, kWeightsStride);
+      clear(d_scores_ + row * kWeightsStride, kWeightsStride);
     }
     clear(d_k_, std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_qk));
     clear(d_v_, std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_v));
@@ -123,7 +123,6 @@ class BackwardKernel {
 
   void query_block(const BackwardHead& head, const Tile& tile) {
     const Block block = Head::block(head.prepared, shape_, tile.query);
-    d_q_ = Head::d_q_block(head.d_q, shape_, tile.query);
     for (int i = 0; i < kStrips; ++i) strip(head, tile, block, i);
     for (int row = 0; row < tile.keys; row += Engine::kRows) {
       const auto keeps = [&](int strip) {  // any of these keys
@@ -158,7 +157,7 @@ class BackwardKernel {
     }
     if (first < end) kept_strip(head, tile, block, index);
     pack_rows(tile.keys, index);
-    if (first < end) accumulate_d_q(tile, index);
+    if (first < end) accumulate_d_q(head, tile, index);
   }
 
   void kept_strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) {
@@ -209,7 +208,7 @@ class BackwardKernel {
   }
 
   /// d_q of one strip += k^T d_scores.
-  void accumulate_d_q(const Tile& tile, int index) {
+  void accumulate_d_q(const BackwardHead& head, const Tile& tile, int index) {
     const KeySpan& span = tile.spans[index];
     const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
     const float* right = d_scores_ + index * kStrip + first * kWeightsStride;
@@ -218,9 +217,10 @@ class BackwardKernel {
       Engine::pack_p(d_weights_, keys);
       right = d_weights_;
     }
-    const std::int64_t floats = Head::d_q_strip(shape_);
-    float* d_q = d_q_ + index * floats;
-    const Ahead ahead = index + 1 == kStrips ? Ahead() : Ahead(d_q + floats, floats, shape_.d_qk / Engine::kBlock + 1);
+    const std::int64_t query = tile.query + index * kStrip, floats = Head::d_q_strip_floats(shape_);
+    float* d_q = Head::d_q_strip(head.d_q, shape_, query);
+    const bool is_last = query + kStrip >= shape_.s_q;
+    const Ahead ahead = is_last ? Ahead() : Ahead(d_q + floats, floats, shape_.d_qk / Engine::kBlock + 1);
     Engine::pv(k_columns_, first, right, kPacks ? kStrip : kWeightsStride, keys, shape_.d_qk, d_q, ahead);
   }
 
@@ -337,7 +337,6 @@ class BackwardKernel {
   float* raw_scores_;    // [kKeys][kStrip], before the program
   float* d_weights_;     // [kKeys][kStrip]
   float* factors_;       // [kKeys][kStrip], of dropout: 0 or 1 / p_keep
-  float* d_q_;           // of the block of queries, [kStrips][Head::d_q_strip]
   float* d_k_;           // [kKeys][rounded d_qk], unscaled
   float* d_v_;           // [kKeys][rounded d_v]
   float* packed_k_;      // k and v where they cannot be read in place

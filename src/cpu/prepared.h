@@ -42,21 +42,25 @@ struct Prepared {
   static std::int64_t floats(const Shape& shape) { return blocks(shape) * block_floats(shape); }
 
   /// Floats of one strip of d_q: [rounded d_qk][kStrip].
-  static std::int64_t d_q_strip(const Shape& shape) { return std::int64_t{Engine::rounded_d_v(shape.d_qk)} * kStrip; }
-  /// A partial sum of d_q: a flag for each block of queries, 0 until something has been added to it, and then the
-  /// blocks, which hold nothing until then.
-  static std::int64_t d_q_flags(const Shape& shape) { return (blocks(shape) + 15) / 16 * 16; }
-  static std::int64_t d_q_floats(const Shape& shape) {
-    return d_q_flags(shape) + blocks(shape) * kStrips * d_q_strip(shape);
+  static std::int64_t d_q_strip_floats(const Shape& shape) {
+    return std::int64_t{Engine::rounded_d_v(shape.d_qk)} * kStrip;
   }
-  /// The block of query `query`, cleared where nothing has been added to it.
-  static float* d_q_block(float* d_q, const Shape& shape, std::int64_t query) {
-    const std::int64_t floats = kStrips * d_q_strip(shape);
-    float* block = d_q + d_q_flags(shape) + query / kQueries * floats;
-    if (d_q[query / kQueries] != 0) return block;
-    for (std::int64_t i = 0; i < floats; ++i) block[i] = 0;
-    d_q[query / kQueries] = 1;
-    return block;
+  /// A partial sum of d_q: a flag for each strip of queries, 0 until something has been added to it, and then the
+  /// strips, which hold nothing until then.
+  static std::int64_t strips(const Shape& shape) { return (shape.s_q + kStrip - 1) / kStrip; }
+  static std::int64_t d_q_flags(const Shape& shape) { return (strips(shape) + 15) / 16 * 16; }
+  static std::int64_t d_q_floats(const Shape& shape) {
+    return d_q_flags(shape) + strips(shape) * d_q_strip_floats(shape);
+  }
+  /// The strip whose first query is `query`, cleared where nothing has been added to it: at its first use, so that it
+  /// is in the first-level cache then.
+  static float* d_q_strip(float* d_q, const Shape& shape, std::int64_t query) {
+    const std::int64_t floats = d_q_strip_floats(shape);
+    float* strip = d_q + d_q_flags(shape) + query / kStrip * floats;
+    if (d_q[query / kStrip] != 0) return strip;
+    for (std::int64_t i = 0; i < floats; ++i) strip[i] = 0;
+    d_q[query / kStrip] = 1;
+    return strip;
   }
 
   /// The block whose first query is `query`, a multiple of kQueries.
@@ -83,14 +87,12 @@ struct Prepared {
   static void finish(const FinishTask& task) {
     float factors[kStrip];
     for (float& factor : factors) factor = task.scale;
-    const std::int64_t strip_floats = d_q_strip(task.shape);
     for (std::int64_t query = task.query_begin; query < task.query_end; query += kStrip) {
-      const std::int64_t within = query % kQueries / kStrip * strip_floats;
-      float* strip = d_q_block(task.partials[0], task.shape, query) + within;
+      float* strip = d_q_strip(task.partials[0], task.shape, query);
       for (int i = 1; i < task.partial_count; ++i) {
-        if (task.partials[i][query / kQueries] == 0) continue;
-        const float* partial = d_q_block(task.partials[i], task.shape, query) + within;
-        for (std::int64_t j = 0; j < strip_floats; ++j) strip[j] += partial[j];
+        if (task.partials[i][query / kStrip] == 0) continue;
+        const float* partial = d_q_strip(task.partials[i], task.shape, query);
+        for (std::int64_t j = 0; j < d_q_strip_floats(task.shape); ++j) strip[j] += partial[j];
       }
       const std::int64_t left = task.query_end - query;
       Engine::unpack_o(strip, factors, query, static_cast<int>(left < kStrip ? left : kStrip), task.shape.d_qk,
