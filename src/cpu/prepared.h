@@ -26,10 +26,11 @@ struct Prepared {
     Float* d_o;        // [kStrips] likewise
     Float* q_right;    // as the engine's pack_right leaves it
     Float* d_o_right;  // likewise
-    Float* reference;  // [kQueries], lse in the units of the score buffer; +inf where no weight may come from
+    Float* reference;  // [kQueries], lse; +inf where no weight may come from; of an odd row: see share
     Float* delta;      // [kQueries]
-    Float* share;      // [kQueries], what exp(score - reference) is to be multiplied by: 1 but for large lse
-    Float* is_odd;     // [kStrips], whether a strip needs care: a NaN in its lse, or a share that is not 1
+    Float* share;      // [kQueries], 0; of an odd row, whose lse is NaN or too large to tell weights by, what
+                       // exp(score - reference) is to be multiplied by, with the reference in the score buffer's units
+    Float* is_odd;     // [kStrips], whether a strip has an odd row
   };
 
   static std::int64_t block_floats(const Shape& shape) {
@@ -123,18 +124,21 @@ struct Prepared {
       Lanes::store(block.q_right + i, Lanes::finite_or_zero(Lanes::load(block.q_right + i)));
     for (int i = 0; i < kQueries; ++i) {
       block.reference[i] = __builtin_inff();
-      block.share[i] = 1;
+      block.share[i] = 0;
     }
     for (int strip = 0; strip < kStrips; ++strip) block.is_odd[strip] = 0;
     for (int i = 0; i < count; ++i) {
       const float lse = task.lse[query + i];
-      if (lse != -__builtin_inff()) block.reference[i] = static_cast<float>(double{lse} / units.natural);
-      const bool is_usual = lse == -__builtin_inff() || (lse > -kLargeLse && lse < kLargeLse);
-      if (!is_usual) block.is_odd[i / kStrip] = 1;
-      if (!is_usual && lse == lse && task.maximum != nullptr) {
-        block.reference[i] = task.maximum[query - task.query_begin + i];
-        block.share[i] = 1 / task.sum[query - task.query_begin + i];
-      }
+      // As it is: rounded once more, in the units of the score buffer, it would put a whole row off by as much again.
+      if (lse != -__builtin_inff()) block.reference[i] = lse;
+      if (__builtin_isinf(lse) || (lse > -kLargeLse && lse < kLargeLse)) continue;
+      block.is_odd[i / kStrip] = 1;
+      const bool is_known = lse == lse && task.maximum != nullptr;
+      const std::int64_t at = query - task.query_begin + i;
+      block.reference[i] = is_known ? task.maximum[at] : static_cast<float>(double{lse} / units.natural);
+      block.share[i] = is_known ? 1 / task.sum[at] : 1;
+    }
+    for (int i = 0; i < count; ++i) {
       if (task.d_lse != nullptr) block.delta[i] -= task.d_lse[query + i];
       task.delta[query + i] = block.delta[i];
     }
