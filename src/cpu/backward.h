@@ -274,8 +274,8 @@ class BackwardKernel {
     }
   }
 
-  /// The same once more, entry by entry, for rows whose lse is NaN, which must not reach what they do not keep, or too
-  /// large to tell weights by.
+  /// The same once more, entry by entry, for odd rows: those whose lse or delta is NaN, which must not reach what they
+  /// do not keep, or whose lse is too large to tell weights by.
   void differentiate_odd(const RowNumbers& rows, int keys, bool drops, bool guards, float* weights, float* d_scores) {
     for (int i = 0; i < kStrip; ++i) {
       if (rows.share[i] == 0) continue;
