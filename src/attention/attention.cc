@@ -6,6 +6,7 @@
 #include "attention/backend.h"
 #include "attention/call_state.h"
 #include "attention/check_plan.h"
+#include "attention/predicted.h"
 #include "core/fail.h"
 #include "core/or_out_of_memory.h"
 #include "tilewise/tiles.h"
@@ -52,9 +53,6 @@ class OwnWorkspace {
   std::optional<Workspace> workspace_;
 };
 
-/// Tiles that are classified for a prediction, at most: some tenths of a second.
-constexpr double kMostTiles = 1 << 20;
-
 /// One direction's line: standard attention's bytes beside those of the kept tiles, where they can be told.
 std::string traffic_line(const char* direction, double standard, const std::string& tiled) {
   return fmt::format("traffic {}: standard attention {:.3g} MB, tiled {}\n", direction, standard / 1e6, tiled);
@@ -67,11 +65,10 @@ std::string traffic_text(const Plan& plan) {
   const TrafficShape head{shape.s_q, shape.s_kv, shape.d_qk, shape.d_v, element, kv_element, element, element};
   const double heads = static_cast<double>(shape.b * shape.h_q);
   const double tiles = heads * static_cast<double>(shape.s_q) / 128 * static_cast<double>(shape.s_kv) / 128;
-  const auto is_bound = [](const Table& table) { return !table.frozen_data().has_value(); };
   std::string forward, backward;
-  if (!plan.variant().parameters().empty() || std::ranges::any_of(plan.variant().tables(), is_bound)) {
+  if (attention::has_bindings(plan.variant())) {
     forward = backward = "depends on what calls bind";
-  } else if (tiles > kMostTiles) {
+  } else if (tiles > attention::kMostPredictedTiles) {
     forward = backward = "not predicted, for there are too many tiles";
   } else {
     const Problem problem = Problem::uniform(shape.b, shape.h_q, shape.h_kv, shape.s_q, shape.s_kv);
@@ -155,13 +152,15 @@ void Plan::backward(const ForwardInputs& inputs, const BackwardInputs& given, co
 }
 
 std::int64_t Plan::workspace_bytes() const { return backend_->workspace_bytes(); }
+std::int64_t Plan::touched_bytes() const { return backend_->touched_bytes(); }
 const Variant& Plan::variant() const { return backend_->variant(); }
 const PlanShape& Plan::shape() const { return backend_->shape(); }
 std::string Plan::instruction_set() const { return backend_->instruction_set(); }
 
 std::string Plan::explain() const {
   std::string text = backend_->explain();
-  text += fmt::format("workspace: {} bytes\n", workspace_bytes());
+  text += fmt::format("workspace: {} bytes, of which calls of the planned lengths touch {}\n", workspace_bytes(),
+                      touched_bytes());
   text += traffic_text(*this);
   for (const std::string& refusal : backend_->refusals) text += fmt::format("not taken: {}\n", refusal);
   return text;
