@@ -12,6 +12,7 @@
 #include "io/dequantize.h"
 #include "io/mapped_file.h"
 #include "io/tokenizer/tokenizer.h"
+#include "runtime/chat_template.h"
 
 namespace tilewise::runtime {
 namespace {
@@ -160,17 +161,11 @@ void add_settings(const io::JsonValue& config, const Conversion& conversion, Own
 
 /// The tokenizer as its own file has it, and what conversations look like.
 void add_tokenizer(const std::filesystem::path& folder, const io::JsonValue& config, OwnedMetadata& metadata) {
-  const auto text_of = [&](const char* name) -> std::optional<std::string> {
-    const auto path = folder / name;
-    if (!std::filesystem::exists(path)) return std::nullopt;
-    return std::string(io::MappedFile(path.string()).text());
-  };
-  if (const auto tokenizer = text_of("tokenizer.json")) metadata.add_text(io::kTokenizerJsonKey, *tokenizer);
-  if (const auto settings = text_of("tokenizer_config.json")) {
-    const auto chat =
-        io::JsonValue::parse(*settings, (folder / "tokenizer_config.json").string()).find("chat_template");
-    if (chat && chat->is_string()) metadata.add_text("tokenizer.chat_template", chat->string());
+  const auto tokenizer = folder / "tokenizer.json";
+  if (std::filesystem::exists(tokenizer)) {
+    metadata.add_text(io::kTokenizerJsonKey, io::MappedFile(tokenizer.string()).text());
   }
+  if (const auto chat = chat_template_in(folder)) metadata.add_text("tokenizer.chat_template", *chat);
   const auto end = config.find("eos_token_id");
   if (end && !end->is_array()) {
     metadata.add("tokenizer.ggml.eot_token_id",

@@ -6,7 +6,6 @@
 #include <set>
 
 #include "core/fail.h"
-#include "io/json.h"
 #include "io/mapped_file.h"
 #include "runtime/reach.h"
 
@@ -60,12 +59,7 @@ void OpenedModel::read_chat_template() {
   if (loaded_.gguf != nullptr) {
     if (loaded_.gguf->has(kSetting)) text = std::string(loaded_.gguf->string(kSetting));
   } else {
-    const auto path = (std::filesystem::path(loaded_.folder) / "tokenizer_config.json").string();
-    if (std::filesystem::exists(path)) {
-      const io::MappedFile file(path);
-      const auto found = io::JsonValue::parse(file.text(), path).find("chat_template");
-      if (found && found->is_string()) text = found->string();
-    }
+    text = chat_template_in(loaded_.folder);
   }
   has_template_ = text.has_value();
   if (text) chat_template_ = ChatTemplate::recognise(*text);
