@@ -6,7 +6,7 @@
 #include <set>
 
 #include "core/fail.h"
-#include "io/mapped_file.h"
+#include "io/model_format.h"
 #include "runtime/reach.h"
 
 namespace tilewise::runtime {
@@ -30,9 +30,7 @@ std::string weights_path(const std::string& path) {
 std::unique_ptr<const io::Tokenizer> tokenizer_of(const std::string& path, const std::string& given) {
   if (!given.empty()) return io::load_tokenizer_json(given);
   const std::filesystem::path weights(weights_path(path));
-  if (io::MappedFile(weights.string()).text().starts_with("GGUF")) {
-    return io::load_tokenizer(io::GgufFile(weights.string()));
-  }
+  if (io::is_gguf(weights.string())) return io::load_tokenizer(io::GgufFile(weights.string()));
   return io::load_tokenizer_json((weights.parent_path() / "tokenizer.json").string());
 }
 

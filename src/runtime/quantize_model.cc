@@ -8,6 +8,7 @@
 #include "core/fail.h"
 #include "io/dequantize.h"
 #include "io/gguf_writer.h"
+#include "io/model_format.h"
 #include "io/quantize.h"
 #include "runtime/gguf_of_safetensors.h"
 #include "tilewise/quantize.h"
@@ -162,7 +163,7 @@ QuantizeReport quantize_model(const std::string& from, const std::string& to,
   const auto folder = std::filesystem::path(from);
   const std::string path = std::filesystem::is_directory(folder) ? (folder / "model.safetensors").string() : from;
   expect_two_files(path, to);
-  if (io::MappedFile(path).text().starts_with("GGUF")) {
+  if (io::is_gguf(path)) {
     const io::GgufFile file(path);
     runtime::OwnedMetadata metadata;
     take_over(file, metadata);
