@@ -388,7 +388,7 @@ def test_compiled_graphs_do_not_break():
 def test_custom_operators_are_registered_as_pytorch_wants_them():
     q, k, v = tensors(b=1, h_q=2, h_kv=2, s_q=5, s_kv=6)
     identity = tw.zoo.causal()._id
-    arguments = (q, k, v, [], [], torch.tensor(0), identity, "", None, None, None, 0, "bhsd")
+    arguments = (q, k, v, [], [], torch.tensor(0), identity, "", None, None, None, 0, "bhsd", False)
     torch.library.opcheck(torch.ops.tilewise.attention.default, arguments)
 
 
