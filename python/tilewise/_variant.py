@@ -17,7 +17,7 @@ from tilewise._show import TileMap
 from tilewise._typing import Array
 
 _ids = itertools.count()
-BY_ID: weakref.WeakValueDictionary[int, Variant] = weakref.WeakValueDictionary()
+BY_ID: weakref.WeakValueDictionary[str, Variant] = weakref.WeakValueDictionary()
 
 
 class Variant:
@@ -44,10 +44,11 @@ class Variant:
         self._composed: dict[int, tuple[Variant, Variant]] = {}
         tables = [table for table in recipe.tables if not table.is_frozen]
         self._needs = bool(tables) or bool(recipe.parameters) or recipe.has_dropout
-        # In forms that PyTorch's compiler can read: the tables' names and data, and a number to find the variant by.
+        # In forms that PyTorch's compiler can read: the tables' names and data, and a name to find the variant by (a text,
+        # since it would make a number that differs between calls symbolic).
         self._names = tuple(table.name for table in tables)
         self._data = tuple(next((array for own, array in arrays if own == table), None) for table in tables)
-        self._id = next(_ids)
+        self._id = str(next(_ids))
         BY_ID[self._id] = self
 
     def __and__(self, other: Variant) -> Variant:

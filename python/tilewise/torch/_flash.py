@@ -16,8 +16,13 @@ from tilewise._variant import Variant
 from tilewise.torch._attention import attention
 
 
-@functools.lru_cache(maxsize=None)
+@torch.compiler.assume_constant_result  # torch.compile runs it, instead of tracing what cannot be traced
 def _variant(causal: bool, window: tuple[int, int], softcap: float, slopes_rank: int) -> Variant:
+    return _made(causal, window, softcap, slopes_rank)
+
+
+@functools.lru_cache(maxsize=None)
+def _made(causal: bool, window: tuple[int, int], softcap: float, slopes_rank: int) -> Variant:
     """In the package's order: the cap, ALiBi, then the mask, whose last query sits at the last key."""
     left, right = window
     if causal:

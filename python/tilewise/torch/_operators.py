@@ -1,6 +1,6 @@
 """The custom operators tilewise::attention and tilewise::attention_backward, by which torch.compile keeps one graph.
 
-An operator takes tensors and numbers, so a variant is its number among all variants of the process.
+An operator takes tensors, numbers and texts, so a variant is a name, its number among all variants of the process.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tilewise._variant import BY_ID, Variant
 from tilewise.torch._compute import backward, forward
 
 _PLAIN_ID = PLAIN._id
-_compiled: dict[int, Variant] = {}  # graphs name these by number
+_compiled: dict[str, Variant] = {}  # those that graphs name
 
 
 def attention_in_graph(
@@ -58,7 +58,7 @@ def attention_in_graph(
 
 
 def _options(
-    q: Tensor, data: list[Tensor], values: list[Tensor], seed: Tensor, identity: int, names: str, scale: float | None,
+    q: Tensor, data: list[Tensor], values: list[Tensor], seed: Tensor, identity: str, names: str, scale: float | None,
     query_offset: int | None, dropout: float | None, seed_offset: int, layout: str, deterministic: bool,
 ) -> tuple[Variant, _core.Options, tuple[Any, ...]]:
     """The variant and options of an operator's arguments, and the handles that data and values belong to."""
@@ -78,7 +78,7 @@ def _options(
 
 @torch.library.custom_op("tilewise::attention", mutates_args=())
 def _attention(
-    q: Tensor, k: Tensor, v: Tensor, data: list[Tensor], values: list[Tensor], seed: Tensor, identity: int, names: str,
+    q: Tensor, k: Tensor, v: Tensor, data: list[Tensor], values: list[Tensor], seed: Tensor, identity: str, names: str,
     scale: float | None, query_offset: int | None, dropout: float | None, seed_offset: int, layout: str,
     deterministic: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -90,7 +90,7 @@ def _attention(
 
 @_attention.register_fake
 def _(
-    q: Tensor, k: Tensor, v: Tensor, data: list[Tensor], values: list[Tensor], seed: Tensor, identity: int, names: str,
+    q: Tensor, k: Tensor, v: Tensor, data: list[Tensor], values: list[Tensor], seed: Tensor, identity: str, names: str,
     scale: float | None, query_offset: int | None, dropout: float | None, seed_offset: int, layout: str,
     deterministic: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -103,7 +103,7 @@ def _(
 @torch.library.custom_op("tilewise::attention_backward", mutates_args=())
 def _attention_backward(
     d_o: Tensor, d_lse: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, data: list[Tensor],
-    values: list[Tensor], seed: Tensor, identity: int, names: str, scale: float | None, query_offset: int | None,
+    values: list[Tensor], seed: Tensor, identity: str, names: str, scale: float | None, query_offset: int | None,
     dropout: float | None, seed_offset: int, layout: str, deterministic: bool, needed: list[bool],
 ) -> list[Tensor]:
     made, options, handles = _options(q, data, values, seed, identity, names, scale, query_offset, dropout, seed_offset,
@@ -118,7 +118,7 @@ def _attention_backward(
 @_attention_backward.register_fake
 def _(
     d_o: Tensor, d_lse: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, data: list[Tensor],
-    values: list[Tensor], seed: Tensor, identity: int, names: str, scale: float | None, query_offset: int | None,
+    values: list[Tensor], seed: Tensor, identity: str, names: str, scale: float | None, query_offset: int | None,
     dropout: float | None, seed_offset: int, layout: str, deterministic: bool, needed: list[bool],
 ) -> list[Tensor]:
     return [each.new_empty(each.shape) for each in (q, k, v, *data, *values)]
