@@ -123,6 +123,7 @@ class BackwardKernel {
 
   void query_block(const BackwardHead& head, const Tile& tile) {
     const Block block = Head::block(head.prepared, shape_, tile.query);
+    d_q_ = Head::d_q_block(head.d_q, shape_, tile.query);
     for (int i = 0; i < kStrips; ++i) strip(head, tile, block, i);
     for (int row = 0; row < tile.keys; row += Engine::kRows) {
       const auto keeps = [&](int strip) {  // any of these keys
@@ -157,7 +158,7 @@ class BackwardKernel {
     }
     if (first < end) kept_strip(head, tile, block, index);
     pack_rows(tile.keys, index);
-    if (first < end) accumulate_d_q(head, tile, index);
+    if (first < end) accumulate_d_q(tile, index);
   }
 
   void kept_strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) {
@@ -208,7 +209,7 @@ class BackwardKernel {
   }
 
   /// d_q of one strip += k^T d_scores.
-  void accumulate_d_q(const BackwardHead& head, const Tile& tile, int index) {
+  void accumulate_d_q(const Tile& tile, int index) {
     const KeySpan& span = tile.spans[index];
     const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
     const float* right = d_scores_ + index * kStrip + first * kWeightsStride;
@@ -217,10 +218,9 @@ class BackwardKernel {
       Engine::pack_p(d_weights_, keys);
       right = d_weights_;
     }
-    const std::int64_t query = tile.query + index * kStrip, floats = Head::d_q_strip_floats(shape_);
-    float* d_q = Head::d_q_strip(head.d_q, shape_, query);
-    const bool is_last = query + kStrip >= shape_.s_q;
-    const Ahead ahead = is_last ? Ahead() : Ahead(d_q + floats, floats, shape_.d_qk / Engine::kBlock + 1);
+    const std::int64_t floats = Head::d_q_strip(shape_);
+    float* d_q = d_q_ + index * floats;
+    const Ahead ahead = index + 1 == kStrips ? Ahead() : Ahead(d_q + floats, floats, shape_.d_qk / Engine::kBlock + 1);
     Engine::pv(k_columns_, first, right, kPacks ? kStrip : kWeightsStride, keys, shape_.d_qk, d_q, ahead);
   }
 
@@ -249,7 +249,8 @@ class BackwardKernel {
   /// d_weights is not finite.
   template <bool kDrops, bool kGuards>
   void differentiate(const RowNumbers& rows, int keys, float* weights, float* d_scores) {
-    const Exp2<Lanes> exp2(units_.log2);
+    const Exp2<Lanes> exp2(kLog2E);
+    const Vec natural = Lanes::broadcast(static_cast<float>(units_.natural));
     Vec references[kVectors], deltas[kVectors];
     for (int n = 0; n < kVectors; ++n) {
       references[n] = Lanes::load(rows.reference + n * Lanes::kWidth);
@@ -259,7 +260,7 @@ class BackwardKernel {
 #pragma GCC unroll 8
       for (int n = 0; n < kVectors; ++n) {
         const std::int64_t dense = key * kStrip + n * Lanes::kWidth, at = key * kWeightsStride + n * Lanes::kWidth;
-        const Vec weight = exp2(Lanes::sub(Lanes::load(scores_ + dense), references[n]));
+        const Vec weight = exp2(Lanes::fms(Lanes::load(scores_ + dense), natural, references[n]));
         Vec d_weight = Lanes::load(d_weights_ + dense), kept_weight = weight;
         if constexpr (kDrops) {
           const Vec factor = Lanes::load(factors_ + dense);
@@ -273,12 +274,12 @@ class BackwardKernel {
     }
   }
 
-  /// The same once more, entry by entry, for rows whose lse is NaN, which must not reach what they do not keep, or too
-  /// large to tell weights by.
+  /// The same once more, entry by entry, for odd rows: those whose lse or delta is NaN, which must not reach what they
+  /// do not keep, or whose lse is too large to tell weights by.
   void differentiate_odd(const RowNumbers& rows, int keys, bool drops, bool guards, float* weights, float* d_scores) {
     for (int i = 0; i < kStrip; ++i) {
+      if (rows.share[i] == 0) continue;
       const double reference = double{rows.reference[i]} * units_.natural;
-      if ((reference > -double{kLargeLse} && reference < double{kLargeLse}) || reference == __builtin_inf()) continue;
       for (int key = 0; key < keys; ++key) {
         const std::int64_t dense = key * kStrip + i, at = key * kWeightsStride + i;
         const float score = scores_[dense], factor = drops ? factors_[dense] : 1;
@@ -337,6 +338,7 @@ class BackwardKernel {
   float* raw_scores_;    // [kKeys][kStrip], before the program
   float* d_weights_;     // [kKeys][kStrip]
   float* factors_;       // [kKeys][kStrip], of dropout: 0 or 1 / p_keep
+  float* d_q_;           // of the block of queries, [kStrips][Head::d_q_strip]
   float* d_k_;           // [kKeys][rounded d_qk], unscaled
   float* d_v_;           // [kKeys][rounded d_v]
   float* packed_k_;      // k and v where they cannot be read in place
