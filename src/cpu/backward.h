@@ -168,15 +168,15 @@ class BackwardKernel {
     const int queries = static_cast<int>(shape_.s_q - query < kStrip ? shape_.s_q - query : kStrip);
     float* weights = weights_ + index * kStrip + first * kWeightsStride;
     float* d_scores = d_scores_ + index * kStrip + first * kWeightsStride;
-    const NextStrip ahead = next_strip(block, keys, index);
+    NextStrip ahead = next_strip(block, keys, index);
     const auto piece = [&](float* values, std::int64_t begin, std::int64_t end, bool partial) {
       return ScoreBlock{values + (begin - span.begin) * kStrip, kStrip, query, begin, queries,
                         static_cast<int>(end - begin),          partial};
     };
     const bool adjoins = head.adjoint.apply != nullptr, drops = head.dropout.apply != nullptr;
-    fetch_reads<Lanes>(head.score, piece(scores_, span.begin, span.end, true));
+    const Ahead reads = reads_ahead<Lanes>(head.score, piece(scores_, span.begin, span.end, true));
     Engine::qk(block.q + index * Engine::packed_q_floats(shape_.d_qk), k_, first, keys, shape_.d_qk,
-               units_.product_factor, adjoins ? raw_scores_ : scores_, ahead.q);
+               units_.product_factor, adjoins ? raw_scores_ : scores_, reads.then(&ahead.q, keys / Engine::kBlock + 1));
     for_pieces(span, [&](std::int64_t begin, std::int64_t end, bool partial) {
       if (adjoins) {
         const int row = static_cast<int>(begin - span.begin);
