@@ -54,15 +54,20 @@ Workspace::Workspace(std::int64_t bytes, const Device& device, void* stream)
 }
 
 Workspace::Workspace(std::span<std::byte> memory, const Device& device, void* stream)
-    : memory_(memory),
-      device_(device),
+    : device_(device),
       stream_(stream),
       states_(or_out_of_memory([] { return std::make_unique<attention::CallStates>(); }, kNotHad, memory.size())) {
+  use(memory);
+  if (stream != nullptr && !device.is_cuda()) fail_argument("stream is given for the processor, which has none");
+}
+
+void Workspace::use(std::span<std::byte> memory) {
   const auto address = reinterpret_cast<std::uintptr_t>(memory.data());
   if (address % kAlignment != 0) {
     fail_argument("memory begins at {:#x}; expected a multiple of {}", address, kAlignment);
   }
-  if (stream != nullptr && !device.is_cuda()) fail_argument("stream is given for the processor, which has none");
+  memory_ = memory;
+  owned_.reset();
 }
 
 Workspace::Workspace(Workspace&&) noexcept = default;
