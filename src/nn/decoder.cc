@@ -87,8 +87,8 @@ class Decoder::State final : public Attend {
   // Of a step.
   std::span<const Chunk> chunks_;
   KvCache* cache_ = nullptr;
-  std::vector<KvSequence> sequences_;      // [chunks]
-  std::vector<std::int64_t> wanted_;       // rows of tokens whose logits are wanted
+  std::vector<KvSequence> sequences_;  // [chunks]
+  std::vector<std::int64_t> wanted_;   // rows of tokens whose logits are wanted
   std::vector<Write> writes_;
   std::unique_ptr<std::int32_t[]> table_;  // [chunks, pages]
   ForwardInputs inputs_;
