@@ -79,6 +79,15 @@ std::string read_text(const TextChoice& choice, const char* option) {
   return choice.text ? *choice.text : read_file(choice.file.empty() ? "-" : choice.file);
 }
 
+std::vector<std::int32_t> tokens_to_foretell(const Model& model, const std::string& text) {
+  auto tokens = model.encode(text);
+  if (tokens.size() < 2) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("the text has {} tokens; expected at least 2, the second being foretold", tokens.size()));
+  }
+  return tokens;
+}
+
 void catch_interrupts() {
   struct sigaction action = {};
   action.sa_handler = on_interrupt;  // without SA_RESTART: reading a line ends, too
