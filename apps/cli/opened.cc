@@ -39,7 +39,7 @@ void add_model_options(CLI::App& command, ModelChoice& choice, bool with_variant
                        "`tilewise variants` lists them");
   }
   command.add_flag("--precise", choice.precise,
-                   "Multiply dequantised weights in float32 instead of 8-bit activations with the weights as they are "
+                   "Multiply dequantised weights in float32 instead of 16-bit activations with the weights as they are "
                    "stored: slower");
   command.add_option("--threads", choice.machine.threads, "Threads; 0 means one for each processor")
       ->capture_default_str();

@@ -39,7 +39,7 @@ std::unique_ptr<const io::Tokenizer> tokenizer_of(const std::string& path, const
 OpenedModel::OpenedModel(const std::string& path, const ModelOptions& options) : options_(with_executor(options)) {
   // A tokenizer takes one thread a quarter of the time that the weights take all of them. (SmolLM2: 80 ms.)
   auto tokenizer = std::async(std::launch::async, [&] { return tokenizer_of(path, options_.tokenizer); });
-  loaded_ = load_model(path, options.precise ? nn::Precision::precise : nn::Precision::eight_bit, *options_.executor);
+  loaded_ = load_model(path, options.precise ? nn::Precision::precise : nn::Precision::rounded, *options_.executor);
   tokenizer_ = tokenizer.get();
   const std::int64_t vocabulary = transformer()->shape().vocabulary;
   if (tokenizer_->size() > vocabulary) {
