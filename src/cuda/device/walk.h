@@ -43,6 +43,22 @@ struct RotatedWalk {
   }
 };
 
+/// What one thread learns of a walk for others.
+struct WalkStart {
+  int count;  // of visits
+  int index;  // of the visit that a rotated walk begins with
+  int entry;  // of that visit
+
+  /// From `tile` on, or about there where the walk leaves tiles out.
+  template <class Walk>
+  __device__ static WalkStart near(const Walk& walk, int tile) {
+    const int last = walk.count() - 1;
+    if (last < 0) return {0, 0, 0};
+    const int index = ::min(::max(tile - walk.visit(0).tile(), 0), last);
+    return {last + 1, index, walk.visit(index).entry};
+  }
+};
+
 /// All tiles from 0 on.
 struct AllTiles {
   int tiles;
@@ -57,16 +73,20 @@ __device__ inline int row_of(const TileLists& lists, int sequence, int head, int
   return __ldg(lists.order + sequence * lists.sequence_rows + head * lists.head_rows + block);
 }
 
+/// The number of a row's list.
+__device__ inline long long list_of(const TileLists& lists, int sequence, int head, int row) {
+  return sequence * lists.sequence_rows + head * lists.head_rows + row;
+}
+
 /// The tiles of a list.
 struct ListWalk {
   const int* tiles;
   int listed;
 
-  __device__ ListWalk(const TileLists& lists, int sequence, int head, int row) {
-    const long long list = sequence * lists.sequence_rows + head * lists.head_rows + row;
-    tiles = lists.tiles + list * lists.capacity;
-    listed = lists.count[list];
-  }
+  __device__ ListWalk(const TileLists& lists, long long list, int count)
+      : tiles(lists.tiles + list * lists.capacity), listed(count) {}
+  __device__ ListWalk(const TileLists& lists, int sequence, int head, int row)
+      : ListWalk(lists, list_of(lists, sequence, head, row), lists.count[list_of(lists, sequence, head, row)]) {}
 
   __device__ int count() const { return listed; }
   __device__ Visit visit(int index) const { return {__ldg(tiles + index)}; }

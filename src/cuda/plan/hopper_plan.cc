@@ -11,8 +11,8 @@ int rounded_to_16(int columns) { return (columns + 15) / 16 * 16; }
 
 std::int64_t chunked_bytes(int rows, int columns) { return std::int64_t{rows} * ((columns + 63) / 64) * 128; }
 
-// Barriers, and what a consumer knows of its piece of work: the sequence and the variant's uniform values.
-constexpr int kBarrierBytes = 288, kPlaceBytes = 384;
+// Barriers, and a piece of work as it is told: the sequence and the variant's uniform values.
+constexpr int kBarrierBytes = 320, kPlaceBytes = 384;
 
 /// The most that values of `queries`, and with score functions of `others` (keys and diagonals), take.
 std::int64_t kept_bytes(bool has_scores, int queries, int others) {
@@ -28,12 +28,13 @@ int HopperForwardPlan::matrix_registers(const ForwardShape& shape) const {
 }
 
 std::int64_t HopperForwardPlan::tile_bytes(const ForwardShape& shape) const {
-  return chunked_bytes(query_tile(), shape.d_qk) +
-         stages * (chunked_bytes(key_tile, shape.d_qk) + chunked_bytes(key_tile, shape.d_v));
+  return query_stages * chunked_bytes(query_tile(), shape.d_qk) +
+         stages * (chunked_bytes(key_tile, shape.d_qk) + chunked_bytes(key_tile, shape.d_v)) +
+         (stages_output ? chunked_bytes(query_tile(), shape.d_v) : 0);
 }
 
 std::int64_t HopperForwardPlan::other_shared() const {
-  return kBarrierBytes + consumers * (kPlaceBytes + kept_bytes(has_scores, 2 * 64, 4 * (key_tile + 63 + key_tile)));
+  return kBarrierBytes + 2 * kPlaceBytes + consumers * kept_bytes(has_scores, 2 * 64, 4 * (key_tile + 63 + key_tile));
 }
 
 bool HopperForwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) const {
@@ -51,6 +52,16 @@ std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& sha
   std::vector<HopperForwardPlan> candidates;
   const auto add = [&](HopperForwardPlan plan) {
     plan.has_scores = scores != ScoreKind::none;
+    // Queries that stay in shared memory leave it late: the next ones take another place, if there is one.
+    const auto take_if_it_fits = [&](HopperForwardPlan other) {
+      if (other.fits(shape, limits)) plan = other;
+    };
+    auto other = plan;
+    other.query_stages = plan.query_in_registers ? 1 : 2;
+    take_if_it_fits(other);
+    other = plan;
+    other.stages_output = true;
+    take_if_it_fits(other);
     if (plan.fits(shape, limits)) candidates.push_back(plan);
   };
   // Values kept for a tile take registers, for which the tile is smaller: larger ones spill.
