@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "variant/cuda_text.h"
 
 namespace tilewise::cuda {
@@ -94,7 +96,7 @@ std::string hopper_refusal(const ForwardShape& shape) {
 
 std::int64_t HopperBackwardPlan::tile_bytes(const ForwardShape& shape) const {
   const auto both = [&](int rows) { return chunked_bytes(rows, shape.d_qk) + chunked_bytes(rows, shape.d_v); };
-  return both(kKeys) + stages * (both(kQueries) + 2 * kQueries * 4) + 2 * chunked_bytes(kQueries, kKeys);
+  return both(keys) + stages * (both(kQueries) + 2 * kQueries * 4) + 2 * chunked_bytes(kQueries, keys);
 }
 
 std::int64_t HopperBackwardPlan::other_shared() const {
@@ -106,14 +108,14 @@ bool HopperBackwardPlan::fits(const ForwardShape& shape, const Multiprocessor& l
 }
 
 std::string HopperBackwardPlan::text() const {
-  return fmt::format("sm_90a, {} x {}, {} stages", kQueries, kKeys, stages);
+  return fmt::format("sm_90a, {} x {}, {} stages", kQueries, keys, stages);
 }
 
 std::vector<HopperBackwardPlan> hopper_backward_candidates(const ForwardShape& shape, bool changes_scores,
                                                            const Multiprocessor& limits) {
   std::vector<HopperBackwardPlan> candidates;
   for (const int stages : {2, 4}) {
-    const HopperBackwardPlan plan{stages, changes_scores};
+    const HopperBackwardPlan plan{stages, changes_scores, std::max(shape.d_qk, shape.d_v) > 128 ? 64 : 128};
     if (plan.fits(shape, limits)) candidates.push_back(plan);
   }
   return candidates;
@@ -122,7 +124,6 @@ std::vector<HopperBackwardPlan> hopper_backward_candidates(const ForwardShape& s
 std::string hopper_backward_refusal(const ForwardShape& shape) {
   if (shape.has_gradients) return "gradients of tables or parameters are asked for";
   if (shape.is_paged) return "k and v lie in pages";
-  if (shape.d_qk > 128 || shape.d_v > 128) return "it takes up to 128 columns of q and of v";
   return hopper_refusal(shape);
 }
 

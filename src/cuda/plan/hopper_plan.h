@@ -63,11 +63,12 @@ int polynomials_of_eight(const ForwardShape& shape, int special_functions);
 /// Why the forward kernel for 9.0 does not take a shape; empty where it does.
 std::string hopper_refusal(const ForwardShape& shape);
 
-/// The backward kernel's: one producer warpgroup, and two consumers of 64 keys each.
+/// The backward kernel's: one producer warpgroup, and two consumers of 64 keys each, or, of wide heads, of the same 64.
 struct HopperBackwardPlan {
-  static constexpr int kQueries = 64, kKeys = 128;
+  static constexpr int kQueries = 64;
   int stages = 2;           // tiles of q and d_o in shared memory
   bool has_scores = false;  // as in HopperForwardPlan
+  int keys = 128;           // 64 for heads of more than 128 columns
 
   int threads() const { return 384; }
   int producer_registers() const { return 24; }
