@@ -15,7 +15,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
   using Shared::add_to_workspace, Shared::clear_missing_keys;
   using Shared::arguments_, Shared::call_, Shared::variant_;
   using Shared::clear_missing_queries, Shared::has_low_rows, Shared::prepare, Shared::prepare_tile, Shared::preset;
-  using Shared::draw, Shared::fragments_of, Shared::make_gradients, Shared::place_of, Shared::workspace_tile;
+  using Shared::draw, Shared::fragments_of, Shared::place_of, Shared::workspace_tile;
   using Shared::first_head, Shared::walk_of;
   using Shared::gradient_tile, Shared::key_tile, Shared::query_tile, Shared::score_tile, Shared::value_tile;
   using Shared::is_first_lane, Shared::lane, Shared::warp_row;
@@ -55,8 +55,8 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
 #pragma unroll 1
       for (int i = 0; i < count; ++i) {
         const Visit visit = walk.visit(i);
-        const bool is_partial = visit.is_partial() || has_missing_keys;
-        step(visit.tile(), is_partial, head, key_begin, consumer, turn, last, k, v, d_k, d_v);
+        step(visit.tile(), this->part_of(visit, consumer, has_missing_keys), head, key_begin, consumer, turn, last, k,
+             v, d_k, d_v);
         last = workspace_tile(head, visit.tile());
         turn = turn.plus(1);
       }
@@ -90,7 +90,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
   }
 
   /// One tile of queries. Its d_q is made in the next step: by then the other consumer has its half of d_s, too.
-  __device__ void step(int query_tile_number, bool is_partial, int head, int key_begin, int consumer,
+  __device__ void step(int query_tile_number, int part, int head, int key_begin, int consumer,
                        const Turn<kStages>& turn, long long last, const KeyFragments& k, const ValueFragments& v,
                        KeySums& d_k, ValueSums& d_v) const {
     const int stage = turn.stage();
@@ -98,7 +98,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     const Turn<2> now = scores_turn(turn), before = scores_turn(turn.plus(~0u));
     full(stage).wait(turn.parity());
     if (query_begin + kQueries > arguments_.sequences[blockIdx.z].queries) {
-      is_partial = true;
+      part = kPartialPart;
       clear_missing_queries(query_begin, consumer, stage);
     }
     Scores p, d_s;
@@ -107,10 +107,10 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     pin(d_s);
     begin_products();
     start_scores(p, d_s, k, v, consumer, stage);
-    if (Variant::kChangesScores || is_partial) {
+    if (Variant::kChangesScores || part != kFullPart) {
       prepare_tile(consumer, now.stage(), query_begin, key_begin + 64 * consumer);
     }
-    if (Variant::kChangesScores && !is_partial) is_partial = has_low_rows(stage);
+    if (Variant::kChangesScores && part == kFullPart && has_low_rows(stage)) part = kPartialPart;
     wait_for_products<0>();
     pin(p);
     pin(d_s);
@@ -120,12 +120,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
       return Lane(variant_, place_of(consumer).variant, place_of(consumer).values, now.stage(), 0, now.stage(),
                   tile_query, key_begin + 64 * consumer, lane() % 4 * 2, warp_row() + lane() / 4);
     };
-    if (is_partial) {
-      // Not the other branch's lane, which would be kept in registers for both.
-      make_gradients<true>(p, d_s, kept, lane_scores(int(made_anew(query_begin))), stage);
-    } else {
-      make_gradients<false>(p, d_s, kept, lane_scores(query_begin), stage);
-    }
+    this->make_part(part, p, d_s, kept, lane_scores, query_begin, stage);
     Fragments weights, d_scores;
     fragments_of(weights, p);
     fragments_of(d_scores, d_s);

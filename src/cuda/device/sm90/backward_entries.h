@@ -71,6 +71,26 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
     }
   }
 
+  /// What a mask does to a tile's entries with 64 keys: a half of the tile's, or, in a wide kernel, all of them. `half`
+  /// is either then.
+  __device__ static int part_of(const Visit& visit, int half, bool has_missing_keys) {
+    if (!Config::kHasLists) return has_missing_keys ? kPartialPart : kFullPart;
+    const int part = visit.part(0, half);
+    return Sizes::kIsWide && visit.part(0, 1 - half) != part ? kPartialPart : part;
+  }
+
+  /// Products turned into weights and score gradients, as make_gradients, of a part. lane_of(query_begin) gives a Lane.
+  template <class LaneOf>
+  __device__ void make_part(int part, Scores& p, Scores& d_s, const unsigned* kept, const LaneOf& lane_of,
+                            int query_begin, int stage) const {
+    if (part != kFullPart) {  // a third branch for empty parts would spill
+      // Not the other branch's lane, which would be kept in registers for both.
+      make_gradients<true>(p, d_s, kept, lane_of(int(made_anew(query_begin))), stage);
+    } else {
+      make_gradients<false>(p, d_s, kept, lane_of(query_begin), stage);
+    }
+  }
+
   /// Whether there are keys that do not exist: zeros stand for them and their values, from both consumers.
   __device__ bool clear_missing_keys(int key_begin) const {
     const SequenceShape& shape = arguments_.sequences[blockIdx.z];

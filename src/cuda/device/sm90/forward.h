@@ -203,7 +203,7 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
       if constexpr (Variant::kChangesScores) {
         wait_for_tile(piece, kept_turn);
         const Lane lane = lane_of(visit, piece, kept_turn.stage());
-        bool is_classical = visit.is_partial();
+        bool is_classical = is_partial(visit, piece);
         if (!is_classical) {
           next.template make_of<Config::kPolynomials>(
               [&](int, int j, int e, float base) {
@@ -214,7 +214,7 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
         }
         if (is_classical) {
           // A lane of its own: what the other one knows need not outlive its weights.
-          make_exponents(s, lane_of(visit, piece, made_anew(kept_turn.stage())), piece);
+          make_exponents(s, visit, piece, made_anew(kept_turn.stage()));
           wait_for_products<0>();
           pin(o);
           rows.rebase(s, 1, o);
@@ -223,8 +223,8 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
         }
       } else {
         float factor = arguments_.scale * kLog2E;
-        if (visit.is_partial()) {
-          make_exponents(s, lane_of(visit, piece, 0), piece);
+        if (is_partial(visit, piece)) {
+          make_exponents(s, visit, piece, 0);
           factor = 1;
         }
         next.make(s, factor, rows);
@@ -261,8 +261,8 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
   __device__ void make_first(TileWeights& weights, Scores& s, const Visit& visit, const Piece& piece,
                              Turn<kKeptStages> kept_turn, RowStatistics<1>& rows) const {
     float factor = arguments_.scale * kLog2E;
-    if (Variant::kChangesScores || visit.is_partial()) {
-      make_exponents(s, lane_of(visit, piece, made_anew(kept_turn.stage())), piece);
+    if (Variant::kChangesScores || is_partial(visit, piece)) {
+      make_exponents(s, visit, piece, made_anew(kept_turn.stage()));
       factor = 1;
     }
     rows.begin_at(s, factor);
@@ -285,18 +285,42 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
                 first_query(piece), visit.tile() * kKeyTile, warp_row() + lane() / 4, lane() % 4 * 2);
   }
 
+  /// Whether a mask removes some of this consumer's entries of a tile.
+  __device__ static bool is_partial(const Visit& visit, const Piece& piece) {
+    return visit.part(piece.consumer, 0) != kFullPart || visit.part(piece.consumer, 1) != kFullPart;
+  }
+
   /// Products of a tile turned into scores in log2 units, -inf for what is removed or does not exist.
-  __device__ void make_exponents(Scores& s, const Lane& lane, const Piece& piece) const {
-    const Told& place = place_of(piece);
-    [[maybe_unused]] const float factor = arguments_.scale * kLog2E;
+  __device__ void make_exponents(Scores& s, const Visit& visit, const Piece& piece, unsigned kept_stage) const {
+    const Lane lane = lane_of(visit, piece, kept_stage);
 #pragma unroll
-    for (int j = 0; j < kKeyTile / 8; ++j) {
+    for (int half = 0; half < 2; ++half) {
+      // Where all of a part stays, or nothing, its mask is not looked at; but twice the text of scores would spill.
+      const int part = visit.part(piece.consumer, half);
+      if (Variant::kChangesScores || part == kPartialPart) {
+        make_exponents_of<true>(s, half, true, lane, piece);
+      } else {
+        make_exponents_of<false>(s, half, part == kFullPart, lane, piece);
+      }
+    }
+  }
+
+  template <bool kPartial>
+  __device__ void make_exponents_of(Scores& s, int half, bool all_stay, const Lane& lane, const Piece& piece) const {
+    const SequenceShape& shape = place_of(piece).shape;
+    [[maybe_unused]] const float factor = arguments_.scale * kLog2E;
+    constexpr int kBlocks = kKeyTile / 16;
+#pragma unroll
+    for (int j = half * kBlocks; j < (half + 1) * kBlocks; ++j) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         float& x = s.x[0][j][e];
-        const int query = e / 2 * 8, key = 8 * j + e % 2, key_index = lane.key_index(key);
-        const bool stays =
-            (key_index >= place.shape.key_start) & (key_index < place.shape.keys) & lane.keeps(query, key);
+        const int query = e / 2 * 8, key = 8 * j + e % 2;
+        bool stays = all_stay;
+        if constexpr (kPartial) {
+          const int key_index = lane.key_index(key);
+          stays = (key_index >= shape.key_start) & (key_index < shape.keys) & lane.keeps(query, key);
+        }
         // Made for all of them: a branch for each would cost more.
         float exponent = factor * x;
         if constexpr (Variant::kChangesScores) exponent = Lane::clamped(lane.score(query, key, x)) * kLog2E;

@@ -14,7 +14,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
   using Shared::add_to_workspace, Shared::clear_missing_keys;
   using Shared::arguments_, Shared::call_, Shared::variant_;
   using Shared::clear_missing_queries, Shared::has_low_rows, Shared::prepare, Shared::prepare_tile, Shared::preset;
-  using Shared::draw, Shared::fragments_of, Shared::make_gradients, Shared::place_of, Shared::workspace_tile;
+  using Shared::draw, Shared::fragments_of, Shared::place_of, Shared::workspace_tile;
   using Shared::first_head, Shared::walk_of;
   using Shared::gradient_tile, Shared::key_tile, Shared::query_tile, Shared::score_tile, Shared::value_tile;
   using Shared::is_first_lane, Shared::lane, Shared::warp_row;
@@ -49,7 +49,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
   /// A tile of queries that meets the keys.
   struct Tile {
     int head, number;
-    bool is_partial;
+    int part;  // PartClass of its entries
     Turn<kStages> turn;
 
     __device__ int stage() const { return turn.stage(); }
@@ -69,7 +69,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
 #pragma unroll 1
       for (int i = 0; i < count; ++i, turn = turn.plus(1)) {
         const Visit visit = walk.visit(i);
-        step(Tile{head, visit.tile(), visit.is_partial() || has_missing_keys, turn});
+        step(Tile{head, visit.tile(), this->part_of(visit, 0, has_missing_keys), turn});
       }
     }
   }
@@ -78,7 +78,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
   __device__ void begin(Tile& tile, int consumer) const {
     full(tile.stage()).wait(tile.turn.parity());
     if (tile.query_begin() + kQueries > arguments_.sequences[blockIdx.z].queries) {
-      tile.is_partial = true;
+      tile.part = kPartialPart;
       clear_missing_queries(tile.query_begin(), consumer, tile.stage());
     }
   }
@@ -92,8 +92,9 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
   /// Waits for the products; they become weights and gradients of scores.
   __device__ void make_entries(Scores& p, Scores& d_s, Tile& tile, int consumer, int key_begin) const {
     const int index = tile.scores().stage();
-    if (Variant::kChangesScores || tile.is_partial) prepare_tile(consumer, index, tile.query_begin(), key_begin);
-    if (Variant::kChangesScores && !tile.is_partial) tile.is_partial = has_low_rows(tile.stage());
+    if (Variant::kChangesScores || tile.part == kPartialPart)
+      prepare_tile(consumer, index, tile.query_begin(), key_begin);
+    if (Variant::kChangesScores && tile.part == kFullPart && has_low_rows(tile.stage())) tile.part = kPartialPart;
     wait_for_products<0>();
     pin(p);
     pin(d_s);
@@ -103,11 +104,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
       return Lane(variant_, place_of(consumer).variant, place_of(consumer).values, index, 0, index, query_begin,
                   key_begin, lane() % 4 * 2, warp_row() + lane() / 4);
     };
-    if (tile.is_partial) {
-      this->template make_gradients<true>(p, d_s, kept, lane_scores(int(made_anew(tile.query_begin()))), tile.stage());
-    } else {
-      this->template make_gradients<false>(p, d_s, kept, lane_scores(tile.query_begin()), tile.stage());
-    }
+    this->make_part(tile.part, p, d_s, kept, lane_scores, tile.query_begin(), tile.stage());
   }
 
   // ---- The first consumer.
