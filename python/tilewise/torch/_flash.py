@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +17,11 @@ from tilewise._variant import Variant
 from tilewise.torch._attention import attention
 
 
-@torch.compiler.assume_constant_result  # torch.compile runs it, instead of tracing what cannot be traced
+_Make = Callable[[bool, tuple[int, int], float, int], Variant]
+_at_once: Callable[[_Make], _Make] = torch.compiler.assume_constant_result
+
+
+@_at_once  # torch.compile runs it, instead of tracing what cannot be traced
 def _variant(causal: bool, window: tuple[int, int], softcap: float, slopes_rank: int) -> Variant:
     return _made(causal, window, softcap, slopes_rank)
 
