@@ -1,4 +1,5 @@
 #include "attention/cpu_backend.h"
+#include "attention/largest_scores.h"
 
 #include <algorithm>
 #include <limits>
@@ -166,6 +167,7 @@ void CpuBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& outp
   state.may_decode = !state.call.has_dropout() && !may_differentiate;
   start(state, nullptr);
   check_holes(state.call, state.workers.front().spans(), state.last_mask->follows_head);
+  clear_max_scores(outputs);
   run_forward(*this, state, inputs, outputs);
   run_decode(*this, state, inputs, outputs);
 }

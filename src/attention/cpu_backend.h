@@ -88,6 +88,7 @@ class CpuBackend final : public Backend {
   void backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs,
                 Workspace& workspace) const override;
   std::int64_t workspace_bytes() const override { return workspace_bytes_; }
+  std::int64_t touched_bytes() const override;
   std::string instruction_set() const override { return kernels_.name; }
   std::string explain() const override;
 
@@ -105,6 +106,8 @@ class CpuBackend final : public Backend {
 
  private:
   void take_memory(Arena& arena, CpuState& state) const;
+  void mark_touched(const Problem& problem, const Cuts& cuts, std::int64_t sequence, std::int64_t kv_head,
+                    std::vector<bool>& touched) const;
   CpuState& state_in(Workspace& workspace) const;
   void start(CpuState& state, VariantGradients* gradients) const;
   std::int64_t shared_bytes() const;
@@ -116,6 +119,14 @@ class CpuBackend final : public Backend {
   CallMasks masks_;
   std::int64_t workspace_bytes_ = 0;
 };
+
+/// The keys of a backward split, in tiles: one piece from either end. Under a causal mask the work of a key falls
+/// evenly from the first to the last, and all splits have the same. visit(first tile, end).
+template <class Visit>
+void for_pieces_of_split(std::int64_t tiles, std::int64_t splits, std::int64_t split, const Visit& visit) {
+  for (const std::int64_t piece : {split, 2 * splits - 1 - split})
+    visit(tiles * piece / (2 * splits), tiles * (piece + 1) / (2 * splits));
+}
 
 /// The forward pass of the sequences that are not decoded, and of those that are.
 void run_forward(const CpuBackend& backend, CpuState& state, const ForwardInputs& inputs,

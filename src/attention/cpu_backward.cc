@@ -225,16 +225,11 @@ class Backward {
     task.heads = heads;
     task.head_count = static_cast<int>(group());
     task.workspace = state_.kernel_memory[static_cast<std::size_t>(number)];
-    // A split has one piece of the keys from either end: under a causal mask the work of a key falls evenly from the
-    // first to the last, and all splits have the same.
-    for (const std::int64_t piece : {split, 2 * unit.splits - 1 - split}) {
-      const auto begin_of = [&](std::int64_t at) {
-        return std::min(tiles * at / (2 * unit.splits) * kernels_.backward_keys, shape.s_kv);
-      };
-      task.key_begin = begin_of(piece);
-      task.key_end = begin_of(piece + 1);
+    for_pieces_of_split(tiles, unit.splits, split, [&](std::int64_t first, std::int64_t end) {
+      task.key_begin = std::min(first * kernels_.backward_keys, shape.s_kv);
+      task.key_end = std::min(end * kernels_.backward_keys, shape.s_kv);
       if (task.key_begin < task.key_end) kernels_.backward(task);
-    }
+    });
     if (split == 0) clear_absent_keys(unit);
   }
 

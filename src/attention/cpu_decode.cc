@@ -3,6 +3,7 @@
 #include <array>
 
 #include "attention/cpu_backend.h"
+#include "attention/largest_scores.h"
 #include "attention/views.h"
 #include "core/element.h"
 #include "tiles/merge.h"
@@ -103,12 +104,19 @@ class Decode {
                        in_unit * backend_.kernels().decode_floats(task.shape, count);
     }
     backend_.kernels().decode(tasks.data(), static_cast<int>(unit.kv_heads));
+    if (!outputs_.max_score) return;
+    for (std::int64_t in_unit = 0; in_unit < unit.kv_heads; ++in_unit) {
+      const HeadRows& head = heads[static_cast<std::size_t>(in_unit)];
+      for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i)
+        raise_max_score(outputs_, head.hooks[i].head, head.largest[i]);
+    }
   }
 
   /// A chunk of the rows that share a key head.
   struct HeadRows {
     std::array<HeadHooks, kMostDecodeRows> hooks;
     std::array<cpu::DecodeRow, kMostDecodeRows> rows;
+    std::array<float, kMostDecodeRows> largest;  // where it is asked for
   };
 
   void fill(HeadRows& to, std::int64_t sequence, std::int64_t kv_head, std::int64_t first, int count, int number) {
@@ -120,7 +128,10 @@ class Decode {
       const std::int64_t head = kv_head * backend_.group() + row / lengths.s_q;
       const cpu::Rows q = rows_of(inputs_.q, of_queries, head);
       auto& hook = to.hooks[static_cast<std::size_t>(i)];
-      hook = {&worker, sequence, head, lengths.key_start, tiles::Walk::along_keys};
+      float& largest = to.largest[static_cast<std::size_t>(i)];
+      largest = kNoScore;
+      hook = {
+          &worker, sequence, head, lengths.key_start, tiles::Walk::along_keys, outputs_.max_score ? &largest : nullptr};
       to.rows[static_cast<std::size_t>(i)] = {static_cast<const char*>(q.data) + query * q.stride * size_of(q.dtype),
                                               query, hook.tile_walk(), hook.row_scores()};
     }

@@ -98,7 +98,10 @@ bool CudaBackend::decodes(const Form& form, const cuda::ForwardExtent& extent) c
     fail(ErrorCode::unsupported,
          "rows of q, k, v or o do not begin at multiples of 16 bytes; expected it with head dimensions beyond 256");
   }
-  return decode_ && form.is_aligned && (!forward_ || extent.s_q * (extent.h_q / extent.h_kv) <= kDecodeRows);
+  if (!forward_ && form.has_max_score)
+    fail(ErrorCode::unsupported, "max_score is asked for; expected head dimensions up to 256 with it on a GPU");
+  return decode_ && form.is_aligned && !form.has_max_score &&
+         (!forward_ || extent.s_q * (extent.h_q / extent.h_kv) <= kDecodeRows);
 }
 
 cuda::ForwardExtent CudaBackend::largest_extent() const {
@@ -112,6 +115,7 @@ cuda::ForwardShape CudaBackend::kernel_shape(const Form& form) const {
           .d_v = dimension(shape().d_v),
           .has_lists = lister_.has_value(),
           .has_dropout = variant().has_dropout(),
+          .has_max_score = form.has_max_score,
           .is_paged = form.is_paged,
           .pages_of_eights = form.pages_of_eights,
           .values_in_keys = form.values_in_keys,
@@ -145,7 +149,8 @@ void CudaBackend::measure_lists() {
   for (const Form& form : decode_forms()) room_for({{kDecodeQueries, decode_plan(form)->keys}, false});
   if (!forward_) return;
   for (const bool is_aligned : {true, false}) {
-    for (const Form& form : {Form{is_aligned}, Form{is_aligned, true, true}, Form{is_aligned, true, false}})
+    for (const Form& form : {Form{is_aligned}, Form{is_aligned, true, true}, Form{is_aligned, true, false},
+                             Form{.is_aligned = is_aligned, .has_max_score = true}})
       room_for({cuda::forward_tile(making(kernel_shape(form))), false});
     if (!backward_) continue;
     for (const bool has_gradients : {false, true}) {
@@ -236,7 +241,8 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
   const Form form{.is_aligned = all_aligned(inputs, outputs),
                   .is_paged = call.keys_paged,
                   .pages_of_eights = call.keys_paged && call.page_tokens % 8 == 0,
-                  .values_in_keys = !forward_ && values_in_keys(inputs)};
+                  .values_in_keys = !forward_ && values_in_keys(inputs),
+                  .has_max_score = outputs.max_score.has_value()};
   const cuda::ForwardExtent extent = extent_of(inputs, call);
   Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
   const CudaMemory memory = memory_in(arena);
@@ -251,6 +257,7 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
     return;
   }
   const cuda::ForwardRunner& kernel = forward_->get(form);
+  if (outputs.max_score) clear_max_scores(*context_, *outputs.max_score, stream);
   if (lister_) arguments.lists = list_tiles(state, memory, {kernel.tile(), false}, extent, stream);
   kernel.launch(arguments, state.bound, extent, stream);
 }

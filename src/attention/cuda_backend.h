@@ -30,6 +30,7 @@ struct Form {
   bool pages_of_eights = false;  // pages hold multiples of 8 tokens
   bool values_in_keys = false;   // v is the first columns of k, in decoding
   bool has_gradients = false;    // of tables and parameters, in a backward pass
+  bool has_max_score = false;    // the largest score of each head is asked for
 
   friend auto operator<=>(const Form&, const Form&) = default;
 };

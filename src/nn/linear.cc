@@ -19,7 +19,7 @@ struct Linear::Stored {
   PanelMatrix panels{};          // of quantised kinds
   Precision precision{};
 
-  bool by_rounding() const { return is_quantised(matrix.kind) && precision == Precision::eight_bit; }
+  bool by_rounding() const { return is_quantised(matrix.kind) && precision == Precision::rounded; }
   bool in_place() const { return matrix.kind == WeightKind::float32; }
   const float* floats() const { return reinterpret_cast<const float*>(matrix.stored); }
 };

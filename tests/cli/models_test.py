@@ -5,10 +5,12 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 PROGRAM = sys.argv.pop(1)
@@ -50,6 +52,22 @@ def with_context(folder, context):
     path = pathlib.Path(folder, "short_context.gguf")
     path.write_bytes(data)
     return str(path)
+
+
+def small_model(folder, model="llama"):
+    """A model of random weights, 64 tokens and 16 elements, with a tokenizer of 64 letters beside it."""
+    data = pathlib.Path(__file__).parents[1] / "runtime" / "data" / model
+    target = pathlib.Path(folder, model)
+    shutil.copytree(data, target)
+    letters = ["\u0120"] + [chr(i) for i in range(33, 96)]  # a space, and all up to capital letters
+    tokenizer = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
+                 "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+                 "post_processor": None, "decoder": {"type": "ByteLevel"},
+                 "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+                           "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+                           "vocab": {letter: i for i, letter in enumerate(letters)}, "merges": []}}
+    (target / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return str(target)
 
 
 class Generate(unittest.TestCase):
@@ -233,6 +251,43 @@ class Others(unittest.TestCase):
             self.assertEqual(result.returncode, 2)
             self.assertIn(b"another one", result.stderr)
             self.assertEqual(run("quantize", MINILM, f"{folder}/no/such/place.gguf").returncode, 1)
+
+    def test_quantize_tells_the_change_in_perplexity(self):
+        with tempfile.TemporaryDirectory() as folder:
+            model, written, text = small_model(folder), f"{folder}/written.gguf", f"{folder}/text"
+            pathlib.Path(text).write_text("A CAB HAD A BAD FACE, A DEAF CAFE FED A DECADE " * 8)
+            told = answer("quantize", model, written, "--text", text)["perplexity"]
+            # The same as of each file by itself.
+            self.assertEqual(told["before"], answer("perplexity", "--model", model, "--precise", "--file", text)["perplexity"])
+            self.assertEqual(told["after"], answer("perplexity", "--model", written, "--precise", "--file", text)["perplexity"])
+            self.assertNotEqual(told["before"], told["after"])
+            self.assertAlmostEqual(told["after"] / told["before"], 1, delta=0.05)
+            lines = run("quantize", model, written, "--text", text).stdout.decode()
+            self.assertIn(f"perplexity on {text}: {told['after']:.4f}, before {told['before']:.4f}: ", lines)
+            # What cannot be measured is told before anything is written.
+            os.remove(written)
+            pathlib.Path(text).write_text("A")
+            for arguments, word in (((model, written, "--text", text), b"expected at least 2"),
+                                    ((model, written, "--text", f"{folder}/none"), b"No such file"),
+                                    ((MINILM, written, "--text", PROGRAM), b"generates none")):
+                result = run("quantize", *arguments)
+                self.assertNotEqual(result.returncode, 0)
+                self.assertIn(word, result.stderr)
+                self.assertFalse(os.path.exists(written))
+
+    def test_quantize_that_is_stopped_leaves_nothing(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+                written = pathlib.Path(folder, "minilm.gguf")
+                written.write_bytes(b"what was there")
+                for pause in (0.005, 0.02, 0.05):
+                    with subprocess.Popen([PROGRAM, "quantize", MINILM, str(written)], stdout=subprocess.DEVNULL) as process:
+                        time.sleep(pause)
+                        process.send_signal(number)
+                    if process.returncode == 0:  # it was quicker
+                        written.write_bytes(b"what was there")
+                    self.assertEqual(written.read_bytes(), b"what was there")
+                    self.assertEqual(os.listdir(folder), ["minilm.gguf"])
 
     def test_bench(self):
         told = answer("bench", "generate", "--model", SMOLLM, *THREADS, "--prompt-tokens", "40", "--sequences", "2",

@@ -34,7 +34,7 @@ const std::vector<std::pair<const char*, Variant>>& variants() {
       {"plain", {}}, {"causal", zoo::causal()}, {"soft window", soft_window()}};
   return all;
 }
-constexpr DType kDTypes[] = {DType::bfloat16, DType::float16};
+constexpr DType kDTypes[] = {DType::bfloat16, DType::float16, DType::float32};
 
 TEST_F(PlansOnGpu, LengthsAtAndAroundTheEdgesOfTiles) {
   const std::int64_t lengths[] = {0, 1, 2, 31, 33, 47, 48, 49, 63, 64, 65, 127, 128, 129, 257};
@@ -82,6 +82,40 @@ TEST_F(PlansOnGpu, PackedSequencesOffsetsAndLeftPadding) {
       oracle.expect_close(name);
     }
   }
+}
+
+TEST_F(PlansOnGpu, LargestScoresOfHeads) {
+  const Variant none = keep([](const At& at) { return at.query_index < 0; });
+  for (const DType dtype : kDTypes) {
+    for (const Variant& variant : {Variant(), zoo::causal(), soft_window() & zoo::alibi(4), none}) {
+      Oracle oracle(dtype, false, &*caller_);
+      oracle.max_scores = true;
+      for (const std::int64_t s_q : {1, 70, 200})
+        oracle.run(variant, uniform(2, 4, 2, s_q, 190, 16, 16), {}, static_cast<std::uint64_t>(s_q));
+      oracle.run(variant, uniform(1, 4, 1, 33, 300, 24, 8), {}, 9, -0.3);
+      oracle.expect_close(to_string(variant) + ", largest scores");
+    }
+  }
+}
+
+TEST_F(PlansOnGpu, Float32) {
+  std::uint64_t seed = 1;
+  for (const auto& [d_qk, d_v] : {std::pair{64, 64}, {128, 128}, {192, 128}, {256, 256}, {8, 72}}) {
+    for (const auto& [name, variant] : variants()) {
+      Oracle oracle(DType::float32, true, &*caller_);
+      for (const std::int64_t s_q : {1, 65, 130})
+        oracle.run(variant, uniform(1, 2, 1, s_q, 150, d_qk, d_v), {}, seed++);
+      oracle.expect_close(std::string(name) + ", d " + std::to_string(d_qk));
+      Oracle decoding(DType::float32, false, &*caller_);
+      for (const std::int64_t s_q : {1, 5}) decoding.run(variant, uniform(2, 8, 2, s_q, 700, d_qk, d_v), {}, seed++);
+      decoding.expect_close(std::string(name) + ", decoding, d " + std::to_string(d_qk));
+    }
+  }
+  Oracle oracle(DType::float32, true, &*caller_);
+  oracle.dropout = 0.3;
+  oracle.deviation = 3;
+  oracle.run(soft_window() & tilewise::dropout(0.5), uniform(2, 2, 1, 140, 190, 64, 64), {}, seed++);
+  oracle.expect_close("dropout");
 }
 
 TEST_F(PlansOnGpu, Dropout) {

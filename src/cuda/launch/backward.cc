@@ -52,9 +52,9 @@ jit::Program backward_program(const Variant& variant, const variant::CudaText& t
   jit::Program program;
   program.name = "backward.cu";
   program.source = fmt::format(
-      kSource, arg("element", shape.dtype == DType::bfloat16 ? "BFloat16" : "Float16"), arg("d_qk", shape.d_qk),
-      arg("d_v", shape.d_v), arg("queries", plan.queries), arg("keys", plan.keys), arg("warps", plan.warps),
-      arg("stages", plan.stages), arg("score_columns", plan.score_columns), arg("column_warps", plan.column_warps),
+      kSource, arg("element", element_name(shape.dtype)), arg("d_qk", shape.d_qk), arg("d_v", shape.d_v),
+      arg("queries", plan.queries), arg("keys", plan.keys), arg("warps", plan.warps), arg("stages", plan.stages),
+      arg("score_columns", plan.score_columns), arg("column_warps", plan.column_warps),
       arg("has_lists", shape.has_lists), arg("has_dropout", shape.has_dropout),
       arg("has_gradients", shape.has_gradients), arg("is_aligned", shape.is_aligned), arg("threads", plan.threads()),
       arg("blocks", plan.blocks), arg("shared_bytes", plan.shared_bytes(shape)));

@@ -132,6 +132,10 @@ std::string of_entry(const char* type, const char* name) {
 
 }  // namespace
 
+const char* element_name(DType dtype) {
+  return dtype == DType::bfloat16 ? "BFloat16" : dtype == DType::float16 ? "Float16" : "Float32";
+}
+
 bool changes_scores(const Variant& variant) {
   const auto& stages = variant.data().stages;
   return std::any_of(stages.begin(), stages.end(),

@@ -13,11 +13,10 @@ namespace {
 constexpr std::int64_t kLeastTiles = 4;  // of a split, as device/decode_rows.h has it
 constexpr std::int64_t kMostRounds = 4;  // of blocks, beyond which the last, incomplete one does not count
 
-std::int64_t row_bytes(int columns) { return std::int64_t{columns + 63} / 64 * 128; }  // whole lines
-
 }  // namespace
 
 std::int64_t DecodePlan::shared_bytes(const ForwardShape& shape) const {
+  const auto row_bytes = [&](std::int64_t columns) { return shared_row_bytes(static_cast<int>(columns), shape.dtype); };
   const std::int64_t values = values_in_keys ? 0 : row_bytes(shape.d_v);
   const std::int64_t stage = keys * (row_bytes(shape.d_qk) + values);
   const std::int64_t columns = (shape.d_v + 15) / 16 * 16;

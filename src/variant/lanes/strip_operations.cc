@@ -207,9 +207,61 @@ struct Copy {
   }
 };
 
+struct Reciprocal {
+  template <class V>
+  static HWY_INLINE V lanes(V x) {
+    const V inverse = hn::Div(hn::Set(kTags.f, 1.0f), x);
+    const V largest = hn::CopySign(hn::Set(kTags.f, kLaneLargest), x);
+    const auto overflows =
+        hn::And(hn::Gt(hn::Abs(inverse), hn::Set(kTags.f, kLaneLargest)), lane_not_equal(x, hn::Zero(kTags.f)));
+    return hn::IfThenElse(overflows, largest, inverse);
+  }
+};
+
+struct TanhOfProduct {
+  template <class V>
+  static HWY_INLINE V lanes(V x, V factor) {
+    return lane_tanh(kTags, hn::Mul(x, factor));
+  }
+};
+
+struct SettledTanh {
+  template <class V>
+  static HWY_INLINE V lanes(V x, V factor, V y) {
+    return Settle::lanes(hn::Mul(y, TanhOfProduct::lanes(x, factor)));
+  }
+};
+
+struct OneLessSquare {
+  template <class V>
+  static HWY_INLINE V lanes(V x) {
+    return hn::Sub(hn::Set(kTags.f, 1.0f), hn::Mul(x, x));
+  }
+};
+
+struct ScaledGradient {
+  template <class V>
+  static HWY_INLINE V lanes(V d, V factor) {
+    return hn::IfThenElse(hn::Eq(d, hn::Zero(kTags.f)), hn::Zero(kTags.f), hn::Mul(d, factor));
+  }
+};
+
+struct Gradient {
+  template <class V>
+  static HWY_INLINE V lanes(V d, V factor, V derivative) {
+    return hn::IfThenElse(hn::Eq(d, hn::Zero(kTags.f)), hn::Zero(kTags.f), hn::Mul(hn::Mul(d, factor), derivative));
+  }
+};
+
 void run_settle(const StripCall& call) { run<Settle, float>(call); }
 void run_settle_kept(const StripCall& call) { run<SettleKept, std::int32_t, float>(call); }
 void run_copy(const StripCall& call) { run<Copy, std::int32_t>(call); }
+void run_reciprocal(const StripCall& call) { run<Reciprocal, float>(call); }
+void run_tanh_of_product(const StripCall& call) { run<TanhOfProduct, float, float>(call); }
+void run_settled_tanh(const StripCall& call) { run<SettledTanh, float, float, float>(call); }
+void run_one_less_square(const StripCall& call) { run<OneLessSquare, float>(call); }
+void run_gradient(const StripCall& call) { run<Gradient, float, float, float>(call); }
+void run_scaled_gradient(const StripCall& call) { run<ScaledGradient, float, float>(call); }
 
 /// A square of as many columns and rows as a vector of 128 or 256 bits has lanes. Half a cache line of a column at a
 /// time: columns are often a power of two apart and share a cache set, which would lose a line that is come back to.
@@ -272,7 +324,14 @@ void transpose(const void* from, std::int64_t from_stride, std::int64_t outer, s
 
 template <class... O>
 constexpr StripOperations all_operations(OperationList<O...>) {
-  StripOperations all{{}, {}, run_settle, run_settle_kept, run_copy, transpose};
+  StripOperations all{
+      {},
+      {},
+      run_settle,
+      run_settle_kept,
+      run_copy,
+      {run_reciprocal, run_tanh_of_product, run_settled_tanh, run_one_less_square, run_scaled_gradient, run_gradient},
+      transpose};
   int number = 0;
   const auto add = [&]<class Operation>() {
     constexpr Rule rule = Operation::info.rule;
