@@ -16,7 +16,6 @@ from tilewise._recording import Table
 from tilewise._variant import Variant
 from tilewise.torch._attention import attention
 
-
 _Make = Callable[[bool, tuple[int, int], float, int], Variant]
 _at_once: Callable[[_Make], _Make] = torch.compiler.assume_constant_result
 
@@ -58,7 +57,7 @@ def _call(
     q: Tensor, k: Tensor, v: Tensor, dropout_p: float, softmax_scale: float | None, causal: bool,
     window_size: tuple[int, int], softcap: float, alibi_slopes: Tensor | None, deterministic: bool, **more: Any,
 ) -> Any:
-    variant = _variant(bool(causal), tuple(window_size), float(softcap), 0 if alibi_slopes is None else alibi_slopes.dim())
+    variant = _variant(bool(causal), (window_size[0], window_size[1]), float(softcap), 0 if alibi_slopes is None else alibi_slopes.dim())
     tables = None if alibi_slopes is None else {"alibi_slopes": alibi_slopes}
     return attention(q, k, v, variant, scale=softmax_scale, dropout=dropout_p or None, layout="bshd", tables=tables,
                      deterministic=deterministic, **more)
