@@ -16,8 +16,9 @@
 
 namespace tilewise::attention {
 
-/// Tasks that a sequence should give, however few its heads: enough to share. Forward, each packs the values once more,
-/// which costs 1% where 16 tasks share 2048 queries of d 64.
+/// Tasks that a sequence should give, however few its heads: enough to share. Forward, their number is a multiple of
+/// this, so that many cores end together; each packs the values once more, which costs 1% where 16 tasks share 2048
+/// queries of d 64.
 inline constexpr std::int64_t kForwardTasks = 8, kBackwardTasks = 16;
 
 /// Rows of a decode task. Query heads that share keys are computed together, since reading the keys is what costs.

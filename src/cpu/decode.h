@@ -44,7 +44,9 @@ class DecodeKernel {
   static constexpr int kSpanFloats = sizeof(KeySpan) / sizeof(float);
   // Reading pieces of 2 KB in random order, four cores of a Zen 4 reach 30 GB/s by themselves, 37, 52 and 54 asking 2,
   // 8 and 24 KB ahead, and 64 where a page's heads are read together; 67 in one piece.
-  static constexpr std::int64_t kAheadBytes = 24 << 10;
+  // Decoding bfloat16 from pages of 16 tokens, whose heads lie 4 KB apiece, they reach 0.85 of one piece's rate with
+  // requests 16 KB ahead and 0.97 with 32.
+  static constexpr std::int64_t kAheadBytes = 32 << 10;
 
   static std::int64_t rounded(std::int64_t floats) { return (floats + 15) / 16 * 16; }
   static std::int64_t padded(int d) { return rounded(d); }

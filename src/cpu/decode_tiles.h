@@ -25,7 +25,9 @@ class DecodeTiles {
       : k_lines_(static_cast<int>((k_bytes + kLine - 1) / kLine)),
         v_lines_(static_cast<int>((v_bytes + kLine - 1) / kLine)) {
     const std::int64_t rows = ahead_bytes / (k_bytes > v_bytes ? k_bytes : v_bytes);
-    ahead_ = static_cast<int>(rows < 1 ? 1 : rows < kTileKeys ? rows : kTileKeys);
+    // Beyond the last row of this tile, so far the next reaches.
+    constexpr std::int64_t kMost = 2 * kTileKeys - 1;
+    ahead_ = static_cast<int>(rows < 1 ? 1 : rows < kMost ? rows : kMost);
   }
 
   static constexpr std::int64_t kLine = 64;
