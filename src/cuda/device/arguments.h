@@ -22,7 +22,7 @@ struct TensorView {
 /// that each row of key tiles meets. There is a list for every (sequence, head, row); heads that share their lists have
 /// a head stride of 0.
 struct TileLists {
-  const int* tiles;    // [lists, capacity], tile * 2 + (1 where entries of it may be removed)
+  const int* tiles;    // [lists, capacity], entries as Visit reads them (walk.h)
   const int* count;    // [lists], tiles of a list
   const int* order;    // [lists], for each (sequence, head) its rows in the order in which blocks take them
   long long capacity;  // the most tiles of a list
@@ -89,6 +89,7 @@ struct ForwardArguments {
   int heads_per_kv;                 // h_q / h_kv
   float scale;                      // of q.k
   PageTable pages;                  // where the kernel was made for pages
+  float* max_score;                 // [h_q], -inf at first, where the kernel was made for it
 };
 
 /// Few queries against many keys, which are split among blocks.
