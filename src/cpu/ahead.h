@@ -8,8 +8,8 @@
 namespace tilewise::cpu {
 
 /// Memory that is needed after the computation that holds this: each touch() asks for a few lines more. In one burst
-/// the requests would fill the line buffers that the computation itself needs, and those that find none are dropped: of
-/// 256 in a row a Zen 4 heeds some 20.
+/// the requests would fill the line buffers that the computation itself needs; 256 lines of a table were then slower to
+/// read on a Zen 4 than without any prefetch, by a factor of 2, and 3 times as fast where the requests were spread.
 class Ahead {
  public:
   /// Nothing to fetch.

@@ -36,7 +36,8 @@ class BackwardKernel {
   static constexpr int kStrips = Head::kStrips;
   static constexpr int kKeys = Engine::kBackwardKeys;
   static constexpr int kQueries = Engine::kBackwardQueries;
-  static_assert(kKeys % Engine::kRows == 0 && kKeys <= Engine::kTileKeys);
+  static constexpr int kRows = Engine::kRows, kLeastRows = Engine::kLeastRows;
+  static_assert(kKeys % kRows == 0 && kRows % kLeastRows == 0 && kKeys <= Engine::kTileKeys);
   // A cache line more than the queries: rows a multiple of four lines apart would share a quarter of the cache's sets.
   static constexpr std::int64_t kWeightsStride = kQueries + 16;
 
@@ -112,10 +113,11 @@ class BackwardKernel {
     if (!full) head.walk.strips(tile->query, query_end, kStrip, whole.begin, whole.end, tile->spans);
     for (int i = 0; i < kStrips; ++i) {
       KeySpan& span = tile->spans[i];
-      if (tile->query + i * kStrip >= query_end) {
+      if (full) span = whole;
+      if (tile->query + i * kStrip >= query_end || span.begin >= span.end) {
         span = {tile->key, tile->key, tile->key, tile->key};
       } else {
-        span = aligned(full ? whole : span, tile->key, Engine::kDepth);
+        span = aligned(span, tile->key, Engine::kDepth);
       }
     }
     return true;
@@ -125,40 +127,54 @@ class BackwardKernel {
     const Block block = Head::block(head.prepared, shape_, tile.query);
     d_q_ = Head::d_q_block(head.d_q, shape_, tile.query);
     for (int i = 0; i < kStrips; ++i) strip(head, tile, block, i);
-    for (int row = 0; row < tile.keys; row += Engine::kRows) {
+    // From the first kept key on, so that a block of kept keys takes no more rows than it has, wherever it lies.
+    int low = tile.keys, high = 0;
+    for (const KeySpan& span : tile.spans) {
+      if (span.begin >= span.end) continue;
+      const int begin = static_cast<int>(span.begin - tile.key), end = static_cast<int>(span.end - tile.key);
+      low = begin < low ? begin : low;
+      high = end > high ? end : high;
+    }
+    for (int row = low - low % kLeastRows, rows; row < high; row += rows) {
+      rows = high - row > kLeastRows && row + kRows <= kKeys ? kRows : kLeastRows;
       const auto keeps = [&](int strip) {  // any of these keys
         const std::int64_t key = tile.key + row;
-        return tile.spans[strip].begin < key + Engine::kRows && tile.spans[strip].end > key;
+        return tile.spans[strip].begin < key + rows && tile.spans[strip].end > key;
       };
       for (int strip = 0; strip < kStrips; ++strip) {
         if (!keeps(strip)) continue;
         const int begin = strip * kStrip;
         while (strip + 1 < kStrips && keeps(strip + 1)) ++strip;
-        accumulate(row, begin, (strip + 1) * kStrip, block);
+        const int end = (strip + 1) * kStrip;
+        rows == kRows ? accumulate<kRows>(row, begin, end, block) : accumulate<kLeastRows>(row, begin, end, block);
       }
     }
   }
 
-  /// d_k and d_v of the keys from `row` on += those of queries [begin, end) of the block.
+  /// d_k and d_v of M keys from `row` on += those of queries [begin, end) of the block.
+  template <int M>
   void accumulate(int row, int begin, int end, const Block& block) {
-    Engine::accumulate_rows(weight_rows_ + row * kRowStride, kRowStride, begin, end, kQueries, block.d_o_right,
-                            shape_.d_v, d_v_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_v));
-    Engine::accumulate_rows(d_score_rows_ + row * kRowStride, kRowStride, begin, end, kQueries, block.q_right,
-                            shape_.d_qk, d_k_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_qk));
+    Engine::template accumulate_rows<M>(weight_rows_ + row * kRowStride, kRowStride, begin, end, kQueries,
+                                        block.d_o_right, shape_.d_v,
+                                        d_v_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_v));
+    Engine::template accumulate_rows<M>(d_score_rows_ + row * kRowStride, kRowStride, begin, end, kQueries,
+                                        block.q_right, shape_.d_qk,
+                                        d_k_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_qk));
   }
 
-  /// Weights and gradients of scores of one strip, zero where nothing is kept, and its share of d_q.
+  /// Weights and gradients of scores of one strip, zero where its first and last blocks of rows reach over what is
+  /// kept, and its share of d_q.
   void strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) {
     const int first = static_cast<int>(tile.spans[index].begin - tile.key);
     const int end = static_cast<int>(tile.spans[index].end - tile.key);
-    float* const both[] = {weights_ + index * kStrip, d_scores_ + index * kStrip};
-    for (float* rows : both) {
-      clear_rows(rows, 0, first < end ? first : tile.keys);
-      clear_rows(rows, first < end ? end : tile.keys, tile.keys);
+    if (first >= end) return;
+    for (float* rows : {weights_ + index * kStrip, d_scores_ + index * kStrip}) {
+      clear_rows(rows, first < kRows ? 0 : first - kRows, first);
+      clear_rows(rows, end, end + kRows < tile.keys ? end + kRows : tile.keys);
     }
-    if (first < end) kept_strip(head, tile, block, index);
+    kept_strip(head, tile, block, index);
     pack_rows(tile.keys, index);
-    if (first < end) accumulate_d_q(tile, index);
+    accumulate_d_q(tile, index);
   }
 
   void kept_strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) {
@@ -305,7 +321,7 @@ class BackwardKernel {
   void pack_rows(int keys, int index) {
     if constexpr (kPacks) {
       const std::int64_t from = index * kStrip, to = index * kStrip / Engine::kDepth;
-      for (int key = 0; key < (keys + Engine::kRows - 1) / Engine::kRows * Engine::kRows; ++key) {
+      for (int key = 0; key < (keys + kRows - 1) / kRows * kRows; ++key) {
         Engine::pack_row(weights_ + key * kWeightsStride + from, weight_rows_ + key * kRowStride + to);
         Engine::pack_row(d_scores_ + key * kWeightsStride + from, d_score_rows_ + key * kRowStride + to);
       }

@@ -135,6 +135,7 @@ struct BroadcastEngine {
 
   static constexpr int kPanel = Config::kPanelVectors * Lanes::kWidth;  // columns of q or d_o in a panel
   static constexpr int kRows = Config::kRows;                           // keys in a block of d_k or d_v
+  static constexpr int kLeastRows = Config::kLeastRows;                 // and in one for a few that are left
   static int rounded_to_panel(int d) { return (d + kPanel - 1) / kPanel * kPanel; }
 
   /// Floats of a block of `queries` rows of q or d_o as the right side of d_k or d_v.
@@ -159,15 +160,16 @@ struct BroadcastEngine {
     }
   }
 
-  /// out [kRows][rounded_to_panel(d)] += weights right over queries [begin, end) of `queries`, all multiples of kDepth;
-  /// weights [kRows][lanes_of(queries)], rows weights_stride apart; right as pack_right leaves it.
+  /// out [M][rounded_to_panel(d)] += weights right over queries [begin, end) of `queries`, all multiples of kDepth;
+  /// weights [M][lanes_of(queries)], rows weights_stride apart; right as pack_right leaves it. M: kRows or kLeastRows.
+  template <int M>
   static void accumulate_rows(const float* weights, std::int64_t weights_stride, int begin, int end, int queries,
                               const float* right, int d, float* out) {
     const int columns = rounded_to_panel(d);
     weights += begin / kDepth;
     right += std::int64_t{begin / kDepth} * kPanel;
     const auto add = [&]<int N>(std::integral_constant<int, N>, int column) {
-      Accumulators<Lanes, kRows, N> block;
+      Accumulators<Lanes, M, N> block;
       block.load(out + column, columns);
       block.multiply(weights, weights_stride, 1, right, kPanel, lanes_of(end - begin));
       block.store(out + column, columns);

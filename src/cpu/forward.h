@@ -73,11 +73,23 @@ class ForwardKernel {
 
   void run() {
     for (int i = 0; i < strip_count_; ++i) start(strips_[i]);
-    for (std::int64_t key = 0; key < shape_.s_kv; key += kTileKeys) {
-      const std::int64_t end = shape_.s_kv - key < kTileKeys ? shape_.s_kv : key + kTileKeys;
-      key_tile(task_.walk(task_.query_begin, task_.query_end, key, end));
+    next_tile_ = kept_tile(0);
+    while (next_tile_.begin < next_tile_.end) {
+      const KeySpan tile = next_tile_;
+      next_tile_ = kept_tile((tile.begin / kTileKeys + 1) * kTileKeys);
+      key_tile(tile);
     }
     for (int i = 0; i < strip_count_; ++i) finish(strips_[i]);
+  }
+
+  /// The first tile from `key` on, a multiple of kTileKeys, that keeps anything; an empty span after the last.
+  KeySpan kept_tile(std::int64_t key) const {
+    for (; key < shape_.s_kv; key += kTileKeys) {
+      const std::int64_t end = shape_.s_kv - key < kTileKeys ? shape_.s_kv : key + kTileKeys;
+      const KeySpan tile = task_.walk(task_.query_begin, task_.query_end, key, end);
+      if (tile.begin < tile.end) return tile;
+    }
+    return {};
   }
 
   void start(const Strip& strip) {
@@ -90,7 +102,6 @@ class ForwardKernel {
   }
 
   void key_tile(const KeySpan& tile) {
-    if (tile.begin >= tile.end) return;
     const int keys = static_cast<int>(tile.end - tile.begin);
     std::int64_t first_k = 0, first_v = 0;
     const Rows k_rows = rows_of<Lanes>(task_.k, tile.begin, keys, shape_.d_qk, staged_k_, &first_k);
@@ -100,20 +111,29 @@ class ForwardKernel {
     const bool full = tile.full_begin == tile.begin && tile.full_end == tile.end;
     KeySpan spans[kStrips];
     if (!full) task_.walk.strips(task_.query_begin, task_.query_end, kStrip, tile.begin, tile.end, spans);
+    int left = 0;  // strips that keep any of the tile
+    for (int i = 0; i < strip_count_; ++i) left += full || spans[i].begin < spans[i].end ? 1 : 0;
+    std::int64_t fetched = next_tile_.begin;
     for (int i = 0; i < strip_count_; ++i) {
-      const Strip& strip = strips_[i];
       const KeySpan span = full ? tile : aligned(spans[i], tile.begin, Engine::kDepth);
-      if (span.begin < span.end) block(strip, k, static_cast<int>(span.begin - tile.begin), span, tile.end);
+      if (span.begin >= span.end) continue;
+      const std::int64_t share = (next_tile_.end - fetched + left - 1) / left;
+      --left;
+      block(strips_[i], k, static_cast<int>(span.begin - tile.begin), span, {fetched, share});
+      fetched += share;
     }
   }
 
-  /// One strip against the keys of a span; `first` is the span's first row within the packed tile, which ends at
-  /// `tile_end`.
-  void block(const Strip& strip, const typename Engine::Keys& k, int first, const KeySpan& span,
-             std::int64_t tile_end) {
+  /// Keys of the next tile that are to be fetched meanwhile.
+  struct NextKeys {
+    std::int64_t begin, count;
+  };
+
+  /// One strip against the keys of a span; `first` is the span's first row within the packed tile.
+  void block(const Strip& strip, const typename Engine::Keys& k, int first, const KeySpan& span, const NextKeys& next) {
     const int keys = static_cast<int>(span.end - span.begin);
     const std::int64_t touches = keys / Engine::kBlock + 1;
-    Ahead k_ahead = next_rows(task_.k, shape_.d_qk, tile_end, strip, touches);
+    Ahead k_ahead = rows_ahead(task_.k, shape_.d_qk, next, touches);
     Vec maximum[kVectors];
     for (Vec& x : maximum) x = Lanes::broadcast(-__builtin_inff());
     const bool full = span.full_begin == span.begin && span.full_end == span.end;
@@ -136,7 +156,7 @@ class ForwardKernel {
       Engine::pack_p(scores_, keys);
     }
     Engine::pv(packed_v_, first, scores_, kStrip, keys, shape_.d_v, strip.o,
-               next_rows(task_.v, shape_.d_v, tile_end, strip, shape_.d_v / Engine::kBlock + 1));
+               rows_ahead(task_.v, shape_.d_v, next, shape_.d_v / Engine::kBlock + 1));
   }
 
   ScoreBlock score_block(const Strip& strip, std::int64_t origin, std::int64_t begin, std::int64_t end, bool partial) {
@@ -144,16 +164,11 @@ class ForwardKernel {
             static_cast<int>(end - begin),       partial};
   }
 
-  /// This strip's share of the rows that the next key tile reads.
-  Ahead next_rows(const RowSource& source, int width, std::int64_t tile_end, const Strip& strip,
-                  std::int64_t touches) const {
+  static Ahead rows_ahead(const RowSource& source, int width, const NextKeys& keys, std::int64_t touches) {
     if (source.block_table != nullptr || source.scales != nullptr) return {};  // staged
     const Rows& rows = source.rows;
-    const std::int64_t share = (kTileKeys + strip_count_ - 1) / strip_count_;
-    const std::int64_t first = tile_end + (&strip - strips_) * share;
-    if (first + share > shape_.s_kv) return {};
     const std::int64_t bytes = rows.dtype == DType::float32 ? 4 : 2;
-    return {static_cast<const char*>(rows.data) + first * rows.stride * bytes, share, width * bytes,
+    return {static_cast<const char*>(rows.data) + keys.begin * rows.stride * bytes, keys.count, width * bytes,
             rows.stride * bytes, touches};
   }
 
@@ -263,11 +278,12 @@ class ForwardKernel {
   ScoreUnits units_;
   Strip strips_[kStrips];
   int strip_count_ = 0;
-  float* scores_;    // [kTileKeys][kStrip], scores, then weights
-  float* packed_v_;  // a tile of v, packed by the engine
-  float* packed_k_;  // a tile of k where it cannot be read in place
-  float* staged_k_;  // a tile of k gathered from pages, or dequantised
-  float* staged_v_;  // likewise
+  KeySpan next_tile_{};  // after the one that is computed
+  float* scores_;        // [kTileKeys][kStrip], scores, then weights
+  float* packed_v_;      // a tile of v, packed by the engine
+  float* packed_k_;      // a tile of k where it cannot be read in place
+  float* staged_k_;      // a tile of k gathered from pages, or dequantised
+  float* staged_v_;      // likewise
 };
 
 }  // namespace tilewise::cpu

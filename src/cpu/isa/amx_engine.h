@@ -197,8 +197,10 @@ struct AmxEngine : BroadcastEngine<Config> {
                            [&] { columns_product(packed_v, weights, weights_stride, 1, d_v, o, ahead); });
   }
 
+  template <int M>
   static void accumulate_rows(const float* weights, std::int64_t weights_stride, int begin, int end, int queries,
                               const float* right, int d, float* out) {
+    static_assert(M == kRows);
     const int columns = Base::rounded_to_panel(d);
     weights += begin / kDepth;
     right += std::int64_t{begin / kDepth} * kPanel;

@@ -20,6 +20,7 @@ struct AmxConfig {
   static constexpr int kTileQueries = 768;
   // Backward.
   static constexpr int kRows = 32;
+  static constexpr int kLeastRows = 32;
   static constexpr int kPanelVectors = 2;
   static constexpr int kBackwardKeys = 256;
   static constexpr int kBackwardQueries = 192;

@@ -18,6 +18,7 @@ struct Avx2Config {
   static constexpr int kTileQueries = 384;
   // Backward.
   static constexpr int kRows = 6;
+  static constexpr int kLeastRows = 2;
   static constexpr int kPanelVectors = 2;
   static constexpr int kBackwardKeys = 96;
   static constexpr int kBackwardQueries = 192;

@@ -19,6 +19,7 @@ struct Avx512Config {
   static constexpr int kTileQueries = 384;
   // Backward.
   static constexpr int kRows = 12;
+  static constexpr int kLeastRows = 4;
   static constexpr int kPanelVectors = 2;
   static constexpr int kBackwardKeys = 96;
   static constexpr int kBackwardQueries = 192;

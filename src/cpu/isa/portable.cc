@@ -19,6 +19,7 @@ struct PortableConfig {
   static constexpr int kTileQueries = 384;
   // Backward.
   static constexpr int kRows = 4;
+  static constexpr int kLeastRows = 4;
   static constexpr int kPanelVectors = kVectors;
   static constexpr int kBackwardKeys = 96;
   static constexpr int kBackwardQueries = 192;
