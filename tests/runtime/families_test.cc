@@ -74,7 +74,8 @@ TEST_P(Families, GiveTheLogitsOfTransformers) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Each, Families,
-                         ::testing::Values("llama", "llama_linear", "llama_longrope", "qwen2", "qwen2_gguf", "mistral", "gpt2", "gpt2_gguf", "bert"),
+                         ::testing::Values("llama", "llama_linear", "llama_longrope", "qwen2", "qwen2_gguf", "mistral",
+                                           "gpt2", "gpt2_gguf", "bert"),
                          [](const auto& family) { return std::string(family.param); });
 
 TEST(LoadModel, TakesASafetensorsFileAsItsFolder) {
