@@ -16,6 +16,11 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
   target_compile_options(tilewise_options INTERFACE -Wno-restrict)
 endif()
 
+# Clang counts changes of signedness into -Wconversion, which GCC does not in C++: indices of std containers.
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+  target_compile_options(tilewise_options INTERFACE -Wno-sign-conversion)
+endif()
+
 if(TILEWISE_SANITIZE)
   target_compile_options(
     tilewise_options INTERFACE -fsanitize=${TILEWISE_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)

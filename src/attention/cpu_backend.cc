@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <ranges>
 
 #include "attention/check_holes.h"
 #include "attention/check_plan.h"
@@ -216,7 +215,9 @@ std::shared_ptr<Backend> make_cpu_backend(const Variant& variant, const PlanShap
     fail(ErrorCode::unsupported, "computes in float32; float64 would lose half of its digits");
   const cpu::Kernels* chosen = nullptr;
   std::vector<std::string> passed_over;
-  for (const cpu::CompiledKernels& compiled : std::views::reverse(cpu::compiled_kernels())) {
+  const auto all = cpu::compiled_kernels();
+  for (auto at = all.rbegin(); at != all.rend(); ++at) {  // views::reverse fails in Clang 14 with GCC 12's library
+    const cpu::CompiledKernels& compiled = *at;
     const cpu::Kernels* kernels = cpu::kernels_for(compiled.isa);
     if (kernels == nullptr) {
       passed_over.push_back(fmt::format("cpu {}: {}", to_string(compiled.isa), why_unavailable(compiled.isa)));

@@ -141,8 +141,9 @@ class Backward {
     const Side side = query_side(call_, unit.sequence);
     const HeadHooks hooks{&state_.workers[static_cast<std::size_t>(number)], unit.sequence, head,
                           lengths_of(unit.sequence).key_start, tiles::Walk::along_keys};
-    const auto as_floats = [&, first = begin, last = end](const ConstTensor& tensor, float* to) {
-      const auto* from = static_cast<const char*>(first_row(tensor, side, head));
+    // Clang 14 does not capture structured bindings by themselves.
+    const auto as_floats = [&, first = begin, last = end, of = head](const ConstTensor& tensor, float* to) {
+      const auto* from = static_cast<const char*>(first_row(tensor, side, of));
       const std::int64_t bytes = size_of(tensor.dtype);
       for (std::int64_t i = first; i < last; ++i) to[i] = static_cast<float>(load_real(from + i * bytes, tensor.dtype));
       return to;

@@ -108,7 +108,9 @@ Worker::Worker(const Programs& programs, const cpu::Kernels& kernels, int number
       partial_(programs.tiles.partial, arena),
       row_full_(programs.rows.full, arena),
       row_partial_(programs.rows.partial, arena),
-      products_(arena.take<float>(std::max(strip_floats_, std::int64_t{kernels.decode_keys}))),
+      products_(arena.take<float>(programs.tiles.changes_partial_tiles || programs.tiles.changes_full_tiles
+                                      ? std::max(strip_floats_, std::int64_t{kernels.decode_keys})
+                                      : 0)),
       dropout_(variant::dropout_function(programs.tiles.full.options().isa)) {
   if (programs.sink) sink_.emplace(*programs.sink, arena);
   if (programs.sink_adjoint && programs.sink_adjoint->program)

@@ -94,7 +94,7 @@ class Worker {
   int number_;
   std::int64_t strip_floats_;  // of an output of an adjoint on a tile
   Runner full_, partial_, row_full_, row_partial_;
-  float* products_;                   // [a block's keys and queries], scores before the variant
+  float* products_;                   // [a block's keys and queries], scores before a variant that changes them
   variant::DropoutFunction dropout_;  // may be null
   std::optional<Runner> sink_;
   std::optional<Runner> sink_adjoint_;

@@ -14,7 +14,6 @@ namespace tilewise::variant {
 namespace {
 
 constexpr int kBlockShift = std::countr_zero(static_cast<std::uint64_t>(RangeIndex::kBlock));
-constexpr std::int64_t kAlwaysScanned = 4;                    // so few elements are read faster than a cell is found
 constexpr Interval kNothing{kUnbounded, -kUnbounded, false};  // the hull of no values
 
 /// Loads an element as a number that compares fast. Types, not functions, so that loops are compiled for each.

@@ -28,7 +28,7 @@ class BackwardLowering {
  public:
   BackwardLowering(const Derivatives& derivatives, const std::vector<Stage>& stages, const LaneOptions& options,
                    bool with_keeps, bool with_gradients)
-      : derivatives_(derivatives), lowering_(derivatives.graph, options), with_gradients_(with_gradients) {
+      : derivatives_(derivatives), lowering_(derivatives.graph, options) {
     const ValueId seed = lowering_.seed();
     forward_ = lower_stages(lowering_, stages, with_keeps);
     ValueId d_score = seed;
@@ -134,7 +134,6 @@ class BackwardLowering {
 
   const Derivatives& derivatives_;
   Lowering lowering_;
-  bool with_gradients_;
   LoweredStages forward_{};
   BackwardLanes::DScore kind_ = BackwardLanes::DScore::zero;
   std::vector<ValueId> outputs_, strips_;  // of the adjoint program
