@@ -34,6 +34,7 @@ void add_variants(CLI::App& program);
 void add_device(CLI::App& program);
 void add_inspect(CLI::App& program);
 void add_compile(CLI::App& program);
+void add_tune(CLI::App& program);
 void add_generate(CLI::App& program);
 void add_chat(CLI::App& program);
 void add_embed(CLI::App& program);

@@ -27,6 +27,7 @@ void add_commands(CLI::App& program) {
   add_variants(program);
   add_device(program);
   add_compile(program);
+  add_tune(program);
   add_inspect(program);
   add_generate(program);
   add_chat(program);

@@ -161,15 +161,14 @@ class RecordedWriter : public CudaWriter {
     if (depends) roots.push_back(derivative.d_score);
     text_ += "  {\n" + before;
     write_nodes(derivative, roots, "d");
+    const auto slot = [&] { return changes_d ? fmt::format("Slot<{}>", next_slot_++) : std::string("Direct"); };
     for (const TableGradient& gradient : derivative.tables) {
-      std::vector<std::string> indices;
-      for (const NodeId index : derivative.graph[gradient.read].inputs())
-        indices.push_back(name_in(derivative.graph, index, "d"));
-      text_ += fmt::format("  gradients.add_table(arguments.table{0}, {0}, {1}, {2});\n", gradient.table,
-                           name_in(derivative.graph, gradient.value, "d"), fmt::join(indices, ", "));
+      text_ +=
+          fmt::format("  gradients.add_table({0}{{}}, arguments.table{1}, {1}, {2}, {3});\n", slot(), gradient.table,
+                      name_in(derivative.graph, gradient.value, "d"), indices_of(derivative, gradient));
     }
     for (const ParameterGradient& gradient : derivative.parameters) {
-      text_ += fmt::format("  gradients.add_parameter({}, {});\n", gradient.parameter,
+      text_ += fmt::format("  gradients.add_parameter({}{{}}, {}, {});\n", slot(), gradient.parameter,
                            name_in(derivative.graph, gradient.value, "d"));
     }
     if (changes_d)
@@ -177,9 +176,59 @@ class RecordedWriter : public CudaWriter {
     text_ += "  }\n";
   }
 
+  std::string indices_of(const StageAdjoint& derivative, const TableGradient& gradient) const {
+    std::vector<std::string> indices;
+    for (const NodeId index : derivative.graph[gradient.read].inputs())
+      indices.push_back(name_in(derivative.graph, index, "d"));
+    return fmt::format("{}", fmt::join(indices, ", "));
+  }
+
+  /// What belongs to one element of a read: all entries of this class.
+  Hoist class_of(const StageAdjoint& derivative, const TableGradient& gradient) const {
+    Hoist all = Hoist::uniform;
+    for (const NodeId index : derivative.graph[gradient.read].inputs())
+      all = joined(all, index < graph_.size() ? hoist_[index] : Hoist::entry);
+    return all;
+  }
+
+  /// The slots, in the order in which add_gradients() comes to them.
+  void write_slots() {
+    text_ += kCudaElementOf;
+    int slots = 0;
+    const auto write_slot = [&](int table, int parameter, Hoist hoist) {
+      text_ += fmt::format(
+          "template <>\nstruct Slot<{}> {{\n  static constexpr int kTable = {}, kParameter = {}, kClass = {};\n}};\n",
+          slots++, table, parameter, static_cast<int>(hoist));
+    };
+    for (auto derivative = adjoints_.rbegin(); derivative != adjoints_.rend(); ++derivative) {
+      for (const TableGradient& gradient : derivative->tables) {
+        const Hoist hoist = class_of(*derivative, gradient);
+        write_slot(gradient.table, -1, hoist);
+        if (hoist != Hoist::entry) write_element(*derivative, gradient, slots - 1);
+      }
+      for (const ParameterGradient& gradient : derivative->parameters)
+        write_slot(-1, gradient.parameter, Hoist::uniform);
+    }
+    std::vector<std::string> bases;
+    for (int slot = 0; slot < slots; ++slot) bases.push_back(fmt::format("Of<Slot<{}>>", slot));
+    text_ +=
+        fmt::format("constexpr int kSlots = {};\ntemplate <template <class> class Of>\nstruct OfSlots{} {} {{}};\n\n",
+                    slots, slots > 0 ? " :" : "", fmt::join(bases, ", "));
+  }
+
+  void write_element(const StageAdjoint& derivative, const TableGradient& gradient, int slot) {
+    const ClassText& entry = text_of(Hoist::entry);
+    text_ += fmt::format("__device__ inline long long gradient_element(Slot<{}>, {}) {{\n", slot, parameters(entry));
+    const auto inputs = derivative.graph[gradient.read].inputs();
+    write_values(entry, needed_by({inputs.begin(), inputs.end()}, entry));
+    text_ += fmt::format("  return element_of(arguments.table{}, {});\n}}\n", gradient.table,
+                         indices_of(derivative, gradient));
+  }
+
   /// An entry's part in all gradients: its score through the stages, then the stages backwards.
   void write_gradients() {
     const ClassText& entry = text_of(Hoist::entry);
+    write_slots();
     text_ += fmt::format(
         "template <class Gradients>\n__device__ inline void add_gradients({}, float d, Gradients& gradients) {{\n",
         parameters(entry));
@@ -194,7 +243,8 @@ class RecordedWriter : public CudaWriter {
       ++number;
     }
     while (number-- > 0) {
-      const std::string before = fmt::format("  const float s = s{};\n  if (floored{}) d = 0;\n", number, number);
+      const std::string before =
+          fmt::format("  [[maybe_unused]] const float s = s{};\n  if (floored{}) d = 0;\n", number, number);
       write_additions(adjoints_[number], before, true);
     }
     text_ += "}\n\n";
@@ -210,6 +260,7 @@ class RecordedWriter : public CudaWriter {
   std::vector<StageAdjoint> adjoints_;        // [score stages], where the slope is asked for
   std::optional<StageAdjoint> sink_adjoint_;  // where gradients are asked for
   bool has_slope_ = false, has_gradients_ = false;
+  int next_slot_ = 0;
 };
 
 }  // namespace

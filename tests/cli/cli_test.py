@@ -493,12 +493,23 @@ class Compile(unittest.TestCase):
 
     def test_refusals(self):
         with tempfile.TemporaryDirectory() as folder:
-            for arguments, part in ((("--gpu", "hopper"), "hopper"), (("--dtype", "float32"), "float32"),
+            for arguments, part in ((("--gpu", "hopper"), "hopper"), (("--dtype", "float64"), "float64"),
                                     (("--dim", "12"), "12"), (("--variant", "windw(3)"), "windw")):
                 with self.subTest(part):
                     result = run("compile", folder, *arguments)
                     self.assertIn(result.returncode, (1, 2))
                     self.assertIn(part, result.stderr)
+
+
+class Tune(unittest.TestCase):
+    def test_refusals(self):
+        for arguments, part in ((("--device", "cpu"), "cuda"), (("--variant", "windw(3)"), "windw"),
+                                (("--dtype", "float7"), "float7"), (("--device", "cuda:99"), "GPU")):
+            with self.subTest(part):
+                result = run("tune", "--dim", "64", *arguments)
+                self.assertIn(result.returncode, (1, 2))
+                self.assertIn(part, result.stderr)
+                self.assertEqual(result.stdout, "")
 
 
 class Others(unittest.TestCase):
@@ -511,7 +522,7 @@ class Others(unittest.TestCase):
 
     def test_help_has_examples(self):
         for command in ([], ["explain", "softmax"], ["explain", "attention"], ["variants"], ["device"],
-                        ["bench", "attention"], ["bench", "figure3"], ["bench", "sparse"], ["inspect"], ["compile"]):
+                        ["bench", "attention"], ["bench", "figure3"], ["bench", "sparse"], ["inspect"], ["compile"], ["tune"]):
             with self.subTest(command):
                 result = run(*command, "--help")
                 self.assertEqual(result.returncode, 0)

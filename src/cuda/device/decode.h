@@ -41,12 +41,20 @@ class Decode : DecodeRows<Config, Variant> {
     const auto tiles = Rows::tiles_of(f_, this->shape_, this->sequence_, this->kv_head_ * f_.heads_per_kv);
     const int splits = Rows::splits_of(tiles.count(), a_.splits);
     if (static_cast<int>(blockIdx.x) >= splits) return;
+    const long long count = tiles.count(), split = blockIdx.x;
+    const int begin = count * split / splits, end = count * (split + 1) / splits;  // this split's share of the tiles
+#pragma unroll
+    for (int i = 0; i < Config::kStages - 1; ++i) {
+      if (begin + i < end) start_loading(tiles.visit(begin + i), i);
+      commit_copies();
+    }
+    // While keys and values are on their way.
     this->prepare_rows();
     load_queries();
     __syncthreads();
     o_.clear();
     statistics_.clear(first_row_ + lane() / 4, rows());
-    walk(tiles, splits);
+    walk(tiles, begin, end);
     finish();
   }
 
@@ -75,16 +83,9 @@ class Decode : DecodeRows<Config, Variant> {
     Rows::template load<32, Config::kHeadV>(value_tile(stage), f_.v, first, lane());
   }
 
-  /// This split's share of the tiles, the same number for each but for one.
+  /// The tiles of a share, the first of which have been asked for.
   template <class Walk>
-  __device__ void walk(const Walk& tiles, int splits) {
-    const long long count = tiles.count(), split = blockIdx.x;
-    const int begin = count * split / splits, end = count * (split + 1) / splits;
-#pragma unroll
-    for (int i = 0; i < Config::kStages - 1; ++i) {
-      if (begin + i < end) start_loading(tiles.visit(begin + i), i);
-      commit_copies();
-    }
+  __device__ void walk(const Walk& tiles, int begin, int end) {
     int stage = 0;
     for (int i = begin; i < end; ++i) {
       wait_for_copies<Config::kStages - 2>();

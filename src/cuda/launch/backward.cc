@@ -5,6 +5,7 @@
 #include <array>
 
 #include "core/fail.h"
+#include "cuda/launch/choice.h"
 #include "cuda/launch/kernel_text.h"
 
 namespace tilewise::cuda {
@@ -66,10 +67,15 @@ jit::Program backward_program(const Variant& variant, const variant::CudaText& t
   return program;
 }
 
+BackwardPlan BackwardKernels::plan_of(const jit::Context& context, const Variant& variant, const ForwardShape& shape) {
+  const bool has_scores = changes_scores(variant);
+  return chosen(context.device(), "backward", shape, has_scores,
+                backward_candidates(shape, has_scores, limits_of(context.device())));
+}
+
 BackwardKernels::BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
                                  const Variant& variant, const ForwardShape& shape)
-    : BackwardKernels(compiler, context, variant, shape,
-                      choose_backward(shape, changes_scores(variant), limits_of(context->device()))) {}
+    : BackwardKernels(compiler, context, variant, shape, plan_of(*context, variant, shape)) {}
 
 BackwardKernels::BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
                                  const Variant& variant, const ForwardShape& shape, const BackwardPlan& plan)

@@ -47,7 +47,7 @@ constexpr Family<ForwardRunner> kForward[] = {
        return std::make_unique<ForwardKernel>(m.compiler, m.context, m.variant, expect_portable(m));
      },
      [](const Making& m) {
-       const ForwardPlan plan = choose_forward(expect_portable(m), limits_of(m.context->device()));
+       const ForwardPlan plan = ForwardKernel::plan_of(*m.context, m.variant, expect_portable(m));
        return TileSizes{plan.query_tile(), plan.key_tile};
      }},
 };
@@ -60,16 +60,15 @@ constexpr Family<BackwardRunner> kBackward[] = {
      },
      [](const Making& m) {
        expect_any_order(m);
-       HopperBackwardKernels::plan_of(*m.context, m.variant, m.shape);
-       return TileSizes{HopperBackwardPlan::kQueries, HopperBackwardPlan::kKeys};
+       const HopperBackwardPlan plan = HopperBackwardKernels::plan_of(*m.context, m.variant, m.shape);
+       return TileSizes{HopperBackwardPlan::kQueries, plan.keys};
      }},
     {"portable",
      [](const Making& m) -> std::unique_ptr<const BackwardRunner> {
        return std::make_unique<BackwardKernels>(m.compiler, m.context, m.variant, expect_portable(m));
      },
      [](const Making& m) {
-       const BackwardPlan plan =
-           choose_backward(expect_portable(m), changes_scores(m.variant), limits_of(m.context->device()));
+       const BackwardPlan plan = BackwardKernels::plan_of(*m.context, m.variant, expect_portable(m));
        return TileSizes{plan.queries, plan.keys};
      }},
 };

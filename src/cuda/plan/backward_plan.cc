@@ -27,9 +27,15 @@ int BackwardPlan::matrix_registers(const ForwardShape& shape) const {
   return (key_rows * columns + 2 * scores) * kOfBlock;
 }
 
+std::int64_t BackwardPlan::gradient_bytes() const {
+  const int diagonals = keys / 8 / (warps / score_columns) + queries / 8 / score_columns - 1;  // of blocks of 8
+  const int row = 8 * diagonals, stride = row + (20 - row % 16) % 16;
+  return std::int64_t{warps} * 8 * stride * 4;
+}
+
 bool BackwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) const {
   constexpr std::int64_t kStatic = 1024;  // the variant's hoisted values of a head
-  const std::int64_t shared = shared_bytes(shape) + kStatic;
+  const std::int64_t shared = shared_bytes(shape) + kStatic + (shape.has_gradients ? gradient_bytes() : 0);
   const int limit = std::min(255, limits.registers / (blocks * threads()) / 8 * 8);
   return shared <= limits.shared_bytes_per_block &&
          blocks * (shared + Multiprocessor::kReservedShared) <= limits.shared_bytes &&

@@ -28,6 +28,9 @@ struct BackwardPlan {
   /// Registers of a thread for d_k, d_v and two tiles of scores.
   int matrix_registers(const ForwardShape& shape) const;
 
+  /// Static shared memory in which warps add up the diagonals' gradients of tables (device/tile_gradients.h).
+  std::int64_t gradient_bytes() const;
+
   bool fits(const ForwardShape& shape, const Multiprocessor& limits) const;
 
   /// "64 x 128, 8 warps, 2 stages, 1 block".
