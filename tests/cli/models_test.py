@@ -112,7 +112,9 @@ class Generate(unittest.TestCase):
 
     def test_stop_bias_and_chat(self):
         count = ("--prompt", "One, two, three, four, five, six,", "--n", "30")
-        self.assertEqual(generate(*count, "--stop", " nine").stdout, b" seven, eight,\n")
+        whole = generate(*count).stdout
+        self.assertIn(b" nine", whole)
+        self.assertEqual(generate(*count, "--stop", " nine").stdout, whole.split(b" nine")[0] + b"\n")
         told = answer("generate", "--model", SMOLLM, *THREADS, *count)["samples"][0]
         forbidden = told["tokens"][0]
         other = answer("generate", "--model", SMOLLM, *THREADS, *count, "--logit-bias", f"{forbidden}=-inf")
