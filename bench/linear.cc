@@ -53,7 +53,7 @@ struct Model {
   void add(const std::vector<Shape>& shapes, WeightKind kind, tilewise::Executor& executor) {
     steps.emplace_back();
     for (const Shape& shape : shapes) {
-      steps.back().emplace_back(stored.emplace_back(kind, shape).matrix(), Precision::eight_bit, executor);
+      steps.back().emplace_back(stored.emplace_back(kind, shape).matrix(), Precision::rounded, executor);
     }
   }
   std::int64_t bytes() const {
@@ -143,7 +143,7 @@ void packing(benchmark::State& state) {
   const Model model(kSmollm, kSmollmLayers, WeightKind::q4_1, *pool);
   for (auto _ : state) {
     for (const Stored& stored : model.stored) {
-      const Linear packed(stored.matrix(), Precision::eight_bit, *pool);
+      const Linear packed(stored.matrix(), Precision::rounded, *pool);
       benchmark::DoNotOptimize(packed.stored());
     }
   }

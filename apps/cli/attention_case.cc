@@ -129,6 +129,7 @@ void AttentionCase::bind_gradients() {
   gradients_.d_q = tensor(shape_.h_q, shape_.s_q);
   gradients_.d_k = tensor(shape_.h_kv, shape_.s_kv);
   gradients_.d_v = tensor(shape_.h_kv, shape_.s_kv);
+  if (!shape_.table_gradients) return;
   for (const auto& [table, data] : stand_ins_.bindings().tables) {
     if (table.type() != Type::real) continue;
     const std::span extents(data.extents.data(), static_cast<std::size_t>(data.rank));

@@ -19,6 +19,7 @@ struct CaseShape {
   std::int64_t d = 64;
   DType dtype = DType::float32;
   bool backward = false;
+  bool table_gradients = true;  // in a backward pass, those of tables and parameters too
 };
 
 /// Inputs drawn from a normal distribution, always the same ones; tables that the variant wants bound are stand-ins

@@ -9,6 +9,7 @@
 #include "command.h"
 #include "comparison.h"
 #include "new_file.h"
+#include "peers.h"
 #include "table.h"
 #include "tilewise/error.h"
 #include "tilewise/zoo.h"
@@ -32,6 +33,7 @@ struct Options {
   double seconds = 10;
   int rounds = 3;
   std::string plot;
+  std::string python = "python3";  // of peers on a GPU; "" for none
 };
 
 bool on_gpu(const Options& options) { return options.machine.device != "cpu"; }
@@ -168,6 +170,43 @@ std::vector<ComparedRow> answer(const Options& options, const Machine& machine) 
   return rows;
 }
 
+/// Peers have full and causal attention alone.
+Peers peers_of(const Options& options, const Machine& machine, const std::vector<ComparedRow>& rows) {
+  std::vector<PeerCase> cases;
+  for (const ComparedRow& row : rows) {
+    if (row.variant != "plain" && row.variant != "causal()") continue;
+    const std::int64_t heads = heads_of(options, row.dim);
+    cases.push_back({row.variant, row.direction, dtype_of(options), row.dim, row.queries, row.keys, options.batch,
+                     heads, options.kv_heads.value_or(heads)});
+  }
+  if (!machine.device().is_cuda() || options.python.empty() || cases.empty()) return {};
+  return measure_peers(cases, machine.device().ordinal(), options.python);
+}
+
+/// The row that a peer's figure stands beside.
+const ComparedRow& row_of(const PeerRate& rate, const std::vector<ComparedRow>& rows) {
+  return *std::ranges::find_if(rows, [&](const ComparedRow& row) {
+    return row.variant == rate.of.variant && row.direction == rate.of.direction && row.dim == rate.of.dim;
+  });
+}
+
+std::string peers_text(const Peers& peers, const std::vector<ComparedRow>& rows) {
+  std::string text;
+  if (!peers.rates.empty()) {
+    TextTable table({"peer", "variant", "d", "direction", "GFLOP/s", "Tilewise's median beside it"});
+    for (const PeerRate& rate : peers.rates) {
+      const ComparedRow& row = row_of(rate, rows);
+      table.add({rate.peer, row.variant, fmt::format("{}", row.dim), row.direction,
+                 fmt::format("{:.1f}", row.gflops(rate.seconds)),
+                 fmt::format("{:.3f}", rate.seconds / row.timing.median)});
+    }
+    text =
+        fmt::format("\n{}\nPeers run after Tilewise, by PyTorch, medians too: clocks and power may differ by then.\n",
+                    table.text());
+  }
+  return peers.problem.empty() ? text : text + fmt::format("\nPeers: {}\n", peers.problem);
+}
+
 std::string answer_text(const Options& options) {
   const Machine machine(options.machine);
   const std::vector<ComparedRow> rows = answer(options, machine);
@@ -187,27 +226,39 @@ std::string answer_text(const Options& options) {
       "{}, {}, {}/{} heads, batch {}; peak {:.1f} GFLOP/s ({})\n\n{}\n"
       "The rate counts 2 (d_qk + d_v) FLOPs a kept entry forward and 2.5 times that backward, over the best call; the\n"
       "median beside it. `of plain` is the rate beside plain attention's; tiles are of {} entries, and the last\n"
-      "column is the time beside plain attention's for that share of it: what a mask costs beyond its kept tiles.\n{}",
+      "column is the time beside plain attention's for that share of it: what a mask costs beyond its kept "
+      "tiles.\n{}{}",
       machine.text(), dtype_of(options), heads, options.kv_heads.value_or(heads), options.batch,
       rows.front().peak_gflops,
       machine.device().is_cuda() ? "published, bfloat16"
                                  : rows.front().instruction_set + " multiply-adds, measured in turn",
       table.text(), machine.device().is_cuda() ? "128 x 128" : "64 x 64",
+      peers_text(peers_of(options, machine, rows), rows),
       options.plot.empty() ? "" : fmt::format("\nThe plot is in {}\n", options.plot));
 }
 
 Json answer_json(const Options& options) {
   const Machine machine(options.machine);
-  Json list = Json::array();
-  for (const ComparedRow& row : answer(options, machine)) {
-    list.push_back(row_json(row));
+  Json list = Json::array(), peer_list = Json::array();
+  const std::vector<ComparedRow> rows = answer(options, machine);
+  for (const ComparedRow& row : rows) list.push_back(row_json(row));
+  const Peers peers = peers_of(options, machine, rows);
+  for (const PeerRate& rate : peers.rates) {
+    peer_list.push_back({{"peer", rate.peer},
+                         {"variant", rate.of.variant},
+                         {"direction", rate.of.direction},
+                         {"dim", rate.of.dim},
+                         {"seconds_median", rate.seconds},
+                         {"gflops_median", row_of(rate, rows).gflops(rate.seconds)}});
   }
   return {{"machine", machine.json()},
           {"dtype", dtype_of(options)},
           {"batch", options.batch},
           {"heads", heads_of(options, options.dims.front())},
           {"kv_heads", options.kv_heads.value_or(heads_of(options, options.dims.front()))},
-          {"rows", list}};
+          {"rows", list},
+          {"peers", peer_list},
+          {"peers_problem", peers.problem}};
 }
 
 void add_options(CLI::App& command, Options& options) {
@@ -226,6 +277,10 @@ void add_options(CLI::App& command, Options& options) {
       ->capture_default_str();
   command.add_option("--rounds", options.rounds, "Rounds at least")->capture_default_str();
   command.add_option("--plot", options.plot, "Draw shares of the peak into this .png or .svg file");
+  command
+      .add_option("--peers", options.python,
+                  "On a GPU: the Python whose PyTorch has FlashAttention-2 and cuDNN to compare with; '' for none")
+      ->capture_default_str();
   add_machine_options(command, options.machine);
   add_device_option(command, options.machine.device);
 }

@@ -34,11 +34,13 @@ void add_variants(CLI::App& program);
 void add_device(CLI::App& program);
 void add_inspect(CLI::App& program);
 void add_compile(CLI::App& program);
+void add_tune(CLI::App& program);
 void add_generate(CLI::App& program);
 void add_chat(CLI::App& program);
 void add_embed(CLI::App& program);
 void add_perplexity(CLI::App& program);
 void add_quantize(CLI::App& program);
 void add_bench_generate(CLI::App& bench);
+void add_bench_cache(CLI::App& bench);
 
 }  // namespace tilewise::cli

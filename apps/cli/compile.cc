@@ -114,7 +114,7 @@ void add_compile(CLI::App& program) {
                      "A variant in its textual form; may be repeated. Plain and causal()");
   command.add_option("--dim", options->dims, "Head dimensions of q and k")->capture_default_str()->delimiter(',');
   command.add_option("--dim-v", options->dim_v, "Head dimension of v; as --dim by default");
-  command.add_option("--dtype", options->dtypes, "bfloat16, float16")->capture_default_str()->delimiter(',');
+  command.add_option("--dtype", options->dtypes, "bfloat16, float16, float32")->capture_default_str()->delimiter(',');
   command.add_option("--parameter", options->parameters, "NAME=VALUE of a parameter; may be repeated");
   command.add_flag("--backward", options->backward, "Also the kernels of a backward pass");
   command.add_flag("--deterministic", options->deterministic, "Those of a deterministic one");

@@ -23,9 +23,11 @@ void add_commands(CLI::App& program) {
   add_bench_figure3(bench);
   add_bench_sparse(bench);
   add_bench_generate(bench);
+  add_bench_cache(bench);
   add_variants(program);
   add_device(program);
   add_compile(program);
+  add_tune(program);
   add_inspect(program);
   add_generate(program);
   add_chat(program);

@@ -39,7 +39,7 @@ void add_model_options(CLI::App& command, ModelChoice& choice, bool with_variant
                        "`tilewise variants` lists them");
   }
   command.add_flag("--precise", choice.precise,
-                   "Multiply dequantised weights in float32 instead of 8-bit activations with the weights as they are "
+                   "Multiply dequantised weights in float32 instead of 16-bit activations with the weights as they are "
                    "stored: slower");
   command.add_option("--threads", choice.machine.threads, "Threads; 0 means one for each processor")
       ->capture_default_str();
@@ -77,6 +77,15 @@ std::string read_text(const TextChoice& choice, const char* option) {
     throw Error(ErrorCode::invalid_argument, fmt::format("{} and --file are both given; expected one", option));
   }
   return choice.text ? *choice.text : read_file(choice.file.empty() ? "-" : choice.file);
+}
+
+std::vector<std::int32_t> tokens_to_foretell(const Model& model, const std::string& text) {
+  auto tokens = model.encode(text);
+  if (tokens.size() < 2) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("the text has {} tokens; expected at least 2, the second being foretold", tokens.size()));
+  }
+  return tokens;
 }
 
 void catch_interrupts() {

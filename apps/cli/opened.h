@@ -53,6 +53,10 @@ std::string read_text(const TextChoice& choice, const char* option);
 /// The contents of a file, or of standard input for "-". Throws Error(io).
 std::string read_file(const std::string& path);
 
+/// A text's tokens, of which a model is to foretell all but the first. Throws Error(invalid_argument) on fewer than
+/// two.
+std::vector<std::int32_t> tokens_to_foretell(const Model& model, const std::string& text);
+
 /// From here on Ctrl-C sets a mark instead of ending the program, and a closed pipe is an error of writing.
 void catch_interrupts();
 

@@ -34,11 +34,7 @@ Measured measured(const PerplexityChoice& choice) {
   PerplexityOptions options{.window = choice.window};
   if (choice.overlap >= 0) options.overlap = choice.overlap;
   const double begin = seconds_now();
-  const auto tokens = opened.model().encode(text);
-  if (tokens.size() < 2) {
-    throw Error(ErrorCode::invalid_argument,
-                fmt::format("the text has {} tokens; expected at least 2, the second being foretold", tokens.size()));
-  }
+  const auto tokens = tokens_to_foretell(opened.model(), text);
   Measured result{.perplexity = opened.model().perplexity(tokens, options), .bytes = text.size()};
   result.seconds = seconds_now() - begin;
   return result;

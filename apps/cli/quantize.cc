@@ -19,23 +19,50 @@ struct QuantizeChoice {
   int threads = 0;
 };
 
-struct Change {
-  double before = 0, after = 0;
+/// Perplexity on a text, the weights multiplied in float32: what the rounding of weights alone does.
+class Foretelling {
+ public:
+  /// A text that is missing or too short, and a model that foretells none, are told of before any work.
+  explicit Foretelling(const QuantizeChoice& choice) : threads_(choice.threads) {
+    if (choice.text.empty()) return;
+    text_ = read_file(choice.text);
+    const Opened opened = open(choice.from);
+    const auto tokens = tokens_to_foretell(opened.model(), *text_);
+    opened.model().perplexity(std::span(tokens).first(2));
+  }
+
+  /// nullopt where there is no text.
+  std::optional<double> perplexity(const std::string& path) const {
+    if (!text_) return std::nullopt;
+    const Opened opened = open(path);
+    return opened.model().perplexity(tokens_to_foretell(opened.model(), *text_)).perplexity;
+  }
+
+ private:
+  Opened open(const std::string& path) const {
+    return Opened({.path = path, .precise = true, .machine = {.isa = "", .threads = threads_}});
+  }
+
+  int threads_;
+  std::optional<std::string> text_;
 };
 
-/// Perplexity of both files on a text, the weights multiplied in float32: what the rounding of weights alone does.
-std::optional<Change> change_of(const QuantizeChoice& choice) {
-  if (choice.text.empty()) return std::nullopt;
-  const std::string text = read_file(choice.text);
-  const auto perplexity = [&](const std::string& path) {
-    const Opened opened({.path = path, .precise = true, .machine = {.isa = "", .threads = choice.threads}});
-    return opened.model().perplexity(opened.model().encode(text)).perplexity;
-  };
-  return Change{perplexity(choice.from), perplexity(choice.to)};
+struct Result {
+  QuantizeReport report;
+  std::optional<double> before, after;  // perplexity
+};
+
+Result quantized(const QuantizeChoice& choice) {
+  const Foretelling foretelling(choice);
+  Result result{quantize_model(choice.from, choice.to), {}, {}};
+  result.before = foretelling.perplexity(choice.from);
+  result.after = foretelling.perplexity(choice.to);
+  return result;
 }
 
 std::string answer_text(const QuantizeChoice& choice) {
-  const QuantizeReport report = quantize_model(choice.from, choice.to);
+  const Result result = quantized(choice);
+  const QuantizeReport& report = result.report;
   TextTable table({"tensor", "from", "to", "bytes before", "bytes after", "relative error", "largest error"});
   for (const QuantizedTensor& tensor : report.tensors) {
     const bool changed = tensor.relative_error > 0;
@@ -47,15 +74,16 @@ std::string answer_text(const QuantizeChoice& choice) {
   text += fmt::format("\n{}: {}, before {}: {:.1f}%\n", report.to, bytes_text(static_cast<double>(report.bytes_to)),
                       bytes_text(static_cast<double>(report.bytes_from)),
                       100 * static_cast<double>(report.bytes_to) / static_cast<double>(report.bytes_from));
-  if (const auto change = change_of(choice)) {
-    text += fmt::format("perplexity on {}: {:.4f}, before {:.4f}: {:+.3f}%\n", choice.text, change->after,
-                        change->before, 100 * (change->after / change->before - 1));
+  if (result.before) {
+    text += fmt::format("perplexity on {}: {:.4f}, before {:.4f}: {:+.3f}%\n", choice.text, *result.after,
+                        *result.before, 100 * (*result.after / *result.before - 1));
   }
   return text;
 }
 
 Json answer_json(const QuantizeChoice& choice) {
-  const QuantizeReport report = quantize_model(choice.from, choice.to);
+  const Result result = quantized(choice);
+  const QuantizeReport& report = result.report;
   Json tensors = Json::array();
   for (const QuantizedTensor& tensor : report.tensors) {
     tensors.push_back({{"name", tensor.name},
@@ -72,8 +100,9 @@ Json answer_json(const QuantizeChoice& choice) {
             {"bytes_from", report.bytes_from},
             {"bytes_to", report.bytes_to},
             {"tensors", tensors}};
-  if (const auto change = change_of(choice)) {
-    json["perplexity"] = {{"text", choice.text}, {"before", change->before}, {"after", change->after}};
+  if (result.before) {
+    json["perplexity"] = {
+        {"text", choice.text}, {"before", json_number(*result.before)}, {"after", json_number(*result.after)}};
   }
   return json;
 }

@@ -84,6 +84,11 @@ struct ForwardInputs {
 struct ForwardOutputs {
   Tensor o{};                   // [b, h_q, s_q, d_v], or packed [h_q, query tokens, d_v]
   std::optional<Tensor> lse{};  // [b, h_q, s_q], or packed [h_q, query tokens]; float32 or float64
+
+  /// The largest score, scale * q.k before the variant's functions, of each query head over all kept entries of all
+  /// sequences: what QK-clip (Kimi Team, "Kimi K2", 2025) keeps from growing. float32; -inf where nothing is kept; NaN
+  /// scores do not count. Head dimensions up to 256 on a GPU.
+  std::optional<Tensor> max_score{};  // [h_q]
 };
 
 /// What the backward pass reads besides ForwardInputs: the forward pass's outputs, and the gradients of the loss in

@@ -90,6 +90,11 @@ class Plan {
   /// Bytes that a call needs, whatever its lengths.
   std::int64_t workspace_bytes() const;
 
+  /// How many of them calls touch whose sequences all have the planned lengths, with queries from
+  /// PlanShape::query_offset: a system gives memory to nothing else. On the processor, sums of a backward pass over
+  /// keys of which a block of queries keeps none are left alone. All bytes where what calls bind may decide that.
+  std::int64_t touched_bytes() const;
+
   const Variant& variant() const;
   const PlanShape& shape() const;
 

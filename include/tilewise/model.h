@@ -57,7 +57,7 @@ ModelFile inspect_model(const std::string& path);
 
 /// How a model computes, fixed when it is opened.
 struct ModelOptions {
-  /// Multiply dequantised weights with float32 activations, instead of 4- and 8-bit weights with 8-bit activations:
+  /// Multiply dequantised weights with float32 activations, instead of 4- to 8-bit weights with 16-bit activations:
   /// slower, and closer to the weights as they are stored.
   bool precise = false;
 

@@ -11,7 +11,8 @@ namespace tilewise {
 /// What became of a tensor.
 struct QuantizedTensor {
   std::string name{};
-  std::string from{}, to{};  ///< Storage: "float32", "q8_0". Equal where it was copied.
+  std::string from{}, to{};  ///< Storage: "float32", "q8_0". Equal where it was copied; `from` is
+                             ///< "settings" for what GGUF keeps as a tensor, and `to` "left out" for what it has not.
   std::int64_t elements = 0;
   std::int64_t bytes_from = 0, bytes_to = 0;
   double largest_error = 0;   ///< Of an element, absolute.

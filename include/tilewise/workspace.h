@@ -37,6 +37,10 @@ class Workspace {
   Workspace& operator=(Workspace&& other) noexcept;
   ~Workspace();
 
+  /// Works in other memory of the caller's from now on, which lies on the same device: for memory that an allocator
+  /// gives to each call anew. Throws Error(invalid_argument) where it is not aligned.
+  void use(std::span<std::byte> memory);
+
   static constexpr std::int64_t kAlignment = 64;
 
   std::int64_t bytes() const { return static_cast<std::int64_t>(memory_.size()); }

@@ -105,16 +105,6 @@ const dlpack::Exchange* exchange_of(nb::handle object) {
   return exchange;
 }
 
-void* current_stream(nb::handle object, const Array& array) {
-  const dlpack::Exchange* exchange = exchange_of(object);
-  void* stream = nullptr;
-  if (exchange != nullptr && array.is_on_gpu() &&
-      exchange->current_stream(array.device_type(), array.device_id(), &stream) != 0) {
-    throw nb::python_error();
-  }
-  return stream;
-}
-
 Array::Array(nb::handle object, const char* name) {
   if (take_raw(object)) return;
   if (!take_buffer(object, name) && !take_exchange(object) && !take_capsule(object)) {

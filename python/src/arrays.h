@@ -81,10 +81,6 @@ View in_own_layout(View view, Layout layout, bool has_dimension = true) {
   return view;
 }
 
-/// The stream that the framework of `object` works on at present, or null: of a GPU's array whose type has DLPack's
-/// fast exchange.
-void* current_stream(nanobind::handle object, const Array& array);
-
 /// The fast exchange of an object's type, or null.
 const dlpack::Exchange* exchange_of(nanobind::handle object);
 

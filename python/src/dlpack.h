@@ -51,12 +51,15 @@ struct ManagedVersioned {
 };
 inline constexpr std::uint64_t kReadOnly = 1;
 
+/// Is told why an allocation failed: what kind of error, and a message.
+using Tell = void (*)(void* context, const char* kind, const char* message);
+
 /// What the capsule in a type's attribute __dlpack_c_exchange_api__ points to. All functions return 0 on success, and
-/// otherwise have set a Python exception.
+/// otherwise have set a Python exception; allocate() tells instead.
 struct Exchange {
   Version version;
   const Exchange* previous;
-  void* allocate;
+  int (*allocate)(Tensor* wanted, ManagedVersioned** out, void* context, Tell tell);
   int (*managed_from_object)(void* object, ManagedVersioned** out);
   int (*object_from_managed)(ManagedVersioned* tensor, void** object);
   int (*tensor_from_object)(void* object, Tensor* out);  // borrows the object's extents and strides

@@ -163,7 +163,7 @@ std::optional<Expr> expression_of(nb::handle value) {
     if (overflow != 0) throw nb::value_error("an integer of a variant must fit 32 bits");
     return Expr(number);
   }
-  if (PyFloat_Check(value.ptr())) return Expr(PyFloat_AS_DOUBLE(value.ptr()));
+  if (PyFloat_Check(value.ptr())) return Expr(PyFloat_AsDouble(value.ptr()));
   if (nb::isinstance<Parameter>(value)) return Expr(nb::cast<const Parameter&>(value));
   // NumPy's numbers, and arrays of one element.
   if (nb::hasattr(value, "item") && nb::hasattr(value, "dtype")) return expression_of(value.attr("item")());

@@ -7,6 +7,7 @@
 #include "calls.h"
 #include "expressions.h"
 #include "models.h"
+#include "options.h"
 #include "recipe.h"
 #include "tilewise/error.h"
 #include "xla.h"
@@ -32,6 +33,8 @@ NB_MODULE(_core, module) {
   nb::register_exception_translator(translate);
   tilewise::python::bind_arrays(module);
   tilewise::python::bind_expressions(module);
+  tilewise::python::bind_options(module);
+  tilewise::python::bind_plans(module);
   tilewise::python::bind_calls(module);
   tilewise::python::bind_variants(module);
   tilewise::python::bind_models(module);

@@ -20,7 +20,7 @@ std::vector<std::int64_t> key_of(const PlanShape& shape, const Device& device) {
                                 shape.d_v,
                                 shape.s_q,
                                 shape.s_kv,
-                                shape.backward ? 1 : 0,
+                                (shape.backward ? 1 : 0) + (shape.deterministic ? 2 : 0),
                                 shape.query_offset.value_or(kNone),
                                 shape.query_tokens.value_or(kNone),
                                 shape.key_tokens.value_or(kNone),

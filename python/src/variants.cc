@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "arrays.h"
-#include "calls.h"
 #include "expressions.h"
+#include "options.h"
 #include "recipe.h"
 #include "tilewise/error.h"
 #include "tilewise/tiles.h"

@@ -3,7 +3,10 @@
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <cstring>
 #include <deque>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -11,8 +14,9 @@
 #include <string_view>
 #include <vector>
 
-#include "calls.h"
+#include "options.h"
 #include "recipe.h"
+#include "shape.h"
 #include "tilewise/error.h"
 
 namespace nb = nanobind;
@@ -25,15 +29,17 @@ namespace {
 /// compared and kept by their attributes; so these live as long as the process.
 struct Program {
   std::shared_ptr<Recipe> recipe;
-  std::optional<double> scale;
-  std::optional<std::int64_t> query_offset;
-  std::optional<double> dropout;
-  std::uint64_t seed = 0, seed_offset = 0;
-  Layout layout = Layout::bhsd;
+  Options options;  // without arrays
+  int rank;         // of q: 3 where it is packed
+  bool has_pages, has_scales;
   std::vector<std::pair<Table, RawArray>> fixed;  // tables whose data is no argument
-  std::vector<ParameterBinding> fixed_values;
-  std::vector<Table> tables;          // [arguments behind q, k and v]
-  std::vector<Parameter> parameters;  // [arguments behind those]
+  std::vector<Table> tables;
+  std::vector<Parameter> parameters;
+
+  // Where the arguments lie that depend on the program: a block table, scales of k and of v, tables, parameters; behind
+  // q, k and v, and in a backward pass also behind o, lse, d_o and d_lse.
+  std::int64_t first_scales(std::int64_t first) const { return first + (has_pages ? 1 : 0); }
+  std::int64_t first_table(std::int64_t first) const { return first_scales(first) + (has_scales ? 2 : 0); }
 };
 
 std::mutex programs_lock;
@@ -72,11 +78,10 @@ DType dtype_of(std::int32_t code) {
 /// The arrays of one call, of which vmap may have made several with axes in front.
 class Batch {
  public:
-  explicit Batch(const xla::CallFrame& frame) : frame_(frame) {
-    constexpr std::int64_t kRankOfQueries = 4;
+  Batch(const xla::CallFrame& frame, int rank_of_queries) : frame_(frame) {
     const xla::Buffer& q = buffer(frame.arguments, 0);
-    leading_ = q.rank - kRankOfQueries;
-    if (leading_ < 0) throw Error(tilewise::ErrorCode::invalid_argument, "q has fewer than 4 axes");
+    leading_ = q.rank - rank_of_queries;
+    if (leading_ < 0) throw Error(tilewise::ErrorCode::invalid_argument, "q has fewer axes than when it was traced");
     for (std::int64_t axis = 0; axis < leading_; ++axis) calls_ *= q.extents[axis];
   }
 
@@ -115,75 +120,87 @@ double number_of(const ConstTensor& scalar) {
   }
 }
 
-ForwardInputs inputs_of(const Program& program, const Batch& batch, std::int64_t first_table, std::int64_t call) {
+/// Of one call; `first` is the first argument that depends on the program.
+ForwardInputs inputs_of(const Program& program, const Batch& batch, std::int64_t first, std::int64_t call) {
+  const Options& options = program.options;
   ForwardInputs inputs;
-  inputs.q = in_own_layout(batch.argument(0, call), program.layout);
-  inputs.k = in_own_layout(batch.argument(1, call), program.layout);
-  inputs.v = in_own_layout(batch.argument(2, call), program.layout);
-  inputs.scale = program.scale;
-  inputs.dropout_probability = program.dropout;
-  inputs.seed = program.seed;
-  inputs.seed_offset = program.seed_offset;
-  inputs.parameters = program.fixed_values;
+  inputs.q = in_own_layout(batch.argument(0, call), options.layout);
+  inputs.k = in_own_layout(batch.argument(1, call), options.layout);
+  inputs.v = in_own_layout(batch.argument(2, call), options.layout);
+  inputs.scale = options.scale;
+  inputs.dropout_probability = options.dropout;
+  inputs.seed = options.seed;
+  inputs.seed_offset = options.seed_offset;
+  inputs.parameters = options.parameters;
+  inputs.sequences = options.sequences;
+  if (program.has_pages) inputs.block_table = batch.argument(first, call);
+  if (program.has_scales) {
+    const std::int64_t scales = program.first_scales(first);
+    inputs.k_scales = in_own_layout(batch.argument(scales, call), options.layout, false);
+    inputs.v_scales = in_own_layout(batch.argument(scales + 1, call), options.layout, false);
+  }
   for (const auto& [table, raw] : program.fixed) {
     inputs.tables.push_back({table, ConstTensor(raw.data.data(), raw.dtype, raw.extents)});
   }
-  std::int64_t next = first_table;
+  std::int64_t next = program.first_table(first);
   for (const Table& table : program.tables) inputs.tables.push_back({table, batch.argument(next++, call)});
   for (const Parameter& parameter : program.parameters) {
     inputs.parameters.push_back({parameter, number_of(batch.argument(next++, call))});
   }
-  if (program.query_offset) {
-    inputs.sequences.assign(
-        static_cast<std::size_t>(inputs.q.extents[0]),
-        {.s_q = inputs.q.extents[2], .s_kv = inputs.k.extents[2], .query_offset = program.query_offset});
-  }
+  if (options.query_offset) set_query_offset(inputs, *options.query_offset);
   return inputs;
 }
 
 Plan plan_of(const Program& program, const ForwardInputs& inputs, bool backward) {
-  PlanShape shape{.dtype = inputs.q.dtype,
-                  .b = std::max<std::int64_t>(inputs.q.extents[0], 1),
-                  .h_q = inputs.q.extents[1],
-                  .h_kv = inputs.k.extents[1],
-                  .d_qk = inputs.q.extents[3],
-                  .d_v = inputs.v.extents[3],
-                  .s_q = inputs.q.extents[2],
-                  .s_kv = inputs.k.extents[2],
-                  .backward = backward,
-                  .query_offset = program.query_offset};
-  if (inputs.k.dtype != inputs.q.dtype) shape.kv_dtype = inputs.k.dtype;
-  for (const TableBinding& each : inputs.tables) {
-    shape.tables.push_back({each.table, {each.data.extents.begin(), each.data.extents.begin() + each.data.rank}});
-  }
-  return program.recipe->plan(shape, Device::cpu(), false);
+  return program.recipe->plan(shape_of(inputs, backward), Device::cpu(), false);
+}
+
+/// XLA's memory holds anything at first, and rows of no sequence are not written.
+template <class T>
+void fill(const Tensor& tensor, T value) {
+  std::fill_n(static_cast<T*>(tensor.data), tensor.elements(), value);
+}
+void clear(const Tensor& tensor) {
+  std::memset(tensor.data, 0, static_cast<std::size_t>(tensor.elements() * size_of(tensor.dtype)));
+}
+void mark_as_empty(const Tensor& lse) {
+  if (lse.dtype == DType::float64) return fill(lse, -std::numeric_limits<double>::infinity());
+  fill(lse, -std::numeric_limits<float>::infinity());
 }
 
 void forward(const xla::CallFrame& frame) {
   const Program& program = program_of(frame);
-  const Batch batch(frame);
+  const Batch batch(frame, program.rank);
   for (std::int64_t call = 0; call < batch.calls(); ++call) {
     const ForwardInputs inputs = inputs_of(program, batch, 3, call);
-    const ForwardOutputs outputs{.o = in_own_layout(batch.result(0, call), program.layout),
+    const ForwardOutputs outputs{.o = in_own_layout(batch.result(0, call), program.options.layout),
                                  .lse = batch.result(1, call)};
+    if (!inputs.sequences.empty()) {
+      clear(batch.result(0, call));
+      mark_as_empty(batch.result(1, call));
+    }
     plan_of(program, inputs, false).forward(inputs, outputs);
   }
 }
 
-/// Arguments: q, k, v, o, lse, d_o, d_lse, tables, parameters. Results: d_q, d_k, d_v, then one for each table and
-/// parameter of reals.
+/// Arguments: q, k, v, o, lse, d_o, d_lse, then what depends on the program. Results: d_q, d_k, d_v, then one for each
+/// table and parameter of reals.
 void backward(const xla::CallFrame& frame) {
   const Program& program = program_of(frame);
-  const Batch batch(frame);
+  const Batch batch(frame, program.rank);
+  const Layout layout = program.options.layout;
   for (std::int64_t call = 0; call < batch.calls(); ++call) {
     const ForwardInputs inputs = inputs_of(program, batch, 7, call);
-    const BackwardInputs given{.o = in_own_layout(batch.argument(3, call), program.layout),
+    const BackwardInputs given{.o = in_own_layout(batch.argument(3, call), layout),
                                .lse = batch.argument(4, call),
-                               .d_o = in_own_layout(batch.argument(5, call), program.layout),
+                               .d_o = in_own_layout(batch.argument(5, call), layout),
                                .d_lse = batch.argument(6, call)};
-    BackwardOutputs outputs{.d_q = in_own_layout(batch.result(0, call), program.layout),
-                            .d_k = in_own_layout(batch.result(1, call), program.layout),
-                            .d_v = in_own_layout(batch.result(2, call), program.layout)};
+    BackwardOutputs outputs{.d_q = in_own_layout(batch.result(0, call), layout),
+                            .d_k = in_own_layout(batch.result(1, call), layout),
+                            .d_v = in_own_layout(batch.result(2, call), layout)};
+    if (!inputs.sequences.empty()) {
+      for (const int result : {0, 1, 2}) clear(batch.result(result, call));
+    }
     std::int64_t next = 3;
     for (const Table& table : program.tables) {
       if (table.type() == Type::real) outputs.d_tables.push_back({table, batch.result(next++, call)});
@@ -226,15 +243,15 @@ xla::Error* handle(xla::CallFrame* frame) {
 void bind_xla(nb::module_& module) {
   module.def(
       "xla_program",
-      [](std::shared_ptr<Recipe> recipe, const Options& options, std::vector<std::pair<Table, RawArray>> fixed,
-         std::vector<Table> tables, std::vector<Parameter> parameters) {
+      [](std::shared_ptr<Recipe> recipe, const Options& options, int rank, bool has_pages, bool has_scales,
+         std::vector<std::pair<Table, RawArray>> fixed, std::vector<Table> tables, std::vector<Parameter> parameters) {
         const std::scoped_lock locked(programs_lock);
-        programs.push_back({std::move(recipe), options.scale, options.query_offset, options.dropout, options.seed,
-                            options.seed_offset, options.layout, std::move(fixed), options.parameters,
+        programs.push_back({std::move(recipe), options, rank, has_pages, has_scales, std::move(fixed),
                             std::move(tables), std::move(parameters)});
         return programs.size() - 1;
       },
-      nb::arg("recipe"), nb::arg("options"), nb::arg("fixed"), nb::arg("tables"), nb::arg("parameters"));
+      nb::arg("recipe"), nb::arg("options"), nb::arg("rank"), nb::arg("has_pages"), nb::arg("has_scales"),
+      nb::arg("fixed"), nb::arg("tables"), nb::arg("parameters"));
   module.def("xla_forward", [] { return nb::capsule(reinterpret_cast<void*>(&handle<forward>)); });
   module.def("xla_backward", [] { return nb::capsule(reinterpret_cast<void*>(&handle<backward>)); });
 }

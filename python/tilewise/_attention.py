@@ -2,64 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence as SequenceOf
-from typing import Any, Literal, overload
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy
 
 from tilewise import _core
-from tilewise._options import Sequences, options_of, variant_of
-from tilewise._typing import Array, ArrayT
+from tilewise._options import PLAIN_CALL, CallOptions, options_of, variant_of
+from tilewise._typing import ArrayT
 from tilewise._variant import Variant
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 _forward = _core.forward
-_NO_OPTIONS = _core.PLAIN
-_FLOAT32, _FLOAT64 = numpy.dtype(numpy.float32), numpy.dtype(numpy.float64)
 
 
 @overload
 def attention(
-    q: ArrayT, k: ArrayT, v: ArrayT, variant: Variant | str | None = None, *, scale: float | None = None,
-    query_offset: int | SequenceOf[int] | None = None, sequences: Sequences | None = None,
-    dropout: float | None = None, return_lse: Literal[False] = False, layout: str = "bhsd",
-    tables: Mapping[str, Array] | None = None, parameters: Mapping[str, Any] | None = None, seed: int | None = None,
-    seed_offset: int | None = None, block_table: Array | None = None, k_scales: Array | None = None,
-    v_scales: Array | None = None,
+    q: ArrayT, k: ArrayT, v: ArrayT, variant: Variant | str | None = None, *, return_lse: Literal[False] = False,
+    **options: Unpack[CallOptions],
 ) -> ArrayT: ...
 
 
 @overload
 def attention(
-    q: ArrayT, k: ArrayT, v: ArrayT, variant: Variant | str | None = None, *, scale: float | None = None,
-    query_offset: int | SequenceOf[int] | None = None, sequences: Sequences | None = None,
-    dropout: float | None = None, return_lse: Literal[True], layout: str = "bhsd",
-    tables: Mapping[str, Array] | None = None, parameters: Mapping[str, Any] | None = None, seed: int | None = None,
-    seed_offset: int | None = None, block_table: Array | None = None, k_scales: Array | None = None,
-    v_scales: Array | None = None,
+    q: ArrayT, k: ArrayT, v: ArrayT, variant: Variant | str | None = None, *, return_lse: Literal[True],
+    **options: Unpack[CallOptions],
 ) -> tuple[ArrayT, ArrayT]: ...
 
 
 def attention(
-    q: Any,
-    k: Any,
-    v: Any,
-    variant: Variant | str | None = None,
-    *,
-    scale: float | None = None,
-    query_offset: int | SequenceOf[int] | None = None,
-    sequences: Sequences | None = None,
-    dropout: float | None = None,
-    return_lse: bool = False,
-    layout: str = "bhsd",
-    tables: Mapping[str, Array] | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    seed: int | None = None,
-    seed_offset: int | None = None,
-    block_table: Array | None = None,
-    k_scales: Array | None = None,
-    v_scales: Array | None = None,
+    q: Any, k: Any, v: Any, variant: Variant | str | None = None, *, return_lse: bool = False,
+    **options: Unpack[CallOptions],
 ) -> Any:
     """softmax(variant(scale * q k^T)) v, exactly, without a matrix of scores.
+
+    The options are scale, query_offset, sequences, dropout, layout, tables, parameters, seed, seed_offset, deterministic,
+    block_table, k_scales and v_scales.
 
     `q` [b, h_q, s_q, d_qk], `k` [b, h_kv, s_kv, d_qk], `v` [b, h_kv, s_kv, d_v]; h_kv divides h_q. With layout="bshd"
     heads and lengths change places. With `sequences`, q may be packed, [h_q, tokens, d_qk] ("bshd": [tokens, h_q,
@@ -70,6 +51,7 @@ def attention(
     `query_offset`: the position of the first query, by default such that the last query and the last key share one.
     `sequences`: lengths and places, `tilewise.Sequence`s or lengths of queries and keys alike. `dropout`: the
     probability with which weights are dropped, by `seed` and `seed_offset` (for PyTorch from its generator).
+    `deterministic`: gradients on a GPU have the same bits every time, as they always have on the processor.
     `tables`, `parameters`: by name, what the variant leaves open. `k_scales`, `v_scales`: of int8 k and v.
 
     Returns o [b, h_q, s_q, d_v], an array of q's kind, on its device; with `return_lse` also the logarithms of the
@@ -86,32 +68,17 @@ def attention(
     """
     if type(q) is not numpy.ndarray:
         compute_on = _by_type.get(type(q)) or _of_type(type(q))
-        return compute_on(
-            q, k, v, variant, scale=scale, query_offset=query_offset, sequences=sequences, dropout=dropout,
-            return_lse=return_lse, layout=layout, tables=tables, parameters=parameters, seed=seed,
-            seed_offset=seed_offset, block_table=block_table, k_scales=k_scales, v_scales=v_scales,
-        )
-    made = variant if type(variant) is Variant else variant_of(variant)
-    if (
-        scale is None and query_offset is None and sequences is None and dropout is None and layout == "bhsd"
-        and tables is None and parameters is None and block_table is None and k_scales is None and v_scales is None
-        and not made._needs
-    ):
-        options = _NO_OPTIONS
-    else:
-        made, options = options_of(
-            made, q.ndim, scale=scale, query_offset=query_offset, sequences=sequences, dropout=dropout, layout=layout,
-            tables=tables, parameters=parameters, seed=seed or 0, seed_offset=seed_offset or 0, block_table=block_table,
-            k_scales=k_scales, v_scales=v_scales,
-        )
-    return compute(made, options, q, k, v, return_lse, sequences is not None, numpy)
+        return compute_on(q, k, v, variant, return_lse=return_lse, **options)
+    made, call = options_of(variant if type(variant) is Variant else variant_of(variant), q.ndim, **options)
+    return compute(made, call, q, k, v, return_lse, numpy)
 
 
 def compute(
-    variant: Variant, options: _core.Options, q: Any, k: Any, v: Any, return_lse: bool, has_gaps: bool, library: Any
+    variant: Variant, options: _core.Options, q: Any, k: Any, v: Any, return_lse: bool, library: Any
 ) -> Any:
     """o, and lse where it is asked for, in arrays of `library`."""
     d_v = getattr(v, "shape", (0,))[-1]
+    has_gaps = options is not PLAIN_CALL and bool(options.sequences)  # rows of no sequence, which are not written
     make = library.zeros if has_gaps else library.empty
     o = make((*q.shape[:-1], d_v), dtype=q.dtype)
     lse = None
@@ -133,6 +100,11 @@ def lse_shape(q_shape: Any, options: _core.Options) -> tuple[int, ...]:
 _by_type: dict[type, Callable[..., Any]] = {}
 
 
+def compute_by(kind: type, function: Callable[..., Any]) -> None:
+    """From now on attention of arrays of that very type is the function's."""
+    _by_type[kind] = function
+
+
 def _of_type(kind: type) -> Callable[..., Any]:
     """What computes on arrays of that type; subclasses of another library's may be defined anywhere."""
     libraries = {each.__module__.partition(".")[0] for each in kind.__mro__}
@@ -152,18 +124,13 @@ def _of_subclass(q: Any, k: Any, v: Any, variant: Any, **options: Any) -> Any:
     return attention(numpy.asarray(q), k, v, variant, **options)
 
 
-def _of_dlpack(
-    q: Any, k: Any, v: Any, variant: Any, *, return_lse: bool, seed: int | None, seed_offset: int | None, **options: Any
-) -> Any:
+def _of_dlpack(q: Any, k: Any, v: Any, variant: Any, *, return_lse: bool, **options: Unpack[CallOptions]) -> Any:
     if not hasattr(q, "__dlpack__") or not hasattr(q, "shape"):
         raise TypeError(f"q: a {type(q).__name__} is no array; expected one of NumPy, PyTorch, JAX or another library "
                         "with __dlpack__()")
     if hasattr(q, "__array_namespace__"):
         library = q.__array_namespace__()
     else:
-        import importlib
-
         library = importlib.import_module(type(q).__module__.partition(".")[0])
-    made, made_options = options_of(variant_of(variant), len(q.shape), seed=seed or 0, seed_offset=seed_offset or 0,
-                                    **options)
-    return compute(made, made_options, q, k, v, return_lse, options["sequences"] is not None, library)
+    made, call = options_of(variant_of(variant), len(q.shape), **options)
+    return compute(made, call, q, k, v, return_lse, library)

@@ -18,7 +18,7 @@ from tilewise._variant import Variant
 class Model:
     """A GGUF file, or a safetensors file with its config.json and tokenizer.json beside it.
 
-    `precise`: multiply with float32 activations instead of 8-bit ones. `variant`: attention in place of the model's own.
+    `precise`: multiply with float32 activations instead of 16-bit ones. `variant`: attention in place of the model's own.
     Opened models are constant: threads may share one. The interpreter's lock is released while the model computes.
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence as SequenceOf
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypedDict, cast
 
 from tilewise import _core
 from tilewise._errors import InvalidArgument
@@ -13,8 +13,28 @@ from tilewise._variant import Variant
 
 Sequences: TypeAlias = SequenceOf[_core.Sequence] | SequenceOf[int]
 
+
+class CallOptions(TypedDict, total=False):
+    """What a call may say besides q, k, v and the variant; `tilewise.attention` says what each means."""
+
+    scale: float | None
+    query_offset: int | SequenceOf[int] | None
+    sequences: Sequences | None
+    dropout: float | None
+    layout: str
+    tables: Mapping[str, Array] | None
+    parameters: Mapping[str, Any] | None
+    seed: int | None
+    seed_offset: int | None
+    deterministic: bool
+    block_table: Array | None
+    k_scales: Array | None
+    v_scales: Array | None
+
+
 LAYOUTS = {"bhsd": _core.Layout.bhsd, "bshd": _core.Layout.bshd}
 PLAIN = Variant(_core.plain())
+PLAIN_CALL = _core.PLAIN
 _DROPOUT = Variant(_core.dropout(0.0))  # the call gives the probability
 
 
@@ -67,25 +87,37 @@ def options_of(
     variant: Variant,
     rank: int,
     *,
-    layout: str = "bhsd",
     scale: float | None = None,
     query_offset: int | SequenceOf[int] | None = None,
     sequences: Sequences | None = None,
     dropout: float | None = None,
+    layout: str = "bhsd",
     tables: Mapping[str, Array] | None = None,
     parameters: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    seed_offset: int = 0,
+    seed: int | None = None,
+    seed_offset: int | None = None,
+    deterministic: bool = False,
     block_table: Array | None = None,
     k_scales: Array | None = None,
     v_scales: Array | None = None,
 ) -> tuple[Variant, _core.Options]:
-    """The variant to compute, and the options of the call. `rank` is q's: 3 where it is packed."""
+    """The variant to compute, and the options of the call. `rank` is q's: 3 where it is packed.
+
+    Where nothing is said that matters, the options are `PLAIN_CALL` itself.
+    """
+    if (
+        scale is None and query_offset is None and sequences is None and dropout is None and layout == "bhsd"
+        and not deterministic and not tables and not parameters and block_table is None and k_scales is None
+        and v_scales is None and not variant._needs
+    ):
+        return variant, PLAIN_CALL
     if dropout is not None and not variant.has_dropout:
         variant = variant & _DROPOUT
     options = _core.Options()
-    if layout != "bhsd":
-        options.layout = layout_of(layout)
+    options.layout = layout_of(layout)
+    options.deterministic = deterministic
+    options.seed = (seed or 0) & 0xFFFFFFFFFFFFFFFF  # PyTorch's seeds are signed
+    options.seed_offset = seed_offset or 0
     if scale is not None:
         options.scale = float(scale)
     if sequences is not None:
@@ -94,10 +126,6 @@ def options_of(
         _set_offsets(options, query_offset)
     if dropout is not None:
         options.dropout = float(dropout)
-    if seed:
-        options.seed = seed & 0xFFFFFFFFFFFFFFFF  # PyTorch's seeds are signed
-    if seed_offset:
-        options.seed_offset = seed_offset
     if block_table is not None:
         options.block_table = block_table
     if k_scales is not None:
@@ -105,19 +133,8 @@ def options_of(
     if v_scales is not None:
         options.v_scales = v_scales
     if variant._needs or tables or parameters:
-        bind(variant, options, tables or {}, parameters or {})
+        variant._bind(options, tables, parameters)
     return variant, options
-
-
-def bind(variant: Variant, options: _core.Options, tables: Mapping[str, Array], parameters: Mapping[str, Any]) -> None:
-    """Arrays and values for the variant's tables and parameters."""
-    arrays, values = variant._bound(tables, parameters)
-    options.tables = list(arrays)
-    options.set_parameters([(parameter, _number(value)) for parameter, value in values])
-
-
-def _number(value: Any) -> float:
-    return float(value.detach() if hasattr(value, "detach") else value)
 
 
 def _set_offsets(options: _core.Options, query_offset: int | SequenceOf[int]) -> None:

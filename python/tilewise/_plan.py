@@ -15,8 +15,8 @@ class Plan:
     """How attention of a shape is computed on a device; for repeated calls into arrays that the caller keeps.
 
     dtypes, heads and head dimensions are those of every call; `b`, `s_q` and `s_kv` are the most that any call has.
-    `backward`: whether backward() will be called. `tables`: for each table that the variant reads without clamping,
-    its extents, by name.
+    `backward`: whether backward() will be called; `deterministic`: with the same bits every time on a GPU, too.
+    `tables`: for each table that the variant reads without clamping, its extents, by name.
 
     >>> import numpy as np, tilewise as tw
     >>> plan = tw.Plan(tw.zoo.causal(), dtype="float32", h_q=2, h_kv=1, d_qk=8, s_q=16, s_kv=16)
@@ -38,6 +38,7 @@ class Plan:
         s_q: int = 0,
         s_kv: int = 0,
         backward: bool = False,
+        deterministic: bool = False,
         query_offset: int | None = None,
         query_tokens: int | None = None,
         key_tokens: int | None = None,
@@ -50,10 +51,17 @@ class Plan:
         for table in self._variant._recipe.tables:
             if tables and table.name in tables:
                 extents.append((table, list(tables[table.name])))
-        self._plan = _core.plan(
-            self._variant._recipe, device, dtype, kv_dtype, b, h_q, h_q if h_kv is None else h_kv, d_qk,
-            d_qk if d_v is None else d_v, s_q, s_kv, backward, query_offset, query_tokens, key_tokens, extents,
-        )
+        shape = _core.PlanShape()
+        shape.dtype = dtype
+        if kv_dtype is not None:
+            shape.kv_dtype = kv_dtype
+        shape.b, shape.h_q, shape.h_kv = b, h_q, h_q if h_kv is None else h_kv
+        shape.d_qk, shape.d_v = d_qk, d_qk if d_v is None else d_v
+        shape.s_q, shape.s_kv = s_q, s_kv
+        shape.backward, shape.deterministic = backward, deterministic
+        shape.query_offset, shape.query_tokens, shape.key_tokens = query_offset, query_tokens, key_tokens
+        shape.set_tables(extents)
+        self._plan = _core.plan(self._variant._recipe, device, shape)
 
     @property
     def variant(self) -> Variant:

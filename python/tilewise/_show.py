@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
-from typing import Any
 
 import numpy
 import numpy.typing
-
-from tilewise import _core
-from tilewise._options import bind
-from tilewise._typing import Array
-from tilewise._variant import Variant
 
 EMPTY, PARTIAL, FULL = 0, 1, 2
 _SIGNS = "·▒█"
@@ -90,28 +83,3 @@ def _png(pixels: numpy.typing.NDArray[numpy.uint8]) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines, 9))
             + chunk(b"IEND", b""))
-
-
-def classify(
-    variant: Variant,
-    queries: int,
-    keys: int,
-    tile: tuple[int, int],
-    heads: int,
-    kv_heads: int | None,
-    head: int,
-    sequence: int,
-    query_offset: int | None,
-    sequences: list[_core.Sequence] | None,
-    tables: Mapping[str, Array] | None,
-    parameters: Mapping[str, Any] | None,
-) -> TileMap:
-    """The tiles of Variant.classify."""
-    options = _core.Options()
-    options.sequences = sequences or []
-    options.query_offset = query_offset
-    bind(variant, options, tables or {}, parameters or {})
-    rows, columns, classes = _core.classify(
-        variant._recipe, options, heads, heads if kv_heads is None else kv_heads, queries, keys, tile, sequence, head
-    )
-    return TileMap(numpy.frombuffer(classes, numpy.uint8).reshape(rows, columns), tile)

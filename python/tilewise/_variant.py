@@ -7,18 +7,17 @@ import itertools
 import math
 import weakref
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy
 
 from tilewise import _core
 from tilewise._errors import InvalidArgument
+from tilewise._show import TileMap
 from tilewise._typing import Array
 
-if TYPE_CHECKING:
-    from tilewise._show import TileMap
-
-
 _ids = itertools.count()
-BY_ID: weakref.WeakValueDictionary[int, Variant] = weakref.WeakValueDictionary()
+BY_ID: weakref.WeakValueDictionary[str, Variant] = weakref.WeakValueDictionary()
 
 
 class Variant:
@@ -44,11 +43,12 @@ class Variant:
         self._values = values  # of parameters, likewise
         self._composed: dict[int, tuple[Variant, Variant]] = {}
         tables = [table for table in recipe.tables if not table.is_frozen]
-        self._needs = bool(tables) or bool(recipe.parameters)
-        # In forms that PyTorch's compiler can read: the tables' names and data, and a number to find the variant by.
+        self._needs = bool(tables) or bool(recipe.parameters) or recipe.has_dropout
+        # In forms that PyTorch's compiler can read: the tables' names and data, and a name to find the variant by (a text,
+        # since it would make a number that differs between calls symbolic).
         self._names = tuple(table.name for table in tables)
         self._data = tuple(next((array for own, array in arrays if own == table), None) for table in tables)
-        self._id = next(_ids)
+        self._id = str(next(_ids))
         BY_ID[self._id] = self
 
     def __and__(self, other: Variant) -> Variant:
@@ -136,6 +136,14 @@ class Variant:
             values.append((_named(self._recipe.parameters, name, "parameter"), value))
         return tuple(arrays), tuple(values)
 
+    def _bind(
+        self, options: _core.Options, tables: Mapping[str, Array] | None, parameters: Mapping[str, Any] | None
+    ) -> None:
+        """Hands the arrays and values of a call to its options."""
+        arrays, values = self._bound(tables or {}, parameters or {})
+        options.tables = list(arrays)
+        options.set_parameters([(parameter, _number(value)) for parameter, value in values])
+
     def classify(
         self,
         queries: int,
@@ -160,10 +168,14 @@ class Variant:
         ▒█▒·
         ·▒█▒
         """
-        from tilewise._show import classify
-
-        return classify(self, queries, keys, tile, heads, kv_heads, head, sequence, query_offset, sequences, tables,
-                        parameters)
+        options = _core.Options()
+        options.sequences = sequences or []
+        options.query_offset = query_offset
+        self._bind(options, tables, parameters)
+        rows, columns, classes = _core.classify(
+            self._recipe, options, heads, heads if kv_heads is None else kv_heads, queries, keys, tile, sequence, head
+        )
+        return TileMap(numpy.frombuffer(classes, numpy.uint8).reshape(rows, columns), tile)
 
     def show(self, queries: int = 1024, keys: int | None = None, *, file: str | None = None, **options: Any) -> TileMap:
         """The picture of the mask and its tiles: in a notebook as the cell's result, else as PNG in `file`.
@@ -198,6 +210,10 @@ class _Frozen:
         self.data, self.dtype, self.shape = data, dtype, shape
 
 
+def _number(value: Any) -> float:
+    return float(value.detach() if hasattr(value, "detach") else value)
+
+
 def _place(handles: list[Any], handle: Any) -> int:
     return next(index for index, each in enumerate(handles) if each == handle)
 
@@ -220,8 +236,6 @@ def _restore(text: str, arrays: dict[int, Any], values: dict[int, Any]) -> Varia
 
 
 def _thawed(frozen: _Frozen) -> Array:
-    import numpy
-
     if frozen.dtype == "bfloat16":  # NumPy has no name for it
         return _core.RawArray(frozen.data, frozen.dtype, frozen.shape)
     return numpy.frombuffer(frozen.data, dtype=frozen.dtype).reshape(frozen.shape)

@@ -7,9 +7,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +17,12 @@ import numpy
 
 from tilewise import _core
 from tilewise._errors import InvalidArgument, Unsupported
-from tilewise._options import layout_of, options_of, variant_of
+from tilewise._options import CallOptions, layout_of, options_of, sequences_of, variant_of
 from tilewise._typing import Array
 from tilewise._variant import Variant
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["attention"]
 
@@ -31,49 +34,68 @@ jax.ffi.register_ffi_target(_BACKWARD, _core.xla_backward(), platform="cpu")
 class _Program:
     """Everything of a call but its arrays; the compiled program holds its number."""
 
-    def __init__(self, variant: Variant, layout: str, key: tuple[Any, ...], names: tuple[str, ...], recipe: Any) -> None:
-        scale, query_offset, dropout, seed, seed_offset = key
-        self.layout = layout
-        self.variant = variant
+    def __init__(self, variant: Variant, call: _Call) -> None:
+        self.call = call
+        recipe = variant._recipe
         fixed = []
         self.tables = []
         for table, name, own in zip((t for t in recipe.tables if not t.is_frozen), variant._names, variant._data):
-            if own is None or name in names:
+            if own is None or name in call.names:
                 self.tables.append(table)
             else:
                 data = numpy.ascontiguousarray(own)
                 fixed.append((table, _core.RawArray(data.tobytes(), str(data.dtype), data.shape)))
-        given = [each for each in recipe.parameters if each.name in names]
+        self.parameters = [each for each in recipe.parameters if each.name in call.names]
         for each, value in variant._values:
-            if isinstance(value, _Traced) and each.name not in names:
-                given.append(each)
-        self.parameters = given
+            if isinstance(value, _Traced) and each.name not in call.names:
+                self.parameters.append(each)
         options = _core.Options()
-        options.layout = {"bhsd": _core.Layout.bhsd, "bshd": _core.Layout.bshd}[layout]
-        options.scale, options.query_offset, options.dropout = scale, query_offset, dropout
-        options.seed, options.seed_offset = seed & 0xFFFFFFFFFFFFFFFF, seed_offset
+        options.layout = layout_of(call.layout)
+        options.scale, options.query_offset, options.dropout = call.scale, call.query_offset, call.dropout
+        options.seed, options.seed_offset = call.seed & 0xFFFFFFFFFFFFFFFF, call.seed_offset
+        options.sequences = [_core.Sequence(*each) for each in call.sequences]
         options.set_parameters([(each, float(value)) for each, value in variant._values
-                                if all(each != other for other in given)])
-        self.number = _core.xla_program(recipe, options, fixed, self.tables, self.parameters)
+                                if all(each != other for other in self.parameters)])
+        self.number = _core.xla_program(recipe, options, call.rank, call.has_pages, call.has_scales, fixed, self.tables,
+                                        self.parameters)
 
 
-@functools.lru_cache(maxsize=256)
-def _program(variant: Variant, layout: str, key: tuple[Any, ...], names: tuple[str, ...]) -> _Program:
-    recipe = variant._recipe
-    return _Program(variant, layout, key, names, recipe)
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    """What a call says besides arrays, by value, so that calls that say the same share a program."""
+
+    rank: int  # of q
+    layout: str
+    scale: float | None
+    query_offset: int | None
+    dropout: float | None
+    seed: int
+    seed_offset: int
+    sequences: tuple[tuple[Any, ...], ...]  # the arguments of each Sequence
+    has_pages: bool
+    has_scales: bool
+    names: tuple[str, ...]  # of the tables and parameters that the call gives
+
+
+_program = functools.lru_cache(maxsize=256)(_Program)
 
 
 _Result: Any = jax.ShapeDtypeStruct  # not annotated there
 
 
 def _lse_shape(q: Any, layout: str) -> Any:
-    b, x, y, _ = q.shape
-    shape = (b, x, y) if layout == "bhsd" else (b, y, x)
-    return _Result(shape, jnp.float64 if q.dtype == jnp.float64 else jnp.float32)
+    *b, x, y, _ = q.shape
+    shape = (*b, x, y) if layout == "bhsd" else (*b, y, x)
+    return _Result(shape, _sum_dtype(q))
+
+
+def _sum_dtype(q: Any) -> Any:
+    """Of lse, and of what gradients of tables and parameters are summed up in."""
+    return jnp.float64 if q.dtype == jnp.float64 else jnp.float32
 
 
 def _forward(program: _Program, q: Any, k: Any, v: Any, extras: tuple[Any, ...]) -> tuple[Any, Any]:
-    results = (_Result((*q.shape[:-1], v.shape[-1]), q.dtype), _lse_shape(q, program.layout))
+    results = (_Result((*q.shape[:-1], v.shape[-1]), q.dtype), _lse_shape(q, program.call.layout))
     call = jax.ffi.ffi_call(_FORWARD, results, vmap_method="broadcast_all")
     o, lse = call(q, k, v, *extras, program=numpy.int64(program.number))
     return o, lse
@@ -92,15 +114,16 @@ def _with_residuals(program: _Program, q: Any, k: Any, v: Any, extras: tuple[Any
 def _gradients(program: _Program, residuals: Any, cotangents: Any) -> Any:
     q, k, v, o, lse, extras = residuals
     d_o, d_lse = cotangents
-    reals = [jnp.issubdtype(each.dtype, jnp.floating) for each in extras]
-    sums = jnp.float64 if q.dtype == jnp.float64 else jnp.float32
+    if program.call.has_scales:
+        raise Unsupported("int8 keys and values have no gradients")
+    wanted = [jnp.issubdtype(each.dtype, jnp.floating) for each in extras]
     results = [_Result(each.shape, each.dtype) for each in (q, k, v)]
-    results += [_Result(each.shape, sums) for each, is_real in zip(extras, reals) if is_real]
+    results += [_Result(each.shape, _sum_dtype(q)) for each, is_wanted in zip(extras, wanted) if is_wanted]
     call = jax.ffi.ffi_call(_BACKWARD, results, vmap_method="broadcast_all")
     d_q, d_k, d_v, *rest = call(q, k, v, o, lse, d_o, d_lse, *extras, program=numpy.int64(program.number))
     remaining = iter(rest)
-    d_extras = tuple(next(remaining).astype(each.dtype) if is_real else numpy.zeros(each.shape, jax.dtypes.float0)
-                     for each, is_real in zip(extras, reals))
+    d_extras = tuple(next(remaining).astype(each.dtype) if is_wanted else numpy.zeros(each.shape, jax.dtypes.float0)
+                     for each, is_wanted in zip(extras, wanted))
     return d_q, d_k, d_v, d_extras
 
 
@@ -108,67 +131,73 @@ _attention.defvjp(_with_residuals, _gradients)
 
 
 def attention(
-    q: Array,
-    k: Array,
-    v: Array,
-    variant: Variant | str | None = None,
-    *,
-    scale: float | None = None,
-    query_offset: int | None = None,
-    sequences: Any = None,
-    dropout: float | None = None,
-    return_lse: bool = False,
-    layout: str = "bhsd",
-    tables: Mapping[str, Array] | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    seed: int | None = None,
-    seed_offset: int | None = None,
-    block_table: Any = None,
-    k_scales: Any = None,
-    v_scales: Any = None,
+    q: Array, k: Array, v: Array, variant: Variant | str | None = None, *, return_lse: bool = False,
+    **given: Unpack[CallOptions],
 ) -> Any:
     """tilewise.attention, which calls this for JAX's arrays, traced ones included.
 
     Gradients reach q, k, v, and tables and parameters that are JAX's arrays. `seed` is a Python int, since JAX has no
-    hidden generator. Sequences, pages and int8 caches are not for JAX.
+    hidden generator; `sequences` and `query_offset` are Python's, too, while `block_table`, `k_scales` and `v_scales`
+    are arrays, which may be traced.
     """
-    if sequences is not None or block_table is not None or k_scales is not None or v_scales is not None:
-        raise Unsupported("sequences, block_table, k_scales and v_scales are not for JAX's arrays; pass NumPy's")
-    _check_shapes(q, k, v, layout)
     made = variant_of(variant)
-    if (dropout is not None or made.has_dropout) and seed is None:
-        raise InvalidArgument("dropout needs a seed: JAX has no hidden generator to draw one from")
-    made, _ = options_of(made, 4, layout=layout, dropout=dropout) if dropout is not None else (made, None)
-    given_tables, given_values = tables or {}, parameters or {}
-    for name in given_tables:
+    tables, parameters = given.get("tables") or {}, given.get("parameters") or {}
+    for name in tables:
         if name not in made._names:
             raise InvalidArgument(f"tables: the variant has no table named {name!r}; its tables are {made._names}")
-    names = tuple(sorted([*given_tables, *given_values]))
+    beside = _beside(given.get("block_table"), given.get("k_scales"), given.get("v_scales"))
+    call = _call_of(q, made, given, (*tables, *parameters))
+    _check_shapes(q, k, v, call)
+    if call.dropout is not None:
+        made, _ = options_of(made, call.rank, dropout=call.dropout)
     # The arrays of a variant are arguments of the program, not part of it, so that they can be traced.
-    key = (None if scale is None else float(scale), query_offset, dropout, seed or 0, seed_offset or 0)
     own = dict(zip(made._names, made._data))
     own |= {each.name: value for each, value in made._values}
-    bare = _without_arrays(made)
-    program = _program(bare, layout, key, names)
-    extras = tuple(jnp.asarray(given_tables.get(each.name, own.get(each.name))) for each in program.tables)
-    extras += tuple(_number(given_values.get(each.name, own.get(each.name))) for each in program.parameters)
-    o, lse = _attention(program, q, k, v, extras)
+    program = _program(_without_arrays(made), call)
+    extras = tuple(jnp.asarray(tables.get(each.name, own.get(each.name))) for each in program.tables)
+    extras += tuple(_number(parameters.get(each.name, own.get(each.name))) for each in program.parameters)
+    o, lse = _attention(program, q, k, v, beside + extras)
     return (o, lse) if return_lse else o
 
 
-def _check_shapes(q: Any, k: Any, v: Any, layout: str) -> None:
+def _beside(block_table: Any, k_scales: Any, v_scales: Any) -> tuple[Any, ...]:
+    """The arrays beside q, k and v, in the order in which a program takes them."""
+    if (k_scales is None) != (v_scales is None):
+        raise InvalidArgument("k_scales and v_scales: expected both or none")
+    return tuple(jnp.asarray(each) for each in (block_table, k_scales, v_scales) if each is not None)
+
+
+def _call_of(q: Any, variant: Variant, given: CallOptions, names: tuple[str, ...]) -> _Call:
+    dropout, seed = given.get("dropout"), given.get("seed")
+    if (dropout is not None or variant.has_dropout) and seed is None:
+        raise InvalidArgument("dropout needs a seed: JAX has no hidden generator to draw one from")
+    scale, query_offset, sequences = given.get("scale"), given.get("query_offset"), given.get("sequences")
+    found = [] if sequences is None else sequences_of(sequences, q.ndim == 3)
+    if query_offset is not None and not isinstance(query_offset, int):
+        raise Unsupported("query_offset: one int for JAX's arrays; a tilewise.Sequence says it of one sequence")
+    return _Call(
+        q.ndim, given.get("layout", "bhsd"), None if scale is None else float(scale), query_offset, dropout, seed or 0,
+        given.get("seed_offset") or 0,
+        tuple((each.s_q, each.s_kv, each.query_offset, each.key_offset, each.key_start, each.first_query_token,
+               each.first_key_token) for each in found),
+        given.get("block_table") is not None, given.get("k_scales") is not None, tuple(sorted(names)),
+    )
+
+
+def _check_shapes(q: Any, k: Any, v: Any, call: _Call) -> None:
     """What can be told while tracing, as an exception of Python's; an error inside of a compiled program is XLA's."""
-    layout_of(layout)
-    if not q.ndim == k.ndim == v.ndim == 4:
-        raise InvalidArgument(f"q, k and v have {q.ndim}, {k.ndim} and {v.ndim} axes; expected 4 for JAX's arrays")
-    heads = 1 if layout == "bhsd" else 2
-    if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3] or k.shape[:3] != v.shape[:3]:
+    layout_of(call.layout)
+    if not 3 <= q.ndim <= 4 or not 3 <= k.ndim <= 4 or v.ndim != k.ndim:
+        raise InvalidArgument(f"q, k and v have {q.ndim}, {k.ndim} and {v.ndim} axes; expected 4, or 3 where sequences "
+                              "are packed")
+    heads = -3 if call.layout == "bhsd" else -2
+    if q.shape[-1] != k.shape[-1] or k.shape[:-1] != v.shape[:-1] or (not call.sequences and q.shape[0] != k.shape[0]):
         raise InvalidArgument(f"q, k and v have the shapes {q.shape}, {k.shape} and {v.shape}; expected one batch, one "
                               "d_qk of q and k, and one length and one number of heads of k and v")
     if k.shape[heads] == 0 or q.shape[heads] % k.shape[heads] != 0:
         raise InvalidArgument(f"q has {q.shape[heads]} heads and k {k.shape[heads]}, which does not divide them")
     for name, each in (("q", q), ("k", k), ("v", v)):
-        if not jnp.issubdtype(each.dtype, jnp.floating):
+        if not jnp.issubdtype(each.dtype, jnp.floating) and not (call.has_scales and name != "q"):
             raise TypeError(f"{name} is of {each.dtype}; expected float64, float32, float16 or bfloat16")
 
 

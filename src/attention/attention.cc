@@ -6,7 +6,9 @@
 #include "attention/backend.h"
 #include "attention/call_state.h"
 #include "attention/check_plan.h"
+#include "attention/predicted.h"
 #include "core/fail.h"
+#include "core/or_out_of_memory.h"
 #include "tilewise/tiles.h"
 
 namespace tilewise {
@@ -51,9 +53,6 @@ class OwnWorkspace {
   std::optional<Workspace> workspace_;
 };
 
-/// Tiles that are classified for a prediction, at most: some tenths of a second.
-constexpr double kMostTiles = 1 << 20;
-
 /// One direction's line: standard attention's bytes beside those of the kept tiles, where they can be told.
 std::string traffic_line(const char* direction, double standard, const std::string& tiled) {
   return fmt::format("traffic {}: standard attention {:.3g} MB, tiled {}\n", direction, standard / 1e6, tiled);
@@ -66,11 +65,10 @@ std::string traffic_text(const Plan& plan) {
   const TrafficShape head{shape.s_q, shape.s_kv, shape.d_qk, shape.d_v, element, kv_element, element, element};
   const double heads = static_cast<double>(shape.b * shape.h_q);
   const double tiles = heads * static_cast<double>(shape.s_q) / 128 * static_cast<double>(shape.s_kv) / 128;
-  const auto is_bound = [](const Table& table) { return !table.frozen_data().has_value(); };
   std::string forward, backward;
-  if (!plan.variant().parameters().empty() || std::ranges::any_of(plan.variant().tables(), is_bound)) {
+  if (attention::has_bindings(plan.variant())) {
     forward = backward = "depends on what calls bind";
-  } else if (tiles > kMostTiles) {
+  } else if (tiles > attention::kMostPredictedTiles) {
     forward = backward = "not predicted, for there are too many tiles";
   } else {
     const Problem problem = Problem::uniform(shape.b, shape.h_q, shape.h_kv, shape.s_q, shape.s_kv);
@@ -92,18 +90,13 @@ std::string traffic_text(const Plan& plan) {
 
 /// Runs a call. The first one in a workspace, and one that binds a new mask, takes memory for what later calls use.
 template <class Call>
-void or_out_of_memory(const char* name, const Call& call) {
-  try {
-    call();
-  } catch (const std::bad_alloc&) {
-    fail(ErrorCode::out_of_memory, "{}: what a call keeps in its workspace besides memory could not be had", name);
-  }
+void run_call(const char* name, const Call& call) {
+  or_out_of_memory(call, "{}: memory for what calls keep with their workspace could not be had", name);
 }
 
-}  // namespace
-
-Plan Attention::plan(const PlanShape& shape, const Device& device) const {
-  attention::check_shape(variant_, shape);
+std::shared_ptr<const attention::Backend> make_backend(const Variant& variant, const PlanShape& shape,
+                                                       const Device& device) {
+  attention::check_shape(variant, shape);
   std::vector<std::string> refusals;
   const auto attempt = [&](const char* name, const auto& make) -> std::shared_ptr<attention::Backend> {
     try {
@@ -112,18 +105,16 @@ Plan Attention::plan(const PlanShape& shape, const Device& device) const {
       if (error.code() != ErrorCode::unsupported) throw;
       refusals.push_back(fmt::format("{}: {}", name, error.what()));
       return nullptr;
-    } catch (const std::bad_alloc&) {
-      fail(ErrorCode::out_of_memory, "a plan for b = {}, h_q = {} does not fit into memory", shape.b, shape.h_q);
     }
   };
   std::shared_ptr<attention::Backend> backend;
   if (device.is_cuda()) {
-    backend = attempt(device.text().c_str(), [&] { return attention::make_cuda_backend(variant_, shape, device); });
+    backend = attempt(device.text().c_str(), [&] { return attention::make_cuda_backend(variant, shape, device); });
     refusals.push_back(fmt::format("cpu: the plan is for {}", device.text()));
   } else {
-    backend = attempt("cpu", [&] { return attention::make_cpu_backend(variant_, shape, device); });
+    backend = attempt("cpu", [&] { return attention::make_cpu_backend(variant, shape, device); });
     if (backend == nullptr) {
-      backend = attempt("reference", [&] { return attention::make_reference_backend(variant_, shape); });
+      backend = attempt("reference", [&] { return attention::make_reference_backend(variant, shape); });
     } else {
       refusals.emplace_back("reference: takes float64 alone, for its cost grows with s_q x s_kv");
     }
@@ -132,35 +123,44 @@ Plan Attention::plan(const PlanShape& shape, const Device& device) const {
     fail(ErrorCode::unsupported, "no backend takes this shape. {}", fmt::join(refusals, ". "));
   }
   backend->refusals.insert(backend->refusals.end(), refusals.begin(), refusals.end());
-  return Plan(std::move(backend));
+  return backend;
+}
+
+}  // namespace
+
+Plan Attention::plan(const PlanShape& shape, const Device& device) const {
+  return or_out_of_memory([&] { return Plan(make_backend(variant_, shape, device)); },
+                          "a plan for b = {}, h_q = {} does not fit into memory", shape.b, shape.h_q);
 }
 
 void Plan::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs, Workspace& workspace) const {
-  or_out_of_memory("forward()", [&] { backend_->forward(inputs, outputs, workspace); });
+  run_call("forward()", [&] { backend_->forward(inputs, outputs, workspace); });
 }
 
 void Plan::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs) const {
-  forward(inputs, outputs, OwnWorkspace(*backend_).get());
+  run_call("forward()", [&] { backend_->forward(inputs, outputs, OwnWorkspace(*backend_).get()); });
 }
 
 void Plan::backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs,
                     Workspace& workspace) const {
   if (!shape().backward) fail_argument("the plan was made for the forward pass; expected PlanShape::backward");
-  or_out_of_memory("backward()", [&] { backend_->backward(inputs, given, outputs, workspace); });
+  run_call("backward()", [&] { backend_->backward(inputs, given, outputs, workspace); });
 }
 
 void Plan::backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs) const {
-  backward(inputs, given, outputs, OwnWorkspace(*backend_).get());
+  run_call("backward()", [&] { backward(inputs, given, outputs, OwnWorkspace(*backend_).get()); });
 }
 
 std::int64_t Plan::workspace_bytes() const { return backend_->workspace_bytes(); }
+std::int64_t Plan::touched_bytes() const { return backend_->touched_bytes(); }
 const Variant& Plan::variant() const { return backend_->variant(); }
 const PlanShape& Plan::shape() const { return backend_->shape(); }
 std::string Plan::instruction_set() const { return backend_->instruction_set(); }
 
 std::string Plan::explain() const {
   std::string text = backend_->explain();
-  text += fmt::format("workspace: {} bytes\n", workspace_bytes());
+  text += fmt::format("workspace: {} bytes, of which calls of the planned lengths touch {}\n", workspace_bytes(),
+                      touched_bytes());
   text += traffic_text(*this);
   for (const std::string& refusal : backend_->refusals) text += fmt::format("not taken: {}\n", refusal);
   return text;

@@ -19,6 +19,7 @@ class Backend : public std::enable_shared_from_this<Backend> {
   virtual void backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs,
                         Workspace& workspace) const = 0;
   virtual std::int64_t workspace_bytes() const = 0;
+  virtual std::int64_t touched_bytes() const { return workspace_bytes(); }
   virtual std::string instruction_set() const = 0;
 
   /// Where workspaces of its calls lie.

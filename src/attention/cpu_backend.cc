@@ -1,4 +1,5 @@
 #include "attention/cpu_backend.h"
+#include "attention/largest_scores.h"
 
 #include <algorithm>
 #include <limits>
@@ -65,8 +66,11 @@ Cuts CpuBackend::cuts_of(std::int64_t s_q, std::int64_t s_kv, bool may_decode) c
   cuts.decode_heads = std::clamp<std::int64_t>(decode_tasks / (kDecodeTasksOfWorker * executor_.workers()), 1,
                                                std::min<std::int64_t>(cpu::kMostDecodeTasks, shape().h_kv));
   // Four strips share each key tile that is packed; fewer would pay for the packing.
-  cuts.task_queries = std::clamp(round_up(s_q * shape().h_q / kForwardTasks, kernels_.strip_queries),
-                                 std::int64_t{4} * kernels_.strip_queries, kernels_.tile_queries);
+  const std::int64_t queries = s_q * shape().h_q;
+  const std::int64_t tasks = round_up((queries + kernels_.tile_queries - 1) / kernels_.tile_queries, kForwardTasks);
+  cuts.task_queries =
+      std::clamp(round_up((queries + tasks - 1) / std::max<std::int64_t>(1, tasks), kernels_.strip_queries),
+                 std::int64_t{4} * kernels_.strip_queries, kernels_.tile_queries);
   // Every split holds partial sums of d_q of the whole group, which must not outgrow the rest of the memory.
   const std::int64_t tiles = (s_kv + kernels_.backward_keys - 1) / kernels_.backward_keys;
   const std::int64_t wanted = std::min(kBackwardTasks, (2 * kBackwardTasks + shape().h_kv - 1) / shape().h_kv);
@@ -166,6 +170,7 @@ void CpuBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& outp
   state.may_decode = !state.call.has_dropout() && !may_differentiate;
   start(state, nullptr);
   check_holes(state.call, state.workers.front().spans(), state.last_mask->follows_head);
+  clear_max_scores(outputs);
   run_forward(*this, state, inputs, outputs);
   run_decode(*this, state, inputs, outputs);
 }

@@ -1,6 +1,7 @@
 // Attention by the processor's kernels: what a plan fixes, what a call prepares, and the three ways to run.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -88,6 +89,7 @@ class CpuBackend final : public Backend {
   void backward(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs,
                 Workspace& workspace) const override;
   std::int64_t workspace_bytes() const override { return workspace_bytes_; }
+  std::int64_t touched_bytes() const override;
   std::string instruction_set() const override { return kernels_.name; }
   std::string explain() const override;
 
@@ -105,6 +107,8 @@ class CpuBackend final : public Backend {
 
  private:
   void take_memory(Arena& arena, CpuState& state) const;
+  void mark_touched(const Problem& problem, const Cuts& cuts, std::int64_t sequence, std::int64_t kv_head,
+                    std::vector<bool>& touched) const;
   CpuState& state_in(Workspace& workspace) const;
   void start(CpuState& state, VariantGradients* gradients) const;
   std::int64_t shared_bytes() const;
@@ -116,6 +120,18 @@ class CpuBackend final : public Backend {
   CallMasks masks_;
   std::int64_t workspace_bytes_ = 0;
 };
+
+/// The keys of a backward split: one piece from either end. Under a causal mask the work of a key falls evenly from the
+/// first to the last, and all splits have the same. Pieces end at multiples of `step`, not at whole tiles: s 2048 is 21
+/// tiles of 96 and a third, and splits of 5 and 6 would keep four cores busy for 0.89 of the time. visit(first key,
+/// end).
+template <class Visit>
+void for_pieces_of_split(std::int64_t s_kv, std::int64_t step, std::int64_t splits, std::int64_t split,
+                         const Visit& visit) {
+  const std::int64_t steps = (s_kv + step - 1) / step;
+  const auto begin_of = [&](std::int64_t piece) { return std::min(steps * piece / (2 * splits) * step, s_kv); };
+  for (const std::int64_t piece : {split, 2 * splits - 1 - split}) visit(begin_of(piece), begin_of(piece + 1));
+}
 
 /// The forward pass of the sequences that are not decoded, and of those that are.
 void run_forward(const CpuBackend& backend, CpuState& state, const ForwardInputs& inputs,

@@ -1,8 +1,10 @@
 // The forward pass of sequences with few queries: their keys are split, and the splits' results merged in their order.
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "attention/cpu_backend.h"
+#include "attention/largest_scores.h"
 #include "attention/views.h"
 #include "core/element.h"
 #include "tiles/merge.h"
@@ -56,13 +58,18 @@ class Decode {
 
   void run_wave() {
     if (state_.decode_units.empty()) return;
-    backend_.executor().parallel_for(tasks_, [this](std::int64_t task, int worker) {
+    // What one task computes whole it also merges: of short sequences that is all, and the second round falls away.
+    const auto is_whole = [](const DecodeUnit& unit) { return unit.splits * unit.chunks == 1; };
+    backend_.executor().parallel_for(tasks_, [&](std::int64_t task, int worker) {
       const DecodeUnit& unit = unit_of(task, &DecodeUnit::first_task);
       split(unit, task - unit.first_task, worker);
+      if (!is_whole(unit)) return;
+      for (std::int64_t head = 0; head < unit.kv_heads; ++head) merge(unit, head, worker);
     });
-    backend_.executor().parallel_for(heads_, [this](std::int64_t head, int worker) {
+    if (std::ranges::all_of(state_.decode_units, is_whole)) return;
+    backend_.executor().parallel_for(heads_, [&](std::int64_t head, int worker) {
       const DecodeUnit& unit = unit_of(head, &DecodeUnit::first_head);
-      merge(unit, head - unit.first_head, worker);
+      if (!is_whole(unit)) merge(unit, head - unit.first_head, worker);
     });
   }
 
@@ -103,12 +110,19 @@ class Decode {
                        in_unit * backend_.kernels().decode_floats(task.shape, count);
     }
     backend_.kernels().decode(tasks.data(), static_cast<int>(unit.kv_heads));
+    if (!outputs_.max_score) return;
+    for (std::int64_t in_unit = 0; in_unit < unit.kv_heads; ++in_unit) {
+      const HeadRows& head = heads[static_cast<std::size_t>(in_unit)];
+      for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i)
+        raise_max_score(outputs_, head.hooks[i].head, head.largest[i]);
+    }
   }
 
   /// A chunk of the rows that share a key head.
   struct HeadRows {
     std::array<HeadHooks, kMostDecodeRows> hooks;
     std::array<cpu::DecodeRow, kMostDecodeRows> rows;
+    std::array<float, kMostDecodeRows> largest;  // where it is asked for
   };
 
   void fill(HeadRows& to, std::int64_t sequence, std::int64_t kv_head, std::int64_t first, int count, int number) {
@@ -120,7 +134,10 @@ class Decode {
       const std::int64_t head = kv_head * backend_.group() + row / lengths.s_q;
       const cpu::Rows q = rows_of(inputs_.q, of_queries, head);
       auto& hook = to.hooks[static_cast<std::size_t>(i)];
-      hook = {&worker, sequence, head, lengths.key_start, tiles::Walk::along_keys};
+      float& largest = to.largest[static_cast<std::size_t>(i)];
+      largest = kNoScore;
+      hook = {
+          &worker, sequence, head, lengths.key_start, tiles::Walk::along_keys, outputs_.max_score ? &largest : nullptr};
       to.rows[static_cast<std::size_t>(i)] = {static_cast<const char*>(q.data) + query * q.stride * size_of(q.dtype),
                                               query, hook.tile_walk(), hook.row_scores()};
     }
@@ -147,8 +164,12 @@ class Decode {
   void store_row(const Side& side, std::int64_t head, std::int64_t query, const tiles::Partial<float>& row) const {
     const cpu::MutableRows o = rows_of(outputs_.o, side, head);
     auto* to = static_cast<char*>(o.data) + query * o.stride * size_of(o.dtype);
-    for (std::int64_t i = 0; i < call_.d_v; ++i) {
-      store_real(to + i * size_of(o.dtype), o.dtype, static_cast<double>(row.o[i]));
+    if (o.dtype == DType::float32) {
+      std::memcpy(to, row.o, static_cast<std::size_t>(call_.d_v) * sizeof(float));
+    } else {
+      for (std::int64_t i = 0; i < call_.d_v; ++i) {
+        store_real(to + i * size_of(o.dtype), o.dtype, static_cast<double>(row.o[i]));
+      }
     }
     if (!outputs_.lse) return;
     auto* lse = static_cast<char*>(first_row(*outputs_.lse, side, head));

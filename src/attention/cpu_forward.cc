@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "attention/cpu_backend.h"
+#include "attention/largest_scores.h"
 #include "attention/views.h"
 #include "core/element.h"
 
@@ -44,7 +45,9 @@ class Forward {
     Worker& worker = state_.workers[static_cast<std::size_t>(number)];
     const std::int64_t kv_head = head / backend_.group(), queries = cuts_of(lengths).task_queries;
     const Side of_queries = query_side(call_, sequence);
-    const HeadHooks hooks{&worker, sequence, head, lengths.key_start, tiles::Walk::along_keys};
+    float largest = kNoScore;
+    const HeadHooks hooks{
+        &worker, sequence, head, lengths.key_start, tiles::Walk::along_keys, outputs_.max_score ? &largest : nullptr};
     const float sink = backend_.programs().sink ? worker.sink(sequence, head) : 0;
 
     cpu::ForwardTask task;
@@ -67,6 +70,7 @@ class Forward {
                           : state_.row_memory[static_cast<std::size_t>(number)];
     }
     backend_.kernels().forward(task);
+    if (outputs_.max_score) raise_max_score(outputs_, head, largest);
     if (!outputs_.lse || is_float) return;
     auto* lse = static_cast<double*>(first_row(*outputs_.lse, of_queries, head));
     for (std::int64_t i = task.query_begin; i < task.query_end; ++i) lse[i] = static_cast<double>(task.lse[i]);

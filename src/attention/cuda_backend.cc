@@ -8,6 +8,8 @@
 #include "attention/planned_mask.h"
 #include "core/fail.h"
 #include "cuda/launch/bound_variant.h"
+#include "cuda/launch/choice.h"
+#include "cuda/launch/kernel_text.h"
 
 namespace tilewise::attention {
 namespace {
@@ -63,6 +65,11 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
     });
   }
   if (lister_) measure_lists();
+  measure_decoding();
+  if (shape.b > 0) {
+    const Problem longest = Problem::uniform(shape.b, shape.h_q, shape.h_kv, shape.s_q, shape.s_kv);
+    longest_ = cuda::DeviceMemory::of(context_, cuda::sequence_shapes(longest));
+  }
   Arena measure;
   memory_in(measure);
   workspace_bytes_ = measure.used();
@@ -89,8 +96,11 @@ void CudaBackend::make_decoder() {
 }
 
 std::optional<cuda::DecodePlan> CudaBackend::decode_plan(const Form& form) const {
-  return cuda::choose_decode(kernel_shape(form), cuda::limits_of(context_->device()),
-                             shape().h_q / shape().h_kv * shape().s_q);
+  const cuda::ForwardShape kernel = kernel_shape(form);
+  const auto candidates =
+      cuda::decode_candidates(kernel, cuda::limits_of(context_->device()), shape().h_q / shape().h_kv * shape().s_q);
+  if (candidates.empty()) return std::nullopt;
+  return cuda::chosen(context_->device(), "decoding", kernel, cuda::changes_scores(variant()), candidates);
 }
 
 bool CudaBackend::decodes(const Form& form, const cuda::ForwardExtent& extent) const {
@@ -98,7 +108,10 @@ bool CudaBackend::decodes(const Form& form, const cuda::ForwardExtent& extent) c
     fail(ErrorCode::unsupported,
          "rows of q, k, v or o do not begin at multiples of 16 bytes; expected it with head dimensions beyond 256");
   }
-  return decode_ && form.is_aligned && (!forward_ || extent.s_q * (extent.h_q / extent.h_kv) <= kDecodeRows);
+  if (!forward_ && form.has_max_score)
+    fail(ErrorCode::unsupported, "max_score is asked for; expected head dimensions up to 256 with it on a GPU");
+  return decode_ && form.is_aligned && !form.has_max_score &&
+         (!forward_ || extent.s_q * (extent.h_q / extent.h_kv) <= kDecodeRows);
 }
 
 cuda::ForwardExtent CudaBackend::largest_extent() const {
@@ -112,6 +125,7 @@ cuda::ForwardShape CudaBackend::kernel_shape(const Form& form) const {
           .d_v = dimension(shape().d_v),
           .has_lists = lister_.has_value(),
           .has_dropout = variant().has_dropout(),
+          .has_max_score = form.has_max_score,
           .is_paged = form.is_paged,
           .pages_of_eights = form.pages_of_eights,
           .values_in_keys = form.values_in_keys,
@@ -145,7 +159,8 @@ void CudaBackend::measure_lists() {
   for (const Form& form : decode_forms()) room_for({{kDecodeQueries, decode_plan(form)->keys}, false});
   if (!forward_) return;
   for (const bool is_aligned : {true, false}) {
-    for (const Form& form : {Form{is_aligned}, Form{is_aligned, true, true}, Form{is_aligned, true, false}})
+    for (const Form& form : {Form{is_aligned}, Form{is_aligned, true, true}, Form{is_aligned, true, false},
+                             Form{.is_aligned = is_aligned, .has_max_score = true}})
       room_for({cuda::forward_tile(making(kernel_shape(form))), false});
     if (!backward_) continue;
     for (const bool has_gradients : {false, true}) {
@@ -171,21 +186,23 @@ std::vector<Form> CudaBackend::decode_forms() const {
   return {Form(), Form{.values_in_keys = true}};
 }
 
+void CudaBackend::measure_decoding() {
+  for (const Form& form : decode_forms()) {
+    partial_rows_ = std::max(
+        partial_rows_, cuda::DecodeKernels::partial_rows(*decode_plan(form), context_->device(), largest_extent()));
+  }
+}
+
 CudaMemory CudaBackend::memory_in(Arena& arena) const {
   CudaMemory memory;
-  memory.sequences = arena.take<cuda::SequenceShape>(shape().b);
+  memory.written_sequences = arena.take<cuda::SequenceShape>(shape().b);
   if (lister_) {
     memory.tiles = arena.take<int>(most_tiles_);
     memory.tile_counts = arena.take<int>(most_lists_);
     memory.tile_order = arena.take<int>(most_lists_);
   }
-  std::int64_t partial_rows = 0;
-  for (const Form& form : decode_forms()) {
-    partial_rows = std::max(
-        partial_rows, cuda::DecodeKernels::partial_rows(*decode_plan(form), context_->device(), largest_extent()));
-  }
-  memory.partial_o = arena.take<float>(partial_rows * shape().d_v);
-  memory.partial_lse = arena.take<float>(partial_rows);
+  memory.partial_o = arena.take<float>(partial_rows_ * shape().d_v);
+  memory.partial_lse = arena.take<float>(partial_rows_);
   if (!shape().backward) return memory;
   const std::int64_t rows = cuda::BackwardRunner::row_floats(shape().b, shape().h_q, shape().s_q);
   memory.reference = arena.take<float>(rows);
@@ -213,10 +230,27 @@ void CudaBackend::bind(CudaState& state) const {
                           forward_ ? forward_->usual().layout() : decode_->usual().layout(), state.bound);
 }
 
-void CudaBackend::write_sequences(const ForwardInputs& inputs, const variant::Call& call, const CudaMemory& memory,
+/// Whether all sequences are as long as the plan's, which it has written once.
+bool CudaBackend::are_longest(const ForwardInputs& inputs, const variant::Call& call) const {
+  const std::vector<Sequence>& sequences = call.problem.sequences;
+  return longest_ && !inputs.device_sequences && static_cast<std::int64_t>(sequences.size()) <= shape().b &&
+         std::ranges::all_of(sequences, [&](const Sequence& sequence) {
+           return sequence.s_q == shape().s_q && sequence.s_kv == shape().s_kv && sequence.key_start == 0 &&
+                  sequence.key_offset == 0 && sequence.first_query_position() == shape().s_kv - shape().s_q &&
+                  sequence.first_query_token == 0 && sequence.first_key_token == 0;
+         });
+}
+
+void CudaBackend::write_sequences(const ForwardInputs& inputs, const variant::Call& call, CudaMemory& memory,
                                   jit::StreamHandle stream) const {
-  if (inputs.device_sequences) return sequences_.gather(sequence_columns(inputs, call), memory.sequences, stream);
-  sequences_.write(call.problem, memory.sequences, stream);
+  memory.sequences = memory.written_sequences;
+  if (are_longest(inputs, call)) {
+    memory.sequences = longest_->as<const cuda::SequenceShape>();
+  } else if (inputs.device_sequences) {
+    sequences_.gather(sequence_columns(inputs, call), memory.written_sequences, stream);
+  } else {
+    sequences_.write(call.problem, memory.written_sequences, stream);
+  }
 }
 
 void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& outputs, Workspace& workspace) const {
@@ -236,10 +270,11 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
   const Form form{.is_aligned = all_aligned(inputs, outputs),
                   .is_paged = call.keys_paged,
                   .pages_of_eights = call.keys_paged && call.page_tokens % 8 == 0,
-                  .values_in_keys = !forward_ && values_in_keys(inputs)};
+                  .values_in_keys = !forward_ && values_in_keys(inputs),
+                  .has_max_score = outputs.max_score.has_value()};
   const cuda::ForwardExtent extent = extent_of(inputs, call);
   Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
-  const CudaMemory memory = memory_in(arena);
+  CudaMemory memory = memory_in(arena);
   cuda::ForwardArguments arguments = forward_arguments(inputs, outputs, call);
   arguments.sequences = memory.sequences;
   bind(state);
@@ -251,6 +286,7 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
     return;
   }
   const cuda::ForwardRunner& kernel = forward_->get(form);
+  if (outputs.max_score) clear_max_scores(*context_, *outputs.max_score, stream);
   if (lister_) arguments.lists = list_tiles(state, memory, {kernel.tile(), false}, extent, stream);
   kernel.launch(arguments, state.bound, extent, stream);
 }
@@ -276,7 +312,7 @@ void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& gi
       backward_->get({.is_aligned = all_aligned(inputs, given, outputs), .has_gradients = has_gradients});
   bind(state);
   Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
-  const CudaMemory memory = memory_in(arena);
+  CudaMemory memory = memory_in(arena);
   write_sequences(inputs, call, memory, stream);
   const cuda::ForwardExtent extent = extent_of(inputs, call);
   cuda::BackwardArguments arguments = backward_arguments(inputs, given, outputs, call);

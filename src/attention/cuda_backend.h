@@ -30,6 +30,7 @@ struct Form {
   bool pages_of_eights = false;  // pages hold multiples of 8 tokens
   bool values_in_keys = false;   // v is the first columns of k, in decoding
   bool has_gradients = false;    // of tables and parameters, in a backward pass
+  bool has_max_score = false;    // the largest score of each head is asked for
 
   friend auto operator<=>(const Form&, const Form&) = default;
 };
@@ -65,16 +66,17 @@ struct CudaState final : CallState {
 
 /// Parts of a workspace, on the GPU.
 struct CudaMemory {
-  cuda::SequenceShape* sequences = nullptr;  // [b]
-  int* tiles = nullptr;                      // of lists, of the forward or the backward pass
-  int* tile_counts = nullptr;                // [lists]
-  int* tile_order = nullptr;                 // [lists]
-  float* partial_o = nullptr;                // of decoding
-  float* partial_lse = nullptr;              // likewise
-  float* reference = nullptr;                // [b, h_q, s_q], of a backward pass
-  float* delta = nullptr;                    // likewise
-  float* d_q_sums = nullptr;                 // [parts, b, h_q, s_q, d_qk]
-  CudaGradients::Memory gradients;           // likewise
+  cuda::SequenceShape* written_sequences = nullptr;  // [b], of a call whose sequences are not the plan's longest
+  const cuda::SequenceShape* sequences = nullptr;    // [b], these or the plan's own
+  int* tiles = nullptr;                              // of lists, of the forward or the backward pass
+  int* tile_counts = nullptr;                        // [lists]
+  int* tile_order = nullptr;                         // [lists]
+  float* partial_o = nullptr;                        // of decoding
+  float* partial_lse = nullptr;                      // likewise
+  float* reference = nullptr;                        // [b, h_q, s_q], of a backward pass
+  float* delta = nullptr;                            // likewise
+  float* d_q_sums = nullptr;                         // [parts, b, h_q, s_q, d_qk]
+  CudaGradients::Memory gradients;                   // likewise
 };
 
 class CudaBackend final : public Backend {
@@ -115,7 +117,9 @@ class CudaBackend final : public Backend {
   CudaState& state_in(Workspace& workspace) const;
   void upload_frozen_tables();
   void bind(CudaState& state) const;
-  void write_sequences(const ForwardInputs& inputs, const variant::Call& call, const CudaMemory& memory,
+  void measure_decoding();
+  bool are_longest(const ForwardInputs& inputs, const variant::Call& call) const;
+  void write_sequences(const ForwardInputs& inputs, const variant::Call& call, CudaMemory& memory,
                        jit::StreamHandle stream) const;
   void validate(const ForwardInputs& inputs, jit::StreamHandle stream) const;
 
@@ -130,7 +134,9 @@ class CudaBackend final : public Backend {
   std::optional<ByForm<cuda::ForwardRunner>> forward_;  // up to head dimensions of 256
   std::optional<ByForm<cuda::DecodeKernels>> decode_;   // where the plan is for few queries
   std::optional<ByForm<cuda::BackwardRunner>> backward_;
-  std::optional<CudaGradients> gradients_;  // of a backward pass
+  std::optional<CudaGradients> gradients_;     // of a backward pass
+  std::int64_t partial_rows_ = 0;              // of decoding, in a workspace
+  std::optional<cuda::DeviceMemory> longest_;  // [b] SequenceShape: every sequence as long as the plan's, from 0 on
   std::int64_t workspace_bytes_ = 0;
 };
 

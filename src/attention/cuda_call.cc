@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
 
 #include "core/fail.h"
 #include "cuda/launch/pointers.h"
@@ -88,6 +89,15 @@ void expect_on_gpu(const jit::Context& context, const ForwardInputs& inputs) {
 void expect_on_gpu(const jit::Context& context, const ForwardOutputs& outputs) {
   cuda::expect_on_gpu(context, "o", outputs.o);
   expect_floats(context, "lse", outputs.lse);
+  expect_floats(context, "max_score", outputs.max_score);
+}
+
+void clear_max_scores(const jit::Context& context, const Tensor& max_score, jit::StreamHandle stream) {
+  const unsigned no_score = std::bit_cast<unsigned>(-std::numeric_limits<float>::infinity());
+  const jit::Driver& driver = context.driver();
+  driver.check(driver.api().fill_words(reinterpret_cast<jit::DevicePointer>(max_score.data), no_score,
+                                       static_cast<std::size_t>(max_score.extents[0]), stream),
+               "to clear max_score");
 }
 
 void expect_on_gpu(const jit::Context& context, const BackwardInputs& given, const BackwardOutputs& outputs) {
@@ -148,6 +158,7 @@ cuda::ForwardArguments forward_arguments(const ForwardInputs& inputs, const Forw
   arguments.keys_packed = call.keys_packed;
   arguments.heads_per_kv = static_cast<int>(call.problem.h_q / call.problem.h_kv);
   arguments.scale = static_cast<float>(call.scale);
+  if (outputs.max_score) arguments.max_score = static_cast<float*>(outputs.max_score->data);
   if (call.keys_paged) arguments.pages = pages_of(inputs, call);
   return arguments;
 }

@@ -14,6 +14,9 @@ void expect_on_gpu(const jit::Context& context, const ForwardInputs& inputs);
 void expect_on_gpu(const jit::Context& context, const ForwardOutputs& outputs);
 void expect_on_gpu(const jit::Context& context, const BackwardInputs& given, const BackwardOutputs& outputs);
 
+/// Queues the writing of -inf to a call's max_score.
+void clear_max_scores(const jit::Context& context, const Tensor& max_score, jit::StreamHandle stream);
+
 /// Whether every row of every tensor begins at a multiple of 16 bytes.
 bool all_aligned(const ForwardInputs& inputs, const ForwardOutputs& outputs);
 bool all_aligned(const ForwardInputs& inputs, const BackwardInputs& given, const BackwardOutputs& outputs);

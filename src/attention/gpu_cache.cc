@@ -14,8 +14,8 @@ namespace tilewise {
 namespace {
 
 const GpuCacheShape& checked(const GpuCacheShape& shape) {
-  if (shape.dtype != DType::bfloat16 && shape.dtype != DType::float16) {
-    fail(ErrorCode::unsupported, "dtype is {}; caches on a GPU are appended to as bfloat16 and float16",
+  if (shape.dtype != DType::bfloat16 && shape.dtype != DType::float16 && shape.dtype != DType::float32) {
+    fail(ErrorCode::unsupported, "dtype is {}; caches on a GPU are appended to as bfloat16, float16 and float32",
          to_string(shape.dtype));
   }
   const auto expect = [](const char* name, std::int64_t size, std::int64_t most) {

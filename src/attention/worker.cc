@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <limits>
 
 #include "attention/dropout_tile.h"
 #include "variant/place.h"
@@ -38,24 +39,41 @@ cpu::TileWalk HeadHooks::tile_walk() const {
           }};
 }
 
+void HeadHooks::apply_to_tile(const void* context, const cpu::ScoreBlock& block) {
+  const HeadHooks& at = hooks_of(context);
+  at.worker->apply(at.worker->full_, at.worker->partial_, at, block, block.stride);
+}
+
+void HeadHooks::apply_to_row(const void* context, const cpu::ScoreBlock& block) {
+  const HeadHooks& at = hooks_of(context);
+  at.worker->apply(at.worker->row_full_, at.worker->row_partial_, at, block, block.keys);
+}
+
 cpu::ScoreProgram HeadHooks::tile_scores() const {
   const variant::VariantLanes& lanes = worker->programs_.tiles;
+  const auto ahead = lanes.full.reads_at_entries() ? read_ahead : nullptr;
+  if (largest != nullptr) {
+    return {[](const void* context, const cpu::ScoreBlock& block) {
+              const HeadHooks& at = hooks_of(context);
+              at.worker->note_largest(at, block, at.worker->programs_.tiles, apply_to_tile);
+            },
+            this, false, lanes.changes_partial_tiles ? ahead : nullptr};
+  }
   if (!lanes.changes_partial_tiles) return {};
-  return {[](const void* context, const cpu::ScoreBlock& block) {
-            const HeadHooks& at = hooks_of(context);
-            at.worker->apply(at.worker->full_, at.worker->partial_, at, block, block.stride);
-          },
-          this, !lanes.changes_full_tiles, lanes.full.reads_at_entries() ? read_ahead : nullptr};
+  return {apply_to_tile, this, !lanes.changes_full_tiles, ahead};
 }
 
 cpu::ScoreProgram HeadHooks::row_scores() const {
   const variant::VariantLanes& lanes = worker->programs_.rows;
+  if (largest != nullptr) {
+    return {[](const void* context, const cpu::ScoreBlock& block) {
+              const HeadHooks& at = hooks_of(context);
+              at.worker->note_largest(at, block, at.worker->programs_.rows, apply_to_row);
+            },
+            this};
+  }
   if (!lanes.changes_partial_tiles) return {};
-  return {[](const void* context, const cpu::ScoreBlock& block) {
-            const HeadHooks& at = hooks_of(context);
-            at.worker->apply(at.worker->row_full_, at.worker->row_partial_, at, block, block.keys);
-          },
-          this, !lanes.changes_full_tiles};
+  return {apply_to_row, this, !lanes.changes_full_tiles};
 }
 
 cpu::AdjointHook HeadHooks::adjoint() const {
@@ -90,6 +108,7 @@ Worker::Worker(const Programs& programs, const cpu::Kernels& kernels, int number
       partial_(programs.tiles.partial, arena),
       row_full_(programs.rows.full, arena),
       row_partial_(programs.rows.partial, arena),
+      products_(arena.take<float>(std::max(strip_floats_, std::int64_t{kernels.decode_keys}))),
       dropout_(variant::dropout_function(programs.tiles.full.options().isa)) {
   if (programs.sink) sink_.emplace(*programs.sink, arena);
   if (programs.sink_adjoint && programs.sink_adjoint->program)
@@ -176,6 +195,27 @@ Box box_of(const HeadHooks& head, const cpu::ScoreBlock& block) {
 }
 
 }  // namespace
+
+/// Applies the variant to a block, and raises the head's largest score to that of the entries that are left.
+void Worker::note_largest(const HeadHooks& head, const cpu::ScoreBlock& block, const variant::VariantLanes& lanes,
+                          void (*run)(const void* head, const cpu::ScoreBlock& block)) {
+  constexpr float kRemoved = -std::numeric_limits<float>::infinity();
+  const auto value = [&](int key, int query) { return block.values[key * block.stride + query]; };
+  const bool changes = block.partial ? lanes.changes_partial_tiles : lanes.changes_full_tiles;
+  if (changes) {
+    for (int key = 0; key < block.keys; ++key)
+      std::copy_n(&block.values[key * block.stride], block.queries, products_ + std::int64_t{key} * block.queries);
+    run(&head, block);
+  }
+  float largest = *head.largest;
+  for (int key = 0; key < block.keys; ++key) {
+    for (int query = 0; query < block.queries; ++query) {
+      const float product = changes ? products_[std::int64_t{key} * block.queries + query] : value(key, query);
+      if (value(key, query) != kRemoved && product > largest) largest = product;
+    }
+  }
+  *head.largest = largest;
+}
 
 void Worker::apply(Runner& full, Runner& partial, const HeadHooks& head, const cpu::ScoreBlock& block,
                    std::int64_t stride) {

@@ -24,12 +24,17 @@ struct HeadHooks {
   std::int64_t sequence = 0, head = 0;
   std::int64_t first_key = 0;  // key_start
   tiles::Walk walk = tiles::Walk::along_keys;
+  float* largest = nullptr;  // raised to the largest score before the variant; null: not asked for
 
   cpu::TileWalk tile_walk() const;
   cpu::ScoreProgram tile_scores() const;
   cpu::ScoreProgram row_scores() const;  // for decoding
   cpu::AdjointHook adjoint() const;
   cpu::DropoutHook dropout() const;
+
+ private:
+  static void apply_to_tile(const void* context, const cpu::ScoreBlock& block);
+  static void apply_to_row(const void* context, const cpu::ScoreBlock& block);
 };
 
 class Worker {
@@ -78,6 +83,8 @@ class Worker {
   cpu::KeySpan span(const HeadHooks& head, std::int64_t query_begin, std::int64_t query_end, std::int64_t key_begin,
                     std::int64_t key_end);
   void strip_spans(const HeadHooks& head, const Box& box, std::int64_t step, cpu::KeySpan* spans);
+  void note_largest(const HeadHooks& head, const cpu::ScoreBlock& block, const variant::VariantLanes& lanes,
+                    void (*run)(const void* head, const cpu::ScoreBlock& block));
   void apply(Runner& full, Runner& partial, const HeadHooks& head, const cpu::ScoreBlock& block, std::int64_t stride);
   void recompute(const HeadHooks& head, const cpu::AdjointBlock& block);
   void adjoin(const HeadHooks& head, const cpu::AdjointBlock& block);
@@ -87,6 +94,7 @@ class Worker {
   int number_;
   std::int64_t strip_floats_;  // of an output of an adjoint on a tile
   Runner full_, partial_, row_full_, row_partial_;
+  float* products_;                   // [a block's keys and queries], scores before the variant
   variant::DropoutFunction dropout_;  // may be null
   std::optional<Runner> sink_;
   std::optional<Runner> sink_adjoint_;

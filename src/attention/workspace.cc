@@ -6,13 +6,16 @@
 
 #include "attention/call_state.h"
 #include "core/fail.h"
+#include "core/or_out_of_memory.h"
 #include "cuda/launch/device_memory.h"
 
 namespace tilewise {
 
 namespace {
 
-/// Memory of the processor, freed with its owner. Null where it could not be had. Whole huge pages of it are asked for
+constexpr auto kNotHad = "a workspace of {} bytes could not be had";
+
+/// Memory of the processor, freed with its owner. Whole huge pages of it are asked for
 /// as such, as far as the system grants them: a backward pass walks over megabytes, whose small pages outnumber the
 /// translation buffer's entries (2.5% of its rate at d 64, 3% at d 128, on a Zen 4).
 std::shared_ptr<std::byte> allocate(std::int64_t bytes) {
@@ -21,8 +24,9 @@ std::shared_ptr<std::byte> allocate(std::int64_t bytes) {
   const std::size_t alignment = whole > 0 ? kHugePage : static_cast<std::size_t>(Workspace::kAlignment);
   const std::size_t rounded = (static_cast<std::size_t>(bytes) + alignment - 1) / alignment * alignment;
   auto* memory = static_cast<std::byte*>(std::aligned_alloc(alignment, rounded));
+  if (memory == nullptr) throw std::bad_alloc();
   // Advice: where it is not taken the memory serves as well.
-  if (memory != nullptr && whole > 0) madvise(memory, whole, MADV_HUGEPAGE);
+  if (whole > 0) madvise(memory, whole, MADV_HUGEPAGE);
   return {memory, [](std::byte* to_free) { std::free(to_free); }};
 }
 
@@ -42,8 +46,7 @@ Workspace::Workspace(std::int64_t bytes, const Device& device, void* stream)
     data = memory->as<std::byte>();
     owned_ = std::move(memory);
   } else {
-    auto memory = allocate(bytes);
-    if (memory == nullptr) fail(ErrorCode::out_of_memory, "a workspace of {} bytes could not be had", bytes);
+    auto memory = or_out_of_memory([&] { return allocate(bytes); }, kNotHad, bytes);
     data = memory.get();
     owned_ = std::move(memory);
   }
@@ -51,12 +54,20 @@ Workspace::Workspace(std::int64_t bytes, const Device& device, void* stream)
 }
 
 Workspace::Workspace(std::span<std::byte> memory, const Device& device, void* stream)
-    : memory_(memory), device_(device), stream_(stream), states_(std::make_unique<attention::CallStates>()) {
+    : device_(device),
+      stream_(stream),
+      states_(or_out_of_memory([] { return std::make_unique<attention::CallStates>(); }, kNotHad, memory.size())) {
+  use(memory);
+  if (stream != nullptr && !device.is_cuda()) fail_argument("stream is given for the processor, which has none");
+}
+
+void Workspace::use(std::span<std::byte> memory) {
   const auto address = reinterpret_cast<std::uintptr_t>(memory.data());
   if (address % kAlignment != 0) {
     fail_argument("memory begins at {:#x}; expected a multiple of {}", address, kAlignment);
   }
-  if (stream != nullptr && !device.is_cuda()) fail_argument("stream is given for the processor, which has none");
+  memory_ = memory;
+  owned_.reset();
 }
 
 Workspace::Workspace(Workspace&&) noexcept = default;

@@ -1,4 +1,6 @@
-// A file that appears whole or not at all: written beside its place, synced, then renamed over it.
+// A file that appears whole or not at all: written without a name, synced, named beside its place, then renamed over
+// it. On file systems without such files (O_TMPFILE: most have them, NFS has not) it has its temporary name from the
+// start.
 #pragma once
 
 #include <sys/types.h>
@@ -18,7 +20,8 @@ struct WriteCalls {
   static WriteCalls system();
 };
 
-/// Temporary files have this in their names, so that what a killed writer leaves can be told.
+/// Temporary files have this in their names, so that what a killed writer leaves, where it leaves anything, can be
+/// told.
 inline constexpr const char* kTemporaryMark = ".tmp-";
 
 /// Each step returns "" or what failed: "writing /a/b.tmp-1-2: No space left on device". After a failure, and where
@@ -30,7 +33,7 @@ class PendingFile {
   PendingFile(const PendingFile&) = delete;
   PendingFile& operator=(const PendingFile&) = delete;
 
-  /// Creates the temporary file beside `path`.
+  /// Creates the temporary file in the folder of `path`.
   std::string open();
 
   /// Appends all of the bytes.
@@ -46,6 +49,7 @@ class PendingFile {
   std::string path_, temporary_;
   WriteCalls calls_;
   int file_ = -1;
+  bool is_nameless_ = false;
 };
 
 }  // namespace tilewise

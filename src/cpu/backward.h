@@ -84,10 +84,10 @@ class BackwardKernel {
     k_ = Engine::pack_k(task_.k, key, keys, shape_.d_qk, packed_k_);
     v_ = Engine::pack_k(task_.v, key, keys, shape_.d_v, packed_v_);
     Engine::pack_k_columns(task_.k, key, keys, shape_.d_qk, k_columns_);
-    if (key == task_.key_begin || keys < kKeys) {
-      // Rows past the last key belong to register blocks and lanes that reach over it.
-      clear(weights_, kKeys * kWeightsStride);
-      clear(d_scores_, kKeys * kWeightsStride);
+    // Rows past the last key belong to register blocks that reach over it.
+    for (int row = keys; row % Engine::kRows != 0; ++row) {
+      clear(weights_ + row * kWeightsStride, kWeightsStride);
+      clear(d_scores_ + row * kWeightsStride, kWeightsStride);
     }
     clear(d_k_, std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_qk));
     clear(d_v_, std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_v));
@@ -168,15 +168,15 @@ class BackwardKernel {
     const int queries = static_cast<int>(shape_.s_q - query < kStrip ? shape_.s_q - query : kStrip);
     float* weights = weights_ + index * kStrip + first * kWeightsStride;
     float* d_scores = d_scores_ + index * kStrip + first * kWeightsStride;
-    const NextStrip ahead = next_strip(block, keys, index);
+    NextStrip ahead = next_strip(block, keys, index);
     const auto piece = [&](float* values, std::int64_t begin, std::int64_t end, bool partial) {
       return ScoreBlock{values + (begin - span.begin) * kStrip, kStrip, query, begin, queries,
                         static_cast<int>(end - begin),          partial};
     };
     const bool adjoins = head.adjoint.apply != nullptr, drops = head.dropout.apply != nullptr;
-    fetch_reads<Lanes>(head.score, piece(scores_, span.begin, span.end, true));
+    const Ahead reads = reads_ahead<Lanes>(head.score, piece(scores_, span.begin, span.end, true));
     Engine::qk(block.q + index * Engine::packed_q_floats(shape_.d_qk), k_, first, keys, shape_.d_qk,
-               units_.product_factor, adjoins ? raw_scores_ : scores_, ahead.q);
+               units_.product_factor, adjoins ? raw_scores_ : scores_, reads.then(&ahead.q, keys / Engine::kBlock + 1));
     for_pieces(span, [&](std::int64_t begin, std::int64_t end, bool partial) {
       if (adjoins) {
         const int row = static_cast<int>(begin - span.begin);
@@ -249,7 +249,8 @@ class BackwardKernel {
   /// d_weights is not finite.
   template <bool kDrops, bool kGuards>
   void differentiate(const RowNumbers& rows, int keys, float* weights, float* d_scores) {
-    const Exp2<Lanes> exp2(units_.log2);
+    const Exp2<Lanes> exp2(kLog2E);
+    const Vec natural = Lanes::broadcast(static_cast<float>(units_.natural));
     Vec references[kVectors], deltas[kVectors];
     for (int n = 0; n < kVectors; ++n) {
       references[n] = Lanes::load(rows.reference + n * Lanes::kWidth);
@@ -259,7 +260,7 @@ class BackwardKernel {
 #pragma GCC unroll 8
       for (int n = 0; n < kVectors; ++n) {
         const std::int64_t dense = key * kStrip + n * Lanes::kWidth, at = key * kWeightsStride + n * Lanes::kWidth;
-        const Vec weight = exp2(Lanes::sub(Lanes::load(scores_ + dense), references[n]));
+        const Vec weight = exp2(Lanes::fms(Lanes::load(scores_ + dense), natural, references[n]));
         Vec d_weight = Lanes::load(d_weights_ + dense), kept_weight = weight;
         if constexpr (kDrops) {
           const Vec factor = Lanes::load(factors_ + dense);
@@ -273,12 +274,12 @@ class BackwardKernel {
     }
   }
 
-  /// The same once more, entry by entry, for rows whose lse is NaN, which must not reach what they do not keep, or too
-  /// large to tell weights by.
+  /// The same once more, entry by entry, for odd rows: those whose lse or delta is NaN, which must not reach what they
+  /// do not keep, or whose lse is too large to tell weights by.
   void differentiate_odd(const RowNumbers& rows, int keys, bool drops, bool guards, float* weights, float* d_scores) {
     for (int i = 0; i < kStrip; ++i) {
+      if (rows.share[i] == 0) continue;
       const double reference = double{rows.reference[i]} * units_.natural;
-      if ((reference > -double{kLargeLse} && reference < double{kLargeLse}) || reference == __builtin_inf()) continue;
       for (int key = 0; key < keys; ++key) {
         const std::int64_t dense = key * kStrip + i, at = key * kWeightsStride + i;
         const float score = scores_[dense], factor = drops ? factors_[dense] : 1;

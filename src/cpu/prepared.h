@@ -26,10 +26,12 @@ struct Prepared {
     Float* d_o;        // [kStrips] likewise
     Float* q_right;    // as the engine's pack_right leaves it
     Float* d_o_right;  // likewise
-    Float* reference;  // [kQueries], lse in the units of the score buffer; +inf where no weight may come from
+    Float* reference;  // [kQueries], lse; +inf where no weight may come from; of an odd row: see share
     Float* delta;      // [kQueries]
-    Float* share;      // [kQueries], what exp(score - reference) is to be multiplied by: 1 but for large lse
-    Float* is_odd;     // [kStrips], whether a strip needs care: a NaN in its lse, or a share that is not 1
+    Float* share;      // [kQueries], 0; of an odd row, whose lse is NaN or too large to tell weights by or whose
+                       // delta is not finite, what exp(score - reference) is to be multiplied by, with the reference
+                       // in the score buffer's units
+    Float* is_odd;     // [kStrips], whether a strip has an odd row
   };
 
   static std::int64_t block_floats(const Shape& shape) {
@@ -119,25 +121,44 @@ struct Prepared {
     Engine::pack_right(task.q, query, count, kQueries, shape.d_qk, block.q_right);
     Engine::pack_right(task.d_o, query, count, kQueries, shape.d_v, block.d_o_right);
     // A key that a row does not keep must not receive 0 * NaN from it; of one that it keeps the score carries the NaN.
-    for (std::int64_t i = 0; i < Engine::packed_right_floats(kQueries, shape.d_qk); i += Lanes::kWidth)
-      Lanes::store(block.q_right + i, Lanes::finite_or_zero(Lanes::load(block.q_right + i)));
+    clear_non_finite(block.q_right, shape.d_qk);
+    number_rows(task, query, count, block);
+  }
+
+  /// Fills reference, delta (so far rowsum(d_o * o)), share and is_odd.
+  static void number_rows(const PrepareTask& task, std::int64_t query, int count, const Block<float>& block) {
+    const double natural = score_units(task.scale, task.score).natural;
     for (int i = 0; i < kQueries; ++i) {
       block.reference[i] = __builtin_inff();
-      block.share[i] = 1;
+      block.share[i] = 0;
     }
     for (int strip = 0; strip < kStrips; ++strip) block.is_odd[strip] = 0;
+    bool gives_nothing = false, gives_much = false;  // rows with a d_o that is not finite: to no key, or to some
     for (int i = 0; i < count; ++i) {
-      const float lse = task.lse[query + i];
-      if (lse != -__builtin_inff()) block.reference[i] = static_cast<float>(double{lse} / units.natural);
-      const bool is_usual = lse == -__builtin_inff() || (lse > -kLargeLse && lse < kLargeLse);
-      if (!is_usual) block.is_odd[i / kStrip] = 1;
-      if (!is_usual && lse == lse && task.maximum != nullptr) {
-        block.reference[i] = task.maximum[query - task.query_begin + i];
-        block.share[i] = 1 / task.sum[query - task.query_begin + i];
-      }
       if (task.d_lse != nullptr) block.delta[i] -= task.d_lse[query + i];
       task.delta[query + i] = block.delta[i];
+      const float lse = task.lse[query + i];
+      const bool keeps_nothing = lse == -__builtin_inff(), is_finite = __builtin_isfinite(block.delta[i]);
+      gives_nothing |= keeps_nothing && !is_finite;
+      gives_much |= !keeps_nothing && !is_finite;
+      // As it is: rounded once more, in the units of the score buffer, it would put a whole row off by as much again.
+      if (!keeps_nothing) block.reference[i] = lse;
+      const bool is_usual = __builtin_isinf(lse) || (lse > -kLargeLse && lse < kLargeLse);
+      if (is_usual && is_finite) continue;
+      block.is_odd[i / kStrip] = 1;
+      const bool is_known = !is_usual && lse == lse && task.maximum != nullptr;
+      const std::int64_t at = query - task.query_begin + i;
+      if (!keeps_nothing) block.reference[i] = static_cast<float>(double{lse} / natural);
+      if (is_known) block.reference[i] = task.maximum[at];
+      block.share[i] = is_known ? 1 / task.sum[at] : 1;
     }
+    // Else its zeros would be NaN in d_v; one that keeps keys may reach those of its tile, as a value reaches rows.
+    if (gives_nothing && !gives_much) clear_non_finite(block.d_o_right, task.shape.d_v);
+  }
+
+  static void clear_non_finite(float* right, int d) {
+    for (std::int64_t i = 0; i < Engine::packed_right_floats(kQueries, d); i += Lanes::kWidth)
+      Lanes::store(right + i, Lanes::finite_or_zero(Lanes::load(right + i)));
   }
 };
 

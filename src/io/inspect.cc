@@ -4,6 +4,7 @@
 #include "core/fail.h"
 #include "io/cursor.h"
 #include "io/gguf.h"
+#include "io/model_format.h"
 #include "io/safetensors.h"
 #include "io/tokenizer/utf8.h"
 #include "tilewise/model.h"
@@ -112,12 +113,7 @@ ModelFile inspect_safetensors(const std::string& path) {
 }  // namespace
 
 ModelFile inspect_model(const std::string& path) {
-  const io::MappedFile file(path);
-  if (file.text().starts_with("GGUF")) return inspect_gguf(path);
-  // A safetensors file begins with its header's length, then the header, which is a JSON object.
-  constexpr std::size_t kHeaderBegin = sizeof(std::uint64_t);
-  if (file.text().size() > kHeaderBegin && file.text()[kHeaderBegin] == '{') return inspect_safetensors(path);
-  fail(ErrorCode::parse, "{}: neither GGUF (it would begin with 'GGUF') nor safetensors (a length, then '{{')", path);
+  return io::is_gguf(path) ? inspect_gguf(path) : inspect_safetensors(path);
 }
 
 }  // namespace tilewise

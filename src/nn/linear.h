@@ -14,8 +14,8 @@ namespace tilewise::nn {
 
 /// How quantised matrices are multiplied; those of floats are multiplied in float32 either way.
 enum class Precision : std::uint8_t {
-  eight_bit,  // by activations rounded to 8 bits (nn/quantised.h)
-  precise,    // dequantised, in float32
+  rounded,  // by activations rounded to 16 bits (nn/quantised.h)
+  precise,  // dequantised, in float32
 };
 
 /// A matrix of weights [rows, columns], ready to be multiplied. Immutable, cheap to copy, shared between threads.
@@ -78,7 +78,7 @@ class LinearScratch {
 
 /// All products of the same rows, which are rounded once, in one run of the executor: queries, keys and values
 /// together, gate and up together. No y may overlap x or another y. Results depend on neither executor nor, with
-/// quantised weights and Precision::eight_bit, on the other rows. Throws Error(invalid_argument) where a matrix has
+/// quantised weights and Precision::rounded, on the other rows. Throws Error(invalid_argument) where a matrix has
 /// other columns than x, or a stride is too small.
 void multiply(const Rows& x, std::span<const Product> products, LinearScratch& scratch,
               Executor& executor = default_executor());

@@ -13,7 +13,7 @@ using Byte = std::uint8_t;
 
 /// 32 columns of a row, as a file has them.
 struct RowBlock {
-  Byte quants[kBlock];  // without a sign
+  Byte quants[kBlock];  // as panels have them
   Byte scales[2];       // of nested kinds, for 16 or 32 columns
   Byte minimum;         // of nested kinds
   std::uint16_t scale;  // float16; of nested kinds, the head's
@@ -87,9 +87,7 @@ RowBlock read_block(WeightKind kind, const Byte* row, std::int64_t b) {
     case WeightKind::q4_1: read_nibbles(block + 4, out); break;
     case WeightKind::q5_0: read_nibbles(block + 6, out), add_fifth_bits(block + 2, out); break;
     case WeightKind::q5_1: read_nibbles(block + 8, out), add_fifth_bits(block + 4, out); break;
-    case WeightKind::q8_0:
-      for (int i = 0; i < 32; ++i) out.quants[i] = static_cast<Byte>(block[2 + i] ^ 0x80);
-      break;
+    case WeightKind::q8_0: std::memcpy(out.quants, block + 2, kBlock); break;
     case WeightKind::q4_k: read_k_group(block, block + 16, group, out); break;
     case WeightKind::q5_k:
       read_k_group(block, block + 48, group, out);
@@ -153,7 +151,7 @@ void pack_row(const PanelShape& shape, WeightKind kind, const Byte* stored, std:
 template <PanelShape kShape>
 int quant_of(const Byte* quants, std::int64_t row, std::int64_t column) {
   const std::int64_t step = column / 4, byte = 4 * row + column % 4;
-  if constexpr (kShape.bits == 8) return quants[64 * step + byte];
+  if constexpr (kShape.bits == 8) return static_cast<std::int8_t>(quants[64 * step + byte]);
   const int low = quants[64 * (step % 4) + byte] >> (step < 4 ? 0 : 4) & 15;
   if constexpr (kShape.bits == 5) return low | (quants[256 + byte] >> step & 1) << 4;
   if constexpr (kShape.bits == 6) return low | (quants[256 + 64 * (step / 4) + byte] >> (2 * (step % 4)) & 3) << 4;

@@ -9,7 +9,7 @@
 //   quants   for step s in [0, 8), row r and column c in [0, 4): the integer of column 4 s + c of that row, in byte
 //            4 r + c of 64; 4 bits of steps s and s + 4 share a byte (low and high half), four times 64 bytes. A fifth
 //            bit is bit s of byte 4 r + c of 64 more; a fifth and sixth are bits 2 (s % 4) and up of byte 4 r + c of
-//            64 (s / 4). Integers of 8 bits are bytes, eight times 64.
+//            64 (s / 4). Integers of 8 bits are bytes with a sign, eight times 64.
 // Nested kinds have a head before every eight blocks: float16 scales [16], and with a minimum float16 minima [16].
 // Rows past the last one are zero.
 #pragma once
@@ -30,7 +30,7 @@ inline constexpr std::int64_t kNest = 8;   // blocks that share a head
 
 /// What a kind's blocks consist of.
 struct PanelShape {
-  int bits = 0;          // of an integer, which is stored without a sign
+  int bits = 0;          // of an integer, which is stored without a sign, but for those of 8 bits
   int zero = 0;          // what is taken from it
   int group = 32;        // columns that share a scale
   bool minimum = false;  // added to what is scaled
@@ -55,7 +55,7 @@ constexpr PanelShape panel_shape(WeightKind kind) {
     case WeightKind::q4_1: return {.bits = 4, .minimum = true};
     case WeightKind::q5_0: return {.bits = 5, .zero = 16};
     case WeightKind::q5_1: return {.bits = 5, .minimum = true};
-    case WeightKind::q8_0: return {.bits = 8, .zero = 128};
+    case WeightKind::q8_0: return {.bits = 8};
     case WeightKind::q4_k: return {.bits = 4, .minimum = true, .nested = true};
     case WeightKind::q5_k: return {.bits = 5, .minimum = true, .nested = true};
     case WeightKind::q6_k: return {.bits = 6, .zero = 32, .group = 16, .nested = true};

@@ -1,14 +1,14 @@
-// Products of 4- to 8-bit weights with 8-bit activations: one definition, the same bits on every instruction set, for
+// Products of 4- to 8-bit weights with 16-bit activations: one definition, the same bits on every instruction set, for
 // one row of activations as for many. docs/decisions/quantised_products.md has the reasons.
 //
-// Weights lie in panels (nn/panels.h). Activations are rounded to blocks of 32 int8 x with a float32 scale: scale =
-// largest magnitude / 127, x = nearest(value * (127 / largest magnitude)), ties to even. A product y of a row of
+// Weights lie in panels (nn/panels.h). Activations are rounded to blocks of 32 int16 x with a float32 scale: scale =
+// largest magnitude / 32767, x = nearest(value * (32767 / largest magnitude)), ties to even. A product y of a row of
 // weights and one of activations is, in float32:
 //
 //   y = 0
 //   for each block b of 32 columns, in order:
 //     for each group g of the block's columns that shares a scale, in order:
-//       dot = the sum over the group of (w - zero) * x, an integer
+//       dot = the sum over the group of (w - zero) * x, an integer below 2^28
 //       y = fma(float(dot), w_scale[g] * x_scale, y)
 //     where the kind has a minimum:
 //       y = fma(w_minimum, x_scale * float(the sum of x), y)
@@ -27,13 +27,16 @@
 
 namespace tilewise::nn {
 
-/// 32 activations, rounded.
+/// 32 activations, rounded. Of each four columns the middle two have changed places, since the bytes of weights are
+/// widened to those in even and those in odd columns: value i is that of column in_column(i), and vice versa.
 struct ActivationBlock {
-  std::int8_t values[kBlock];
+  std::int16_t values[kBlock];
   float scale;         // NaN where an activation was not finite
   float sum;           // scale * total
   std::int32_t total;  // the sum of the values
   std::int32_t first;  // the sum of the first 16
+
+  static constexpr std::int64_t in_column(std::int64_t i) { return i % 4 == 1 || i % 4 == 2 ? i ^ 3 : i; }
 };
 
 /// What an instruction set's file supplies.

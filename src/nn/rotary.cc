@@ -62,12 +62,14 @@ double yarn(double frequency, std::int64_t i, std::int64_t d, double base, const
 double magnitude_of(const RotaryScaling& scaling) {
   if (scaling.kind != Kind::yarn && scaling.kind != Kind::longrope) return 1;
   if (scaling.magnitude > 0) return scaling.magnitude;
+  if (scaling.kind == Kind::yarn) return yarn_magnitude(scaling.factor);
   if (scaling.factor <= 1) return 1;
-  if (scaling.kind == Kind::yarn) return 0.1 * std::log(scaling.factor) + 1;
   return std::sqrt(1 + std::log(scaling.factor) / std::log(scaling.trained_context));
 }
 
 }  // namespace
+
+double yarn_magnitude(double factor) { return factor <= 1 ? 1 : 0.1 * std::log(factor) + 1; }
 
 Rotary make_rotary(Pairing pairing, std::int64_t d, double base, const RotaryScaling& scaling) {
   if (d < 2 || d % 2 != 0) fail_argument("rotary embedding of {} elements; expected an even number, at least 2", d);

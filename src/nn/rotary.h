@@ -47,6 +47,9 @@ struct Rotary {
 /// Error(invalid_argument) on an odd d and on parameters that make no sense.
 Rotary make_rotary(Pairing pairing, std::int64_t d, double base, const RotaryScaling& scaling);
 
+/// What cosines and sines are multiplied by under yarn of that factor, as the paper has it.
+double yarn_magnitude(double factor);
+
 /// Divides frequencies by factors of their own, [d / 2], as GGUF files of Llama 3.1 and later give them.
 void divide_frequencies(Rotary& rotary, const std::vector<float>& factors);
 

@@ -27,6 +27,8 @@ class Entries {
   /// key lies in a hole of the block table.
   Real score(std::int64_t query, std::int64_t key, Real raw);
 
+  Real scaled(Real raw) const { return static_cast<Real>(call_.scale) * raw; }
+
   bool has_sink() const { return variant_.sink != variant::kNoNode; }
   Real sink();
 

@@ -63,12 +63,15 @@ StandardTraffic forward(const Variant& variant, const ForwardInputs& inputs, con
       entries.enter_head(sequence, head);
       HeadOutputs<Real> out =
           forward_head(memory, entries, load_head<Precision>(inputs, call, sequence, head), outputs.lse.has_value());
-      results.push_back({{}, {}, std::move(out.o), std::move(out.lse)});
+      results.push_back({{}, {}, std::move(out.o), std::move(out.lse), out.max_score});
     }
   }
+  auto* const max_scores = outputs.max_score ? static_cast<float*>(outputs.max_score->data) : nullptr;  // [h_q]
+  if (max_scores != nullptr) std::fill_n(max_scores, call.problem.h_q, -std::numeric_limits<float>::infinity());
   auto result = results.begin();
   for (std::int64_t sequence = 0; sequence < call.problem.b(); ++sequence) {
     for (std::int64_t head = 0; head < call.problem.h_q; ++head, ++result) {
+      if (max_scores != nullptr) max_scores[head] = std::max(max_scores[head], static_cast<float>(result->max_score));
       store(outputs.o, query_rows(call, sequence), head, result->o);
       if (outputs.lse) store_numbers(*outputs.lse, query_rows(call, sequence), head, result->lse);
     }

@@ -23,6 +23,7 @@ struct HeadOutputs {
   Matrix<Real> p;         // [s_q, s_kv], or [s_q, s_kv + 1] with a sink
   Matrix<Real> o;         // [s_q, d_v]
   std::vector<Real> lse;  // [s_q]
+  Real max_score;         // as Weights has it
 };
 
 template <class Precision, class Real = typename Precision::Real>
@@ -32,6 +33,7 @@ HeadOutputs<Real> forward_head(SlowMemory<Precision>& memory, Entries<Real>& ent
   out.s = memory.write(product_transposed(memory.read(in.q), memory.read(in.k)));
 
   Weights<Real> weights = weights_of(memory.read(out.s), entries);
+  out.max_score = weights.max_score;
   out.p = memory.write(std::move(weights.p));
   if (lse_wanted) out.lse = memory.write(std::move(weights.lse));
 

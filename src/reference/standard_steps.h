@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -16,16 +17,22 @@ template <class Real>
 struct Weights {
   Matrix<Real> p;         // [s_q, s_kv], or [s_q, s_kv + 1] with a sink, whose weights are the last column
   std::vector<Real> lse;  // [s_q]
+  Real max_score;         // the largest scale * q.k of an entry that is not removed; -inf without one
 };
 
 /// Row by row: the variant's scores, the sink behind them, softmax. `s` is q k^T, [s_q, s_kv].
 template <class Real>
 Weights<Real> weights_of(const Matrix<Real>& s, Entries<Real>& entries) {
-  Weights<Real> weights{Matrix<Real>(s.rows(), s.columns() + (entries.has_sink() ? 1 : 0)), {}};
+  Weights<Real> weights{
+      Matrix<Real>(s.rows(), s.columns() + (entries.has_sink() ? 1 : 0)), {}, -std::numeric_limits<Real>::infinity()};
   const auto keys = static_cast<std::size_t>(s.columns());
   for (std::int64_t i = 0; i < s.rows(); ++i) {
     const auto row = weights.p.row(i);
-    for (std::size_t j = 0; j < keys; ++j) row[j] = entries.score(i, static_cast<std::int64_t>(j), s.row(i)[j]);
+    for (std::size_t j = 0; j < keys; ++j) {
+      row[j] = entries.score(i, static_cast<std::int64_t>(j), s.row(i)[j]);
+      const Real product = entries.scaled(s.row(i)[j]);
+      if (row[j] != -std::numeric_limits<Real>::infinity() && product > weights.max_score) weights.max_score = product;
+    }
     if (entries.has_sink()) row[keys] = entries.sink();
     weights.lse.push_back(softmax(row));
   }

@@ -11,79 +11,6 @@ namespace {
 constexpr std::array kFamilies = {ChatFamily::chatml, ChatFamily::llama2, ChatFamily::llama3, ChatFamily::mistral,
                                   ChatFamily::zephyr};
 
-bool is_space(char letter) { return letter == ' ' || letter == '\n' || letter == '\t' || letter == '\r'; }
-
-void replace_all(std::string& text, std::string_view from, std::string_view to) {
-  for (std::size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size())) {
-    text.replace(at, from.size(), to);
-  }
-}
-
-/// A template's statements in one spelling: white space only within string literals, those in single quotes, with line
-/// ends written \n, and joined where two are added; members as message['role']; text between statements without white
-/// space; no marks of white-space control.
-std::string squeezed(std::string_view text) {
-  std::string out;
-  char quote = 0;
-  bool in_block = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char letter = text[i];
-    const char next = i + 1 < text.size() ? text[i + 1] : '\0';
-    if (quote != 0) {
-      if (letter == '\\' && next != '\0') {
-        out += {letter, next};
-        ++i;
-      } else if (letter == quote) {
-        quote = 0;
-        out += '\'';
-      } else {
-        out += letter == '\n' ? std::string("\\n") : std::string(1, letter);
-      }
-    } else if (in_block && (letter == '\'' || letter == '"')) {
-      quote = letter;
-      out += '\'';
-    } else if (!is_space(letter)) {
-      if (letter == '{' && (next == '{' || next == '%')) in_block = true;
-      if ((letter == '}' || letter == '%') && next == '}') in_block = false;
-      out += letter;
-    }
-  }
-  for (const char* opened : {"{{-", "{%-"}) replace_all(out, opened, std::string_view(opened).substr(0, 2));
-  for (const char* closed : {"-}}", "-%}"}) replace_all(out, closed, std::string_view(closed).substr(1));
-  replace_all(out, "'+'", "");  // literals that are joined
-  replace_all(out, "message.role", "message['role']");
-  replace_all(out, "message.content", "message['content']");
-  return out;
-}
-
-/// The text of a string literal's inside.
-std::string unescaped(std::string_view literal) {
-  std::string out;
-  for (std::size_t i = 0; i < literal.size(); ++i) {
-    if (literal[i] != '\\' || i + 1 == literal.size()) {
-      out += literal[i];
-      continue;
-    }
-    const char letter = literal[++i];
-    out += letter == 'n' ? '\n' : letter == 't' ? '\t' : letter;
-  }
-  return out;
-}
-
-/// What a ChatML template says where a conversation has no system message.
-std::string default_system_of(std::string_view squeezed_text) {
-  static constexpr std::string_view kOpened = "'<|im_start|>system\\n", kClosed = "<|im_end|>";
-  for (std::size_t at = squeezed_text.find(kOpened); at != std::string_view::npos;
-       at = squeezed_text.find(kOpened, at + 1)) {
-    const std::string_view rest = squeezed_text.substr(at + kOpened.size());
-    const std::size_t end = rest.find(kClosed);
-    std::size_t quote = 0;
-    while (quote < rest.size() && rest[quote] != '\'') quote += rest[quote] == '\\' ? 2 : 1;
-    if (end != std::string_view::npos && end < quote) return unescaped(rest.substr(0, end));
-  }
-  return "";
-}
-
 std::string stripped(std::string_view text) {
   // Jinja's trim and Python's strip() as far as ASCII goes.
   static constexpr std::string_view kSpace = " \t\n\r\f\v";
@@ -123,8 +50,10 @@ void expect_turns(std::span<const ChatMessage> messages, std::size_t first, Chat
   }
 }
 
-std::vector<ChatPart> render_chatml(std::span<const ChatMessage> messages, const std::string& default_system) {
+std::vector<ChatPart> render_chatml(std::span<const ChatMessage> messages, std::string_view begin,
+                                    const std::string& default_system) {
   Parts parts;
+  parts.marker(begin);
   const auto message = [&](std::string_view role, std::string_view content) {
     parts.marker("<|im_start|>").text(role).text("\n").text(content).marker("<|im_end|>").text("\n");
   };
@@ -169,15 +98,20 @@ std::vector<ChatPart> render_llama2(std::span<const ChatMessage> messages, std::
 }
 
 std::vector<ChatPart> render_mistral(std::span<const ChatMessage> messages, std::string_view begin,
-                                     std::string_view end, bool spaced) {
-  expect_turns(messages, 0, ChatFamily::mistral);
+                                     std::string_view end, const MistralForm& form) {
+  const bool has_system = form.takes_system && messages[0].role == "system";
+  expect_turns(messages, has_system ? 1 : 0, ChatFamily::mistral);
   Parts parts;
   parts.marker(begin);
-  for (const ChatMessage& each : messages) {
-    if (each.role == "user") {
-      parts.text("[INST] ").text(each.content).text(" [/INST]");
+  for (std::size_t i = has_system ? 1 : 0; i < messages.size(); ++i) {
+    const std::string& content = messages[i].content;
+    if (messages[i].role == "user") {
+      parts.marker("[INST]").text(form.opened);
+      if (has_system && i + 1 == messages.size()) parts.text(messages[0].content).text("\n\n");
+      parts.text(content).text(form.closed).marker("[/INST]");
     } else {
-      parts.text(each.content).marker(end).text(spaced ? " " : "");
+      parts.text(form.before_answer).text(form.strips_answers ? stripped(content) : content);
+      parts.marker(end).text(form.behind_answer);
     }
   }
   return parts.take();
@@ -210,38 +144,6 @@ std::string chat_family_names() {
   return names;
 }
 
-std::optional<ChatTemplate> ChatTemplate::recognise(std::string_view text) {
-  const std::string form = squeezed(text);
-  const auto has = [&form](std::string_view part) { return form.find(part) != std::string::npos; };
-  // Templates that take their answers' reasoning out of a conversation again are another family.
-  if (has("reasoning_content") || has("<think>")) return std::nullopt;
-  if (has("'<|im_start|>'+message['role']+'\\n'+message['content']+'<|im_end|>\\n'") &&
-      has("<|im_start|>assistant\\n'")) {
-    ChatTemplate chat(ChatFamily::chatml);
-    chat.default_system_ = default_system_of(form);
-    return chat;
-  }
-  if (has("'<|start_header_id|>'+message['role']+'<|end_header_id|>\\n\\n'+message['content']|trim+'<|eot_id|>'")) {
-    ChatTemplate chat(ChatFamily::llama3);
-    chat.has_dates_ = has("'Cutting Knowledge Date: December 2023\\n'");
-    return chat;
-  }
-  if (has("<<SYS>>\\n'+system_message+'\\n<</SYS>>\\n\\n'+message['content']") &&
-      has("bos_token+'[INST] '+content.strip()+' [/INST]'") && has("' '+content.strip()+' '+eos_token")) {
-    return ChatTemplate(ChatFamily::llama2);
-  }
-  if (!has("<<SYS>>") && form.starts_with("{{bos_token}}") && has("'[INST] '+message['content']+' [/INST]'") &&
-      has("message['content']+eos_token")) {
-    ChatTemplate chat(ChatFamily::mistral);
-    chat.spaced_ = has("message['content']+eos_token+' '");
-    return chat;
-  }
-  if (has("'<|user|>\\n'+message['content']+eos_token") && has("'<|assistant|>\\n'+message['content']+eos_token")) {
-    return ChatTemplate(ChatFamily::zephyr);
-  }
-  return std::nullopt;
-}
-
 std::vector<ChatPart> ChatTemplate::render(std::span<const ChatMessage> messages, std::string_view begin,
                                            std::string_view end) const {
   if (messages.empty()) fail_argument("messages is empty; expected at least one");
@@ -252,10 +154,10 @@ std::vector<ChatPart> ChatTemplate::render(std::span<const ChatMessage> messages
     }
   }
   switch (family_) {
-    case ChatFamily::chatml: return render_chatml(messages, default_system_);
+    case ChatFamily::chatml: return render_chatml(messages, begins_ ? begin : "", default_system_);
     case ChatFamily::llama2: return render_llama2(messages, begin, end);
-    case ChatFamily::llama3: return render_llama3(messages, begin, has_dates_);
-    case ChatFamily::mistral: return render_mistral(messages, begin, end, spaced_);
+    case ChatFamily::llama3: return render_llama3(messages, begins_ ? begin : "", has_dates_);
+    case ChatFamily::mistral: return render_mistral(messages, begin, end, mistral_);
     case ChatFamily::zephyr: return render_zephyr(messages, end);
   }
   return {};

@@ -5,6 +5,7 @@
 // refused, since text that is almost right makes a model worse without anyone noticing.
 #pragma once
 
+#include <filesystem>
 #include <optional>
 #include <span>
 #include <string>
@@ -31,6 +32,14 @@ const char* to_string(ChatFamily family);
 /// "chatml, llama2, ...", for messages.
 std::string chat_family_names();
 
+/// What Mistral's templates write around messages, besides their markers.
+struct MistralForm {
+  std::string opened, closed;  // of a user's message, within [INST] and [/INST]
+  std::string before_answer, behind_answer;
+  bool strips_answers = false;
+  bool takes_system = false;  // in front of the last user's message, since version 3
+};
+
 /// A template that was recognised, with what it sets within its family.
 class ChatTemplate {
  public:
@@ -49,10 +58,15 @@ class ChatTemplate {
   explicit ChatTemplate(ChatFamily family) : family_(family) {}
 
   ChatFamily family_;
+  bool begins_ = false;         // chatml, llama3: with the token that begins a text
   std::string default_system_;  // chatml: what stands in for a system message that is missing
   bool has_dates_ = false;      // llama3: a system message always, with the dates of Llama 3.1
-  bool spaced_ = false;         // mistral: a space behind each answer
+  MistralForm mistral_;
 };
+
+/// The template beside a safetensors file: chat_template.jinja, or chat_template of tokenizer_config.json (of several,
+/// the one named "default"); nullopt where there is none. Throws Error(io), Error(parse) on files that do not read.
+std::optional<std::string> chat_template_in(const std::filesystem::path& folder);
 
 /// A rendered conversation as tokens.
 std::vector<io::TokenId> encode_parts(std::span<const ChatPart> parts, const io::Tokenizer& tokenizer);

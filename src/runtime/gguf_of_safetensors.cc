@@ -12,6 +12,8 @@
 #include "io/dequantize.h"
 #include "io/mapped_file.h"
 #include "io/tokenizer/tokenizer.h"
+#include "runtime/chat_template.h"
+#include "runtime/families/family.h"
 
 namespace tilewise::runtime {
 namespace {
@@ -82,17 +84,18 @@ struct Conversion {
   std::string_view block;  // before a block's number
   std::span<const Rename> names;
   std::span<const Setting> settings;
+  bool is_rotary = false;
   bool pairs_neighbours = false;                 // q's and k's rows
   bool transposes = false;                       // of blocks' matrices
   std::string_view activation_name, activation;  // the one that GGUF's architecture implies
 };
 
 constexpr std::array<Conversion, 5> kConversions = {{
-    {"llama", "llama", "model.layers.", kLlama, kLlamaSettings, true, false, "hidden_act", "silu"},
-    {"mistral", "llama", "model.layers.", kLlama, kLlamaSettings, true, false, "hidden_act", "silu"},
-    {"qwen2", "qwen2", "model.layers.", kLlama, kLlamaSettings, false, false, "hidden_act", "silu"},
-    {"gpt2", "gpt2", "h.", kGpt2, kGpt2Settings, false, true, "activation_function", "gelu_new"},
-    {"bert", "bert", "encoder.layer.", kBert, kBertSettings, false, false, "hidden_act", "gelu"},
+    {"llama", "llama", "model.layers.", kLlama, kLlamaSettings, true, true, false, "hidden_act", "silu"},
+    {"mistral", "llama", "model.layers.", kLlama, kLlamaSettings, true, true, false, "hidden_act", "silu"},
+    {"qwen2", "qwen2", "model.layers.", kLlama, kLlamaSettings, true, false, false, "hidden_act", "silu"},
+    {"gpt2", "gpt2", "h.", kGpt2, kGpt2Settings, false, false, true, "activation_function", "gelu_new"},
+    {"bert", "bert", "encoder.layer.", kBert, kBertSettings, false, false, false, "hidden_act", "gelu"},
 }};
 
 constexpr std::int64_t kMostNumber = std::int64_t{1} << 31;
@@ -108,30 +111,17 @@ const Conversion& conversion_of(const io::JsonValue& config) {
        io::printable(type), known);
 }
 
-/// The object with what concerns rotary embedding: newer files have the base in it, too.
-std::optional<io::JsonValue> rotary_settings(const io::JsonValue& config) {
-  const auto parameters = config.find("rope_parameters");
-  return parameters ? parameters : config.find("rope_scaling");
-}
-
 /// The setting of config.json, wherever it stands.
 std::optional<io::JsonValue> find_setting(const io::JsonValue& config, const std::string& name) {
   const auto value = config.find(name);
   if (value || name != "rope_theta") return value;
-  const auto rotary = rotary_settings(config);
+  const auto rotary = rotary_object(config);
   return rotary ? rotary->find(name) : std::nullopt;
 }
 
 /// Refuses what the written file could not say.
 void expect_expressible(const io::JsonValue& config, const Conversion& conversion) {
   const auto refuse = [&](const std::string& what) { fail(ErrorCode::unsupported, "{}: {}", config.path(), what); };
-  if (const auto rotary = rotary_settings(config)) {
-    const auto kind = rotary->find(rotary->find("rope_type") ? "rope_type" : "type");
-    if (kind && kind->string() != "default") {
-      refuse(fmt::format("rotary scaling '{}' cannot be written as GGUF here; models without scaling can",
-                         io::printable(kind->string())));
-    }
-  }
   const auto activation = config.find(std::string(conversion.activation_name));
   if (activation && activation->string() != conversion.activation) {
     refuse(fmt::format("{} is '{}'; GGUF's {} implies {}", conversion.activation_name,
@@ -160,17 +150,11 @@ void add_settings(const io::JsonValue& config, const Conversion& conversion, Own
 
 /// The tokenizer as its own file has it, and what conversations look like.
 void add_tokenizer(const std::filesystem::path& folder, const io::JsonValue& config, OwnedMetadata& metadata) {
-  const auto text_of = [&](const char* name) -> std::optional<std::string> {
-    const auto path = folder / name;
-    if (!std::filesystem::exists(path)) return std::nullopt;
-    return std::string(io::MappedFile(path.string()).text());
-  };
-  if (const auto tokenizer = text_of("tokenizer.json")) metadata.add_text(io::kTokenizerJsonKey, *tokenizer);
-  if (const auto settings = text_of("tokenizer_config.json")) {
-    const auto chat =
-        io::JsonValue::parse(*settings, (folder / "tokenizer_config.json").string()).find("chat_template");
-    if (chat && chat->is_string()) metadata.add_text("tokenizer.chat_template", chat->string());
+  const auto tokenizer = folder / "tokenizer.json";
+  if (std::filesystem::exists(tokenizer)) {
+    metadata.add_text(io::kTokenizerJsonKey, io::MappedFile(tokenizer.string()).text());
   }
+  if (const auto chat = chat_template_in(folder)) metadata.add_text("tokenizer.chat_template", *chat);
   const auto end = config.find("eos_token_id");
   if (end && !end->is_array()) {
     metadata.add("tokenizer.ggml.eot_token_id",
@@ -198,7 +182,7 @@ std::optional<std::string> gguf_name(std::string_view name, const Conversion& co
   return std::nullopt;
 }
 
-RenamedTensor renamed(const io::SafetensorsFile& file, const io::FileTensor& tensor, const io::JsonValue& config,
+RenamedTensor renamed(const ModelSource& file, const io::FileTensor& tensor, const io::JsonValue& config,
                       const Conversion& conversion) {
   const auto is_end = [&](std::string_view end) { return tensor.name.ends_with(end); };
   const auto name = gguf_name(tensor.name, conversion);
@@ -249,19 +233,24 @@ void RenamedTensor::read_row(std::int64_t row, float* out) const {
   io::read_rows(*tensor, row, 1, out);
 }
 
-GgufForm gguf_form(const io::SafetensorsFile& file) {
-  const auto folder = std::filesystem::path(file.path()).parent_path();
-  const std::string config_path = (folder / "config.json").string();
-  const io::MappedFile text(config_path);
-  const io::JsonValue config = io::JsonValue::parse(text.text(), config_path);
+void GgufForm::add_vector(std::string name, std::vector<float> values) {
+  Made& made = made_.emplace_back(Made{std::move(values), {}});
+  made.tensor.shape = {static_cast<std::int64_t>(made.values.size())};
+  made.tensor.bytes = std::as_bytes(std::span(made.values));
+  tensors.push_back({std::move(name), &made.tensor, 0, false, true});
+}
+
+GgufForm gguf_form(const ModelSource& source) {
+  const io::JsonValue& config = source.config();
   const Conversion& conversion = conversion_of(config);
   expect_expressible(config, conversion);
   GgufForm form;
   add_settings(config, conversion, form.metadata);
-  add_tokenizer(folder, config, form.metadata);
-  for (const io::FileTensor& tensor : file.tensors()) {
-    form.tensors.push_back(renamed(file, tensor, config, conversion));
+  add_tokenizer(source.folder(), config, form.metadata);
+  for (const io::FileTensor& tensor : source.tensors()) {
+    form.tensors.push_back(renamed(source, tensor, config, conversion));
   }
+  if (conversion.is_rotary) add_rotary_scaling(source, std::string(conversion.architecture), form);
   return form;
 }
 

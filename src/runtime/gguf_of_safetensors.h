@@ -8,8 +8,7 @@
 #include <vector>
 
 #include "io/gguf.h"
-#include "io/json.h"
-#include "io/safetensors.h"
+#include "runtime/model_source.h"
 
 namespace tilewise::runtime {
 
@@ -19,6 +18,7 @@ struct RenamedTensor {
   const io::FileTensor* tensor;  // views into the file
   std::int64_t pairs_of = 0;     ///< Rows of a head whose halves become pairs of neighbours; 0: rows stay in order.
   bool is_transposed = false;    ///< The file has [inputs, outputs].
+  bool is_made = false;          ///< Of settings: the file has no such tensor.
 
   std::vector<std::int64_t> shape() const;
 
@@ -43,11 +43,25 @@ class OwnedMetadata {
 struct GgufForm {
   OwnedMetadata metadata;
   std::vector<RenamedTensor> tensors;
+
+  /// Adds a tensor that the file does not have.
+  void add_vector(std::string name, std::vector<float> values);
+
+ private:
+  struct Made {
+    std::vector<float> values;
+    io::FileTensor tensor;  // a view of them
+  };
+  std::deque<Made> made_;  // a deque, so that what `tensors` refers to never moves
 };
 
+/// Adds what GGUF has for the scaling of rotary embedding under config.json: keys behind
+/// "<architecture>.rope.scaling.", and factors as tensors. Throws as rotary_scaling_of().
+void add_rotary_scaling(const ModelSource& source, const std::string& architecture, GgufForm& form);
+
 /// Of the families llama (with mistral), qwen2, gpt2, bert. Reads config.json and, where they are, tokenizer.json and
-/// tokenizer_config.json beside the file. Throws Error(unsupported) naming the file on others, on settings that GGUF
+/// the chat template beside the file. Throws Error(unsupported) naming the file on others, on settings that GGUF
 /// has no key for here, and on tensors of no known name; Error(parse) as io::JsonValue.
-GgufForm gguf_form(const io::SafetensorsFile& file);
+GgufForm gguf_form(const ModelSource& source);
 
 }  // namespace tilewise::runtime

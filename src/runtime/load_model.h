@@ -23,7 +23,7 @@ struct LoadedModel {
 /// Throws Error(io) where a file cannot be read, Error(parse) naming file and tensor or setting where one is missing or
 /// of another shape than the settings say, Error(unsupported) on an architecture, setting, tensor or type of tensor
 /// that no family takes, naming those that are supported.
-LoadedModel load_model(const std::string& path, nn::Precision precision = nn::Precision::eight_bit,
+LoadedModel load_model(const std::string& path, nn::Precision precision = nn::Precision::rounded,
                        Executor& executor = default_executor());
 
 }  // namespace tilewise::runtime

@@ -4,18 +4,13 @@
 
 #include "core/fail.h"
 #include "io/mapped_file.h"
+#include "io/model_format.h"
 
 namespace tilewise::runtime {
-namespace {
-
-bool starts_as_gguf(const std::string& path) { return io::MappedFile(path).text().starts_with("GGUF"); }
-
-}  // namespace
-
 ModelSource::ModelSource(const std::string& path) {
   std::string weights = path;
   if (std::filesystem::is_directory(path)) weights = (std::filesystem::path(path) / "model.safetensors").string();
-  if (starts_as_gguf(weights)) {
+  if (io::is_gguf(weights)) {
     gguf_ = std::make_shared<const io::GgufFile>(weights);
     architecture_ = gguf_->string("general.architecture");
     return;

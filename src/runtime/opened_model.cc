@@ -6,8 +6,7 @@
 #include <set>
 
 #include "core/fail.h"
-#include "io/json.h"
-#include "io/mapped_file.h"
+#include "io/model_format.h"
 #include "runtime/reach.h"
 
 namespace tilewise::runtime {
@@ -31,9 +30,7 @@ std::string weights_path(const std::string& path) {
 std::unique_ptr<const io::Tokenizer> tokenizer_of(const std::string& path, const std::string& given) {
   if (!given.empty()) return io::load_tokenizer_json(given);
   const std::filesystem::path weights(weights_path(path));
-  if (io::MappedFile(weights.string()).text().starts_with("GGUF")) {
-    return io::load_tokenizer(io::GgufFile(weights.string()));
-  }
+  if (io::is_gguf(weights.string())) return io::load_tokenizer(io::GgufFile(weights.string()));
   return io::load_tokenizer_json((weights.parent_path() / "tokenizer.json").string());
 }
 
@@ -42,7 +39,7 @@ std::unique_ptr<const io::Tokenizer> tokenizer_of(const std::string& path, const
 OpenedModel::OpenedModel(const std::string& path, const ModelOptions& options) : options_(with_executor(options)) {
   // A tokenizer takes one thread a quarter of the time that the weights take all of them. (SmolLM2: 80 ms.)
   auto tokenizer = std::async(std::launch::async, [&] { return tokenizer_of(path, options_.tokenizer); });
-  loaded_ = load_model(path, options.precise ? nn::Precision::precise : nn::Precision::eight_bit, *options_.executor);
+  loaded_ = load_model(path, options.precise ? nn::Precision::precise : nn::Precision::rounded, *options_.executor);
   tokenizer_ = tokenizer.get();
   const std::int64_t vocabulary = transformer()->shape().vocabulary;
   if (tokenizer_->size() > vocabulary) {
@@ -60,12 +57,7 @@ void OpenedModel::read_chat_template() {
   if (loaded_.gguf != nullptr) {
     if (loaded_.gguf->has(kSetting)) text = std::string(loaded_.gguf->string(kSetting));
   } else {
-    const auto path = (std::filesystem::path(loaded_.folder) / "tokenizer_config.json").string();
-    if (std::filesystem::exists(path)) {
-      const io::MappedFile file(path);
-      const auto found = io::JsonValue::parse(file.text(), path).find("chat_template");
-      if (found && found->is_string()) text = found->string();
-    }
+    text = chat_template_in(loaded_.folder);
   }
   has_template_ = text.has_value();
   if (text) chat_template_ = ChatTemplate::recognise(*text);

@@ -8,6 +8,7 @@
 #include "core/fail.h"
 #include "io/dequantize.h"
 #include "io/gguf_writer.h"
+#include "io/model_format.h"
 #include "io/quantize.h"
 #include "runtime/gguf_of_safetensors.h"
 #include "tilewise/quantize.h"
@@ -53,9 +54,9 @@ class Quantizer {
     const io::FileTensor& tensor = *renamed.tensor;
     auto progress = std::make_shared<Progress>();
     progress->tensor = {.name = renamed.name.empty() ? std::string(tensor.name) : renamed.name,
-                        .from = io::info(tensor.storage).name,
+                        .from = renamed.is_made ? "settings" : io::info(tensor.storage).name,
                         .elements = tensor.rows() * tensor.columns(),
-                        .bytes_from = static_cast<std::int64_t>(tensor.bytes.size())};
+                        .bytes_from = renamed.is_made ? 0 : static_cast<std::int64_t>(tensor.bytes.size())};
     if (renamed.name.empty()) {
       progress->tensor.to = "left out";
       tell(*progress);
@@ -162,7 +163,7 @@ QuantizeReport quantize_model(const std::string& from, const std::string& to,
   const auto folder = std::filesystem::path(from);
   const std::string path = std::filesystem::is_directory(folder) ? (folder / "model.safetensors").string() : from;
   expect_two_files(path, to);
-  if (io::MappedFile(path).text().starts_with("GGUF")) {
+  if (io::is_gguf(path)) {
     const io::GgufFile file(path);
     runtime::OwnedMetadata metadata;
     take_over(file, metadata);
@@ -170,9 +171,10 @@ QuantizeReport quantize_model(const std::string& from, const std::string& to,
     for (const io::FileTensor& tensor : file.tensors()) tensors.push_back({std::string(tensor.name), &tensor});
     return write(from, to, static_cast<std::int64_t>(file.bytes()), metadata, tensors, told);
   }
-  const io::SafetensorsFile file(path);
-  runtime::GgufForm form = runtime::gguf_form(file);
-  return write(from, to, static_cast<std::int64_t>(file.bytes()), form.metadata, form.tensors, told);
+  const runtime::ModelSource source(path);
+  runtime::GgufForm form = runtime::gguf_form(source);
+  const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(path));
+  return write(from, to, bytes, form.metadata, form.tensors, told);
 }
 
 }  // namespace tilewise

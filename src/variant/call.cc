@@ -365,6 +365,11 @@ void check_forward(const Variant& variant, const ForwardInputs& inputs, const Fo
     check_output("lse", *outputs.lse, without_last_axis(inputs.q), "as q without the last axis");
     check_lse_dtype("lse", *outputs.lse);
   }
+  if (outputs.max_score) {
+    check_output("max_score", *outputs.max_score, Extents{{call.problem.h_q}, 1}, "a number for each query head");
+    if (outputs.max_score->dtype != DType::float32)
+      fail_argument("max_score has dtype {}; expected float32", to_string(outputs.max_score->dtype));
+  }
 }
 
 void check_backward(const Variant& variant, const ForwardInputs& inputs, const BackwardInputs& given,

@@ -57,6 +57,29 @@ __device__ inline auto read(const Table<T, rank>& table, Index... index) {
 }
 )cuda";
 
+/// What gradients need besides.
+inline constexpr std::string_view kCudaElementOf = R"cuda(
+/// The number of the element at an index, in row-major order, each clamped to its axis; -1 where the table is empty.
+template <class T, int rank, class... Index>
+__device__ inline long long element_of(const Table<T, rank>& table, Index... index) {
+  const int indices[] = {index...};
+  long long element = 0;
+  bool empty = false;
+#pragma unroll
+  for (int axis = 0; axis < rank; ++axis) {
+    const int last = table.extents[axis] - 1;
+    const int inside = indices[axis] < 0 ? 0 : indices[axis] > last ? last : indices[axis];
+    element = element * table.extents[axis] + inside;
+    empty |= last < 0;
+  }
+  return empty ? -1 : element;
+}
+
+struct Direct {};
+template <int kNumber>
+struct Slot;
+)cuda";
+
 /// Operations on free reals (rearranged.h): the compiler contracts them. ex2, lg2, rcp and the roots are within 2 units
 /// in the last place, log2 within 2^-22 near 1; but for lg2, numbers below 2^-126 count as 0.
 inline constexpr std::string_view kFastOperations = R"cuda(

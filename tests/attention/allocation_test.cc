@@ -5,6 +5,9 @@
 #include <atomic>
 #include <cstdlib>
 #include <new>
+#include <optional>
+#include <thread>
+#include <vector>
 
 #include "tests/attention/cache.h"
 #include "tests/attention/oracle.h"
@@ -53,31 +56,59 @@ TEST(Allocations, AreNotMadeByCallsOnACache) {
   }
 }
 
+/// Lets each allocation of attempt() fail once, the first, the second, ...: all are errors of the type. Returns how
+/// many.
+template <class Attempt>
+int failures_told(const Attempt& attempt) {
+  for (int failures = 0; failures < 10000; ++failures) {
+    failing = allocations + failures;
+    try {
+      attempt();
+      failing = -1;
+      return failures;
+    } catch (const tilewise::Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::out_of_memory) << error.what();
+    } catch (const std::bad_alloc&) {
+      ADD_FAILURE() << "allocation " << failures << " was not told by type";
+    }
+    failing = -1;
+  }
+  return -1;
+}
+
 TEST(Allocations, ThatFailAreToldByType) {
   const reference::Shape shape = uniform(1, 1, 1, 40, 60, 8, 8);
   AttentionData data(shape, 1, DType::float32, DType::float32);
-  const Plan plan = Attention(keep([](const At& at) {
-                      return at.query >= at.key;
-                    })).plan(plan_shape(shape, DType::float32, false, {}));
-  const auto call = [&](Workspace& workspace) { plan.forward(data.inputs, data.outputs(), workspace); };
+  const Table bias("bias", DType::float32, 1);
+  const std::vector<float> biases(60);
+  data.inputs.tables = {{bias, ConstTensor(biases.data(), DType::float32, {60})}};
+  const Attention attention(keep([](const At& at) { return at.query >= at.key; }) &
+                            score([&](Expr s, const At& at) { return s + bias.clamped(at.key_index); }));
+  const PlanShape planned = plan_shape(shape, DType::float32, true, {});
+  EXPECT_GT(failures_told([&] { attention.plan(planned); }), 10);
+
+  const Plan plan = attention.plan(planned);
+  EXPECT_GT(failures_told([&] { Workspace workspace(plan.workspace_bytes()); }), 0);
+
+  const ForwardOutputs outputs = data.outputs();
+  BackwardInputs given = data.given();
+  given.o = data.o.view();
+  given.lse = data.lse.view();
+  const BackwardOutputs gradients = data.gradients();
   Workspace warm(plan.workspace_bytes());
-  call(warm);  // threads start with it
-  int failures = 0;
-  for (bool done = false; !done; ++failures) {
-    ASSERT_LT(failures, 10000);
-    Workspace workspace(plan.workspace_bytes());
-    const ForwardOutputs outputs = data.outputs();
-    failing = allocations + failures;
-    try {
-      plan.forward(data.inputs, outputs, workspace);
-      done = true;
-    } catch (const tilewise::Error& error) {
-      EXPECT_EQ(error.code(), ErrorCode::out_of_memory) << error.what();
-    }
-    failing = -1;
-    call(workspace);
-  }
-  EXPECT_GT(failures, 1);
+  plan.forward(data.inputs, outputs, warm);  // threads start with it
+  std::optional<Workspace> workspace;
+  const auto anew = [&] { workspace.emplace(plan.workspace_bytes()); };
+  EXPECT_GT(failures_told([&] { anew(), plan.forward(data.inputs, outputs, *workspace); }), 1);
+  EXPECT_GT(failures_told([&] { anew(), plan.backward(data.inputs, given, gradients, *workspace); }), 1);
+  // After each failure the workspace serves.
+  Workspace reused(plan.workspace_bytes());
+  EXPECT_GT(failures_told([&] { plan.forward(data.inputs, outputs, reused); }), 1);
+  // In a workspace that the thread keeps: this one has none yet.
+  std::thread([&] {
+    EXPECT_GT(failures_told([&] { plan.forward(data.inputs, outputs); }), 1);
+    EXPECT_EQ(failures_told([&] { plan.forward(data.inputs, outputs); }), 0);
+  }).join();
 }
 
 TEST(Allocations, AreNotMadeByCalls) {

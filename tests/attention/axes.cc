@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "cpu/select.h"
+#include "tilewise/zoo_entry.h"
 
 namespace tilewise::attention::testing {
 
@@ -82,7 +83,7 @@ std::span<const int> axis_sizes() {
                                       std::size(kOutputLayouts),
                                       std::size(kSequences),
                                       std::size(kPositions),
-                                      std::size(kVariants),
+                                      kFirstNamed + static_cast<int>(zoo::entries().size()),
                                       std::size(kInputs),
                                       std::size(kPasses),
                                       std::size(kScales),
@@ -129,7 +130,10 @@ std::string describe(const Combination& combination) {
   say(kOutputLayoutAxis, name(kLayouts, kOutputLayoutAxis));
   say(kSequencesAxis, name(kSequences, kSequencesAxis));
   say(kPositionsAxis, name(kPositions, kPositionsAxis));
-  say(kVariantAxis, name(kVariants, kVariantAxis));
+  const int variant = combination[kVariantAxis];
+  say(kVariantAxis, takes_named(combination)
+                        ? std::string(zoo::entries()[static_cast<std::size_t>(variant - kFirstNamed)].name)
+                        : kOwnVariants[variant]);
   say(kInputsAxis, name(kInputs, kInputsAxis));
   say(kPassAxis, name(kPasses, kPassAxis));
   say(kScaleAxis, std::to_string(name(kScales, kScaleAxis)));
@@ -151,6 +155,6 @@ int value_of_isa(std::string_view name) {
   return at == isas().end() ? -1 : static_cast<int>(at - isas().begin());
 }
 
-bool takes_zoo(const Combination& combination) { return combination[kVariantAxis] >= kFirstZoo; }
+bool takes_named(const Combination& combination) { return combination[kVariantAxis] >= kFirstNamed; }
 
 }  // namespace tilewise::attention::testing

@@ -37,10 +37,10 @@ inline constexpr const char* kSequences[] = {"all_alike", "shorter", "packed", "
 inline constexpr const char* kPositions[] = {"aligned_ends", "aligned_beginnings", "shifted", "left_padding", "no_keys",
                                              "extremes"};
 inline constexpr int kExtremes = 5;
-inline constexpr const char* kVariants[] = {
-    "plain",     "causal",    "soft_window", "sink_and_bias", "distance_and_gain",
-    "pair_bias", "documents", "zoo",         "zoo",           "zoo"};
-inline constexpr int kFirstZoo = 7;
+// Behind them come the named variants, each a value of its own.
+inline constexpr const char* kOwnVariants[] = {
+    "plain", "causal", "soft_window", "sink_and_bias", "distance_and_gain", "pair_bias", "documents"};
+inline constexpr int kFirstNamed = std::size(kOwnVariants);
 inline constexpr const char* kInputs[] = {"normal", "outliers", "large_equal", "alternating",
                                           "rising", "equal",    "cancelling"};
 inline constexpr const char* kPasses[] = {"forward", "forward_without_lse", "both", "both_with_d_lse"};
@@ -99,8 +99,8 @@ std::size_t axis_of(std::string_view name);
 /// The value of the axis "isa" for an instruction set; -1 where this processor or this library lacks it.
 int value_of_isa(std::string_view name);
 
-/// Whether the combination takes a variant of the zoo.
-bool takes_zoo(const Combination& combination);
+/// Whether the combination takes a named variant.
+bool takes_named(const Combination& combination);
 
 template <class Values>
 auto value_of(const Values& values, const Combination& combination, Axis axis) {

@@ -1,10 +1,11 @@
 #include "tests/attention/drawn.h"
 
+#include "tests/attention/axes.h"
 #include "tilewise/zoo_entry.h"
 
 namespace tilewise::attention::testing {
 
-Variant make_variant(int number, std::size_t zoo) {
+Variant make_variant(int number) {
   const Variant causal = keep([](const At& at) { return at.query >= at.key; });
   const Parameter gain("gain", 0.25, 4);
   switch (number) {
@@ -34,7 +35,7 @@ Variant make_variant(int number, std::size_t zoo) {
       return keep([&](const At& at) { return of_query(at.query_token) % 3 == of_key(at.key_token) % 3; }) &
              sink([&](const At& at) { return gain * to_real(at.head); });
     }
-    default: return parse_variant(std::string(zoo::entries()[zoo].example));
+    default: return parse_variant(std::string(zoo::entries()[static_cast<std::size_t>(number - kFirstNamed)].example));
   }
 }
 

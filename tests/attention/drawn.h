@@ -11,8 +11,8 @@ namespace tilewise::attention::testing {
 
 /// Variants of every kind: masks by position, by table and by -inf; scores that read the score, tables of each shape,
 /// parameters; sinks.
-///   number: of the axis of variants; zoo: of the named variant, where the number asks for one.
-Variant make_variant(int number, std::size_t zoo);
+///   number: of the axis of variants.
+Variant make_variant(int number);
 
 /// Makes of normal numbers what the axis says; see kInputs.
 class Draw {

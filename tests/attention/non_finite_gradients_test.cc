@@ -1,6 +1,7 @@
-// Queries that are not finite: gradients of keys that such a row does not keep must not notice.
+// Queries and gradients of o that are not finite: gradients of keys that such a row does not keep must not notice.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -10,6 +11,7 @@
 namespace tilewise::attention::testing {
 namespace {
 
+using reference::Array;
 using reference::AttentionData;
 
 constexpr std::int64_t kLength = 150, kRow = 67, kHead = 1;
@@ -32,11 +34,11 @@ std::vector<Mask> masks() {
           {"causal, capped, dropout", capped & causal & dropout(0.3), keeps_causal}};
 }
 
-/// A call with `bad` in one query, forward and backward.
-AttentionData run(const Variant& variant, DType dtype, double bad) {
+/// A call with `bad` in one query, or in one row of d_o, forward and backward.
+AttentionData run(const Variant& variant, DType dtype, double bad, Array AttentionData::*where = &AttentionData::q) {
   const reference::Shape shape = uniform(1, 2, 1, kLength, kLength, 16, 8);
   AttentionData data(shape, 5, dtype, DType::float32);
-  if (!std::isfinite(bad)) data.q.set(data.q.place(0, kHead, kRow, 0, 3), bad);
+  if (!std::isfinite(bad)) (data.*where).set((data.*where).place(0, kHead, kRow, 0, 3), bad);
   const Plan plan = Attention(variant).plan(plan_shape(shape, dtype, true, {}));
   plan.forward(data.inputs, data.outputs());
   BackwardInputs given = data.given();
@@ -68,6 +70,52 @@ TEST(NonFinite, QueriesReachOnlyGradientsOfKeysThatTheyKeep) {
         for (std::int64_t row = 0; row < kLength; ++row) {
           const bool is_spoilt = std::isnan(spoilt.at_query(spoilt.d_q, 0, kHead, row, 0));
           ASSERT_TRUE(row == kRow || !is_spoilt) << mask.name << ", row " << row;
+        }
+      }
+    }
+  }
+}
+
+/// d_k is held back from keys that the row does not keep. d_v is not, as a value is not from rows that do not keep it:
+/// keys of the same tile may notice, in the same column, and no others.
+TEST(NonFinite, GradientsOfOReachTheirRowAndTheKeysOfItsTiles) {
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  constexpr std::int64_t kTile = 128;  // the longest
+  for (const Mask& mask : masks()) {
+    for (const DType dtype : {DType::float32, DType::bfloat16}) {
+      const AttentionData clean = run(mask.variant, dtype, 0);
+      for (const double bad : {kNan, std::numeric_limits<double>::infinity()}) {
+        const AttentionData spoilt = run(mask.variant, dtype, bad, &AttentionData::d_o);
+        SCOPED_TRACE(std::string(mask.name) + ", " + to_string(dtype) + ", " + std::to_string(bad));
+        for (std::int64_t key = 0; key < kLength; ++key) {
+          const bool is_kept = mask.keeps(kRow, key);
+          bool tile_is_kept = false;
+          for (std::int64_t other = key / kTile * kTile; other < std::min(key / kTile * kTile + kTile, kLength);
+               ++other)
+            tile_is_kept = tile_is_kept || mask.keeps(kRow, other);
+          for (std::int64_t c = 0; c < 16 && !is_kept; ++c)
+            ASSERT_EQ(spoilt.at_key(spoilt.d_k, 0, 0, key, c), clean.at_key(clean.d_k, 0, 0, key, c)) << key;
+          for (std::int64_t c = 0; c < 16 && is_kept && std::isnan(bad); ++c)
+            ASSERT_TRUE(std::isnan(spoilt.at_key(spoilt.d_k, 0, 0, key, c))) << key;
+          for (std::int64_t c = 0; c < 8; ++c) {
+            const double found = spoilt.at_key(spoilt.d_v, 0, 0, key, c);
+            if (c == 3 && is_kept && !mask.variant.has_dropout()) {
+              ASSERT_FALSE(std::isfinite(found)) << key;
+            } else if (c != 3 || !tile_is_kept) {
+              // Its row's weights are computed once more, to another last bit.
+              ASSERT_NEAR(found, clean.at_key(clean.d_v, 0, 0, key, c), dtype == DType::float32 ? 1e-5 : 0.05) << key;
+            }
+          }
+        }
+        for (std::int64_t head = 0; head < 2; ++head) {
+          for (std::int64_t row = 0; row < kLength; ++row) {
+            const double found = spoilt.at_query(spoilt.d_q, 0, head, row, 0);
+            if (head == kHead && row == kRow) {
+              ASSERT_TRUE(std::isnan(found));
+            } else {
+              ASSERT_EQ(found, clean.at_query(clean.d_q, 0, head, row, 0)) << row;
+            }
+          }
         }
       }
     }

@@ -155,7 +155,7 @@ TEST(NonFinite, RowsThatKeepNothingTakeNothing) {
     for (const std::int64_t s_q : {3, 60}) {
       Case c{nothing, dtype, s_q, s_q > 3};
       AttentionData data = data_of(c);
-      for (Array* array : {&data.q, &data.k, &data.v}) array->fill(std::nan(""));
+      for (Array* array : {&data.q, &data.k, &data.v, &data.d_o, &data.d_lse}) array->fill(std::nan(""));
       run(c, data);
       data.for_each_query([&](std::int64_t i, const Sequence&, std::int64_t head, std::int64_t row) {
         EXPECT_EQ(data.at_query(data.lse, i, head, row), -kInfinity);
@@ -172,6 +172,35 @@ TEST(NonFinite, RowsThatKeepNothingTakeNothing) {
         }
       });
     }
+  }
+}
+
+/// Also where other rows of its tile keep something.
+TEST(NonFinite, GradientsOfORowThatKeepsNothingReachNobody) {
+  constexpr std::int64_t kRow = 101;
+  const Variant all_but_one = keep([](const At& at) { return at.query_index != kRow && at.query >= at.key; });
+  for (const DType dtype : {DType::float32, DType::bfloat16, DType::float16}) {
+    Case c{all_but_one, dtype, kKeys, true};
+    AttentionData clean = data_of(c), poisoned = clean;
+    for (std::int64_t column = 0; column < kColumns; ++column)
+      poisoned.d_o.set(poisoned.d_o.place(0, 0, kRow, 0, column), column % 2 == 0 ? std::nan("") : kInfinity);
+    run(c, clean), run(c, poisoned);
+    clean.for_each_query([&](std::int64_t i, const Sequence&, std::int64_t head, std::int64_t row) {
+      for (std::int64_t column = 0; column < kColumns; ++column) {
+        const double found = poisoned.at_query(poisoned.d_q, i, head, row, column);
+        ASSERT_TRUE(same(found, clean.at_query(clean.d_q, i, head, row, column))) << row;
+      }
+    });
+    clean.for_each_key([&](std::int64_t i, const Sequence&, std::int64_t head, std::int64_t row) {
+      for (std::int64_t column = 0; column < kColumns; ++column) {
+        ASSERT_TRUE(
+            same(poisoned.at_key(poisoned.d_k, i, head, row, column), clean.at_key(clean.d_k, i, head, row, column)))
+            << row;
+        ASSERT_TRUE(
+            same(poisoned.at_key(poisoned.d_v, i, head, row, column), clean.at_key(clean.d_v, i, head, row, column)))
+            << row;
+      }
+    });
   }
 }
 

@@ -229,9 +229,18 @@ void Oracle::run(const Variant& variant, const reference::Shape& shape, const Bo
   PlanShape planned = plan_shape(shape, dtype_, backward_, bound);
   planned.deterministic = deterministic;
   const Plan plan = Attention(variant).plan(planned, caller_.device());
-  caller_.forward(plan, data.inputs, data.outputs());
-  standard_attention(variant, usual.inputs, usual.outputs(), dtype_);
-  standard_attention(variant, exact.inputs, exact.outputs());
+  std::vector<float> max_scores_of[3];  // [h_q] each: found, usual, exact
+  const auto outputs_of = [&](AttentionData& to, std::vector<float>& max_score) {
+    ForwardOutputs outputs = to.outputs();
+    max_score.assign(static_cast<std::size_t>(shape.h_q), std::nanf(""));
+    if (max_scores) outputs.max_score = Tensor(max_score.data(), DType::float32, {shape.h_q});
+    return outputs;
+  };
+  caller_.forward(plan, data.inputs, outputs_of(data, max_scores_of[0]));
+  standard_attention(variant, usual.inputs, outputs_of(usual, max_scores_of[1]), dtype_);
+  standard_attention(variant, exact.inputs, outputs_of(exact, max_scores_of[2]));
+  for (std::size_t h = 0; max_scores && h < static_cast<std::size_t>(shape.h_q); ++h)
+    errors_[kMaxScore].add(max_scores_of[2][h], max_scores_of[0][h], max_scores_of[1][h]);
   std::int64_t queries = 0, keys = 0;
   data.for_each_query([&](std::int64_t i, const Sequence&, std::int64_t head, std::int64_t row) {
     ++queries;
@@ -291,14 +300,14 @@ void Oracle::run(const Variant& variant, const reference::Shape& shape, const Bo
 }
 
 std::string Oracle::verdict() const {
-  constexpr const char* kNames[] = {"o", "lse", "d_q", "d_k", "d_v", "gradients of tables and parameters"};
+  constexpr const char* kNames[] = {"o", "lse", "max_score", "d_q", "d_k", "d_v", "gradients of tables and parameters"};
   std::string text;
   for (int i = 0; i < kQuantities; ++i) {
     const Errors& errors = errors_[i];
     if (errors.count == 0) continue;
-    const bool is_float = i == kLse || i == kDTable || dtype_ == DType::float32;
+    const bool is_float = i == kLse || i == kMaxScore || i == kDTable || dtype_ == DType::float32;
     const double epsilon = is_float ? 0x1p-23 : dtype_ == DType::bfloat16 ? 0x1p-7 : 0x1p-10;
-    const double factor = i <= kLse ? 2 : 3, slack = 2 * epsilon * errors.magnitude;
+    const double factor = i <= kMaxScore ? 2 : 3, slack = 2 * epsilon * errors.magnitude;
     const auto compare = [&](const char* which, double found, double usual) {
       if (found <= factor * usual + slack) return;
       text += fmt::format("{} error of {}: {:.3g}, standard attention's {:.3g}, largest element {:.3g}, {}\n", which,

@@ -47,8 +47,8 @@ struct Errors {
   void add(const Errors& others);
 };
 
-/// What is compared: o, lse, d_q, d_k, d_v, and all tables' and parameters' gradients.
-enum Quantity { kO, kLse, kDQ, kDK, kDV, kDTable, kQuantities };
+/// What is compared: o, lse, the largest scores, d_q, d_k, d_v, and all tables' and parameters' gradients.
+enum Quantity { kO, kLse, kMaxScore, kDQ, kDK, kDV, kDTable, kQuantities };
 
 /// How a call reaches a plan. This one hands it the host's memory and a workspace full of NaN, and sees that nothing is
 /// written behind that.
@@ -83,6 +83,7 @@ class Oracle {
   double deviation = 1;
   std::optional<double> dropout;
   bool deterministic = false;
+  bool max_scores = false;  // asked for, and compared
 
  private:
   DType dtype_;

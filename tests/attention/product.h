@@ -9,7 +9,7 @@
 namespace tilewise::attention::testing {
 
 /// Runs the call and holds it to the rule of exactness; false where the plan refused to read a table that could be read
-/// outside, the only refusal that is let through. `zoo`: the number of a variant of the zoo.
-bool check(const Combination& combination, std::size_t zoo, std::uint64_t seed);
+/// outside, the only refusal that is let through.
+bool check(const Combination& combination, std::uint64_t seed);
 
 }  // namespace tilewise::attention::testing

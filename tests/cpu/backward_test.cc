@@ -273,6 +273,26 @@ TEST_P(BackwardTest, LargeScores) {
   }
 }
 
+/// A weight is exp(score - lse) of the very lse that was stored: rounded again, in units of products, it would put the
+/// weights of a whole row off by up to 2^-20 here.
+TEST_P(BackwardTest, WeightsAreAsExactAsLse) {
+  for (int i = 0; i < 200; ++i) {
+    Problem problem(operand(), {1, 1, 8, 1}, full(), 1, 0);
+    const float product = 10 + 0.0625f * static_cast<float>(i % 96);  // which bfloat16 holds
+    const float lse = 0.3535534f * product + 0.0123457f * static_cast<float>(i % 97);
+    problem.scale = 0.3535534f;
+    for (int c = 0; c < 8; ++c) problem.q[0].at(0, c) = c == 0 ? product : 0.0f;
+    problem.k.at(0, 0) = problem.d_o[0].at(0, 0) = 1;
+    problem.forward(tested());
+    problem.lse[0][0] = lse;
+    const double exact = std::exp(static_cast<double>(product) * static_cast<double>(0.3535534f) - double{lse});
+    // Without fused operations the scaled score is rounded, as standard attention's is: below 16 by 2^-21.
+    const bool is_fused = GetParam() != std::string("baseline");
+    const double allowed = operand() == DType::bfloat16 ? 0x1p-8 : is_fused ? 0x1p-22 : 0x1p-22 + 0x1p-21;
+    EXPECT_NEAR(static_cast<double>(run(problem, 1).v.at(0, 0)) / exact, 1, allowed) << product << ", lse " << lse;
+  }
+}
+
 TEST_P(BackwardTest, DropoutMultipliesWeightsAndTheirGradients) {
   static const auto factor = [](std::int64_t query, std::int64_t key) {
     return (static_cast<std::uint64_t>(query * 31 + key) * 0x9e3779b97f4a7c15u >> 62) == 0 ? 0.0 : 1 / 0.75;

@@ -48,7 +48,7 @@ TEST_P(BackwardProgram, CompilesForEveryKindOfShape) {
   }
 }
 
-// Gradients of tables keep a tile's products besides, 32 registers, and are no path to be fast on.
+// Gradients of tables keep a tile's products and the sums of their classes besides.
 TEST_P(BackwardProgram, CompilesWithGradientsOfTablesAndParameters) {
   const Table bias("bias", DType::float32, 2);
   const Parameter cap("cap", 1, 100);
@@ -56,6 +56,11 @@ TEST_P(BackwardProgram, CompilesWithGradientsOfTablesAndParameters) {
                           score([&](Expr s, const At& at) { return cap * tanh(s / cap) + bias(at.head, at.key); }) &
                           zoo::attention_sink();
   for (const int d : {64, 128}) compile(variant, {.d_qk = d, .d_v = d, .has_lists = true, .has_gradients = true});
+  const Table by_distance("by_distance", DType::float32, 2);
+  const Variant diagonal =
+      score([&](Expr s, const At& at) { return s + by_distance(at.head, at.query_index - at.key_index + 100); });
+  for (const int d : {64, 128})
+    EXPECT_LE(compile(diagonal, {.d_qk = d, .d_v = d, .has_gradients = true}).stack_bytes, 384);
 }
 
 INSTANTIATE_TEST_SUITE_P(Generations, BackwardProgram, ::testing::Values("sm_80", "sm_89", "sm_90a", "sm_100"),

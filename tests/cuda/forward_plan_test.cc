@@ -53,13 +53,16 @@ TEST(ForwardPlan, EveryShapeHasAPlanOnEveryGpu) {
   for (const Multiprocessor& limits : {kHopper, kAda, Multiprocessor::of(jit::Architecture::parse("sm_80"))}) {
     for (int d_qk = 8; d_qk <= 256; d_qk += 8) {
       for (int d_v = 8; d_v <= 256; d_v += 8) {
-        const ForwardShape shape = shape_of(d_qk, d_v);
-        const auto plans = forward_candidates(shape, limits);
-        ASSERT_FALSE(plans.empty()) << d_qk << " " << d_v;
-        for (const ForwardPlan& plan : plans) {
-          EXPECT_TRUE(plan.fits(shape, limits)) << plan.text();
-          EXPECT_LE(plan.shared_bytes(shape), limits.shared_bytes_per_block);
-          EXPECT_LE(plan.blocks * (plan.shared_bytes(shape) + 1024), limits.shared_bytes);
+        for (const DType dtype : {DType::bfloat16, DType::float32}) {
+          ForwardShape shape = shape_of(d_qk, d_v);
+          shape.dtype = dtype;
+          const auto plans = forward_candidates(shape, limits);
+          ASSERT_FALSE(plans.empty()) << d_qk << " " << d_v << " " << to_string(dtype);
+          for (const ForwardPlan& plan : plans) {
+            EXPECT_TRUE(plan.fits(shape, limits)) << plan.text();
+            EXPECT_LE(plan.shared_bytes(shape), limits.shared_bytes_per_block);
+            EXPECT_LE(plan.blocks * (plan.shared_bytes(shape) + 1024), limits.shared_bytes);
+          }
         }
       }
     }

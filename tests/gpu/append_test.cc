@@ -123,7 +123,7 @@ TEST_F(AppendOnGpu, RefusesWhatDoesNotFit) {
   const auto make = [](const GpuCacheShape& shape) { return [=] { GpuCacheAppender(shape, Device::cuda()); }; };
   expect_refused(make({.rotary = Rotary{.columns = 33}}), {"rotary.columns is 33", "even"});
   expect_refused(make({.h_kv = 0}), {"h_kv is 0"});
-  EXPECT_NE(refusal(make({.dtype = DType::float32}), ErrorCode::unsupported).find("float32"), std::string::npos);
+  EXPECT_NE(refusal(make({.dtype = DType::float64}), ErrorCode::unsupported).find("float64"), std::string::npos);
 }
 
 }  // namespace

@@ -40,10 +40,10 @@ class CachesOnGpu : public jit::WithGpu {
 
   /// Pages of multiples of 8 tokens run on the kernels of storage in one piece. Others may be another family's, which
   /// gives all of them the same bits.
-  void expect_same_bits(const reference::Shape& shape) {
-    const reference::AttentionData data(shape, 5, DType::bfloat16, DType::float32);
+  void expect_same_bits(const reference::Shape& shape, DType dtype) {
+    const reference::AttentionData data(shape, 5, dtype, DType::float32);
     for (const Variant& variant : {Variant(), zoo::causal(), zoo::window(50)}) {
-      PlanShape planned = plan_shape(shape, DType::bfloat16, false, {});
+      PlanShape planned = plan_shape(shape, dtype, false, {});
       planned.query_tokens.reset(), planned.key_tokens.reset();
       const Plan plan = Attention(variant).plan(planned, Device::cuda());
       std::optional<Result> odd;
@@ -73,13 +73,13 @@ TEST_F(CachesOnGpu, InPagesGiveTheBitsOfOnePiece) {
                      {.s_q = 5, .s_kv = 77, .key_start = 21},
                      {.s_q = 40, .s_kv = 40, .key_start = 7},
                      {.s_q = 3, .s_kv = 0}};
-  expect_same_bits(shape);
+  for (const DType dtype : {DType::bfloat16, DType::float32}) expect_same_bits(shape, dtype);
 }
 
 TEST_F(CachesOnGpu, DecodingFromPagesGivesTheBitsOfOnePiece) {
   reference::Shape shape{.h_q = 8, .h_kv = 2, .d_qk = 128, .d_v = 128};
   shape.sequences = {{.s_q = 1, .s_kv = 1300}, {.s_q = 3, .s_kv = 300}, {.s_q = 5, .s_kv = 77, .key_start = 21}};
-  expect_same_bits(shape);
+  for (const DType dtype : {DType::bfloat16, DType::float32}) expect_same_bits(shape, dtype);
 }
 
 TEST_F(CachesOnGpu, HolesThatNothingKeepsAreNotRead) {

@@ -82,7 +82,8 @@ void GpuCaller::forward(const Plan& plan, const ForwardInputs& inputs, const For
   in_garbage(plan, [&](Workspace& workspace) {
     GpuCopies copies(context_);
     const ForwardInputs given = copies.in(inputs);
-    const ForwardOutputs wanted{.o = copies.out(outputs.o), .lse = copies.out(outputs.lse)};
+    const ForwardOutputs wanted{
+        .o = copies.out(outputs.o), .lse = copies.out(outputs.lse), .max_score = copies.out(outputs.max_score)};
     plan.forward(given, wanted, workspace);
     copies.copy_back();
   });

@@ -64,7 +64,7 @@ TEST_F(LatentOnGpu, ReadsValuesFromKeys) {
 }
 
 TEST_F(LatentOnGpu, TakesValuesOfTheirOwnAndEveryNumberOfRows) {
-  for (const DType dtype : {DType::bfloat16, DType::float16}) {
+  for (const DType dtype : {DType::bfloat16, DType::float16, DType::float32}) {
     for (const Variant& variant : {Variant(), zoo::causal()}) {
       Oracle oracle(dtype, false, &*caller_);
       for (const std::int64_t s_q : {1, 3, 16}) oracle.run(variant, uniform(2, 12, 2, s_q, 170, 576, 512), {}, 1);

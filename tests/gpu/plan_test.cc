@@ -34,7 +34,7 @@ const std::vector<std::pair<const char*, Variant>>& variants() {
       {"plain", {}}, {"causal", zoo::causal()}, {"soft window", soft_window()}};
   return all;
 }
-constexpr DType kDTypes[] = {DType::bfloat16, DType::float16};
+constexpr DType kDTypes[] = {DType::bfloat16, DType::float16, DType::float32};
 
 TEST_F(PlansOnGpu, LengthsAtAndAroundTheEdgesOfTiles) {
   const std::int64_t lengths[] = {0, 1, 2, 31, 33, 47, 48, 49, 63, 64, 65, 127, 128, 129, 257};
@@ -84,6 +84,46 @@ TEST_F(PlansOnGpu, PackedSequencesOffsetsAndLeftPadding) {
   }
 }
 
+TEST_F(PlansOnGpu, LargestScoresOfHeads) {
+  const Variant none = keep([](const At& at) { return at.query_index < 0; });
+  for (const DType dtype : kDTypes) {
+    for (const Variant& variant : {Variant(), zoo::causal(), soft_window() & zoo::alibi(4), none}) {
+      Oracle oracle(dtype, false, &*caller_);
+      oracle.max_scores = true;
+      for (const std::int64_t s_q : {1, 70, 200})
+        oracle.run(variant, uniform(2, 4, 2, s_q, 190, 16, 16), {}, static_cast<std::uint64_t>(s_q));
+      oracle.run(variant, uniform(1, 4, 1, 33, 300, 24, 8), {}, 9, -0.3);
+      oracle.expect_close(to_string(variant) + ", largest scores");
+    }
+  }
+}
+
+TEST_F(PlansOnGpu, Float32) {
+  std::uint64_t seed = 1;
+  for (const auto& [d_qk, d_v] : {std::pair{64, 64}, {128, 128}, {192, 128}, {256, 256}, {8, 72}}) {
+    for (const auto& [name, variant] : variants()) {
+      Oracle oracle(DType::float32, true, &*caller_);
+      for (const std::int64_t s_q : {1, 65, 130})
+        oracle.run(variant, uniform(1, 2, 1, s_q, 150, d_qk, d_v), {}, seed++);
+      oracle.expect_close(std::string(name) + ", d " + std::to_string(d_qk));
+      Oracle decoding(DType::float32, false, &*caller_);
+      for (const std::int64_t s_q : {1, 5}) decoding.run(variant, uniform(2, 8, 2, s_q, 700, d_qk, d_v), {}, seed++);
+      decoding.expect_close(std::string(name) + ", decoding, d " + std::to_string(d_qk));
+    }
+  }
+  reference::Shape packed{.h_q = 4, .h_kv = 2, .d_qk = 40, .d_v = 16};
+  packed.sequences = uneven_sequences();
+  packed.queries_packed = packed.heads_inside = true;
+  Oracle uneven(DType::float32, true, &*caller_);
+  uneven.run(zoo::causal(), packed, {}, seed++);
+  uneven.expect_close("packed");
+  Oracle oracle(DType::float32, true, &*caller_);
+  oracle.dropout = 0.3;
+  oracle.deviation = 3;
+  oracle.run(soft_window() & tilewise::dropout(0.5), uniform(2, 2, 1, 140, 190, 64, 64), {}, seed++);
+  oracle.expect_close("dropout");
+}
+
 TEST_F(PlansOnGpu, Dropout) {
   for (const double probability : {0.0, 0.1, 0.75, 1.0}) {
     for (const auto& [name, variant] : variants()) {
@@ -105,6 +145,7 @@ TEST_F(PlansOnGpu, GradientsOfTablesParametersAndSinks) {
       {"a cell for each entry",
        score([&](Expr s, const At& at) { return s + pairs(at.head, at.query_index, at.key_index); })},
       {"along the keys", zoo::causal() & score([&](Expr s, const At& at) { return s * bias(at.head, at.key_index); })},
+      {"along the queries", score([&](Expr s, const At& at) { return s * bias(at.head, at.query_index); })},
       // Not clamped: an element that sums over whole rows, whose gradients cancel, shows o's rounding alone
       // (docs/decisions/gradients.md).
       {"along diagonals",
@@ -120,6 +161,31 @@ TEST_F(PlansOnGpu, GradientsOfTablesParametersAndSinks) {
       oracle.run(variant, shape, bind_random(variant, problem_of(shape), seed), seed);
     }
     oracle.expect_close(name);
+  }
+}
+
+// Warps have pieces of their own of each, and several tiles and blocks add to one element.
+TEST_F(PlansOnGpu, GradientsOfTablesOverManyTiles) {
+  const Table of_queries("of_queries", DType::float32, 2), of_keys("of_keys", DType::float32, 2),
+      by_distance("by_distance", DType::float32, 2);
+  const Parameter temperature("temperature", 0.5, 2);
+  const std::vector<std::pair<const char*, Variant>> all{
+      {"queries", score([&](Expr s, const At& at) { return s * of_queries(at.head, at.query_index); })},
+      {"keys", score([&](Expr s, const At& at) { return s * of_keys(at.head, at.key_index); }) & zoo::causal()},
+      {"diagonals",
+       zoo::causal() & score([&](Expr s, const At& at) { return s * by_distance(at.head, at.query - at.key); })},
+      {"all of them", score([&](Expr s, const At& at) {
+         return temperature * s +
+                s * of_queries(at.head, at.query_index) * by_distance(at.head, at.query - at.key + 330) +
+                s * of_keys(at.kv_head, at.key_index);
+       })}};
+  for (const auto& [d_qk, d_v] : {std::pair{64, 64}, {128, 128}, {200, 72}}) {
+    for (const auto& [name, variant] : all) {
+      Oracle oracle(DType::bfloat16, true, &*caller_);
+      const reference::Shape shape = uniform(1, 4, 2, 300, 330, d_qk, d_v);
+      oracle.run(variant, shape, bind_random(variant, problem_of(shape), 1), 1);
+      oracle.expect_close(name);
+    }
   }
 }
 

@@ -154,8 +154,9 @@ TEST_F(TileListsOnGpu, OfTheZooAreSoundAndTight) {
   }
 }
 
+// Each is a program of its own, 2 to 3 seconds of compiling.
 TEST_F(TileListsOnGpu, OfRandomVariantsAreSound) {
-  for (std::uint64_t seed = 1; seed <= 40; ++seed) {
+  for (std::uint64_t seed = 1; seed <= 12; ++seed) {
     SCOPED_TRACE(seed);
     laws::Choices choices = laws::full_tape(seed);
     const laws::RandomVariant random = laws::random_variant(choices);

@@ -1,8 +1,10 @@
 // What is written reads back, and a write that fails leaves nothing.
 #include "io/gguf_writer.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <signal.h>  // NOLINT(modernize-deprecated-headers): SIGKILL is POSIX's
 #include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -141,6 +143,31 @@ TEST(GgufWriter, AThrowingSourceLeavesNothing) {
   source.fill = [](std::int64_t, std::span<std::byte>) { throw Error(ErrorCode::io, "no more rows"); };
   EXPECT_EQ(refusal([&] { write_gguf(folder / "m.gguf", {}, {source}); }, ErrorCode::io), "no more rows");
   EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+}
+
+// Nobody can tidy up behind SIGKILL, a power cut or the system's shortage of memory.
+TEST(GgufWriter, AKilledWriterLeavesNothing) {
+  const TemporaryFolder folder;
+  const std::string path = folder.put("m.gguf", "what was there");
+  const int probe = ::open(folder.path().c_str(), O_WRONLY | O_TMPFILE, 0666);
+  if (probe < 0) GTEST_SKIP() << "this file system has no files without a name";
+  ::close(probe);
+  const pid_t child = fork();
+  if (child == 0) {
+    GgufTensorSource source =
+        counting("w", Storage::int8, {64, 1024 * 1024});  // of which a part is on the disk by then
+    source.fill = [](std::int64_t first, std::span<std::byte>) {
+      if (first >= 32) raise(SIGKILL);
+    };
+    write_gguf(path, {}, {source});
+    _exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status));
+  EXPECT_EQ(WTERMSIG(status), SIGKILL);
+  EXPECT_EQ(bytes_of_file(path), "what was there");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1);
 }
 
 constexpr int kSkipped = 77;

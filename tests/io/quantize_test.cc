@@ -4,12 +4,15 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <random>
 #include <vector>
 
 #include "core/half.h"
 #include "io/dequantize.h"
+#include "io/gguf.h"
+#include "tests/io/temporary.h"
 #include "tests/refusal.h"
 
 namespace tilewise::io {
@@ -93,6 +96,30 @@ INSTANTIATE_TEST_SUITE_P(Storage, Blocks,
                          ::testing::Values(Storage::q4_0, Storage::q4_1, Storage::q5_0, Storage::q5_1, Storage::q8_0,
                                            Storage::q4_k, Storage::q5_k, Storage::q6_k),
                          [](const auto& test) { return io::info(test.param).name; });
+
+// A file that another implementation wrote, and what it reads in it (data/, written by make_references.py).
+TEST(Dequantize, ReadsEveryTypeAsAnotherImplementationDoes) {
+  const std::string data = TILEWISE_IO_DATA;
+  const GgufFile file(data + "/every_type.gguf");
+  const std::string stored = bytes_of_file(data + "/every_type.f32");
+  std::vector<float> expected(stored.size() / sizeof(float));
+  std::memcpy(expected.data(), stored.data(), stored.size());
+  std::vector<std::string> names;
+  constexpr std::int64_t kRows = 3, kColumns = 256;
+  ASSERT_EQ(expected.size(), file.tensors().size() * kRows * kColumns);
+  const float* place = expected.data();
+  for (const FileTensor& tensor : file.tensors()) {
+    ASSERT_EQ(tensor.shape, (std::vector<std::int64_t>{kRows, kColumns}));
+    names.emplace_back(tensor.name);
+    for (std::int64_t row = 0; row < kRows; ++row) {
+      std::vector<float> read(kColumns);
+      read_rows(tensor, row, 1, read.data());
+      for (const float value : read) ASSERT_EQ(value, *place++) << tensor.name << ", row " << row;
+    }
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K",
+                                             "Q5_K", "Q6_K"}));
+}
 
 TEST(Dequantize, RefusesPartsOfBlocksIntegersAndRowsThatAreNotThere) {
   std::vector<std::byte> stored(64);

@@ -52,7 +52,7 @@ int die_instead_of_renaming(const char*, const char*) { return raise(SIGKILL); }
 
 class KilledWriter : public ::testing::TestWithParam<bool> {};
 
-TEST_P(KilledWriter, LeavesATemporaryFileThatNobodyReads) {
+TEST_P(KilledWriter, LeavesNothingThatAnyoneReads) {
   const TemporaryFolder folder;
   WriteCalls calls = WriteCalls::system();
   if (GetParam())
@@ -64,7 +64,8 @@ TEST_P(KilledWriter, LeavesATemporaryFileThatNobodyReads) {
     return 0;
   }));
   ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-  ASSERT_EQ(files_below(folder.path()).size(), 1u);
+  // A temporary file at most, and where files can be without a name only between naming and renaming.
+  ASSERT_LE(files_below(folder.path()).size(), 1u);
   ASSERT_TRUE(files_below(folder.path(), ".kernel").empty());
 
   DiskCache cache(in(folder.path()));

@@ -44,6 +44,9 @@ std::vector<float> some_activations(const Case& c, std::mt19937& random) {
   return x;
 }
 
+/// Where a block of activations has a column: 0, 2, 1, 3 of each four.
+int place(int column) { return column - column % 4 + (column % 4 == 1 ? 2 : column % 4 == 2 ? 1 : column % 4); }
+
 /// A block of activations, by the definition.
 ActivationBlock rounded(const float* x) {
   ActivationBlock block{};
@@ -54,13 +57,14 @@ ActivationBlock rounded(const float* x) {
     largest = std::max(largest, std::abs(x[i]));
   }
   if (!finite) block.scale = block.sum = NAN;
-  if (!finite || !std::isfinite(127 / largest)) return block;
+  if (!finite || !std::isfinite(32767 / largest)) return block;
   for (int i = 0; i < 32; ++i) {
-    block.values[i] = static_cast<std::int8_t>(std::nearbyint(x[i] * (127 / largest)));
-    block.total += block.values[i];
-    if (i < 16) block.first += block.values[i];
+    const float value = std::nearbyint(x[i] * (32767 / largest));
+    block.values[place(i)] = static_cast<std::int16_t>(value);
+    block.total += static_cast<int>(value);
+    if (i < 16) block.first += static_cast<int>(value);
   }
-  block.scale = largest / 127;
+  block.scale = largest / 32767;
   block.sum = block.scale * static_cast<float>(block.total);
   return block;
 }
@@ -86,7 +90,7 @@ float defined(const Case& c, const ReadBlock* w, const ActivationBlock* x) {
   for (std::int64_t b = 0; b < c.columns / 32; ++b) {
     for (int g = 0; g < 32; g += group) {
       int dot = 0;
-      for (int i = g; i < g + group; ++i) dot += w[b].integers[i] * x[b].values[i];
+      for (int i = g; i < g + group; ++i) dot += w[b].integers[i] * x[b].values[place(i)];
       y = std::fma(static_cast<float>(dot), w[b].scales[g] * x[b].scale, y);
     }
     if (has_minimum(c.kind)) y = std::fma(w[b].minimum, x[b].sum, y);
@@ -186,8 +190,8 @@ TEST(QuantisedProducts, AreWithinTheRoundingOfActivations) {
           const double step = blocks[static_cast<std::size_t>((t * c.columns + i) / kBlock)].scale;
           const double minimum = parts[static_cast<std::size_t>((row * c.columns + i) / kBlock)].minimum;
           exact += weight * value;
-          // Half a step, and what float32 adds to it in x * inverse.
-          steps += std::abs(weight) * step * 0.5001;
+          // Half a step, and what float32 adds to it: x * inverse is up to 2^15, and rounded twice.
+          steps += std::abs(weight) * step * 0.505;
           // A weight is computed as its integer's part and its minimum's, which may cancel.
           magnitude += (std::abs(weight) + 2 * std::abs(minimum)) * (std::abs(value) + step);
         }
@@ -201,10 +205,10 @@ TEST(QuantisedProducts, AreWithinTheRoundingOfActivations) {
 
 TEST(QuantisedProducts, RoundActivationsAsDefinedInBunches) {
   std::mt19937 random(6);
-  // Halves of steps are ties: 127 makes the step 1.
+  // Halves of steps are ties: 32767 makes the step 1.
   std::vector<float> x;
   for (int i = 0; i < 27 * 96; ++i) {
-    x.push_back(i % 32 == 0 ? 127.0F : static_cast<float>(static_cast<int>(random() % 508) - 254) / 2);
+    x.push_back(i % 32 == 0 ? 32767.0F : static_cast<float>(static_cast<int>(random() % 131068) - 65534) / 2);
   }
   for (const QuantisedKernels* kernels : available_quantised_kernels()) {
     for (const std::int64_t tokens : {1, 5, 7, 12, 27}) {
@@ -251,7 +255,7 @@ TEST(QuantisedProducts, ZerosAndSubnormalActivationsAreZero) {
       kernels->round(x.data(), 32, 1, 32, block.data());
       EXPECT_EQ(block[0].scale, 0.0F);
       EXPECT_EQ(block[0].sum, 0.0F);
-      for (const std::int8_t quant : block[0].values) EXPECT_EQ(quant, 0);
+      for (const std::int16_t quant : block[0].values) EXPECT_EQ(quant, 0);
     }
   }
 }

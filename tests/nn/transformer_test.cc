@@ -154,7 +154,7 @@ std::shared_ptr<const Transformer> quantised(const SmallModel& model) {
       const std::uint16_t scale = 0x1400;  // 2^-10 in float16
       std::memcpy(stored->data() + block * 34, &scale, sizeof(scale));
     }
-    matrix = Linear({WeightKind::q8_0, matrix.rows(), matrix.columns(), stored->data()}, Precision::eight_bit);
+    matrix = Linear({WeightKind::q8_0, matrix.rows(), matrix.columns(), stored->data()}, Precision::rounded);
     parts->owners.push_back(stored);
   };
   replace(parts->embedding);

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 
 # Small problems on shared machines: before anything starts threads of its own.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
@@ -11,10 +12,15 @@ import numpy
 import pytest
 
 if os.environ.get("TILEWISE_REQUIRE_FRAMEWORKS") == "1":  # then importorskip() may skip nothing
-    for framework in ("ml_dtypes", "torch", "jax", "transformers", "mypy"):
+    for framework in ("ml_dtypes", "torch", "jax", "transformers", "gguf", "mypy", "scikit_build_core"):
         __import__(framework)
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+
+
+def python_of(page):
+    """The blocks of Python on a page, as one program."""
+    return "\n".join(re.findall(r"```python\n(.*?)```", (REPOSITORY / page).read_text(encoding="utf-8"), re.DOTALL))
 
 
 @pytest.fixture

@@ -5,13 +5,12 @@ import importlib
 import os
 import pathlib
 import pkgutil
-import re
 import subprocess
 import sys
 
 import pytest
 import tilewise
-from conftest import REPOSITORY
+from conftest import REPOSITORY, python_of
 
 NEEDS = {"tilewise.torch": "torch", "tilewise.jax": "jax", "tilewise.transformers": "transformers"}
 MODULES = ["tilewise", *(each.name for each in pkgutil.walk_packages(tilewise.__path__, "tilewise."))]
@@ -23,10 +22,6 @@ def test_doctests(name):
         if name.startswith(prefix):
             pytest.importorskip(framework)
     assert doctest.testmod(importlib.import_module(name)).failed == 0
-
-
-def python_of(page):
-    return "\n".join(re.findall(r"```python\n(.*?)```", (REPOSITORY / page).read_text(encoding="utf-8"), re.DOTALL))
 
 
 @pytest.mark.parametrize(

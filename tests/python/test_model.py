@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import threading
 
 import numpy
@@ -53,7 +54,29 @@ def test_stopping_and_conversations(model):
     assert answer.text.strip()
 
 
-def test_the_lock_is_released_and_an_interrupt_is_honoured(model):
+def test_tokens_come_one_by_one(model):
+    """Each piece is there before the next step is computed."""
+    generation = model.generate("Once upon a time", max_tokens=5)
+    seen = []
+    for piece in generation:
+        seen.append(piece)
+        assert generation.texts[0] == "".join(seen)
+        assert len(generation.tokens[0]) <= len(seen) + 1 and generation.finish[0] in ("none", "most_tokens")
+    assert len(generation.tokens[0]) == 5 and len(seen) > 1
+
+
+def test_a_real_interrupt_ends_a_generation(model):
+    """SIGINT, as Ctrl-C sends it, while the model computes."""
+    generation = model.generate("A long story:", max_tokens=400, ignore_end=True)
+    with pytest.raises(KeyboardInterrupt):
+        for index, _ in enumerate(generation):
+            if index == 2:
+                threading.Thread(target=signal.raise_signal, args=[signal.SIGINT]).start()
+    assert 2 < len(generation.tokens[0]) < 400
+    assert model.generate("1, 2,", max_tokens=2).text  # the model serves on
+
+
+def test_the_lock_is_released(model):
     ticks = []
     stop = threading.Event()
 
@@ -67,13 +90,6 @@ def test_the_lock_is_released_and_an_interrupt_is_honoured(model):
     stop.set()
     thread.join()
     assert ticks  # another thread ran meanwhile
-
-    def interrupted():
-        for index, _ in enumerate(model.generate("A long story:", max_tokens=1000)):
-            if index == 2:
-                raise KeyboardInterrupt  # as Ctrl-C between two tokens
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
 
 
 def test_embeddings(embedder):

@@ -82,6 +82,24 @@ TEST(ChatTemplate, MarkersThatTheTokenizerLacksAreText) {
   EXPECT_EQ(encode_parts(parts, *tokenizer), tokenizer->encode("<|user|>hello", {.add_special = false}));
 }
 
+TEST(ChatTemplate, IsFoundBesideTheWeights) {
+  const io::TemporaryFolder folder;
+  const auto found = [&] { return chat_template_in(folder / ""); };
+  EXPECT_EQ(found(), std::nullopt);
+  folder.put("tokenizer_config.json", R"({"bos_token": "<s>"})");
+  EXPECT_EQ(found(), std::nullopt);
+  folder.put("tokenizer_config.json", R"({"chat_template": "one"})");
+  EXPECT_EQ(found(), "one");
+  folder.put("tokenizer_config.json",
+             R"({"chat_template": [{"name": "tool_use", "template": "a"}, {"name": "default", "template": "b"}]})");
+  EXPECT_EQ(found(), "b");
+  folder.put("chat_template.jinja", "of its own file");
+  EXPECT_EQ(found(), "of its own file");
+  folder.put("tokenizer_config.json", "{");
+  std::filesystem::remove(folder / "chat_template.jinja");
+  EXPECT_NE(refusal(found, ErrorCode::parse), "");
+}
+
 int inputs() {
   const char* asked = std::getenv("TILEWISE_FUZZ_INPUTS");  // NOLINT(concurrency-mt-unsafe): no thread sets it
   return asked == nullptr ? 4000 : std::atoi(asked);        // NOLINT(cert-err34-c): a developer's own

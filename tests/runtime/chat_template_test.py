@@ -40,6 +40,9 @@ TEMPLATES = {
 {%- if add_generation_prompt %}
     {{- "<|im_start|>assistant\\n" }}
 {%- endif %}""",
+    # A template may begin with the token that begins a text.
+    "chatml with a beginning": "{{ bos_token }}{% for message in messages %}\n  {{- '<|im_start|>' + message['role'] + '\\n' + "
+                               "message['content'] + '<|im_end|>' + '\\n' -}}  \n\n{% endfor %}\n{{ '<|im_start|>assistant\\n' }}\n",
     "llama3": "{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + "
               "'<|end_header_id|>\\n\\n' + message['content'] | trim + '<|eot_id|>' %}{% if loop.first %}"
               "{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}"
@@ -76,18 +79,51 @@ TEMPLATES = {
                             "{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}"
                             "{% elif message['role'] == 'assistant' %}{{ message['content'] + eos_token + ' ' }}"
                             "{% else %}{{ raise_exception('roles') }}{% endif %}{% endfor %}",
+    # Version 3: no spaces, or other ones, and a system message in front of the last user's.
+    "mistral 3": """{%- if messages[0]["role"] == "system" %}
+    {%- set system_message = messages[0]["content"] %}
+    {%- set loop_messages = messages[1:] %}
+{%- else %}
+    {%- set loop_messages = messages %}
+{%- endif %}
+{%- for message in loop_messages %}
+    {%- if (message["role"] == "user") != (loop.index0 % 2 == 0) %}
+        {{- raise_exception("by turns") }}
+    {%- endif %}
+{%- endfor %}
+{{- bos_token }}
+{%- for message in loop_messages %}
+    {%- if message["role"] == "user" %}
+        {%- if loop.last and system_message is defined %}
+            {{- "[INST]" + system_message + "\\n\\n" + message["content"] + "[/INST]" }}
+        {%- else %}
+            {{- "[INST]" + message["content"] + "[/INST]" }}
+        {%- endif %}
+    {%- elif message["role"] == "assistant" %}
+        {{- message["content"] + eos_token }}
+    {%- endif %}
+{%- endfor %}""",
     "zephyr": "{% for message in messages %}\n{% if message['role'] == 'user' %}\n"
               "{{ '<|user|>\\n' + message['content'] + eos_token }}\n{% elif message['role'] == 'system' %}\n"
               "{{ '<|system|>\\n' + message['content'] + eos_token }}\n{% elif message['role'] == 'assistant' %}\n"
               "{{ '<|assistant|>\\n' + message['content'] + eos_token }}\n{% endif %}\n"
               "{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}",
 }
+# With spaces, and answers without those around them.
+TEMPLATES["mistral 3 with spaces"] = TEMPLATES["mistral 3"].replace('"[INST]"', '"[INST] "').replace(
+    '{{- message["content"] + eos_token', '{{- " " + message["content"]|trim + eos_token')
 
 UNKNOWN = {
     "no template": "",
     "another family": "{% for message in messages %}{{ 'GPT4 ' + message['role'] + ': ' + message['content'] }}{% endfor %}",
-    "reasoning taken out again": TEMPLATES["chatml"] + "{# <think> #}",
+    "reasoning taken out again": TEMPLATES["chatml"] + "{% if false %}{{ '<think>' }}{% endif %}",
     "chatml without line ends": TEMPLATES["chatml"].replace("\\n", ""),
+    "chatml with words of its own": "{{ '<|im_start|>system\\nYou may call functions.<|im_end|>\\n' }}" + TEMPLATES["chatml"],
+    "chatml with a line end behind each message": TEMPLATES["chatml"].replace("{% endfor %}", "\n{% endfor %}"),
+    "zephyr without line ends": TEMPLATES["zephyr"].replace("}}\n", "}}"),
+    "chatml with text around it": "Conversation: " + TEMPLATES["chatml"],
+    "chatml with something in each message": TEMPLATES["chatml"].replace("{% endfor %}", "{{ '---' }}{% endfor %}"),
+    "chatml that ends with a token": TEMPLATES["chatml"] + "{% if true %}{{ bos_token }}{% endif %}",
     "half of llama2": TEMPLATES["llama2"].replace("<</SYS>>", "<<END>>"),
 }
 

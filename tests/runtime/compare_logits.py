@@ -48,7 +48,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         ids, logits = pathlib.Path(folder, "tokens"), pathlib.Path(folder, "logits")
         ids.write_bytes(numpy.array(tokens, numpy.int32).tobytes())
-        for precision in ("precise", "eight_bit"):
+        for precision in ("precise", "rounded"):
             subprocess.run([program, file, ids, logits, precision, dtype, chunk], check=True)
             ours = numpy.memmap(logits, numpy.float32).reshape(theirs.shape)
             parts = [compare(ours[i:i + 256], theirs[i:i + 256]) for i in range(0, len(tokens), 256)]

@@ -1,6 +1,6 @@
 // Writes a model's logits, for compare_logits.py.
 //
-// Usage: tilewise_runtime_logits <model> <tokens> <logits> <eight_bit|precise> <cache dtype> <tokens of a chunk>
+// Usage: tilewise_runtime_logits <model> <tokens> <logits> <rounded|precise> <cache dtype> <tokens of a chunk>
 // [variant]
 //
 // <tokens> holds int32 ids of one sequence; <logits> becomes float32 [tokens, vocabulary].
@@ -28,7 +28,7 @@ int run(const std::vector<std::string>& arguments) {
   std::copy_n(bytes.data(), tokens.size() * sizeof(std::int32_t), reinterpret_cast<char*>(tokens.data()));
 
   const auto precision =
-      arguments[3] == "precise" ? tilewise::nn::Precision::precise : tilewise::nn::Precision::eight_bit;
+      arguments[3] == "precise" ? tilewise::nn::Precision::precise : tilewise::nn::Precision::rounded;
   const auto before = std::chrono::steady_clock::now();
   const auto model = tilewise::runtime::load_model(arguments[0], precision).transformer;
   const auto loaded = std::chrono::steady_clock::now();

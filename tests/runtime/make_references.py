@@ -131,6 +131,14 @@ def write_families():
     t = transformers
     write_safetensors("llama", t.LlamaForCausalLM(
         t.LlamaConfig(**common, head_dim=8, rope_parameters=scaling, tie_word_embeddings=False)))
+    linear = dict(rope_type="linear", rope_theta=500.0, factor=3.0)
+    write_safetensors("llama_linear", t.LlamaForCausalLM(
+        t.LlamaConfig(**common, rope_parameters=linear, tie_word_embeddings=False)))
+    # The text is longer than the trained context, so that the long factors are what transformers takes.
+    longrope = dict(rope_type="longrope", rope_theta=500.0, original_max_position_embeddings=16,
+                    short_factor=[1.0, 1.1], long_factor=[1.5, 3.5])
+    write_safetensors("llama_longrope", t.LlamaForCausalLM(
+        t.LlamaConfig(**common, rope_parameters=longrope, tie_word_embeddings=False)))
     write_safetensors("qwen2", t.Qwen2ForCausalLM(
         t.Qwen2Config(**common, rope_parameters=yarn, tie_word_embeddings=True)))
     write_safetensors("mistral", t.MistralForCausalLM(

@@ -118,6 +118,33 @@ TEST(VariantLanes, SoftcapIsWithinTheErrorOfTanh) {
   expect_scalar_scores(causal() & score([](Expr s, const At&) { return 30 * tanh(s / 30); }), {}, 12);
 }
 
+TEST(VariantLanes, TanhOfAQuotientByWhatHasNoReciprocal) {
+  for (const double divisor : {0.0, 1e-40, -1e-45, 1e38, -3e38, kInfinity}) {
+    SCOPED_TRACE(divisor);
+    const Parameter parameter("divisor");
+    const Variant variant = score([&](Expr s, const At&) { return tanh(s / parameter); });
+    const Bound bound = bind(variant.data().graph, {{}, {{parameter, divisor}}});
+    for (const Isa isa : available_isas()) {
+      const VariantLanes lanes = lower_variant(
+          variant,
+          {.layout = TileLayout::keys_inner, .most_queries = 1, .most_keys = 6, .isa = std::min(isa, Isa::avx512)});
+      AlignedWorkspace workspace(lanes.full);
+      LaneRunner runner(lanes.full, workspace.bytes());
+      runner.enter(bound, Place{});
+      const float inf = std::numeric_limits<float>::infinity(), inputs[] = {0, 1, -2e30f, inf, -inf, 3e38f};
+      std::vector<float> scores(std::begin(inputs), std::end(inputs));
+      const TileStrip strip{scores.data(), 6};
+      runner.run({0, 1, 0, 6}, strip, {}, {&strip, 1});
+      for (std::size_t i = 0; i < 6; ++i) {
+        const float want = std::tanh(inputs[i] / static_cast<float>(divisor));
+        EXPECT_TRUE(std::isnan(want) ? std::isnan(scores[i])
+                                     : std::abs(scores[i] - want) <= 9 * 0x1p-23 * std::abs(want))
+            << inputs[i] << ": got " << scores[i] << ", want " << want;
+      }
+    }
+  }
+}
+
 /// Data for the tables of a variant, as small as their declared ranges allow, and for its parameters.
 struct SomeData {
   SomeData(const Variant& variant, Random& random) {

@@ -1,6 +1,6 @@
 """The custom operators tilewise::attention and tilewise::attention_backward, by which torch.compile keeps one graph.
 
-An operator takes tensors and numbers, so a variant is its number among all variants of the process.
+An operator takes tensors, numbers and texts, so a variant is a name, its number among all variants of the process.
 """
 
 from __future__ import annotations
@@ -13,24 +13,26 @@ from torch import Tensor
 
 from tilewise import _core
 from tilewise._errors import InvalidArgument, Unsupported
-from tilewise._options import PLAIN, Sequences, options_of
+from tilewise._options import PLAIN, options_of
 from tilewise._typing import Array
 from tilewise._variant import BY_ID, Variant
+from tilewise.torch._compute import backward, forward
 
 _PLAIN_ID = PLAIN._id
-_compiled: dict[int, Variant] = {}  # graphs name these by number
+_compiled: dict[str, Variant] = {}  # those that graphs name
 
 
 def attention_in_graph(
-    q: Tensor, k: Tensor, v: Tensor, variant: Variant | str | None, scale: float | None,
-    query_offset: int | SequenceOf[int] | None, sequences: Sequences | None, dropout: float | None, return_lse: bool,
-    layout: str, tables: Mapping[str, Array] | None, parameters: Mapping[str, Any] | None, seed: int | None,
-    seed_offset: int | None, block_table: Array | None, k_scales: Array | None, v_scales: Array | None,
+    q: Tensor, k: Tensor, v: Tensor, variant: Variant | str | None, return_lse: bool, *, scale: float | None = None,
+    query_offset: int | SequenceOf[int] | None = None, dropout: float | None = None, layout: str = "bhsd",
+    tables: Mapping[str, Array] | None = None, parameters: Mapping[str, Any] | None = None, seed: int | None = None,
+    seed_offset: int | None = None, deterministic: bool = False, **refused: Any,
 ) -> Any:
     """tilewise.attention while torch.compile traces it."""
-    if sequences is not None or block_table is not None or k_scales is not None or v_scales is not None:
-        raise Unsupported("sequences, block_table, k_scales and v_scales are not for compiled graphs yet; call "
-                          "attention outside of torch.compile, or under torch.compiler.disable")
+    for name, value in refused.items():
+        if value is not None:
+            raise Unsupported(f"{name} is not for compiled graphs yet; call attention outside of torch.compile, or under "
+                              "torch.compiler.disable")
     if query_offset is not None and not isinstance(query_offset, int):
         raise Unsupported("query_offset: one int under torch.compile")
     if isinstance(variant, str):
@@ -49,15 +51,15 @@ def attention_in_graph(
         values.append(value if isinstance(value, Tensor) else torch.tensor(float(value), dtype=torch.float64))
     seed_tensor = torch.randint(-(2**63), 2**63 - 1, ()) if seed is None else torch.tensor(seed)
     o, lse = torch.ops.tilewise.attention(
-        q, k, v, data, values, seed_tensor, identity, ",".join(names), scale,
-        query_offset, dropout, seed_offset or 0, layout,
+        q, k, v, data, values, seed_tensor, identity, ",".join(names), scale, query_offset, dropout, seed_offset or 0,
+        layout, deterministic,
     )
     return (o, lse) if return_lse else o
 
 
 def _options(
-    q: Tensor, data: list[Tensor], values: list[Tensor], seed: Tensor, identity: int, names: str, scale: float | None,
-    query_offset: int | None, dropout: float | None, seed_offset: int, layout: str,
+    q: Tensor, data: list[Tensor], values: list[Tensor], seed: Tensor, identity: str, names: str, scale: float | None,
+    query_offset: int | None, dropout: float | None, seed_offset: int, layout: str, deterministic: bool,
 ) -> tuple[Variant, _core.Options, tuple[Any, ...]]:
     """The variant and options of an operator's arguments, and the handles that data and values belong to."""
     variant = BY_ID[identity]
@@ -68,7 +70,7 @@ def _options(
     is_dropping = dropout is not None or variant.has_dropout
     made, options = options_of(variant, q.dim(), layout=layout, scale=scale, query_offset=query_offset, dropout=dropout,
                                tables=tables, parameters=given, seed=int(seed.item()) if is_dropping else 0,
-                               seed_offset=seed_offset)
+                               seed_offset=seed_offset, deterministic=deterministic)
     handles: list[Any] = [table for table, array in options.tables if isinstance(array, Tensor)]
     handles += [next(each for each in made._recipe.parameters if each.name == name) for name in given]
     return made, options, tuple(handles)
@@ -76,21 +78,21 @@ def _options(
 
 @torch.library.custom_op("tilewise::attention", mutates_args=())
 def _attention(
-    q: Tensor, k: Tensor, v: Tensor, data: list[Tensor], values: list[Tensor], seed: Tensor, identity: int, names: str,
+    q: Tensor, k: Tensor, v: Tensor, data: list[Tensor], values: list[Tensor], seed: Tensor, identity: str, names: str,
     scale: float | None, query_offset: int | None, dropout: float | None, seed_offset: int, layout: str,
+    deterministic: bool,
 ) -> tuple[Tensor, Tensor]:
-    from tilewise.torch._attention import compute
-
     made, options, _ = _options(q, data, values, seed, identity, names, scale, query_offset, dropout, seed_offset,
-                                layout)
-    o, lse = compute(made, options, q, k, v, True)
+                                layout, deterministic)
+    o, lse = forward(made, options, q, k, v, True)
     return o.contiguous(), lse
 
 
 @_attention.register_fake
 def _(
-    q: Tensor, k: Tensor, v: Tensor, data: list[Tensor], values: list[Tensor], seed: Tensor, identity: int, names: str,
+    q: Tensor, k: Tensor, v: Tensor, data: list[Tensor], values: list[Tensor], seed: Tensor, identity: str, names: str,
     scale: float | None, query_offset: int | None, dropout: float | None, seed_offset: int, layout: str,
+    deterministic: bool,
 ) -> tuple[Tensor, Tensor]:
     _compiled[identity] = BY_ID[identity]
     rows = q.shape[:-1] if layout == "bhsd" else (*q.shape[:-3], q.shape[-2], q.shape[-3])
@@ -101,13 +103,11 @@ def _(
 @torch.library.custom_op("tilewise::attention_backward", mutates_args=())
 def _attention_backward(
     d_o: Tensor, d_lse: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, data: list[Tensor],
-    values: list[Tensor], seed: Tensor, identity: int, names: str, scale: float | None, query_offset: int | None,
-    dropout: float | None, seed_offset: int, layout: str, needed: list[bool],
+    values: list[Tensor], seed: Tensor, identity: str, names: str, scale: float | None, query_offset: int | None,
+    dropout: float | None, seed_offset: int, layout: str, deterministic: bool, needed: list[bool],
 ) -> list[Tensor]:
-    from tilewise.torch._function import backward
-
     made, options, handles = _options(q, data, values, seed, identity, names, scale, query_offset, dropout, seed_offset,
-                                      layout)
+                                      layout, deterministic)
     q, k, v = (each if each.stride(-1) == 1 else each.contiguous() for each in (q, k, v))
     extras = [*data, *values]
     results = backward(made, options, handles, q, k, v, o, lse, d_o, d_lse, extras, (True, True, True, *needed))
@@ -118,8 +118,8 @@ def _attention_backward(
 @_attention_backward.register_fake
 def _(
     d_o: Tensor, d_lse: Tensor, q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, data: list[Tensor],
-    values: list[Tensor], seed: Tensor, identity: int, names: str, scale: float | None, query_offset: int | None,
-    dropout: float | None, seed_offset: int, layout: str, needed: list[bool],
+    values: list[Tensor], seed: Tensor, identity: str, names: str, scale: float | None, query_offset: int | None,
+    dropout: float | None, seed_offset: int, layout: str, deterministic: bool, needed: list[bool],
 ) -> list[Tensor]:
     return [each.new_empty(each.shape) for each in (q, k, v, *data, *values)]
 

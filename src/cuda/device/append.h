@@ -41,9 +41,8 @@ __device__ inline void append_row(const AppendArguments& a) {
     sincos(position * exp2(a.rotary_log2_base * (2 * pair) / a.rotary_columns), &sine, &cosine);
     const float x = value_of(new_k[first]), y = value_of(new_k[second]);
     const float s = static_cast<float>(sine), c = static_cast<float>(cosine);
-    const unsigned rotated = packed(Element{}, x * c - y * s, y * c + x * s);
-    k[first].bits = static_cast<unsigned short>(rotated & 0xffffu);
-    k[second].bits = static_cast<unsigned short>(rotated >> 16);
+    k[first] = element_of(Element{}, x * c - y * s);
+    k[second] = element_of(Element{}, y * c + x * s);
   }
 }
 

@@ -89,6 +89,7 @@ struct ForwardArguments {
   int heads_per_kv;                 // h_q / h_kv
   float scale;                      // of q.k
   PageTable pages;                  // where the kernel was made for pages
+  float* max_score;                 // [h_q], -inf at first, where the kernel was made for it
 };
 
 /// Few queries against many keys, which are split among blocks.

@@ -73,8 +73,8 @@ class Backward {
  private:
   using Scores = typename ScoreGrid::Sums;  // [keys, queries]
   static constexpr int kScoreRows = ScoreGrid::kRows, kScoreBlocks = ScoreGrid::kColumns;
-  struct Fragments {
-    LeftFragment of[kScoreBlocks][kScoreRows];
+  struct TileFragments {
+    LeftOf<Element> of[kScoreBlocks][kScoreRows];
   };
 
   __device__ void take_keys(int tile) {
@@ -176,9 +176,9 @@ class Backward {
   /// products[keys, queries] = a b^T, this warp's piece.
   template <class Left, class Right>
   __device__ void multiply_transposed(Scores& products, const Left& a, const Right& b) {
-    const auto left = LaneAddress<Left>::straight({a.address + ScoreGrid::row(warp()) * Left::kRowBytes}, lane());
+    const auto left = LaneAddress<Left>::left({a.address + ScoreGrid::row(warp()) * Left::kRowBytes}, lane());
     const auto right =
-        LaneAddress<Right>::transposed({b.address + ScoreGrid::column(warp()) * Right::kRowBytes}, lane());
+        LaneAddress<Right>::right_transposed({b.address + ScoreGrid::column(warp()) * Right::kRowBytes}, lane());
     products.clear();
     multiply<Left::kTileColumns / 16>(
         Element{}, products, [&](int k, int i) { return load_left(left, 16 * i, 16 * k); },
@@ -187,8 +187,9 @@ class Backward {
 
   /// sums[keys, columns] += a b for this warp's piece, with a's rows in fragments or in a tile.
   template <class Grid, class Right>
-  __device__ void add_product(typename Grid::Sums& sums, const Fragments& a, const ScoreTile& a_tile, const Right& b) {
-    const auto right = LaneAddress<Right>::straight(b, lane());
+  __device__ void add_product(typename Grid::Sums& sums, const TileFragments& a, const ScoreTile& a_tile,
+                              const Right& b) {
+    const auto right = LaneAddress<Right>::right(b, lane());
     const int first = Grid::column(warp());
     const auto load = [&](int k, int j) { return load_right(right, 16 * k, first + 16 * j); };
     const auto has = [&](int j) { return Grid::has(warp(), j); };
@@ -197,23 +198,26 @@ class Backward {
           Element{}, sums, [&](int k, int i) { return a.of[k][i]; }, load, has);
     } else {
       const auto left =
-          LaneAddress<ScoreTile>::straight({a_tile.address + Grid::row(warp()) * ScoreTile::kRowBytes}, lane());
+          LaneAddress<ScoreTile>::left({a_tile.address + Grid::row(warp()) * ScoreTile::kRowBytes}, lane());
       multiply<kQueries / 16>(
           Element{}, sums, [&](int k, int i) { return load_left(left, 16 * i, 16 * k); }, load, has);
     }
   }
 
   /// Rounded to Element: left operands.
-  __device__ static Fragments fragments_of(const Scores& x) {
-    Fragments made;
+  __device__ static TileFragments fragments_of(const Scores& x) {
+    TileFragments made;
 #pragma unroll
     for (int k = 0; k < kScoreBlocks; ++k) {
 #pragma unroll
       for (int i = 0; i < kScoreRows; ++i) {
         const auto& near = x.x[i][2 * k];
         const auto& far = x.x[i][2 * k + 1];
-        made.of[k][i] = {{packed(Element{}, near[0], near[1]), packed(Element{}, near[2], near[3]),
-                          packed(Element{}, far[0], far[1]), packed(Element{}, far[2], far[3])}};
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          set_pair(made.of[k][i], Element{}, half, near[2 * half], near[2 * half + 1]);
+          set_pair(made.of[k][i], Element{}, half + 2, far[2 * half], far[2 * half + 1]);
+        }
       }
     }
     return made;
@@ -233,7 +237,7 @@ class Backward {
     } else {
       score_gradients.template make<false>(p, d_s, query_begin, head, row_numbers(stage));
     }
-    const Fragments weights = fragments_of(p), d_scores = fragments_of(d_s);
+    const TileFragments weights = fragments_of(p), d_scores = fragments_of(d_s);
     const bool wants_queries = arguments_.d_q.data != nullptr;
     if constexpr (!kInRegisters) store_scores(weight_tile(), weights);
     if (!kInRegisters || wants_queries) {
@@ -246,7 +250,7 @@ class Backward {
   }
 
   /// Fragments [keys, queries] to shared memory.
-  __device__ static void store_scores(const ScoreTile& tile, const Fragments& scores) {
+  __device__ static void store_scores(const ScoreTile& tile, const TileFragments& scores) {
     const int row = ScoreGrid::row(warp()) + lane() / 4, column = ScoreGrid::column(warp()) + lane() % 4 * 2;
 #pragma unroll
     for (int k = 0; k < kScoreBlocks; ++k) {
@@ -254,7 +258,7 @@ class Backward {
       for (int i = 0; i < kScoreRows; ++i) {
 #pragma unroll
         for (int r = 0; r < 4; ++r) {
-          store_shared(tile.at(row + 16 * i + r % 2 * 8, 16 * k + r / 2 * 8 + column), scores.of[k][i].pairs[r]);
+          store_pair_of(tile.at(row + 16 * i + r % 2 * 8, 16 * k + r / 2 * 8 + column), scores.of[k][i], r);
         }
       }
     }
@@ -263,8 +267,8 @@ class Backward {
   /// Adds d_s k to the sums of d_q: this warp's piece, at most 64 columns at a time.
   __device__ void reduce_queries(int query_begin, int head) {
     constexpr int kChunk = QueryGrid::kColumns < 4 ? QueryGrid::kColumns : 4;  // blocks of columns
-    const auto left = LaneAddress<ScoreTile>::transposed(score_tile(), lane());
-    const auto right = LaneAddress<KeyTile>::straight(key_tile(), lane());
+    const auto left = LaneAddress<ScoreTile>::left_transposed(score_tile(), lane());
+    const auto right = LaneAddress<KeyTile>::right(key_tile(), lane());
     const int first_row = QueryGrid::row(warp()), query = query_begin + first_row + lane() / 4;
     float* const sums = arguments_.d_q_sums + blockIdx.x * arguments_.d_q_part +
                         (workspace_row(head) + query) * Config::kHeadQk + lane() % 4 * 2;
@@ -340,8 +344,8 @@ class Backward {
       for (int i = 0; i < Grid::kRows; ++i) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          store_shared(tile.at(row + 16 * i + 8 * half, 8 * j + column),
-                       packed(Element{}, sums.x[i][j][2 * half] * scale, sums.x[i][j][2 * half + 1] * scale));
+          store_pair(tile.at(row + 16 * i + 8 * half, 8 * j + column), Element{}, sums.x[i][j][2 * half] * scale,
+                     sums.x[i][j][2 * half + 1] * scale);
         }
       }
     }

@@ -59,7 +59,7 @@ __device__ inline void finish_backward(const BackwardArguments& a) {
     for (int part = 1; part < a.d_q_parts; ++part) {
       sum += a.d_q_sums[part * a.d_q_part + place * Config::kHeadQk + column];
     }
-    d_q[column].bits = static_cast<unsigned short>(packed(Element{}, sum * a.scale, 0.0f) & 0xffffu);
+    d_q[column] = element_of(Element{}, sum * a.scale);
   }
 }
 

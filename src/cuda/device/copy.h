@@ -2,6 +2,7 @@
 #pragma once
 
 #include "arguments.h"
+#include "element.h"
 #include "shared_tile.h"
 
 namespace tilewise::cuda {
@@ -57,6 +58,30 @@ __device__ inline unsigned short load_shared_2_bytes(unsigned from) {
   return value;
 }
 
+template <class Element>
+__device__ inline void store_element(unsigned to, Element value) {
+  store_shared(to, value.bits);
+}
+__device__ inline void store_element(unsigned to, Float32 value) { store_shared(to, __float_as_uint(value.value)); }
+template <class Element>
+__device__ inline Element load_element(Element, unsigned from) {
+  return {load_shared_2_bytes(from)};
+}
+__device__ inline Float32 load_element(Float32, unsigned from) {
+  float value;
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(from) : "memory");
+  return {value};
+}
+
+/// Two neighbouring elements of a row, the first of them an even one.
+template <class Element>
+__device__ inline void store_pair(unsigned to, Element, float low, float high) {
+  store_shared(to, packed(Element{}, low, high));
+}
+__device__ inline void store_pair(unsigned to, Float32, float low, float high) {
+  asm volatile("st.shared.v2.f32 [%0], {%1, %2};" ::"r"(to), "f"(low), "f"(high) : "memory");
+}
+
 /// Rows of a global matrix, [.., columns], `stride` elements apart, of which those in [begin, end) exist.
 template <class Element>
 struct GlobalRows {
@@ -80,7 +105,7 @@ template <class Tile, int kThreads, int kColumns, bool kAligned, class Element>
 class TileLoader {
  public:
   static constexpr int kRows = Tile::kTileRows;
-  static constexpr int kChunk = kAligned ? 8 : 1;  // elements
+  static constexpr int kChunk = kAligned ? Tile::kChunk : 1;  // elements
   static constexpr int kChunks = Tile::kTileColumns / kChunk;
   static constexpr int kThreadsPerRow = power_of_two_from(kChunks) < kThreads ? power_of_two_from(kChunks) : kThreads;
   static constexpr int kRowStep = kThreads / kThreadsPerRow;
@@ -118,7 +143,7 @@ class TileLoader {
         for (int i = column(); i < Tile::kTileColumns; i += kThreadsPerRow) {
           const bool exists = index >= begin && index < end && i < kColumns;
           const auto* from = reinterpret_cast<const Element*>(from_ + (first + step) * row_bytes_) + (i - column());
-          store_shared(tile.at(row() + step, i), exists ? from->bits : (unsigned short)0);
+          store_element(tile.at(row() + step, i), exists ? *from : Element{});
         }
       }
     }
@@ -152,7 +177,7 @@ struct PagedRows {
 template <class Tile, int kThreads, int kColumns, bool kAligned, class Element>
 class PagedLoader {
  public:
-  static constexpr int kChunk = kAligned ? 8 : 1;  // elements
+  static constexpr int kChunk = kAligned ? Tile::kChunk : 1;  // elements
   static constexpr int kChunks = Tile::kTileColumns / kChunk;
 
   __device__ PagedLoader(const Element* data, const PagedRows& rows) : data_(data), rows_(rows) {}
@@ -171,7 +196,7 @@ class PagedLoader {
       if constexpr (kAligned) {
         copy_async(tile.at(row, column), from, exists);
       } else {
-        store_shared(tile.at(row, column), exists ? from->bits : (unsigned short)0);
+        store_element(tile.at(row, column), exists ? *from : Element{});
       }
     }
   }
@@ -185,7 +210,7 @@ class PagedLoader {
 template <int kThreads, int kColumns, bool kAligned, class Element, int kRows, int kTileColumns>
 __device__ inline void store_tile(const SharedTile<Element, kRows, kTileColumns>& tile, const GlobalRows<Element>& rows,
                                   int first, int thread) {
-  constexpr int kWidth = kAligned ? 8 : 1;  // elements that are written at once
+  constexpr int kWidth = kAligned ? 16 / sizeof(Element) : 1;  // elements that are written at once
   constexpr int kChunks = kColumns / kWidth;
   for (int index = thread; index < kRows * kChunks; index += kThreads) {
     const int row = index / kChunks, column = index % kChunks * kWidth;
@@ -194,7 +219,7 @@ __device__ inline void store_tile(const SharedTile<Element, kRows, kTileColumns>
     if constexpr (kAligned) {
       *reinterpret_cast<uint4*>(to) = load_shared_16_bytes(tile.at(row, column));
     } else {
-      to->bits = load_shared_2_bytes(tile.at(row, column));
+      *to = load_element(Element{}, tile.at(row, column));
     }
   }
 }

@@ -33,20 +33,28 @@ class Decode : DecodeRows<Config, Variant> {
       : Rows(arguments, variant),
         shared_memory_(shared),
         shared_(static_cast<unsigned>(__cvta_generic_to_shared(shared))),
-        key_fragments_(LaneAddress<KeyTile>::transposed(key_tile(0), lane())),
-        value_fragments_(LaneAddress<ValueTile>::straight(value_tile(0), lane())) {}
+        key_fragments_(LaneAddress<KeyTile>::right_transposed(key_tile(0), lane())),
+        value_fragments_(LaneAddress<ValueTile>::right(value_tile(0), lane())) {}
 
   __device__ void run() {
     if (first_row_ >= rows()) return;
     const auto tiles = Rows::tiles_of(f_, this->shape_, this->sequence_, this->kv_head_ * f_.heads_per_kv);
     const int splits = Rows::splits_of(tiles.count(), a_.splits);
     if (static_cast<int>(blockIdx.x) >= splits) return;
+    const long long count = tiles.count(), split = blockIdx.x;
+    const int begin = count * split / splits, end = count * (split + 1) / splits;  // this split's share of the tiles
+#pragma unroll
+    for (int i = 0; i < Config::kStages - 1; ++i) {
+      if (begin + i < end) start_loading(tiles.visit(begin + i), i);
+      commit_copies();
+    }
+    // While keys and values are on their way.
     this->prepare_rows();
     load_queries();
     __syncthreads();
     o_.clear();
     statistics_.clear(first_row_ + lane() / 4, rows());
-    walk(tiles, splits);
+    walk(tiles, begin, end);
     finish();
   }
 
@@ -61,7 +69,7 @@ class Decode : DecodeRows<Config, Variant> {
 #pragma unroll
       for (int k = 0; k < kColumnsQk / 16; ++k) {
         const int column = 16 * k + r / 2 * 8 + lane() % 4 * 2;
-        q_[k].pairs[r] = exists && column < Config::kHeadQk ? *reinterpret_cast<const unsigned*>(from + column) : 0;
+        load_pair(q_[k], r, exists && column < Config::kHeadQk ? from + column : nullptr);
       }
     }
   }
@@ -75,16 +83,9 @@ class Decode : DecodeRows<Config, Variant> {
     Rows::template load<32, Config::kHeadV>(value_tile(stage), f_.v, first, lane());
   }
 
-  /// This split's share of the tiles, the same number for each but for one.
+  /// The tiles of a share, the first of which have been asked for.
   template <class Walk>
-  __device__ void walk(const Walk& tiles, int splits) {
-    const long long count = tiles.count(), split = blockIdx.x;
-    const int begin = count * split / splits, end = count * (split + 1) / splits;
-#pragma unroll
-    for (int i = 0; i < Config::kStages - 1; ++i) {
-      if (begin + i < end) start_loading(tiles.visit(begin + i), i);
-      commit_copies();
-    }
+  __device__ void walk(const Walk& tiles, int begin, int end) {
     int stage = 0;
     for (int i = begin; i < end; ++i) {
       wait_for_copies<Config::kStages - 2>();
@@ -106,7 +107,7 @@ class Decode : DecodeRows<Config, Variant> {
     const auto keys = key_fragments_.plus(stage * kStageBytes);
 #pragma unroll
     for (int k = 0; k < kColumnsQk / 16; ++k) {
-      const RightFragment b = load_right_transposed(keys, 0, 16 * k);
+      const RightOf<Element> b = load_right_transposed(keys, 0, 16 * k);
       multiply_add(Element{}, s.x[0][0], q_[k], b.pairs[0]);
       multiply_add(Element{}, s.x[0][1], q_[k], b.pairs[1]);
     }
@@ -124,7 +125,7 @@ class Decode : DecodeRows<Config, Variant> {
     const auto values = value_fragments_.plus(stage * kStageBytes);
 #pragma unroll
     for (int j = 0; j < kColumnsV / 16; ++j) {
-      const RightFragment b = load_right(values, 0, 16 * j);
+      const RightOf<Element> b = load_right(values, 0, 16 * j);
       multiply_add(Element{}, o_.x[0][2 * j], weights.fragments[0][0], b.pairs[0]);
       multiply_add(Element{}, o_.x[0][2 * j + 1], weights.fragments[0][0], b.pairs[1]);
     }
@@ -189,7 +190,7 @@ class Decode : DecodeRows<Config, Variant> {
   const unsigned shared_;
   const LaneAddress<KeyTile> key_fragments_;
   const LaneAddress<ValueTile> value_fragments_;
-  LeftFragment q_[kColumnsQk / 16];
+  LeftOf<Element> q_[kColumnsQk / 16];
   RowStatistics<1> statistics_;
   Accumulator<1, kColumnsV / 8> o_;
 };

@@ -52,7 +52,7 @@ class DecodeRows {
     const long long row = query + (f.queries_packed ? shape.query_token : 0);
     auto* o = static_cast<Element*>(f.o.data) + sequence * f.o.batch + head * f.o.head + row * f.o.row;
     for (int column = thread; column < Config::kHeadV; column += threads)
-      o[column].bits = static_cast<unsigned short>(packed(Element{}, values(column), 0.0f) & 0xffffu);
+      o[column] = element_of(Element{}, values(column));
     if (thread == 0 && f.lse.data != nullptr)
       static_cast<float*>(f.lse.data)[sequence * f.lse.batch + head * f.lse.head + row * f.lse.row] = lse;
   }
@@ -102,10 +102,10 @@ class DecodeRows {
           .start(tile, first, shape_.key_start, shape_.keys, thread);
     } else {
       data += sequence_ * view.batch + (f_.keys_packed ? shape_.key_token : 0) * view.row;
-      constexpr int kChunks = Tile::kTileColumns / 8;
+      constexpr int kChunks = Tile::kTileColumns / Tile::kChunk;
 #pragma unroll
       for (int chunk = thread; chunk < Tile::kTileRows * kChunks; chunk += kThreads) {
-        const int row = chunk / kChunks, column = chunk % kChunks * 8, index = first + row;
+        const int row = chunk / kChunks, column = chunk % kChunks * Tile::kChunk, index = first + row;
         const bool exists = column < kColumns && index >= shape_.key_start && index < shape_.keys;
         copy_async(tile.at(row, column), exists ? data + index * view.row + column : data, exists);
       }

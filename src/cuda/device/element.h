@@ -1,4 +1,5 @@
-// The 16-bit elements that tensor cores take, as bits: NVRTC needs no other header for them.
+// The elements that tensors hold: 16-bit ones, which tensor cores take, as bits, since NVRTC needs no other header for
+// them; and float32, which they take in pieces (mma_float32.h).
 #pragma once
 
 namespace tilewise::cuda {
@@ -8,6 +9,9 @@ struct BFloat16 {
 };
 struct Float16 {
   unsigned short bits;
+};
+struct Float32 {
+  float value;
 };
 
 /// Two elements in one register, `low` first, each rounded to nearest even.
@@ -28,6 +32,15 @@ __device__ inline float value_of(Float16 x) {
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(x.bits));
   return value;
 }
+
+__device__ inline float value_of(Float32 x) { return x.value; }
+
+/// Rounded to nearest even.
+template <class Element>
+__device__ inline Element element_of(Element, float value) {
+  return {static_cast<unsigned short>(packed(Element{}, value, 0.0f) & 0xffffu)};
+}
+__device__ inline Float32 element_of(Float32, float value) { return {value}; }
 
 /// A power of two that a weight may reach before it is divided by its row's sum. In float16 the largest is 65504; in
 /// bfloat16 and float32 the limit only has to keep sums over a tile far from overflow.

@@ -19,7 +19,7 @@ namespace tilewise::cuda {
 ///   kWarps, kRowBlocks           a warp has kRowBlocks * 16 queries
 ///   kKeyTile, kStages            keys of a tile, and how many tiles of k and v are in shared memory
 ///   kQueryInRegisters            q stays in registers; otherwise it is read from shared memory for each tile
-///   kHasLists, kHasDropout, kAligned
+///   kHasLists, kHasDropout, kHasMaxScore, kAligned
 template <class Config, class Variant>
 class Forward {
  public:
@@ -44,9 +44,9 @@ class Forward {
         sequence_(blockIdx.z),
         head_(blockIdx.y),
         shape_(arguments.sequences[blockIdx.z]),
-        query_fragments_(LaneAddress<QueryTile>::straight({shared + first_row() * QueryTile::kRowBytes}, lane())),
-        key_fragments_(LaneAddress<KeyTile>::transposed(key_tile(0), lane())),
-        value_fragments_(LaneAddress<ValueTile>::straight(value_tile(0), lane())),
+        query_fragments_(LaneAddress<QueryTile>::left({shared + first_row() * QueryTile::kRowBytes}, lane())),
+        key_fragments_(LaneAddress<KeyTile>::right_transposed(key_tile(0), lane())),
+        value_fragments_(LaneAddress<ValueTile>::right(value_tile(0), lane())),
         keys_(key_loader<KeyLoader>(arguments.k)),
         values_(key_loader<ValueLoader>(arguments.v)) {}
 
@@ -124,7 +124,8 @@ class Forward {
   /// one visit ahead, together with the exponentials of the tile at hand, which then do not keep tensor cores waiting.
   template <class Walk>
   __device__ void walk(const Walk& tiles) {
-    static_assert(Config::kStages == 3, "one tile at hand, one for the products, one on its way");
+    static_assert(Config::kStages == 2 || Config::kStages == 3,
+                  "one tile at hand, one for the products, one on its way");
     const int count = tiles.count();
     o_.clear();
     rows_.clear(lane_query(), shape_.queries);
@@ -140,13 +141,21 @@ class Forward {
     Scores s;
     multiply_queries_by_keys(s, 0, [](int) {});
     for (int i = 0, stage = 0; i < count; ++i) {
-      const int next_stage = stage == 2 ? 0 : stage + 1, last_stage = next_stage == 2 ? 0 : next_stage + 1;
+      constexpr int kLast = Config::kStages - 1;
+      const int next_stage = stage == kLast ? 0 : stage + 1, last_stage = next_stage == kLast ? 0 : next_stage + 1;
       wait_for_copies<0>();
       __syncthreads();  // the next tile is here for all threads, and all are done with the one before
       Visit last = next;
-      if (i + 2 < count) start_loading(last = tiles.visit(i + 2), last_stage);
-      commit_copies();
+      const auto load_last = [&] {
+        if (i + 2 < count) start_loading(last = tiles.visit(i + 2), last_stage);
+        commit_copies();
+      };
+      if constexpr (Config::kStages == 3) load_last();
       visit_tile(s, tiles, i, visit, stage, next_stage, i + 1 < count);
+      if constexpr (Config::kStages == 2) {
+        __syncthreads();  // all are done with this tile, whose place the last one takes
+        load_last();
+      }
       visit = next;
       next = last;
       stage = next_stage;
@@ -185,7 +194,7 @@ class Forward {
   /// the exponentials are woven in, one step is longer, and registers are fewest.
   static constexpr int kKeysAhead = 2, kValuesAhead = 2;
 
-  __device__ void load_query_fragments(LeftFragment (&a)[Config::kRowBlocks], int k) const {
+  __device__ void load_query_fragments(LeftOf<Element> (&a)[Config::kRowBlocks], int k) const {
 #pragma unroll
     for (int i = 0; i < Config::kRowBlocks; ++i) {
       if constexpr (Config::kQueryInRegisters) {
@@ -202,8 +211,8 @@ class Forward {
   __device__ void multiply_queries_by_keys(Scores& s, int stage, Between between) {
     constexpr int kBlocks = Config::kKeyTile / 16, kSteps = kProductSteps;
     s.clear();
-    LeftFragment a[2][Config::kRowBlocks];
-    RightFragment b[kKeysAhead + 1];
+    LeftOf<Element> a[2][Config::kRowBlocks];
+    RightOf<Element> b[kKeysAhead + 1];
     const auto keys = key_fragments_.plus(stage * kStageBytes);
     const auto load = [&](int step) {
       b[step % (kKeysAhead + 1)] = load_right_transposed(keys, step % kBlocks * 16, step / kBlocks * 16);
@@ -228,7 +237,7 @@ class Forward {
   /// o += weights v for a tile.
   __device__ void add_weights_times_values(const TileWeights& weights, int stage) {
     constexpr int kBlocks = kColumnsV / 16, kSteps = Config::kKeyTile / 16 * kBlocks;
-    RightFragment b[kValuesAhead + 1];
+    RightOf<Element> b[kValuesAhead + 1];
     const auto values = value_fragments_.plus(stage * kStageBytes);
     const auto load = [&](int step) {
       b[step % (kValuesAhead + 1)] = load_right(values, step / kBlocks * 16, step % kBlocks * 16);
@@ -251,10 +260,52 @@ class Forward {
   __device__ float score(Scores& s, const Visit& visit, bool is_partial) {
     const LanePlace lane_place{first_row() + lane() / 4, lane_query(), visit.tile() * Config::kKeyTile + lane() % 4 * 2,
                                shape_.key_start, shape_.keys};
-    if (is_partial) {
-      return apply_variant<true, Variant>(s, arguments_.scale, variant_, values(), lane_place);
+    const auto apply = [&] {
+      if (is_partial) return apply_variant<true, Variant>(s, arguments_.scale, variant_, values(), lane_place);
+      return apply_variant<false, Variant>(s, arguments_.scale, variant_, values(), lane_place);
+    };
+    if constexpr (Config::kHasMaxScore) {
+      const Scores products = s;
+      const float factor = apply();
+      note_largest(products, s);
+      return factor;
     }
-    return apply_variant<false, Variant>(s, arguments_.scale, variant_, values(), lane_place);
+    return apply();
+  }
+
+  /// Keeps the largest product of an entry that exists and is not removed.
+  __device__ void note_largest(const Scores& products, const Scores& scores) {
+#pragma unroll
+    for (int i = 0; i < Config::kRowBlocks; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        if (lane_query() + 16 * i + 8 * half >= shape_.queries) continue;
+#pragma unroll
+        for (int j = 0; j < Config::kKeyTile / 8; ++j) {
+#pragma unroll
+          for (int e = 2 * half; e < 2 * half + 2; ++e) {
+            if (scores.x[i][j][e] != -infinity()) largest_ = fmaxf(largest_, arguments_.scale * products.x[i][j][e]);
+          }
+        }
+      }
+    }
+  }
+
+  /// Raises the head's largest score to that of the warp.
+  __device__ void store_largest() const {
+    float largest = largest_of_row(largest_);
+#pragma unroll
+    for (int step = 4; step < 32; step *= 2) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, step));
+    if (lane() == 0) raise(arguments_.max_score + head_, largest + 0.0f);  // + 0: no negative zero
+  }
+
+  /// *to = max(*to, x): as ints floats are ordered alike from 0 on, and as unsigned ones the other way round below it.
+  __device__ static void raise(float* to, float x) {
+    if (x >= 0) {
+      atomicMax(reinterpret_cast<int*>(to), __float_as_int(x));
+    } else {
+      atomicMin(reinterpret_cast<unsigned*>(to), __float_as_uint(x));
+    }
   }
 
   /// o += weights v for the tile at hand, whose products are `s`; leaves in `s` the products of the next. `index` is
@@ -298,22 +349,19 @@ class Forward {
         for (int half = 0; half < 2; ++half) {
           const unsigned bytes = dropout_bytes(arguments_.dropout, visit.tile() * (Config::kKeyTile / 16) + k,
                                                lane_query() + 16 * i + 8 * half, head_index, lane() % 4);
-          unsigned* pairs = weights.fragments[k][i].pairs;
-          pairs[half] &= kept_halves(bytes);
-          pairs[half + 2] &= kept_halves(bytes >> 16);
+          keep_pair(weights.fragments[k][i], half, keeps(bytes), keeps(bytes >> 8));
+          keep_pair(weights.fragments[k][i], half + 2, keeps(bytes >> 16), keeps(bytes >> 24));
         }
       }
     }
   }
 
-  /// A mask for a pair of elements, from their random bytes.
-  __device__ unsigned kept_halves(unsigned bytes) const {
-    const unsigned keep_below = arguments_.dropout.keep_below;
-    return ((bytes & 0xff) < keep_below ? 0xffffu : 0) | ((bytes >> 8 & 0xff) < keep_below ? 0xffff0000u : 0);
-  }
+  /// Whether dropout keeps the weight of a random byte, the lowest of these.
+  __device__ bool keeps(unsigned bytes) const { return (bytes & 0xff) < arguments_.dropout.keep_below; }
 
   /// Divides by the sums, with the sink's part, and writes o and lse.
   __device__ void finish() {
+    if constexpr (Config::kHasMaxScore) store_largest();
     commit_copies();  // of queries that met no key
     wait_for_copies<0>();
     __syncthreads();  // all are done with the tiles whose place the output takes
@@ -327,7 +375,7 @@ class Forward {
 #pragma unroll
         for (int j = 0; j < kColumnsV / 8; ++j) {
           const float* x = &o_.x[i][j][2 * half];
-          store_shared(output.at(row, 8 * j + lane() % 4 * 2), packed(Element{}, x[0] * multiplier, x[1] * multiplier));
+          store_pair(output.at(row, 8 * j + lane() % 4 * 2), Element{}, x[0] * multiplier, x[1] * multiplier);
         }
       }
     }
@@ -368,7 +416,8 @@ class Forward {
   const KeyLoader keys_;
   const ValueLoader values_;
   int query_begin_ = 0;
-  LeftFragment q_[Config::kRowBlocks][Config::kQueryInRegisters ? kColumnsQk / 16 : 1];
+  float largest_ = -infinity();  // scale * product of this lane's entries so far, where it is asked for
+  LeftOf<Element> q_[Config::kRowBlocks][Config::kQueryInRegisters ? kColumnsQk / 16 : 1];
   RowStatistics<Config::kRowBlocks> rows_;
   Output o_;
 };

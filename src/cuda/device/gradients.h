@@ -14,33 +14,40 @@ __device__ inline double fixed_unit(unsigned largest) {
   return __hiloint2double((1023 + exponent - 127 + 1 - 31) << 20, 0);
 }
 
-/// What a variant's add_gradients() is handed: adds to the sums in memory by atomics. In float32 their last bits depend
-/// on the order; in fixed point they do not. Where all lanes of a warp that add at once read one element, as of a bias
-/// for each head, they add their sum.
+/// Adds to the sums in memory, one entry after the other, by atomics. In float32 their last bits depend on the order;
+/// in fixed point they do not. Where all lanes of a warp that add at once read one element, they add their sum.
 class GradientAdder {
  public:
   __device__ explicit GradientAdder(const GradientSums& sums) : sums_(sums) {}
 
-  /// Adds to the element at the indices, each clamped to its axis as by a read.
-  template <class Table, class... Index>
-  __device__ void add_table(const Table& table, int number, float value, Index... index) const {
+  template <class Slot, class Table, class... Index>
+  __device__ void add_table(Slot, const Table& table, int number, float value, Index... index) const {
     float* sums = sums_.tables[number];
     if (sums == nullptr) return;
-    const int indices[] = {index...};
-    long long element = 0;
-    bool is_empty = false;
-#pragma unroll
-    for (int axis = 0; axis < int(sizeof...(Index)); ++axis) {
-      const int last = table.extents[axis] - 1;
-      const int inside = indices[axis] < 0 ? 0 : indices[axis] > last ? last : indices[axis];
-      element = element * table.extents[axis] + inside;
-      is_empty |= last < 0;
-    }
-    if (!is_empty) add_to(sums_, sums + element, value);
+    const long long element = element_of(table, index...);
+    if (element >= 0) add_to(sums_, sums + element, value);
   }
 
-  __device__ void add_parameter(int number, float value) const {
+  template <class Slot>
+  __device__ void add_parameter(Slot, int number, float value) const {
     if (sums_.parameters[number] != nullptr) add_to(sums_, sums_.parameters[number], value);
+  }
+
+  /// Adds to one element, by one lane.
+  __device__ static void add_one(const GradientSums& sums, float* to, float value) {
+    if (sums.pass == GradientSums::kAtomics) {
+      atomicAdd(to, value);
+      return;
+    }
+    const long long element = to - sums.first;
+    if (sums.pass == GradientSums::kFindLargest) {
+      atomicMax(sums.largest + element, __float_as_uint(value) & 0x7fffffffu);
+      return;
+    }
+    const double unit = fixed_unit(sums.largest[element]);
+    if (unit == 0) return;
+    const long long units = __double2ll_rn(value / unit);
+    atomicAdd(reinterpret_cast<unsigned long long*>(sums.fixed + element), static_cast<unsigned long long>(units));
   }
 
  private:
@@ -57,22 +64,6 @@ class GradientAdder {
     float sum = 0;
     for (unsigned rest = lanes; rest != 0; rest &= rest - 1) sum += __shfl_sync(lanes, value, __ffs(rest) - 1);
     if (static_cast<int>(threadIdx.x % 32) == __ffs(lanes) - 1) add_one(sums, to, sum);
-  }
-
-  __device__ static void add_one(const GradientSums& sums, float* to, float value) {
-    if (sums.pass == GradientSums::kAtomics) {
-      atomicAdd(to, value);
-      return;
-    }
-    const long long element = to - sums.first;
-    if (sums.pass == GradientSums::kFindLargest) {
-      atomicMax(sums.largest + element, __float_as_uint(value) & 0x7fffffffu);
-      return;
-    }
-    const double unit = fixed_unit(sums.largest[element]);
-    if (unit == 0) return;
-    const long long units = __double2ll_rn(value / unit);
-    atomicAdd(reinterpret_cast<unsigned long long*>(sums.fixed + element), static_cast<unsigned long long>(units));
   }
 
   const GradientSums& sums_;

@@ -1,4 +1,5 @@
-// The warp's matrix product: fragments in registers, their loads from shared memory, and D += A B.
+// The warp's matrix product: fragments in registers, their loads from shared memory, and D += A B. For 16-bit elements;
+// mma_float32.h has the same for float32.
 //
 // A warp holds a matrix in pieces: lane = 4 g + t (g = 0..7, t = 0..3) holds rows g and g + 8 of a 16-row block, and
 // columns 2 t and 2 t + 1 of each 8-column block (PTX ISA, "Matrix Fragments for mma.m16n8k16").
@@ -18,6 +19,36 @@ struct LeftFragment {
 struct RightFragment {
   unsigned pairs[2][2];  // [8-column block][rows 2t, rows 2t + 8], column g
 };
+
+/// An element's fragments.
+template <class Element>
+struct FragmentsOf {
+  using Left = LeftFragment;
+  using Right = RightFragment;
+};
+template <class Element>
+using LeftOf = typename FragmentsOf<Element>::Left;
+template <class Element>
+using RightOf = typename FragmentsOf<Element>::Right;
+
+/// Two neighbouring elements of a left operand: r as in LeftFragment::pairs.
+template <class Element>
+__device__ inline void set_pair(LeftFragment& a, Element, int r, float low, float high) {
+  a.pairs[r] = packed(Element{}, low, high);
+}
+/// Sets to zero what is not kept of them.
+__device__ inline void keep_pair(LeftFragment& a, int r, bool low, bool high) {
+  a.pairs[r] &= (low ? 0xffffu : 0) | (high ? 0xffff0000u : 0);
+}
+/// Takes them from memory; zeros where `from` is null.
+template <class Element>
+__device__ inline void load_pair(LeftFragment& a, int r, const Element* from) {
+  a.pairs[r] = from != nullptr ? *reinterpret_cast<const unsigned*>(from) : 0;
+}
+/// Stores them in shared memory.
+__device__ inline void store_pair_of(unsigned to, const LeftFragment& a, int r) {
+  asm volatile("st.shared.u32 [%0], %1;" ::"r"(to), "r"(a.pairs[r]) : "memory");
+}
 
 /// float32 sums: kRowBlocks * 16 rows by kColumnBlocks * 8 columns.
 template <int kRowBlocks, int kColumnBlocks>
@@ -55,13 +86,13 @@ template <class Tile>
 struct LaneAddress {
   unsigned address;  // of the fragment at (0, 0)
 
-  /// For load_left and load_right.
-  __device__ static LaneAddress straight(const Tile& tile, int lane) { return {tile.at(lane % 16, lane / 16 * 8)}; }
-
-  /// For load_right_transposed.
-  __device__ static LaneAddress transposed(const Tile& tile, int lane) {
+  /// For load_left, load_right and so on.
+  __device__ static LaneAddress left(const Tile& tile, int lane) { return {tile.at(lane % 16, lane / 16 * 8)}; }
+  __device__ static LaneAddress right(const Tile& tile, int lane) { return left(tile, lane); }
+  __device__ static LaneAddress right_transposed(const Tile& tile, int lane) {
     return {tile.at(lane % 8 + lane / 16 * 8, lane / 8 % 2 * 8)};
   }
+  __device__ static LaneAddress left_transposed(const Tile& tile, int lane) { return right_transposed(tile, lane); }
 
   __device__ LaneAddress plus(unsigned bytes) const { return {address + bytes}; }
   __device__ unsigned at(int row, int column) const { return Tile::moved(address, row, column); }
@@ -76,7 +107,7 @@ __device__ inline LeftFragment load_left(const LaneAddress<Tile>& from, int row,
 }
 
 /// The transpose of rows [row, row + 16) and columns [column, column + 16) of a tile as a left operand: its rows are
-/// the tile's columns. `from` is transposed().
+/// the tile's columns.
 template <class Tile>
 __device__ inline LeftFragment load_left_transposed(const LaneAddress<Tile>& from, int row, int column) {
   LeftFragment a;
@@ -118,3 +149,5 @@ __device__ inline void multiply_add(Float16, float (&d)[4], const LeftFragment& 
 }
 
 }  // namespace tilewise::cuda
+
+#include "mma_float32.h"

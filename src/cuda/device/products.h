@@ -30,8 +30,8 @@ template <int kSteps, class Element, int kRowBlocks, int kColumnBlocks, class Le
 __device__ inline void multiply(Element, Accumulator<kRowBlocks, kColumnBlocks>& sums, Left left, Right right,
                                 Has has) {
   constexpr int kAhead = 2, kBlocks = kColumnBlocks / 2, kProducts = kSteps * kBlocks;
-  LeftFragment a[2][kRowBlocks];
-  RightFragment b[kAhead + 1];
+  LeftOf<Element> a[2][kRowBlocks];
+  RightOf<Element> b[kAhead + 1];
   const auto load_row = [&](int k) {
 #pragma unroll
     for (int i = 0; i < kRowBlocks; ++i) a[k % 2][i] = left(k, i);

@@ -1,11 +1,11 @@
 // What the backward pass makes of a tile's products, entry by entry.
 #pragma once
 
-#include "gradients.h"
 #include "philox.h"
 #include "products.h"
 #include "scores.h"
 #include "softmax.h"
+#include "tile_gradients.h"
 
 namespace tilewise::cuda {
 
@@ -29,6 +29,7 @@ struct ScoreGradients {
     const int first_key = key_begin + Grid::row(warp()) + lane() / 4;
     const int first_column = Grid::column(warp()) + lane() % 4 * 2;  // in the tile
     constexpr bool kScores = kPartial || Variant::kChangesScores;
+    Gradients gradients(arguments.gradients, variant, place);
 #pragma unroll
     for (int j = 0; j < 2 * Grid::kColumns; ++j) {
       const float2 references = numbers_at(numbers, first_column + 8 * j);
@@ -65,9 +66,9 @@ struct ScoreGradients {
             const float d_score = p * (d_p - delta);
             if constexpr (Config::kHasGradients) {
               if (p != 0) {
-                GradientAdder adder(arguments.gradients);
+                gradients.enter(2 * i + half, j, column);
                 Variant::add_gradients(variant, place, query_values, Variant::key_values(variant, place, key), query,
-                                       key, score, d_score, adder);
+                                       key, score, d_score, gradients);
               }
             }
             gradient = p == 0 ? 0 : Variant::kChangesScores ? d_score * slope : d_score;  // whatever else is NaN there
@@ -75,9 +76,21 @@ struct ScoreGradients {
         }
       }
     }
+    if constexpr (Config::kHasGradients)
+      gradients.flush(query_begin + Grid::column(warp()), key_begin + Grid::row(warp()));
   }
 
  private:
+  template <bool kAny, class AnyVariant>
+  struct GradientsOf {
+    using Type = NoGradients;
+  };
+  template <class AnyVariant>
+  struct GradientsOf<true, AnyVariant> {
+    using Type = TileGradients<Config, AnyVariant, Grid>;
+  };
+  using Gradients = typename GradientsOf<Config::kHasGradients, Variant>::Type;
+
   /// Two numbers of a tile's rows.
   __device__ static float2 numbers_at(unsigned numbers, int row) {
     float2 value;

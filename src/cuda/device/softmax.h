@@ -211,7 +211,7 @@ class Weights {
     }
   }
 
-  LeftFragment fragments[kKeyBlocks / 2][kRowBlocks];
+  LeftOf<Element> fragments[kKeyBlocks / 2][kRowBlocks];
 
  private:
   __device__ void make_pair(int pair, const Accumulator<kRowBlocks, kKeyBlocks>& s, float factor,
@@ -228,7 +228,7 @@ class Weights {
     const float high = power(exponent(i, j, 2 * half + 1, rows.base[i][half]));
     sum_[i][half] += low;
     sum_[i][half] += high;
-    fragments[k][i].pairs[r] = packed(Element{}, low, high);
+    set_pair(fragments[k][i], Element{}, r, low, high);
   }
 
   float sum_[kRowBlocks][2];  // this lane's part

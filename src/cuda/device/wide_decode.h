@@ -91,9 +91,9 @@ class WideDecode : DecodeRows<Config, Variant> {
   __device__ static int score_column() { return warp() / Config::kScoreRowWarps; }
 
   __device__ void start_loading_queries() const {
-    constexpr int kChunks = kColumnsQk / 8;
+    constexpr int kChunks = kColumnsQk / QueryTile::kChunk;
     for (int chunk = threadIdx.x; chunk < kRows * kChunks; chunk += kThreads) {
-      const int row = chunk / kChunks, column = chunk % kChunks * 8;
+      const int row = chunk / kChunks, column = chunk % kChunks * QueryTile::kChunk;
       const bool exists = first_row_ + row < rows() && column < Config::kHeadQk;
       copy_async(query_tile().at(row, column), exists ? this->query_data(row) + column : this->query_data(0), exists);
     }
@@ -152,9 +152,9 @@ class WideDecode : DecodeRows<Config, Variant> {
   }
 
   __device__ void add_weights_times_values(int stage) {
-    const auto left = LaneAddress<WeightTile>::straight(
+    const auto left = LaneAddress<WeightTile>::left(
         {weight_tile().address + OutputGrid::row(warp()) * WeightTile::kRowBytes}, lane());
-    const auto right = LaneAddress<ValueTile>::straight(value_tile(stage), lane());
+    const auto right = LaneAddress<ValueTile>::right(value_tile(stage), lane());
     const int first = OutputGrid::column(warp());
     multiply<kKeys / 16>(
         Element{}, o_, [&](int k, int i) { return load_left(left, 16 * i, 16 * k); },
@@ -165,9 +165,9 @@ class WideDecode : DecodeRows<Config, Variant> {
   /// Two sums take turns: a warp has so few products at each step that one would wait for the one before.
   __device__ void multiply_queries_by_keys(Scores& s, int stage) const {
     if (!has_scores()) return;
-    const auto left = LaneAddress<QueryTile>::straight(
-        {query_tile().address + ScoreGrid::row(warp()) * QueryTile::kRowBytes}, lane());
-    const auto right = LaneAddress<KeyTile>::transposed(
+    const auto left =
+        LaneAddress<QueryTile>::left({query_tile().address + ScoreGrid::row(warp()) * QueryTile::kRowBytes}, lane());
+    const auto right = LaneAddress<KeyTile>::right_transposed(
         {key_tile(stage).address + ScoreGrid::column(warp()) * KeyTile::kRowBytes}, lane());
     Scores sums[2];
     sums[0].clear();
@@ -177,16 +177,16 @@ class WideDecode : DecodeRows<Config, Variant> {
     constexpr int kSteps = kColumnsQk / 16, kAtOnce = kSteps % 12 == 0 ? 12 : kSteps % 8 == 0 ? 8 : kSteps;
 #pragma unroll 1
     for (int step = 0; step < kSteps; step += kAtOnce) {
-      const auto queries = left.plus(step / 4 * 128);
-      const auto keys = right.plus(step / 4 * 128);
+      const auto queries = left.plus(step * 16 * sizeof(Element));
+      const auto keys = right.plus(step * 16 * sizeof(Element));
 #pragma unroll
       for (int k = 0; k < kAtOnce; ++k) {
 #pragma unroll
         for (int j = 0; j < ScoreGrid::kColumns; ++j) {
-          const RightFragment b = load_right_transposed(keys, 16 * j, 16 * k);
+          const RightOf<Element> b = load_right_transposed(keys, 16 * j, 16 * k);
 #pragma unroll
           for (int i = 0; i < ScoreGrid::kRows; ++i) {
-            const LeftFragment a = load_left(queries, 16 * i, 16 * k);
+            const LeftOf<Element> a = load_left(queries, 16 * i, 16 * k);
             multiply_add(Element{}, sums[k % 2].x[i][2 * j], a, b.pairs[0]);
             multiply_add(Element{}, sums[k % 2].x[i][2 * j + 1], a, b.pairs[1]);
           }
@@ -261,8 +261,7 @@ class WideDecode : DecodeRows<Config, Variant> {
           const float high = exp2_of(fmaf(s.x[i][j][2 * half + 1], factor, -next));
           sum += low;
           sum += high;
-          store_shared(weight_tile().at(row, ScoreGrid::column(warp()) + 8 * j + lane() % 4 * 2),
-                       packed(Element{}, low, high));
+          store_pair(weight_tile().at(row, ScoreGrid::column(warp()) + 8 * j + lane() % 4 * 2), Element{}, low, high);
         }
         sum_[i][half] = sum;
         if (score_column() == 0 && lane() % 4 == 0) exchange().rescale[row] = rescale;

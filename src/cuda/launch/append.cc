@@ -28,8 +28,7 @@ jit::Program append_program(DType dtype, int d_qk, int d_v, const jit::Architect
   using fmt::arg;
   jit::Program program;
   program.name = "append.cu";
-  program.source = fmt::format(kSource, arg("element", dtype == DType::bfloat16 ? "BFloat16" : "Float16"),
-                               arg("d_qk", d_qk), arg("d_v", d_v));
+  program.source = fmt::format(kSource, arg("element", element_name(dtype)), arg("d_qk", d_qk), arg("d_v", d_v));
   program.headers = device_headers();
   program.options = {"--std=c++17"};
   program.architecture = architecture;

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "core/fail.h"
+#include "cuda/launch/choice.h"
 #include "cuda/launch/kernel_text.h"
 
 namespace tilewise::cuda {
@@ -52,9 +53,9 @@ jit::Program backward_program(const Variant& variant, const variant::CudaText& t
   jit::Program program;
   program.name = "backward.cu";
   program.source = fmt::format(
-      kSource, arg("element", shape.dtype == DType::bfloat16 ? "BFloat16" : "Float16"), arg("d_qk", shape.d_qk),
-      arg("d_v", shape.d_v), arg("queries", plan.queries), arg("keys", plan.keys), arg("warps", plan.warps),
-      arg("stages", plan.stages), arg("score_columns", plan.score_columns), arg("column_warps", plan.column_warps),
+      kSource, arg("element", element_name(shape.dtype)), arg("d_qk", shape.d_qk), arg("d_v", shape.d_v),
+      arg("queries", plan.queries), arg("keys", plan.keys), arg("warps", plan.warps), arg("stages", plan.stages),
+      arg("score_columns", plan.score_columns), arg("column_warps", plan.column_warps),
       arg("has_lists", shape.has_lists), arg("has_dropout", shape.has_dropout),
       arg("has_gradients", shape.has_gradients), arg("is_aligned", shape.is_aligned), arg("threads", plan.threads()),
       arg("blocks", plan.blocks), arg("shared_bytes", plan.shared_bytes(shape)));
@@ -66,10 +67,15 @@ jit::Program backward_program(const Variant& variant, const variant::CudaText& t
   return program;
 }
 
+BackwardPlan BackwardKernels::plan_of(const jit::Context& context, const Variant& variant, const ForwardShape& shape) {
+  const bool has_scores = changes_scores(variant);
+  return chosen(context.device(), "backward", shape, has_scores,
+                backward_candidates(shape, has_scores, limits_of(context.device())));
+}
+
 BackwardKernels::BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
                                  const Variant& variant, const ForwardShape& shape)
-    : BackwardKernels(compiler, context, variant, shape,
-                      choose_backward(shape, changes_scores(variant), limits_of(context->device()))) {}
+    : BackwardKernels(compiler, context, variant, shape, plan_of(*context, variant, shape)) {}
 
 BackwardKernels::BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
                                  const Variant& variant, const ForwardShape& shape, const BackwardPlan& plan)

@@ -53,6 +53,9 @@ class BackwardKernels final : public BackwardRunner {
   BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context, const Variant& variant,
                   const ForwardShape& shape, const BackwardPlan& plan);
 
+  /// As ForwardKernel::plan_of.
+  static BackwardPlan plan_of(const jit::Context& context, const Variant& variant, const ForwardShape& shape);
+
   /// Queues all three. Without parts d_q is summed up by atomics, so its last bits differ from run to run. Nothing is
   /// checked here.
   void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound, const ForwardExtent& extent,

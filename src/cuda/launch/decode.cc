@@ -60,10 +60,9 @@ jit::Program decode_program(const Variant& variant, const variant::CudaText& tex
       fmt::format(kSource, arg("include", plan.is_wide ? "#include \"wide_decode.h\"" : "#include \"decode.h\""),
                   arg("kernel", plan.is_wide ? "WideDecode" : "Decode"), arg("rows", plan.rows), arg("keys", plan.keys),
                   arg("score_row_warps", plan.score_row_warps()), arg("output_row_warps", plan.output_row_warps()),
-                  arg("values_in_keys", plan.values_in_keys),
-                  arg("element", shape.dtype == DType::bfloat16 ? "BFloat16" : "Float16"), arg("d_qk", shape.d_qk),
-                  arg("d_v", shape.d_v), arg("stages", plan.stages), arg("has_lists", shape.has_lists),
-                  arg("is_paged", shape.is_paged), arg("threads", plan.threads()),
+                  arg("values_in_keys", plan.values_in_keys), arg("element", element_name(shape.dtype)),
+                  arg("d_qk", shape.d_qk), arg("d_v", shape.d_v), arg("stages", plan.stages),
+                  arg("has_lists", shape.has_lists), arg("is_paged", shape.is_paged), arg("threads", plan.threads()),
                   arg("shared_bytes", plan.shared_bytes(shape)), arg("blocks", plan.blocks));
   program.headers = device_headers();
   program.headers.push_back(variant_header(variant, text));

@@ -47,7 +47,7 @@ constexpr Family<ForwardRunner> kForward[] = {
        return std::make_unique<ForwardKernel>(m.compiler, m.context, m.variant, expect_portable(m));
      },
      [](const Making& m) {
-       const ForwardPlan plan = choose_forward(expect_portable(m), limits_of(m.context->device()));
+       const ForwardPlan plan = ForwardKernel::plan_of(*m.context, m.variant, expect_portable(m));
        return TileSizes{plan.query_tile(), plan.key_tile};
      }},
 };
@@ -68,8 +68,7 @@ constexpr Family<BackwardRunner> kBackward[] = {
        return std::make_unique<BackwardKernels>(m.compiler, m.context, m.variant, expect_portable(m));
      },
      [](const Making& m) {
-       const BackwardPlan plan =
-           choose_backward(expect_portable(m), changes_scores(m.variant), limits_of(m.context->device()));
+       const BackwardPlan plan = BackwardKernels::plan_of(*m.context, m.variant, expect_portable(m));
        return TileSizes{plan.queries, plan.keys};
      }},
 };

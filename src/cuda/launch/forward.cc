@@ -2,7 +2,9 @@
 
 #include <array>
 
+#include "cuda/launch/choice.h"
 #include "cuda/launch/forward_program.h"
+#include "cuda/launch/kernel_text.h"
 
 namespace tilewise::cuda {
 
@@ -10,9 +12,14 @@ Multiprocessor limits_of(const jit::DeviceInfo& device) {
   return {device.shared_bytes_per_multiprocessor, device.shared_bytes_per_block, device.registers_per_multiprocessor};
 }
 
+ForwardPlan ForwardKernel::plan_of(const jit::Context& context, const Variant& variant, const ForwardShape& shape) {
+  return chosen(context.device(), "forward", shape, changes_scores(variant),
+                forward_candidates(shape, limits_of(context.device())));
+}
+
 ForwardKernel::ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
                              const Variant& variant, const ForwardShape& shape)
-    : ForwardKernel(compiler, context, variant, shape, choose_forward(shape, limits_of(context->device()))) {}
+    : ForwardKernel(compiler, context, variant, shape, plan_of(*context, variant, shape)) {}
 
 ForwardKernel::ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
                              const Variant& variant, const ForwardShape& shape, const ForwardPlan& plan)

@@ -57,6 +57,9 @@ class ForwardKernel final : public ForwardRunner {
   ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context, const Variant& variant,
                 const ForwardShape& shape, const ForwardPlan& plan);
 
+  /// What it takes where the caller gives none: what tune() kept for this GPU, or the first candidate.
+  static ForwardPlan plan_of(const jit::Context& context, const Variant& variant, const ForwardShape& shape);
+
   void launch(const ForwardArguments& arguments, const std::vector<std::byte>& bound, const ForwardExtent& extent,
               jit::StreamHandle stream) const override;
   TileSizes tile() const override { return {plan_.query_tile(), plan_.key_tile}; }

@@ -18,7 +18,7 @@ struct Config {{
   static constexpr int kWarps = {warps}, kRowBlocks = {row_blocks};
   static constexpr int kKeyTile = {key_tile}, kStages = {stages};
   static constexpr bool kQueryInRegisters = {query_in_registers};
-  static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout};
+  static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout}, kHasMaxScore = {has_max_score};
   static constexpr bool kPaged = {is_paged}, kAligned = {is_aligned};
 }};
 using Kernel = Forward<Config, KernelVariant>;
@@ -43,10 +43,10 @@ jit::Program forward_program(const Variant& variant, const variant::CudaText& te
   jit::Program program;
   program.name = "forward.cu";
   program.source = fmt::format(
-      kSource, arg("element", shape.dtype == DType::bfloat16 ? "BFloat16" : "Float16"), arg("d_qk", shape.d_qk),
-      arg("d_v", shape.d_v), arg("warps", plan.warps), arg("row_blocks", plan.row_blocks),
-      arg("key_tile", plan.key_tile), arg("stages", plan.stages), arg("query_in_registers", plan.query_in_registers),
-      arg("has_lists", shape.has_lists), arg("has_dropout", shape.has_dropout), arg("is_paged", shape.is_paged),
+      kSource, arg("element", element_name(shape.dtype)), arg("d_qk", shape.d_qk), arg("d_v", shape.d_v),
+      arg("warps", plan.warps), arg("row_blocks", plan.row_blocks), arg("key_tile", plan.key_tile),
+      arg("stages", plan.stages), arg("query_in_registers", plan.query_in_registers), arg("has_lists", shape.has_lists),
+      arg("has_dropout", shape.has_dropout), arg("has_max_score", shape.has_max_score), arg("is_paged", shape.is_paged),
       arg("is_aligned", shape.is_aligned), arg("threads", plan.threads()),
       arg("shared_bytes", plan.shared_bytes(shape)), arg("blocks", plan.blocks));
   program.headers = device_headers();

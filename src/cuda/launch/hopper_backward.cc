@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "cuda/launch/choice.h"
 #include "cuda/launch/hopper_program.h"
 #include "cuda/launch/kernel_text.h"
 #include "cuda/launch/tensor_map.h"
@@ -19,7 +20,9 @@ HopperBackwardPlan HopperBackwardKernels::plan_of(const jit::Context& context, c
                                                   const ForwardShape& shape) {
   validate(shape);
   expect_hopper(context, hopper_backward_refusal(shape));
-  return hopper_backward_candidates(shape, changes_scores(variant), limits_of(context.device())).front();
+  const bool has_scores = changes_scores(variant);
+  return chosen(context.device(), "backward", shape, has_scores,
+                hopper_backward_candidates(shape, has_scores, limits_of(context.device())));
 }
 
 HopperBackwardKernels::HopperBackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,

@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "core/fail.h"
+#include "cuda/launch/choice.h"
 #include "cuda/launch/hopper_program.h"
 #include "cuda/launch/kernel_text.h"
 #include "cuda/launch/tensor_map.h"
@@ -55,7 +56,9 @@ HopperForwardPlan HopperForwardKernel::plan_of(const jit::Context& context, cons
                                                const ForwardShape& shape) {
   validate(shape);
   expect_hopper(context, hopper_refusal(shape));
-  return hopper_forward_candidates(shape, score_kind(variant), limits_of(context.device())).front();
+  const ScoreKind scores = score_kind(variant);
+  return chosen(context.device(), "forward", shape, scores != ScoreKind::none,
+                hopper_forward_candidates(shape, scores, limits_of(context.device())));
 }
 
 HopperForwardKernel::HopperForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,

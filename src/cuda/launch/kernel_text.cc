@@ -72,6 +72,19 @@ constexpr const char* kGradients = R"cuda(
         variant::diagonal_values(arguments, place.sequence, place.uniform, query_index - key_index), query_index,
         key_index, s, d, gradients);
   }
+  static constexpr int kSlots = variant::kSlots;
+  template <int kNumber>
+  using Slot = variant::Slot<kNumber>;
+  template <template <class> class Of>
+  using OfSlots = variant::OfSlots<Of>;
+  template <class OneSlot>
+  __device__ static long long gradient_element(OneSlot slot, const Arguments& arguments, const Place& place,
+                                               const Query& query, const Key& key, int query_index, int key_index) {
+    return variant::gradient_element(
+        slot, arguments, place.sequence, place.uniform, query, key,
+        variant::diagonal_values(arguments, place.sequence, place.uniform, query_index - key_index), query_index,
+        key_index, 0.0f);
+  }
 )cuda";
 
 constexpr const char* kSinkGradients = R"cuda(
@@ -131,6 +144,10 @@ std::string of_entry(const char* type, const char* name) {
 }
 
 }  // namespace
+
+const char* element_name(DType dtype) {
+  return dtype == DType::bfloat16 ? "BFloat16" : dtype == DType::float16 ? "Float16" : "Float32";
+}
 
 bool changes_scores(const Variant& variant) {
   const auto& stages = variant.data().stages;

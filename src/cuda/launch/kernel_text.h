@@ -13,6 +13,9 @@ namespace tilewise::cuda {
 /// The headers of src/cuda/device, by their names.
 const std::vector<jit::Header>& device_headers();
 
+/// What device/element.h calls a dtype that kernels take.
+const char* element_name(DType dtype);
+
 /// Whether the variant has score functions.
 bool changes_scores(const Variant& variant);
 

@@ -9,11 +9,11 @@ namespace {
 
 int blocks_of(int columns) { return (columns + 15) / 16; }
 int rounded_up(int a, int b) { return (a + b - 1) / b; }
-std::int64_t row_bytes(int columns) { return std::int64_t{columns + 63} / 64 * 128; }  // whole lines
 
 }  // namespace
 
 std::int64_t BackwardPlan::shared_bytes(const ForwardShape& shape) const {
+  const auto row_bytes = [&](int columns) { return shared_row_bytes(columns, shape.dtype); };
   const std::int64_t both = row_bytes(shape.d_qk) + row_bytes(shape.d_v);
   const int score_tiles = score_columns == 1 && column_warps == 1 ? 1 : 2;
   return keys * both + score_tiles * keys * row_bytes(queries) + stages * (queries * both + 2 * queries * 4);
@@ -27,13 +27,19 @@ int BackwardPlan::matrix_registers(const ForwardShape& shape) const {
   return (key_rows * columns + 2 * scores) * kOfBlock;
 }
 
+std::int64_t BackwardPlan::gradient_bytes() const {
+  const int diagonals = keys / 8 / (warps / score_columns) + queries / 8 / score_columns - 1;  // of blocks of 8
+  const int row = 8 * diagonals, stride = row + (20 - row % 16) % 16;
+  return std::int64_t{warps} * 8 * stride * 4;
+}
+
 bool BackwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) const {
   constexpr std::int64_t kStatic = 1024;  // the variant's hoisted values of a head
-  const std::int64_t shared = shared_bytes(shape) + kStatic;
+  const std::int64_t shared = shared_bytes(shape) + kStatic + (shape.has_gradients ? gradient_bytes() : 0);
   const int limit = std::min(255, limits.registers / (blocks * threads()) / 8 * 8);
   return shared <= limits.shared_bytes_per_block &&
          blocks * (shared + Multiprocessor::kReservedShared) <= limits.shared_bytes &&
-         matrix_registers(shape) + kOtherRegisters <= limit + 1;  // 255 is 256 with one reserved
+         matrix_registers(shape) + other_registers(shape.dtype) <= limit + 1;  // 255 is 256 with one reserved
 }
 
 std::string BackwardPlan::text() const {

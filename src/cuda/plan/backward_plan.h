@@ -25,9 +25,11 @@ struct BackwardPlan {
   /// numbers a row.
   std::int64_t shared_bytes(const ForwardShape& shape) const;
 
-  /// Registers of a thread for d_k, d_v and two tiles of scores; kOtherRegisters at most are needed besides.
+  /// Registers of a thread for d_k, d_v and two tiles of scores.
   int matrix_registers(const ForwardShape& shape) const;
-  static constexpr int kOtherRegisters = 64;
+
+  /// Static shared memory in which warps add up the diagonals' gradients of tables (device/tile_gradients.h).
+  std::int64_t gradient_bytes() const;
 
   bool fits(const ForwardShape& shape, const Multiprocessor& limits) const;
 
@@ -39,7 +41,7 @@ struct BackwardPlan {
 
 /// Plans worth measuring, the one that is believed best first; `changes_scores`: the variant has score functions.
 /// Throws Error(unsupported) for what no backward kernel takes: dimensions as of the forward kernel, of which every GPU
-/// from 8.0 on has room for one plan.
+/// from 8.0 on has room for one plan, except that float32 beyond about 176 columns needs more than 99 KiB a block.
 std::vector<BackwardPlan> backward_candidates(const ForwardShape& shape, bool changes_scores,
                                               const Multiprocessor& limits);
 

@@ -13,11 +13,10 @@ namespace {
 constexpr std::int64_t kLeastTiles = 4;  // of a split, as device/decode_rows.h has it
 constexpr std::int64_t kMostRounds = 4;  // of blocks, beyond which the last, incomplete one does not count
 
-std::int64_t row_bytes(int columns) { return std::int64_t{columns + 63} / 64 * 128; }  // whole lines
-
 }  // namespace
 
 std::int64_t DecodePlan::shared_bytes(const ForwardShape& shape) const {
+  const auto row_bytes = [&](std::int64_t columns) { return shared_row_bytes(static_cast<int>(columns), shape.dtype); };
   const std::int64_t values = values_in_keys ? 0 : row_bytes(shape.d_v);
   const std::int64_t stage = keys * (row_bytes(shape.d_qk) + values);
   const std::int64_t columns = (shape.d_v + 15) / 16 * 16;
@@ -76,19 +75,36 @@ std::optional<DecodePlan> choose_wide(const ForwardShape& shape, const Multiproc
 
 }  // namespace
 
-std::optional<DecodePlan> choose_decode(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows) {
-  if (shape.has_dropout || !shape.is_aligned) return std::nullopt;
-  if (needs_wide_decode(shape)) return choose_wide(shape, limits, rows);
+std::vector<DecodePlan> decode_candidates(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows) {
+  std::vector<DecodePlan> candidates;
+  if (shape.has_dropout || shape.has_max_score || !shape.is_aligned) return candidates;
+  if (needs_wide_decode(shape)) {
+    if (const auto plan = choose_wide(shape, limits, rows)) candidates.push_back(*plan);
+    return candidates;
+  }
   constexpr int kMostStages = 8;
-  // Beyond 128 columns of v the sums take more than half of the registers.
-  for (int blocks = shape.d_v > 128 || shape.d_qk > 128 ? 1 : 2; blocks >= 1; --blocks) {
-    for (int stages = kMostStages; stages >= 2; --stages) {
+  const auto add = [&](int blocks, int most_stages) {
+    for (int stages = most_stages; stages >= 2; --stages) {
       DecodePlan plan;
       plan.stages = stages, plan.blocks = blocks;
-      if (fits(plan, shape, limits)) return plan;
+      if (!fits(plan, shape, limits)) continue;
+      if (std::ranges::find(candidates, plan) == candidates.end()) candidates.push_back(plan);
+      return;
     }
+  };
+  // Beyond 128 columns the sums take more than half of the registers.
+  const int most_blocks = shape.d_v > 128 || shape.d_qk > 128 ? 1 : 2;
+  for (int blocks = most_blocks; blocks >= 1; --blocks) {
+    add(blocks, kMostStages);
+    add(blocks, 4);
+    add(blocks, 3);
   }
-  return std::nullopt;
+  return candidates;
+}
+
+std::optional<DecodePlan> choose_decode(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows) {
+  const std::vector<DecodePlan> candidates = decode_candidates(shape, limits, rows);
+  return candidates.empty() ? std::nullopt : std::optional(candidates.front());
 }
 
 std::int64_t decode_row_tiles(const DecodePlan& plan, std::int64_t heads_per_kv, std::int64_t s_q) {

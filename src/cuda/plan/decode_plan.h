@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "cuda/plan/forward_plan.h"
 
@@ -31,6 +32,8 @@ struct DecodePlan {
   std::int64_t shared_bytes(const ForwardShape& shape) const;
 
   std::string text() const;
+
+  bool operator==(const DecodePlan&) const = default;
 };
 
 /// Throws Error(unsupported) for a dtype or head dimensions that decoding does not take: beyond the forward kernel's,
@@ -40,8 +43,12 @@ void validate_decode(const ForwardShape& shape);
 /// Whether only a wide plan takes the shape.
 bool needs_wide_decode(const ForwardShape& shape);
 
-/// The plan that keeps most bytes on their way from memory, for so many rows of a key head; nothing where the shape is
-/// none for decoding: dropout, rows that are not aligned, or tiles of which two do not fit into shared memory.
+/// Plans worth measuring for so many rows of a key head, first the one that keeps most bytes on their way from memory.
+/// Empty where the shape is none for decoding: dropout, rows that are not aligned, the largest scores of heads, or
+/// tiles of which two do not fit into shared memory.
+std::vector<DecodePlan> decode_candidates(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows);
+
+/// The first of the candidates.
 std::optional<DecodePlan> choose_decode(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows);
 
 /// Tiles of rows that cover the queries of a key head.

@@ -7,15 +7,9 @@
 namespace tilewise::cuda {
 namespace {
 
-constexpr int kElementBytes = 2;
-constexpr int kLine = 64;  // elements: a row in shared memory takes whole lines, see device/shared_tile.h
 constexpr int kThreadLimit = 255;
 
 int rounded_to_16(int columns) { return (columns + 15) / 16 * 16; }
-
-std::int64_t tile_bytes(int rows, int columns) {
-  return std::int64_t{rows} * ((columns + kLine - 1) / kLine * kLine) * kElementBytes;
-}
 
 void expect_dimension(const char* name, int d) {
   if (d < 8 || d > 256 || d % 8 != 0) {
@@ -24,6 +18,13 @@ void expect_dimension(const char* name, int d) {
 }
 
 }  // namespace
+
+std::int64_t shared_row_bytes(int columns, DType dtype) {
+  constexpr std::int64_t kLine = 128;
+  return (columns * size_of(dtype) + kLine - 1) / kLine * kLine;
+}
+
+int other_registers(DType dtype) { return dtype == DType::float32 ? 96 : 64; }
 
 Multiprocessor Multiprocessor::of(const jit::Architecture& architecture) {
   constexpr std::int64_t kKiB = 1024;
@@ -38,15 +39,16 @@ Multiprocessor Multiprocessor::of(const jit::Architecture& architecture) {
 }
 
 std::int64_t ForwardPlan::shared_bytes(const ForwardShape& shape) const {
-  const std::int64_t inputs = tile_bytes(query_tile(), shape.d_qk) +
-                              stages * (tile_bytes(key_tile, shape.d_qk) + tile_bytes(key_tile, shape.d_v));
-  return std::max(inputs, tile_bytes(query_tile(), shape.d_v));
+  const std::int64_t row_qk = shared_row_bytes(shape.d_qk, shape.dtype),
+                     row_v = shared_row_bytes(shape.d_v, shape.dtype);
+  return std::max(query_tile() * row_qk + stages * key_tile * (row_qk + row_v), query_tile() * row_v);
 }
 
 int ForwardPlan::matrix_registers(const ForwardShape& shape) const {
   const int output = row_blocks * rounded_to_16(shape.d_v) / 2;
   const int scores = 2 * row_blocks * key_tile / 2;  // of the tile at hand and of the next
-  const int query = query_in_registers ? row_blocks * rounded_to_16(shape.d_qk) / 4 : 0;
+  const int query =
+      query_in_registers ? row_blocks * rounded_to_16(shape.d_qk) * static_cast<int>(size_of(shape.dtype)) / 8 : 0;
   return output + scores + query;
 }
 
@@ -58,7 +60,8 @@ bool ForwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) 
   const std::int64_t shared = shared_bytes(shape);
   return shared <= limits.shared_bytes_per_block &&
          blocks * (shared + Multiprocessor::kReservedShared) <= limits.shared_bytes &&
-         matrix_registers(shape) + kOtherRegisters <= register_limit(limits) + 1;  // 255 is 256 with one reserved
+         matrix_registers(shape) + other_registers(shape.dtype) <=
+             register_limit(limits) + 1;  // 255 is 256 with one reserved
 }
 
 std::string ForwardPlan::text() const {
@@ -67,8 +70,8 @@ std::string ForwardPlan::text() const {
 }
 
 void validate(const ForwardShape& shape) {
-  if (shape.dtype != DType::bfloat16 && shape.dtype != DType::float16) {
-    fail(ErrorCode::unsupported, "dtype is {}; the GPU's forward kernel takes bfloat16 and float16",
+  if (shape.dtype != DType::bfloat16 && shape.dtype != DType::float16 && shape.dtype != DType::float32) {
+    fail(ErrorCode::unsupported, "dtype is {}; the GPU's kernels take bfloat16, float16 and float32",
          to_string(shape.dtype));
   }
   expect_dimension("d_qk", shape.d_qk);
@@ -80,7 +83,8 @@ std::vector<ForwardPlan> forward_candidates(const ForwardShape& shape, const Mul
   // 32 queries a warp use every fragment of k and v twice, which halves the reads of shared memory, the next limit
   // after the tensor cores; beyond 128 output columns their sums no longer fit into a thread's registers.
   std::vector<ForwardPlan> candidates;
-  for (const int row_blocks : {2, 1}) {
+  const bool is_wide = shape.dtype == DType::float32;  // whose pieces take the registers that a second block would
+  for (int row_blocks = is_wide ? 1 : 2; row_blocks >= 1; --row_blocks) {
     for (const int key_tile : {48, 32, 16}) {
       for (const bool query_in_registers : {false, true}) {
         for (const int warps : {4, 8}) {
@@ -90,6 +94,13 @@ std::vector<ForwardPlan> forward_candidates(const ForwardShape& shape, const Mul
           }
         }
       }
+    }
+  }
+  // Rows of float32 take twice the room, which GPUs with 99 KiB a block do not have for three tiles of 256 columns.
+  for (const int key_tile : {32, 16}) {
+    for (const int warps : {4, 2}) {
+      const ForwardPlan plan{warps, 1, key_tile, 2, 1, false};
+      if (candidates.empty() && plan.fits(shape, limits)) candidates.push_back(plan);
     }
   }
   // More warps on a multiprocessor hide each other's softmax; among equals, the order above.

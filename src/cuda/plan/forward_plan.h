@@ -12,10 +12,11 @@ namespace tilewise::cuda {
 
 /// What a forward kernel is compiled for, besides the variant.
 struct ForwardShape {
-  DType dtype = DType::bfloat16;  // of q, k, v and o: bfloat16 or float16
+  DType dtype = DType::bfloat16;  // of q, k, v and o: bfloat16, float16 or float32
   int d_qk = 128, d_v = 128;      // multiples of 8 from 8 to 256
   bool has_lists = false;         // key tiles come from lists; else all are visited
   bool has_dropout = false;
+  bool has_max_score = false;     // the largest score of each head is asked for
   bool is_paged = false;          // k and v lie in pages
   bool pages_of_eights = false;   // of multiples of 8 tokens
   bool values_in_keys = false;    // v is the first columns of k, in decoding
@@ -35,6 +36,13 @@ struct Multiprocessor {
   static Multiprocessor of(const jit::Architecture& architecture);
 };
 
+/// Bytes of a tile's row in shared memory: whole lines, see device/shared_tile.h.
+std::int64_t shared_row_bytes(int columns, DType dtype);
+
+/// What a thread needs of registers besides its matrices, at most: addresses, fragments on their way, row statistics,
+/// and the pieces that float32 is split into.
+int other_registers(DType dtype);
+
 struct ForwardPlan {
   int warps = 4;
   int row_blocks = 2;  // of 16 queries, in a warp
@@ -50,10 +58,8 @@ struct ForwardPlan {
   /// 128 bytes; in the end the output takes their place.
   std::int64_t shared_bytes(const ForwardShape& shape) const;
 
-  /// Registers that a thread's matrices take: the output, two tiles' scores, and q where it stays. What is needed
-  /// besides (addresses, fragments on their way, row statistics) is kOtherRegisters at most.
+  /// Registers that a thread's matrices take: the output, two tiles' scores, and q where it stays.
   int matrix_registers(const ForwardShape& shape) const;
-  static constexpr int kOtherRegisters = 64;
 
   /// Registers that a thread may have when `blocks` share a multiprocessor.
   int register_limit(const Multiprocessor& limits) const;
@@ -70,8 +76,8 @@ struct ForwardPlan {
 /// Throws Error(unsupported) for a dtype or head dimensions that no forward kernel takes.
 void validate(const ForwardShape& shape);
 
-/// Plans worth measuring, the one that is believed best first. Not empty: a plan that fits exists for every valid shape
-/// on every GPU from 8.0 on.
+/// Plans worth measuring, the one that is believed best first; not empty, since a plan that fits exists for every valid
+/// shape on every GPU from 8.0 on.
 std::vector<ForwardPlan> forward_candidates(const ForwardShape& shape, const Multiprocessor& limits);
 
 /// The first of the candidates.

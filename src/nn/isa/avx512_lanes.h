@@ -11,6 +11,9 @@ namespace {
 
 struct Avx512Lanes {
   using Floats = __m512;
+  struct Weights {
+    __m512i even, odd;  // [16][2] of 16 bits: columns 0 and 2, 1 and 3
+  };
   static constexpr int kRows = 16;
 
   static Floats zeros() { return _mm512_setzero_ps(); }
@@ -30,34 +33,41 @@ struct Avx512Lanes {
 
   static __m512i load(const std::byte* from) { return _mm512_loadu_si512(from); }
 
-  /// Bits [kShift, kShift + kCount) of each byte, moved to kTo.
+  /// Bits [kShift, kShift + kCount) of each 16, moved to kTo.
   template <int kShift, int kCount, int kTo>
   static __m512i field(__m512i from) {
-    const __m512i mask = _mm512_set1_epi8(static_cast<char>(((1 << kCount) - 1) << kTo));
     if constexpr (kShift > kTo) from = _mm512_srli_epi16(from, kShift - kTo);
     if constexpr (kShift < kTo) from = _mm512_slli_epi16(from, kTo - kShift);
-    return _mm512_and_si512(from, mask);
+    if constexpr (kShift + kCount == 16 && kTo == 0) return from;
+    return _mm512_and_si512(from, _mm512_set1_epi16(static_cast<short>(((1 << kCount) - 1) << kTo)));
   }
 
-  /// 32 integers of a block of quants: without a sign, but with 8 bits as they are stored.
-  template <int kBits, int kStep>
+  /// A step's integers in even (kByte 0) or odd columns (1), [16][2] of 16 bits.
+  template <int kBits, int kStep, int kByte>
   static __m512i integers(const std::byte* quants) {
     if constexpr (kBits == 8) {
-      return load(quants + 64 * kStep);
+      const __m512i stored = load(quants + 64 * kStep);
+      return _mm512_srai_epi16(kByte == 0 ? _mm512_slli_epi16(stored, 8) : stored, 8);
     } else {
-      const __m512i low = field < kStep < 4 ? 0 : 4, 4, 0 > (load(quants + 64 * (kStep % 4)));
-      if constexpr (kBits == 5) return _mm512_or_si512(low, field<kStep, 1, 4>(load(quants + 256)));
+      constexpr int kFirst = 8 * kByte;
+      const __m512i low = field<kFirst + (kStep < 4 ? 0 : 4), 4, 0>(load(quants + 64 * (kStep % 4)));
+      if constexpr (kBits == 5) return _mm512_or_si512(low, field<kFirst + kStep, 1, 4>(load(quants + 256)));
       if constexpr (kBits == 6) {
-        return _mm512_or_si512(low, field<2 * (kStep % 4), 2, 4>(load(quants + 256 + 64 * (kStep / 4))));
+        return _mm512_or_si512(low, field<kFirst + 2 * (kStep % 4), 2, 4>(load(quants + 256 + 64 * (kStep / 4))));
       }
       return low;
     }
   }
 
-  static __m512i broadcast_four(const std::int8_t* x) {
-    int four = 0;
-    __builtin_memcpy(&four, x, sizeof(four));
-    return _mm512_set1_epi32(four);
+  template <int kBits, int kStep>
+  static Weights weights(const std::byte* quants, int) {
+    return {integers<kBits, kStep, 0>(quants), integers<kBits, kStep, 1>(quants)};
+  }
+
+  static __m512i broadcast_two(const std::int16_t* x) {
+    int two = 0;
+    __builtin_memcpy(&two, x, sizeof(two));
+    return _mm512_set1_epi32(two);
   }
 
   template <int kZeroPoint>
@@ -76,8 +86,12 @@ struct Avx512Lanes {
     const __m512 inverse = _mm512_set1_ps(scales.inverse);
     const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(first, inverse));
     const __m512i b = _mm512_cvtps_epi32(_mm512_mul_ps(second, inverse));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out.values), _mm512_cvtepi32_epi8(a));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out.values + 16), _mm512_cvtepi32_epi8(b));
+    const auto store = [](std::int16_t* to, __m512i integers) {
+      const __m512i even_before_odd = _mm512_shuffle_epi32(integers, _MM_PERM_DBCA);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(even_before_odd));
+    };
+    store(out.values, a);
+    store(out.values + 16, b);
     scales.store(_mm512_reduce_add_epi32(a), _mm512_reduce_add_epi32(b), out);
   }
 };

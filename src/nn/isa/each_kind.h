@@ -4,12 +4,11 @@
 // An engine takes kRows of a panel's 16 rows at a time and has
 //   Floats, Sums                        kRows float32; kRows sums of products, being added up
 //   kBunch                              tokens that share unpacked weights
-//   kZero<shape>                        what must be taken from the integers that `weights` gives
 //   zeros(), broadcast(f), multiply(a, b), fma(a, b, c), store(f, float*)
 //   halves(const std::byte*)            float16 as float32
 //   bytes<signed>(const std::byte*)     8-bit integers as float32
-//   weights<bits>(quants, step, lane)   4 columns of rows from `lane` on
-//   add<bits>(sums, weights, step, x)   adds products with four values of x; steps come in order, from 0 in a group
+//   weights<bits, step>(quants, lane)   4 columns of rows from `lane` on, widened to 16 bits
+//   add(sums, weights, x)               adds products with four values of x
 //   total(sums)                         as int32
 //   less<zero>(integers, total)         integers - zero * total
 //   to_float(integers)
@@ -28,6 +27,8 @@
 
 namespace tilewise::nn {
 namespace {
+
+constexpr std::int64_t kCacheLine = 64;
 
 /// Calls step(integral_constant<int, i>) for i in [kFirst, kLast), unrolled.
 template <int kFirst, int kLast, class Step>
@@ -69,13 +70,13 @@ class Factors {
   Floats head_scale_{}, head_minimum_{};
 };
 
-/// y[i, lane, ...] of kTokens tokens for an engine's rows from `lane` on, to y [kTokens, 16].
+/// y[i, lane, ...] of kTokens tokens for an engine's rows from `lane` on, to y [kTokens, 16]. Meanwhile as much memory
+/// is asked for from `ahead` on as the panel has, where that is not null.
 template <class Engine, WeightKind kKind, int kTokens>
 [[gnu::always_inline]] inline void multiply_lanes(const std::byte* panel, std::int64_t blocks, const ActivationBlock* x,
-                                                  int lane, float (*y)[kPanelRows]) {
+                                                  const std::byte* ahead, int lane, float (*y)[kPanelRows]) {
   constexpr PanelShape kShape = panel_shape(kKind);
   constexpr int kStepsOfGroup = kShape.group / 4, kGroups = static_cast<int>(kBlock) / kShape.group;
-  constexpr int kZero = Engine::template kZero<kShape>;
   using Floats = typename Engine::Floats;
   Floats sums[kTokens];
   for (int t = 0; t < kTokens; ++t) sums[t] = Engine::zeros();
@@ -87,20 +88,26 @@ template <class Engine, WeightKind kKind, int kTokens>
         panel += kShape.head_bytes();
       }
     }
+    if (ahead != nullptr) {
+      for (std::int64_t line = 0; line < kShape.block_bytes(); line += kCacheLine)
+        __builtin_prefetch(ahead + line, 0, 2);
+      ahead += kShape.block_bytes();
+    }
     const std::byte* quants = panel + kShape.factor_bytes();
     unrolled<0, kGroups>([&](auto group) __attribute__((always_inline)) {
       typename Engine::Sums dots[kTokens]{};
       unrolled<0, kStepsOfGroup>([&](auto step) __attribute__((always_inline)) {
         constexpr int kStep = group * kStepsOfGroup + step;
         const auto w = Engine::template weights<kShape.bits, kStep>(quants, lane);
-        for (int t = 0; t < kTokens; ++t) Engine::template add<kShape.bits, step>(dots[t], w, x[t].values + 4 * kStep);
+        for (int t = 0; t < kTokens; ++t) Engine::add(dots[t], w, x[t].values + 4 * kStep);
       });
       const Floats scale = factors.scale(panel, group);
       for (int t = 0; t < kTokens; ++t) {
         auto dot = Engine::total(dots[t]);
-        if constexpr (kZero != 0 && kGroups == 1) dot = Engine::template less<kZero>(dot, x[t].total);
-        if constexpr (kZero != 0 && kGroups == 2) {
-          dot = Engine::template less<kZero>(dot, group == 0 ? x[t].first : x[t].total - x[t].first);
+        if constexpr (kShape.zero != 0) {
+          const std::int32_t second = x[t].total - x[t].first;
+          const std::int32_t total = kGroups == 1 ? x[t].total : group == 0 ? x[t].first : second;
+          dot = Engine::template less<kShape.zero>(dot, total);
         }
         sums[t] = Engine::fma(Engine::to_float(dot), Engine::multiply(scale, Engine::broadcast(x[t].scale)), sums[t]);
       }
@@ -116,11 +123,11 @@ template <class Engine, WeightKind kKind, int kTokens>
 
 /// One panel and a bunch of kTokens tokens: y [kTokens, rows], rows y_stride elements apart.
 template <class Engine, WeightKind kKind, int kTokens>
-void multiply_bunch(const std::byte* panel, std::int64_t blocks, const ActivationBlock* x, float* y,
-                    std::int64_t y_stride, std::int64_t rows) {
+void multiply_bunch(const std::byte* panel, std::int64_t blocks, const ActivationBlock* x, const std::byte* ahead,
+                    float* y, std::int64_t y_stride, std::int64_t rows) {
   float results[kTokens][kPanelRows];
   for (int lane = 0; lane < kPanelRows; lane += Engine::kRows) {
-    multiply_lanes<Engine, kKind, kTokens>(panel, blocks, x, lane, results);
+    multiply_lanes<Engine, kKind, kTokens>(panel, blocks, x, lane == 0 ? ahead : nullptr, lane, results);
   }
   for (int t = 0; t < kTokens; ++t) {
     if (rows == kPanelRows) {
@@ -153,9 +160,12 @@ void multiply_kind(const PanelMatrix& weights, std::int64_t first, std::int64_t 
   const std::int64_t blocks = weights.columns / kBlock;
   for (std::int64_t panel = first; panel < last; ++panel) {
     const std::int64_t row = panel * kPanelRows, rows = std::min(kPanelRows, weights.rows - row);
+    // A panel takes a batch longer than it takes processors to see that they should fetch the next: 26.5 rather
+    // than 24.1 ms for 16 tokens of SmolLM2-135M on a core of a Zen 4. One token is quicker without (3.65 and 4.05 ms).
+    const std::byte* ahead = tokens > 1 && panel + 1 < last ? weights.panel(panel + 1) : nullptr;
     for_each_bunch<Engine::kBunch>(tokens, [&](auto size, std::int64_t t) {
-      multiply_bunch<Engine, kKind, size>(weights.panel(panel), blocks, x + t * blocks, y + t * y_stride + row,
-                                          y_stride, rows);
+      multiply_bunch<Engine, kKind, size>(weights.panel(panel), blocks, x + t * blocks, t == 0 ? ahead : nullptr,
+                                          y + t * y_stride + row, y_stride, rows);
     });
   }
 }
@@ -175,12 +185,12 @@ struct Scales {
 
   static Scales of(std::int32_t largest_bits) {
     const auto largest = std::bit_cast<float>(largest_bits);
-    const float inverse = 127.0F / largest;
-    return {largest_bits, largest_bits < kInfinity && inverse <= std::numeric_limits<float>::max(), largest / 127.0F,
+    const float inverse = kLargest / largest;
+    return {largest_bits, largest_bits < kInfinity && inverse <= std::numeric_limits<float>::max(), largest / kLargest,
             inverse};
   }
 
-  /// What is not finite must not come out as a number. Zeros, and subnormals whose inverse overflows, are 0.
+  /// What is not finite must not come out as a number. Zeros, and numbers so small that their inverse overflows, are 0.
   void store_without_values(ActivationBlock& out) const {
     out = {};
     if (largest_bits >= kInfinity) out.scale = out.sum = std::numeric_limits<float>::quiet_NaN();
@@ -193,6 +203,7 @@ struct Scales {
     out.sum = scale * static_cast<float>(out.total);
   }
 
+  static constexpr float kLargest = 32767;
   static constexpr std::int32_t kInfinity = 0x7F80'0000;
 };
 
@@ -207,7 +218,7 @@ struct Scales {
   std::int32_t first = 0, second = 0;
   for (int i = 0; i < kBlock; ++i) {
     bits[i] = std::bit_cast<std::int32_t>(x[i] * scales.inverse + kTurn) - std::bit_cast<std::int32_t>(kTurn);
-    out.values[i] = static_cast<std::int8_t>(bits[i]);
+    out.values[ActivationBlock::in_column(i)] = static_cast<std::int16_t>(bits[i]);
   }
   for (int i = 0; i < 16; ++i) first += bits[i];
   for (int i = 16; i < 32; ++i) second += bits[i];

@@ -1,10 +1,9 @@
-// AVX2: half of a panel's rows are one register, four columns a lane. Products of unsigned and signed bytes are added
-// in pairs of 16 bits, which hold several steps' before they must be widened.
+// AVX2: half of a panel's rows are one register, two columns a lane. Products are added in pairs, and pairs to sums.
 #include <immintrin.h>
 
 #include "nn/isa/compiled.h"
 #include "nn/isa/each_kind.h"
-#include "nn/isa/pairs.h"
+#include "nn/isa/in_this_order.h"
 
 namespace tilewise::nn {
 namespace {
@@ -12,18 +11,14 @@ namespace {
 struct Engine {
   using Floats = __m256;
   struct Sums {
-    __m256i wide = _mm256_setzero_si256();    // [8] of 32 bits
-    __m256i narrow = _mm256_setzero_si256();  // [8][2] of 16 bits
+    __m256i dots = _mm256_setzero_si256();
   };
   struct Weights {
-    __m256i magnitudes;
-    __m256i values;  // with signs; of 8 bits only
+    __m256i even, odd;  // [8][2] of 16 bits: columns 0 and 2, 1 and 3
   };
   static constexpr int kRows = 8;
-  // 4 sums of floats, 4 of 16-bit integers and 4 of 32-bit ones leave 4 of 16 registers.
-  static constexpr int kBunch = 4;
-  template <PanelShape kShape>
-  static constexpr int kZero = zero_of_pairs(kShape);
+  // 6 sums of floats and 6 of integers leave 4 of 16 registers: two of weights, two of products.
+  static constexpr int kBunch = 6;
 
   static Floats zeros() { return _mm256_setzero_ps(); }
   static Floats broadcast(float value) { return _mm256_set1_ps(value); }
@@ -44,48 +39,51 @@ struct Engine {
     return _mm256_load_si256(reinterpret_cast<const __m256i*>(from + 4 * lane));
   }
 
-  /// Bits [kShift, kShift + kCount) of each byte, moved to kTo.
+  /// Bits [kShift, kShift + kCount) of each 16, moved to kTo.
   template <int kShift, int kCount, int kTo>
   static __m256i field(__m256i from) {
-    const __m256i mask = _mm256_set1_epi8(static_cast<char>(((1 << kCount) - 1) << kTo));
     if constexpr (kShift > kTo) from = _mm256_srli_epi16(from, kShift - kTo);
     if constexpr (kShift < kTo) from = _mm256_slli_epi16(from, kTo - kShift);
-    return _mm256_and_si256(from, mask);
+    if constexpr (kShift + kCount == 16 && kTo == 0) return from;
+    return _mm256_and_si256(from, _mm256_set1_epi16(static_cast<short>(((1 << kCount) - 1) << kTo)));
+  }
+
+  /// A step's integers in even (kByte 0) or odd columns (1), [8][2] of 16 bits.
+  template <int kBits, int kStep, int kByte>
+  static __m256i integers(const std::byte* quants, int lane) {
+    if constexpr (kBits == 8) {
+      const __m256i stored = load(quants + 64 * kStep, lane);
+      return _mm256_srai_epi16(kByte == 0 ? _mm256_slli_epi16(stored, 8) : stored, 8);
+    } else {
+      constexpr int kFirst = 8 * kByte;
+      const __m256i low = field<kFirst + (kStep < 4 ? 0 : 4), 4, 0>(load(quants + 64 * (kStep % 4), lane));
+      if constexpr (kBits == 5) return _mm256_or_si256(low, field<kFirst + kStep, 1, 4>(load(quants + 256, lane)));
+      if constexpr (kBits == 6) {
+        return _mm256_or_si256(low, field<kFirst + 2 * (kStep % 4), 2, 4>(load(quants + 256 + 64 * (kStep / 4), lane)));
+      }
+      return low;
+    }
   }
 
   template <int kBits, int kStep>
   static Weights weights(const std::byte* quants, int lane) {
-    if constexpr (kBits == 8) {
-      const __m256i values = _mm256_xor_si256(load(quants + 64 * kStep, lane), _mm256_set1_epi8(-128));
-      return {_mm256_abs_epi8(values), values};
-    }
-    __m256i w = field < kStep < 4 ? 0 : 4, 4, 0 > (load(quants + 64 * (kStep % 4), lane));
-    if constexpr (kBits == 5) w = _mm256_or_si256(w, field<kStep, 1, 4>(load(quants + 256, lane)));
-    if constexpr (kBits == 6) {
-      w = _mm256_or_si256(w, field<2 * (kStep % 4), 2, 4>(load(quants + 256 + 64 * (kStep / 4), lane)));
-    }
-    return {w, w};
+    return {integers<kBits, kStep, 0>(quants, lane), integers<kBits, kStep, 1>(quants, lane)};
   }
 
-  static void widen(Sums& sums) {
-    sums.wide = _mm256_add_epi32(sums.wide, _mm256_madd_epi16(sums.narrow, _mm256_set1_epi16(1)));
-    sums.narrow = _mm256_setzero_si256();
+  static __m256i broadcast_two(const std::int16_t* x) {
+    int two = 0;
+    __builtin_memcpy(&two, x, sizeof(two));
+    return _mm256_set1_epi32(two);
   }
-
-  template <int kBits, int kStep>
-  static void add(Sums& sums, const Weights& w, const std::int8_t* x) {
-    int four = 0;
-    __builtin_memcpy(&four, x, sizeof(four));
-    __m256i values = _mm256_set1_epi32(four);
-    if constexpr (kBits == 8) values = _mm256_sign_epi8(values, w.values);
-    if constexpr (kStep > 0 && kStep % steps_held(kBits) == 0) widen(sums);
-    sums.narrow = _mm256_add_epi16(sums.narrow, _mm256_maddubs_epi16(w.magnitudes, values));
+  static void add(Sums& sums, __m256i products) {
+    sums.dots = _mm256_add_epi32(sums.dots, products);
+    in_this_order(sums.dots);
   }
-
-  static __m256i total(Sums sums) {
-    widen(sums);
-    return sums.wide;
+  static void add(Sums& sums, const Weights& w, const std::int16_t* x) {
+    add(sums, _mm256_madd_epi16(w.even, broadcast_two(x)));
+    add(sums, _mm256_madd_epi16(w.odd, broadcast_two(x + 2)));
   }
+  static __m256i total(const Sums& sums) { return sums.dots; }
   template <int kZeroPoint>
   static __m256i less(__m256i dots, std::int32_t total) {
     constexpr int kShift = std::countr_zero(static_cast<unsigned>(kZeroPoint));
@@ -112,10 +110,14 @@ struct Engine {
     const __m256 inverse = _mm256_set1_ps(scales.inverse);
     const auto rounded = [&](int i) { return _mm256_cvtps_epi32(_mm256_mul_ps(values[i], inverse)); };
     const __m256i a = rounded(0), b = rounded(1), c = rounded(2), d = rounded(3);
-    // Packing takes halves of registers in turn.
-    const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
-    const __m256i in_order = _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.values), in_order);
+    const auto store = [](std::int16_t* to, __m256i first, __m256i second) {
+      const auto even_before_odd = [](__m256i integers) { return _mm256_shuffle_epi32(integers, 0b11'01'10'00); };
+      const __m256i packed = _mm256_packs_epi32(even_before_odd(first), even_before_odd(second));
+      // Packing takes halves of registers in turn.
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_permute4x64_epi64(packed, 0b11'01'10'00));
+    };
+    store(out.values, a, b);
+    store(out.values + 16, c, d);
     const auto add = [](__m128i p, __m128i q) { return _mm_add_epi32(p, q); };
     scales.store(joined(_mm256_add_epi32(a, b), add), joined(_mm256_add_epi32(c, d), add), out);
   }

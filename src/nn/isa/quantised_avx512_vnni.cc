@@ -1,4 +1,4 @@
-// AVX-512 with dot products of bytes (VNNI): four columns of a row are a lane's operands.
+// AVX-512 with dot products (VNNI): two columns of a row are a lane's operands.
 #include "nn/isa/avx512_lanes.h"
 #include "nn/isa/compiled.h"
 
@@ -11,16 +11,10 @@ struct Engine : Avx512Lanes {
   };
   // 12 sums of integers and 12 of floats leave 8 of 32 registers for weights and factors.
   static constexpr int kBunch = 12;
-  template <PanelShape kShape>
-  static constexpr int kZero = kShape.zero;
 
-  template <int kBits, int kStep>
-  static __m512i weights(const std::byte* quants, int) {
-    return integers<kBits, kStep>(quants);
-  }
-  template <int kBits, int kStep>
-  static void add(Sums& sums, __m512i w, const std::int8_t* x) {
-    sums.dots = _mm512_dpbusd_epi32(sums.dots, w, broadcast_four(x));
+  static void add(Sums& sums, const Weights& w, const std::int16_t* x) {
+    sums.dots = _mm512_dpwssd_epi32(sums.dots, w.even, broadcast_two(x));
+    sums.dots = _mm512_dpwssd_epi32(sums.dots, w.odd, broadcast_two(x + 2));
   }
   static __m512i total(const Sums& sums) { return sums.dots; }
 };

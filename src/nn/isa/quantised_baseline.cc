@@ -17,11 +17,9 @@ struct Engine {
   using Floats = Lanes<float>;
   using Sums = Lanes<std::int32_t>;
   using Integers = Lanes<std::int32_t>;
-  using Weights = Lanes<std::uint8_t[4]>;
+  using Weights = Lanes<std::int16_t[4]>;  // columns as activations have them
   static constexpr int kRows = kPanelRows;
   static constexpr int kBunch = 4;
-  template <PanelShape kShape>
-  static constexpr int kZero = kShape.zero;
 
   template <class Result, class Function>
   static Result each(const Function& function) {
@@ -64,16 +62,16 @@ struct Engine {
     Weights w;
     const auto* stored = reinterpret_cast<const std::uint8_t*>(quants);
     for (int i = 0; i < 4 * kRows; ++i) {
-      int quant = kBits == 8 ? stored[64 * kStep + i] : stored[64 * (kStep % 4) + i] >> (kStep < 4 ? 0 : 4) & 15;
+      int quant = kBits == 8 ? static_cast<std::int8_t>(stored[64 * kStep + i])
+                             : stored[64 * (kStep % 4) + i] >> (kStep < 4 ? 0 : 4) & 15;
       if (kBits == 5) quant |= (stored[256 + i] >> kStep & 1) << 4;
       if (kBits == 6) quant |= (stored[256 + 64 * (kStep / 4) + i] >> (2 * (kStep % 4)) & 3) << 4;
-      w.of[i / 4][i % 4] = static_cast<std::uint8_t>(quant);
+      w.of[i / 4][ActivationBlock::in_column(i % 4)] = static_cast<std::int16_t>(quant);
     }
     return w;
   }
 
-  template <int kBits, int kStep>
-  static void add(Sums& sums, const Weights& w, const std::int8_t* x) {
+  static void add(Sums& sums, const Weights& w, const std::int16_t* x) {
     for (int r = 0; r < kRows; ++r) {
       for (int c = 0; c < 4; ++c) sums.of[r] += w.of[r][c] * x[c];
     }

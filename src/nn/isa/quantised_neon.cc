@@ -1,5 +1,4 @@
-// NEON: a quarter of a panel's rows are one register. Products of bytes are added in 16 bits, one to a lane, which hold
-// several steps' before they must be widened.
+// NEON: a quarter of a panel's rows are one register of sums.
 #include <arm_neon.h>
 
 #include "nn/isa/compiled.h"
@@ -8,21 +7,17 @@
 namespace tilewise::nn {
 namespace {
 
-/// Steps whose products 16 bits hold: at most 2^bits - 1 times 127 each. Integers of 8 bits are taken as signed.
-constexpr int steps_held(int bits) { return 32767 / ((bits == 8 ? 128 : (1 << bits) - 1) * 127); }
-static_assert(steps_held(4) >= 8 && steps_held(5) == 8 && steps_held(6) == 4 && steps_held(8) == 2);
-
 struct Engine {
   using Floats = float32x4_t;
   struct Sums {
-    int16x8_t narrow[2] = {vdupq_n_s16(0), vdupq_n_s16(0)};  // rows 0 and 1, 2 and 3: [2][4 columns]
-    int32x4_t wide = vdupq_n_s32(0);
+    int32x4_t dots[2] = {vdupq_n_s32(0), vdupq_n_s32(0)};  // rows 0 and 1, 2 and 3: [2][2 columns]
+  };
+  struct Weights {
+    int16x8_t even, odd;  // [4][2]: columns 0 and 2, 1 and 3
   };
   static constexpr int kRows = 4;
-  // 3 registers a token, of 32; 4 sums of 32 bits remain where 16 bits hold a group.
+  // 3 registers a token, of 32.
   static constexpr int kBunch = 8;
-  template <PanelShape kShape>
-  static constexpr int kZero = kShape.bits == 8 ? 0 : kShape.zero;
 
   static Floats zeros() { return vdupq_n_f32(0); }
   static Floats broadcast(float value) { return vdupq_n_f32(value); }
@@ -42,52 +37,53 @@ struct Engine {
     return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(stored))));
   }
 
-  static uint8x16_t load(const std::byte* from, int lane) {
-    return vld1q_u8(reinterpret_cast<const std::uint8_t*>(from) + 4 * lane);
+  static uint16x8_t load(const std::byte* from, int lane) {
+    return vreinterpretq_u16_u8(vld1q_u8(reinterpret_cast<const std::uint8_t*>(from) + 4 * lane));
   }
 
-  /// Bits [kShift, kShift + kCount) of each byte, moved to kTo.
+  /// Bits [kShift, kShift + kCount) of each 16, moved to kTo.
   template <int kShift, int kCount, int kTo>
-  static uint8x16_t field(uint8x16_t from) {
-    if constexpr (kShift > kTo) from = vshrq_n_u8(from, kShift - kTo);
-    if constexpr (kShift < kTo) from = vshlq_n_u8(from, kTo - kShift);
-    return vandq_u8(from, vdupq_n_u8(((1 << kCount) - 1) << kTo));
+  static uint16x8_t field(uint16x8_t from) {
+    if constexpr (kShift > kTo) from = vshrq_n_u16(from, kShift - kTo);
+    if constexpr (kShift < kTo) from = vshlq_n_u16(from, kTo - kShift);
+    if constexpr (kShift + kCount == 16 && kTo == 0) return from;
+    return vandq_u16(from, vdupq_n_u16(((1 << kCount) - 1) << kTo));
   }
 
-  template <int kBits, int kStep>
-  static int8x16_t weights(const std::byte* quants, int lane) {
-    uint8x16_t w;
+  /// A step's integers in even (kByte 0) or odd columns (1).
+  template <int kBits, int kStep, int kByte>
+  static int16x8_t integers(const std::byte* quants, int lane) {
     if constexpr (kBits == 8) {
-      w = veorq_u8(load(quants + 64 * kStep, lane), vdupq_n_u8(0x80));
+      const int16x8_t stored = vreinterpretq_s16_u16(load(quants + 64 * kStep, lane));
+      return vshrq_n_s16(kByte == 0 ? vshlq_n_s16(stored, 8) : stored, 8);
     } else {
-      w = field < kStep < 4 ? 0 : 4, 4, 0 > (load(quants + 64 * (kStep % 4), lane));
+      constexpr int kFirst = 8 * kByte;
+      uint16x8_t w = field<kFirst + (kStep < 4 ? 0 : 4), 4, 0>(load(quants + 64 * (kStep % 4), lane));
+      if constexpr (kBits == 5) w = vorrq_u16(w, field<kFirst + kStep, 1, 4>(load(quants + 256, lane)));
+      if constexpr (kBits == 6) {
+        w = vorrq_u16(w, field<kFirst + 2 * (kStep % 4), 2, 4>(load(quants + 256 + 64 * (kStep / 4), lane)));
+      }
+      return vreinterpretq_s16_u16(w);
     }
-    if constexpr (kBits == 5) w = vorrq_u8(w, field<kStep, 1, 4>(load(quants + 256, lane)));
-    if constexpr (kBits == 6) {
-      w = vorrq_u8(w, field<2 * (kStep % 4), 2, 4>(load(quants + 256 + 64 * (kStep / 4), lane)));
-    }
-    return vreinterpretq_s8_u8(w);
-  }
-
-  static void widen(Sums& sums) {
-    sums.wide = vaddq_s32(sums.wide, vpaddq_s32(vpaddlq_s16(sums.narrow[0]), vpaddlq_s16(sums.narrow[1])));
-    sums.narrow[0] = sums.narrow[1] = vdupq_n_s16(0);
   }
 
   template <int kBits, int kStep>
-  static void add(Sums& sums, int8x16_t w, const std::int8_t* x) {
-    std::int32_t four = 0;
-    __builtin_memcpy(&four, x, sizeof(four));
-    const int8x16_t values = vreinterpretq_s8_s32(vdupq_n_s32(four));
-    if constexpr (kStep > 0 && kStep % steps_held(kBits) == 0) widen(sums);
-    sums.narrow[0] = vmlal_s8(sums.narrow[0], vget_low_s8(w), vget_low_s8(values));
-    sums.narrow[1] = vmlal_high_s8(sums.narrow[1], w, values);
+  static Weights weights(const std::byte* quants, int lane) {
+    return {integers<kBits, kStep, 0>(quants, lane), integers<kBits, kStep, 1>(quants, lane)};
   }
 
-  static int32x4_t total(Sums sums) {
-    widen(sums);
-    return sums.wide;
+  static void add(Sums& sums, int16x8_t w, const std::int16_t* x) {
+    std::int32_t two = 0;
+    __builtin_memcpy(&two, x, sizeof(two));
+    const int16x8_t values = vreinterpretq_s16_s32(vdupq_n_s32(two));
+    sums.dots[0] = vmlal_s16(sums.dots[0], vget_low_s16(w), vget_low_s16(values));
+    sums.dots[1] = vmlal_high_s16(sums.dots[1], w, values);
   }
+  static void add(Sums& sums, const Weights& w, const std::int16_t* x) {
+    add(sums, w.even, x);
+    add(sums, w.odd, x + 2);
+  }
+  static int32x4_t total(const Sums& sums) { return vpaddq_s32(sums.dots[0], sums.dots[1]); }
   template <int kZeroPoint>
   static int32x4_t less(int32x4_t dots, std::int32_t total) {
     return vsubq_s32(dots, vdupq_n_s32(total * kZeroPoint));

@@ -36,11 +36,24 @@ inline constexpr std::int64_t kMostLayers = 1 << 12, kMostWidth = 1 << 20, kMost
 /// Elements of a head where heads share the width. Throws Error(parse) where they cannot.
 std::int64_t head_size(const ModelSource& source, std::int64_t width, std::int64_t heads);
 
+/// Elements of a query's head, as the settings of decoders with rotary embedding give them.
+std::int64_t query_head_size(const ModelSource& source);
+
 /// The activation of that name in config.json; throws Error(unsupported) listing those that are known.
 nn::Activation activation_of(const ModelSource& source, const Key& key, std::string_view otherwise);
 
-/// The rotary embedding of a head's first d elements, with the scaling that the settings ask for. Throws
-/// Error(unsupported) on other kinds of scaling.
+/// The object of config.json with what concerns rotary embedding: newer files have the base in it, too.
+std::optional<io::JsonValue> rotary_object(const io::JsonValue& config);
+
+/// What the settings say of rotary embedding of a head's first d elements. Throws Error(unsupported) on other kinds of
+/// scaling than those of nn::RotaryScaling.
+struct BaseAndScaling {
+  double base;
+  nn::RotaryScaling scaling;
+};
+BaseAndScaling base_and_scaling_of(const ModelSource& source, Weights& weights, std::int64_t d, std::int64_t context);
+
+/// The rotary embedding that they come to.
 nn::Rotary rotary_of(const ModelSource& source, Weights& weights, nn::Pairing pairing, std::int64_t d,
                      std::int64_t context);
 

@@ -45,9 +45,8 @@ nn::TransformerShape shape_of(const ModelSource& source, const std::string& embe
   s.context = source.integer({"context_length", "max_position_embeddings"}, 1, kMostPositions);
   s.h_q = source.integer({"attention.head_count", "num_attention_heads"}, 1, kMostWidth);
   s.h_kv = source.integer_or({"attention.head_count_kv", "num_key_value_heads"}, 1, s.h_q, s.h_q);
-  const Key key_size{"attention.key_length", "head_dim"}, value_size{"attention.value_length", "head_dim"};
-  s.d_qk = source.has(key_size) ? source.integer(key_size, 1, kMostWidth) : head_size(source, s.width, s.h_q);
-  s.d_v = source.integer_or(value_size, 1, kMostWidth, s.d_qk);
+  s.d_qk = query_head_size(source);
+  s.d_v = source.integer_or({"attention.value_length", "head_dim"}, 1, kMostWidth, s.d_qk);
   if (s.h_q % s.h_kv != 0) {
     fail(ErrorCode::parse, "{}: {} query heads on {} key heads; expected a multiple", source.path(), s.h_q, s.h_kv);
   }

@@ -44,7 +44,7 @@ class BackwardLowering {
       if (with_gradients) add_gradients(adjoint, seed);
       is_zero = adjoint.d_score == kNoNode;
       if (is_zero) break;
-      d_score = lowering_.lower(adjoint.d_score);
+      d_score = lowering_.lower_gradient(adjoint.d_score);
       if (stage > 0) d_score = zero_where_clamped(forward_.scores[stage - 1].result, d_score);
     }
     kind_ = is_zero           ? BackwardLanes::DScore::zero

@@ -154,6 +154,9 @@ Lowering::ValueId Lowering::lower_in(NodeId id, Hoist domain) {
   if (known != kNone) return known;
 
   if (node.kind != Kind::operation && node.kind != Kind::read) return known = leaf(node, domain);
+  if (domain == Hoist::entry && is_operation(id, number_of<HyperbolicTangent>)) {
+    if (const auto fused = lower_tanh(node)) return known_[id][static_cast<std::size_t>(domain)] = *fused;
+  }
   std::array<ValueId, kMaxOperands> operands{};
   LaneInstruction instruction;
   for (std::size_t i = 0; i < node.operand_count; ++i) {
@@ -178,9 +181,13 @@ LaneProgram Lowering::finish(std::span<const ValueId> outputs, std::span<const V
   program.options_ = options_;
   program.outputs_ = outputs.size();
   std::vector<ValueId> results(outputs.begin(), outputs.end());
+  results.insert(results.end(), strips.begin(), strips.end());
+  fuse(results);
+  results.resize(outputs.size());
   direct_outputs(results);
   results.insert(results.end(), strips.begin(), strips.end());
   assign_registers(needed_for(results), strips, program);
+  program.only_adds_read_ = only_adds_read(program.instructions(Hoist::entry));
   return program;
 }
 
@@ -310,6 +317,7 @@ void Lowering::lay_out(LaneProgram& program, const std::array<std::uint32_t, kRe
                     std::max(kBlockWords, whole_vectors(inner))};
   for (std::size_t space = 0; space < kRegisterSpaces; ++space) {
     program.starts_[space] = program.workspace_words_;
+    program.has_registers_[space] = registers[space] > 0;
     program.workspace_words_ += registers[space] * program.words_[space];
   }
 }

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -22,6 +23,12 @@ class Lowering {
 
   /// The value of a node, with the score leaf standing for the current score.
   ValueId lower(NodeId node) { return lower_in(node, Hoist::entry); }
+
+  /// lower() of a score's gradient, `node` being an adjoint's `d_score`. Where that is a chain of products and
+  /// quotients of the seed, as mostly, it is one pass: the seed times what is hoisted, with reciprocals for divisors,
+  /// times what is of the entry. So its roundings are as many as the graph's and not the same; a seed of 0 gives
+  /// exactly 0.
+  ValueId lower_gradient(NodeId node);
 
   /// The score that nodes lowered from now on see; at first the tile's.
   ValueId score() const { return score_; }
@@ -78,6 +85,12 @@ class Lowering {
   static constexpr ValueId kNone = ~ValueId{0};
 
   ValueId lower_in(NodeId id, Hoist domain);
+  std::optional<ValueId> lower_tanh(const Node& node);
+  ValueId reciprocal(ValueId value) { return strip(operations_.fused.reciprocal, {value}); }
+  bool is_operation(NodeId id, std::int32_t number) const;
+  NodeId inside_guard(NodeId gradient) const;
+  void fuse(std::span<const ValueId> outputs);
+  bool only_adds_read(std::span<const LaneInstruction> at_entries) const;
   ValueId leaf(const Node& node, Hoist domain);
   ValueId add(Hoist domain, const LaneInstruction& instruction, std::span<const ValueId> operands);
   ValueId strip(StripFunction function, std::initializer_list<ValueId> operands);

@@ -32,6 +32,17 @@ using TransposeFunction = void (*)(const void* from, std::int64_t from_stride, s
 
 inline constexpr int kOperations = static_cast<int>(Operations::size);
 
+/// What several operations in one pass make cheaper. Lowering says where each stands for them.
+struct FusedOperations {
+  StripFunction reciprocal;       // (x) -> 1 / x, at most the largest float in magnitude where x is not 0
+  StripFunction tanh_of_product;  // (x, factor) -> tanh(x factor)
+  StripFunction settled_tanh;     // (x, factor, y) -> settled y tanh(x factor)
+  StripFunction one_less_square;  // (x) -> 1 - x x
+  StripFunction add_across;       // (x, y) -> settled x + y; y's neighbours lie along the strip's rows: its outer is 1
+  StripFunction scaled_gradient;  // (d, factor) -> d factor, 0 where d is 0
+  StripFunction gradient;         // (d, factor, derivative) -> d factor derivative, 0 where d is 0
+};
+
 /// The operations of one instruction set.
 struct StripOperations {
   /// By number and by whether the last operand is real (1) or an int or bool (0); null where no such operands exist.
@@ -44,6 +55,7 @@ struct StripOperations {
   StripFunction settle_kept;
   /// (word) -> word: spreads a narrower strip, or moves one.
   StripFunction copy;
+  FusedOperations fused;
   TransposeFunction transpose;
 };
 

@@ -27,6 +27,7 @@ inline constexpr std::size_t kMostLanes = 16;  // float32 in 512 bits
 // set and linked for all.
 inline constexpr float kLaneInfinity = std::numeric_limits<float>::infinity();
 inline constexpr float kLaneNan = std::numeric_limits<float>::quiet_NaN();
+inline constexpr float kLaneLargest = std::numeric_limits<float>::max();
 inline constexpr float kLaneSmallestNormal = std::numeric_limits<float>::min();
 
 /// x held to [low, high]; NaN stays.

@@ -1,0 +1,20 @@
+#include "cuda/launch/choice.h"
+
+#include <fmt/format.h>
+
+namespace tilewise::cuda {
+
+std::string choice_name(const jit::DeviceInfo& device, const char* kernel, const ForwardShape& shape, bool has_scores) {
+  std::string name =
+      fmt::format("{}, {}, {} {}/{}", device.name, kernel, to_string(shape.dtype), shape.d_qk, shape.d_v);
+  const auto add = [&](bool has, const char* what) {
+    if (has) name += fmt::format(", {}", what);
+  };
+  add(has_scores, "scores"), add(shape.has_lists, "lists"), add(shape.has_dropout, "dropout");
+  add(shape.has_max_score, "max_score"), add(shape.is_paged, shape.pages_of_eights ? "pages of eights" : "pages");
+  add(shape.values_in_keys, "v in k"), add(shape.has_gradients, "gradients");
+  add(shape.is_deterministic, "deterministic"), add(!shape.is_aligned, "rows not aligned");
+  return name;
+}
+
+}  // namespace tilewise::cuda
