@@ -360,9 +360,9 @@ def main():
     lengths = [f"{variant}:{d}:{s}" for s in (512, 1024, 4096) for d in (64, 128) for variant in ("full", "causal")]
     scores = [f"{variant}:{d}" for d in (64, 128) for variant in ("softcap", "alibi", "relative", "t5", "ten")]
     masks = ["window:128", "documents:128", "bigbird:128", "bigbird:128:65536"]
-    parser.add_argument("--forward", nargs="*", default=[*plain, "full:256", "causal:256", "causal:192:16384:128",
-                                                         *lengths])
-    parser.add_argument("--backward", nargs="*", default=[*plain, *lengths])
+    wide = ["full:256", "causal:256", "causal:192:16384:128"]
+    parser.add_argument("--forward", nargs="*", default=[*plain, *wide, *lengths])
+    parser.add_argument("--backward", nargs="*", default=[*plain, *wide, *lengths])
     parser.add_argument("--variants", nargs="*", default=scores + masks)
     parser.add_argument("--backward_variants", nargs="*", default=scores + masks)
     parser.add_argument("--first", nargs="*", default=[])

@@ -92,11 +92,11 @@ class RowClassifier {
     switch (look(box)) {
       case kEmptyPart: return kEmpty;
       case kFullPart:
-        if (is_whole) return Visit::of(column, false).entry;
+        if (is_whole) return Visit::full(column).entry;
         break;
       default: break;
     }
-    return Visit::of(column, true, parts_of(query_begin, key_begin)).entry;
+    return Visit::partial(column, parts_of(query_begin, key_begin)).entry;
   }
 
   /// The classes of a partial tile's parts, by interval arithmetic alone.

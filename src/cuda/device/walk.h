@@ -11,21 +11,21 @@ enum PartClass { kEmptyPart = 0, kFullPart = 1, kPartialPart = 2 };
 /// A visit: which tile, whether entries of it may be removed or past an end, and where that is so, which of its parts:
 /// 64 queries by half of the tile's keys each, two bits a part, the parts of the first queries first.
 ///
-/// An entry of a list is an int: the bit of partial tiles, then the parts' bits, then the tile's number.
+/// An entry of a list is an int: the bit of partial tiles, then the parts' bits (also of full ones), then the tile's
+/// number.
 struct Visit {
   static constexpr int kMostParts = 6, kTileAt = 1 + 2 * kMostParts;
-  static constexpr int kAllPartial = 0xaaa;
+  static constexpr int kAllFull = 0x555, kAllPartial = 0xaaa;
 
   int entry;
 
-  __device__ static Visit of(int tile, bool is_partial, int parts = kAllPartial) {
-    return {tile << kTileAt | parts << 1 | int(is_partial)};
-  }
+  __device__ static Visit full(int tile) { return {tile << kTileAt | kAllFull << 1}; }
+  __device__ static Visit partial(int tile, int parts = kAllPartial) { return {tile << kTileAt | parts << 1 | 1}; }
   __device__ int tile() const { return entry >> kTileAt; }
   __device__ bool is_partial() const { return (entry & 1) != 0; }
-  __device__ int part(int queries, int keys) const {
-    return is_partial() ? entry >> (1 + 2 * (2 * queries + keys)) & 3 : kFullPart;
-  }
+  __device__ int part(int queries, int keys) const { return entry >> (1 + 2 * (2 * queries + keys)) & 3; }
+  /// Whether a mask removes some entries of 64 queries.
+  __device__ bool cuts(int queries) const { return (entry >> (1 + 4 * queries) & 15) != (kFullPart | kFullPart << 2); }
 };
 
 /// All tiles that have keys; only the first and the last have ends in them.
@@ -41,7 +41,7 @@ struct DenseWalk {
   __device__ int count() const { return tiles; }
   __device__ Visit visit(int index) const {
     const int ends = (index == 0 ? 1 : 0) | (index == tiles - 1 ? 2 : 0);
-    return Visit::of(first + index, (ends & ragged) != 0);
+    return (ends & ragged) != 0 ? Visit::partial(first + index) : Visit::full(first + index);
   }
 };
 
@@ -79,7 +79,7 @@ struct AllTiles {
   int tiles;
 
   __device__ int count() const { return tiles; }
-  __device__ Visit visit(int index) const { return Visit::of(index, false); }
+  __device__ Visit visit(int index) const { return Visit::full(index); }
 };
 
 /// The row that a block takes.

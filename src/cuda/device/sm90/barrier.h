@@ -66,6 +66,13 @@ __device__ inline unsigned made_anew(unsigned x) {
   return x;
 }
 
+/// threadIdx.x, read where it is needed rather than kept.
+__device__ inline int thread_read_anew() {
+  int thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
+}
+
 /// The compiler forgets what it knows of memory, and keeps none of it in registers.
 __device__ inline void forget() { asm volatile("" ::: "memory"); }
 

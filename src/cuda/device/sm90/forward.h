@@ -33,11 +33,12 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
     Turn<kStages> turn;
     Turn<kKeptStages> kept_turn;
     Piece piece{consumer, 0};
-    for (; is_told(piece); ++piece.number) {
+    while (is_told(piece)) {
       if (has_entries(piece)) {
         attend(piece, turn, kept_turn);
       } else {
         pass_by(piece, turn);
+        ++piece.number;
       }
     }
     if constexpr (Shared::kStagesOutput) wait_for_copies();
@@ -118,10 +119,10 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
   }
 
   __device__ void load_queries(QueryFragments& q, const Piece& piece) const {
-    const int row = 64 * piece.consumer + warp_row() + lane() % 16;
+    const int thread = thread_read_anew(), row = 64 * piece.consumer + thread / 32 % 4 * 16 + thread % 16;
 #pragma unroll
     for (int k = 0; k < kColumnsQk / 16; ++k) {
-      load_matrices(q[k].pairs, query_tile(piece.query_turn().stage()).at(row, 16 * k + lane() / 16 * 8));
+      load_matrices(q[k].pairs, query_tile(piece.query_turn().stage()).at(row, 16 * k + thread / 16 % 2 * 8));
     }
   }
 
@@ -150,28 +151,36 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
     commit_products();
   }
 
-  /// A piece. While the tensor cores make a tile's products with the queries and then the output of the tile before,
-  /// this consumer's exponentials wait for the first of these only.
-  __device__ void attend(const Piece& piece, Turn<kStages>& turn, Turn<kKeptStages>& kept_turn) const {
+  /// Pieces, as long as this consumer has something to compute in each; `piece` becomes the first one of which that is
+  /// not known. While the tensor cores make a tile's products with the queries and then the output of the tile before,
+  /// this consumer's exponentials wait for the first of these only. A piece's first products are made while the rows of
+  /// the piece before are written.
+  __device__ void attend(Piece& piece, Turn<kStages>& turn, Turn<kKeptStages>& kept_turn) const {
     QueryFragments q;
+    Scores s;
     begin(piece, q);
-    Visit visit{place_of(piece).walk.entry};
+    prepare_tile(first_visit(piece), piece, kept_turn);
+    key_full(turn.stage()).wait(turn.parity());
+    begin_products();
+    start_scores(s, q, piece, turn.stage());
+    wait_for_products<0>();
+    pin(s);
+    for (bool goes_on = true; goes_on;) goes_on = attend_one(piece, q, s, turn, kept_turn);
+  }
+
+  /// A piece whose first products are there, up to the first products of the next one. Whether there are any.
+  __device__ bool attend_one(Piece& piece, QueryFragments& q, Scores& s, Turn<kStages>& turn,
+                             Turn<kKeptStages>& kept_turn) const {
+    Visit visit = first_visit(piece);
     const auto walk = walk_of(place_of(piece));
     const int count = uniform(walk.count());
-    prepare_tile(visit, piece, kept_turn);
-    Scores s;
     Output o;
     RowStatistics<1> rows;
     Fragments weights;
     o.clear();
-    key_full(turn.stage()).wait(turn.parity());
-    begin_products();
-    start_scores(s, q, piece, turn.stage());
-    if (count > 1) prepare_tile(walk.visit(1), piece, kept_turn.plus(1));
-    wait_for_products<0>();
-    pin(s);
     key_empty(turn.stage()).arrive_if(is_first_lane());
     release_queries(piece, count == 1);
+    if (count > 1) prepare_tile(walk.visit(1), piece, kept_turn.plus(1));
     wait_for_tile(piece, kept_turn);
     {
       TileWeights first;
@@ -193,6 +202,8 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
       start_output(o, weights, turn.stage());
       kept_turn = kept_turn.plus(1);
       if (i + 1 < count) prepare_tile(walk.visit(i + 1), piece, kept_turn.plus(1));
+      // Looked up while products are under way, and not behind the wait for them.
+      const bool is_cut = made_anew(visit.cuts(piece.consumer)) != 0;
       wait_for_products<1>();
       pin(s);
       key_empty(keys.stage()).arrive_if(is_first_lane());
@@ -203,7 +214,7 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
       if constexpr (Variant::kChangesScores) {
         wait_for_tile(piece, kept_turn);
         const Lane lane = lane_of(visit, piece, kept_turn.stage());
-        bool is_classical = is_partial(visit, piece);
+        bool is_classical = is_cut;
         if (!is_classical) {
           next.template make_of<Config::kPolynomials>(
               [&](int, int j, int e, float base) {
@@ -223,7 +234,7 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
         }
       } else {
         float factor = arguments_.scale * kLog2E;
-        if (is_partial(visit, piece)) {
+        if (is_cut) {
           make_exponents(s, visit, piece, 0);
           factor = 1;
         }
@@ -244,24 +255,40 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
       move(weights, next.fragments);
       turn = keys;
     }
+    const Piece next{piece.consumer, piece.number + 1};
+    const bool goes_on = is_told(next) && has_entries(next);
+    const Turn<kStages> keys = turn.plus(1);
+    kept_turn = kept_turn.plus(1);
+    if (goes_on) {
+      begin(next, q);
+      prepare_tile(first_visit(next), next, kept_turn);
+      key_full(keys.stage()).wait(keys.parity());
+    }
     value_full(turn.stage()).wait(turn.parity());
     clear_missing_values(visit, piece, turn.stage());
     pin(o);
     begin_products();
     start_output(o, weights, turn.stage());
-    wait_for_products<0>();
+    // Where there is no next piece these products have no meaning: under a condition they would cost registers.
+    start_scores(s, q, next, keys.stage());
+    wait_for_products<1>();
     pin(o);
     value_empty(turn.stage()).arrive_if(is_first_lane());
     finish(piece, o, rows);
-    turn = turn.plus(1);
-    kept_turn = kept_turn.plus(1);
+    wait_for_products<0>();
+    pin(s);
+    turn = keys;
+    piece = next;
+    return goes_on;
   }
+
+  __device__ Visit first_visit(const Piece& piece) const { return {place_of(piece).walk.entry}; }
 
   /// A piece's first weights, which give rows their bases.
   __device__ void make_first(TileWeights& weights, Scores& s, const Visit& visit, const Piece& piece,
                              Turn<kKeptStages> kept_turn, RowStatistics<1>& rows) const {
     float factor = arguments_.scale * kLog2E;
-    if (Variant::kChangesScores || is_partial(visit, piece)) {
+    if (Variant::kChangesScores || visit.cuts(piece.consumer)) {
       make_exponents(s, visit, piece, made_anew(kept_turn.stage()));
       factor = 1;
     }
@@ -283,11 +310,6 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
     const int stage = int(kept_stage);
     return Lane(variant_, place_of(piece).variant, kept_of(piece.consumer), piece.parity(), stage, stage,
                 first_query(piece), visit.tile() * kKeyTile, warp_row() + lane() / 4, lane() % 4 * 2);
-  }
-
-  /// Whether a mask removes some of this consumer's entries of a tile.
-  __device__ static bool is_partial(const Visit& visit, const Piece& piece) {
-    return visit.part(piece.consumer, 0) != kFullPart || visit.part(piece.consumer, 1) != kFullPart;
   }
 
   /// Products of a tile turned into scores in log2 units, -inf for what is removed or does not exist.

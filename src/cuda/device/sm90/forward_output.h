@@ -43,8 +43,8 @@ class ForwardOutput : public ForwardShared<Config, Variant> {
 
   /// Divides by the sums, with the sink's part, and writes o and lse. Then the piece is done with.
   __device__ void finish(const Piece& piece, const Output& o, const RowStatistics<1>& rows) const {
-    // Made anew: what follows from it would be kept in registers through all tiles.
-    const int thread = int(made_anew(threadIdx.x % 128));
+    // Read anew: what follows from it would be kept in registers through all tiles.
+    const int thread = thread_read_anew() % 128;
     const bool is_whole = uniform(first_query(piece) + thread / 32 * 16 + 16 <= place_of(piece).shape.queries) != 0;
     if (Shared::kStagesOutput && is_whole) {
       store_by_copies(piece, thread, o, rows);

@@ -34,24 +34,27 @@ class ForwardProducers : ForwardShared<Config, Variant> {
 
  private:
   /// Takes a piece when the keys of the one before are on their way: no earlier, since another block may be idle then.
+  /// Only the second one is taken at once.
   __device__ void produce_work() const {
     Turn<Shared::kToldStages> turn;
-    for (Schedule schedule(call_); schedule.has_work(); schedule.advance()) {
+    Schedule schedule(call_);
+    while (schedule.has_work()) {
       const Work work = schedule.template work<Config::kHasLists>();
-      if (work.query_tile * Shared::kQueryTile >= arguments_.sequences[work.sequence].queries) continue;
-      this->told_empty(turn.stage()).wait(turn.parity() ^ 1);
-      // Written and read back one by one: this thread has few registers.
-      Told& told = this->told(turn.stage());
-      told.work = work;
-      forget();
-      told.work.kv_head = told.work.head / arguments_.heads_per_kv;
-      told.shape = arguments_.sequences[told.work.sequence];
-      forget();
-      told.walk = this->start_of(told.work, told.shape);
-      this->told_begun(turn.stage()).arrive();
-      turn = turn.plus(1);
+      if (work.query_tile * Shared::kQueryTile < arguments_.sequences[work.sequence].queries) {
+        // Written and read back one by one: this thread has few registers.
+        Told& told = this->told(turn.stage());
+        told.work = work;
+        forget();
+        told.work.kv_head = told.work.head / arguments_.heads_per_kv;
+        told.shape = arguments_.sequences[told.work.sequence];
+        forget();
+        told.walk = this->start_of(told.work, told.shape);
+        this->told_begun(turn.stage()).arrive();
+        turn = turn.plus(1);
+        this->told_empty(turn.stage()).wait(turn.parity() ^ 1);
+      }
+      schedule.advance();
     }
-    this->told_empty(turn.stage()).wait(turn.parity() ^ 1);
     this->told(turn.stage()).work.query_tile = -1;
     this->told_begun(turn.stage()).arrive();
   }
