@@ -275,10 +275,10 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
   const cuda::ForwardExtent extent = extent_of(inputs, call);
   Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
   CudaMemory memory = memory_in(arena);
-  cuda::ForwardArguments arguments = forward_arguments(inputs, outputs, call);
-  arguments.sequences = memory.sequences;
   bind(state);
   write_sequences(inputs, call, memory, stream);
+  cuda::ForwardArguments arguments = forward_arguments(inputs, outputs, call);
+  arguments.sequences = memory.sequences;
   if (decodes(form, extent)) {
     const cuda::DecodeKernels& kernels = decode_->get(form);
     if (lister_) arguments.lists = list_tiles(state, memory, {kernels.tile(kDecodeQueries), false}, extent, stream);
