@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
 """A language model on the CPU: Tilewise beside llama.cpp, on the same file, alternating in one run.
 
-Usage: python3 bench/compare_llama.py TILEWISE MODEL [--cases prompt_512 ...] [--threads 1 4] [--rounds N] [--json FILE]
+Usage: python3 bench/compare_llama.py TILEWISE MODEL [--cases prompt_512 ...] [--threads 1 4] [--rounds N] [--kept FILE]
 TILEWISE: build/release/bin/tilewise. MODEL: a GGUF file. Needs llama.cpp's Python package (pip install
 --no-binary llama-cpp-python llama-cpp-python, in an environment of its own: built from source it uses what the machine
 has).
 
 Each round runs every case with each, in turn, in a process of its own, of whose two runs the better counts (of 4096
-tokens there is one run). Printed are tokens a second of the best round of each, the median in brackets, and ours over
-theirs by both. llama.cpp runs with flash attention, which is faster or equal here, unless --no-flash-attention is
-given.
+tokens there is one run). Printed are tokens a second of the best round of each, the median in brackets, ours over theirs
+by the best of both, and the median of the rounds' ratios. llama.cpp runs with flash attention, which is faster or equal
+here, unless --no-flash-attention is given.
+
+With --kept, rounds are added to those that FILE has, and the table is of all: so rounds can be run whenever the machine
+is idle, a few at a time. --first-token runs a prompt of some twenty tokens instead, and prints the seconds from starting
+the program to its end behind the first token; of ours alone.
 """
 
 import argparse
@@ -123,32 +127,71 @@ def tilewise_rate(arguments, case, threads):
     return rows[-1 if case.generate else 0]["best_tokens_per_second"]
 
 
+PROMPT_OF_20 = "Please tell me in a few words what the capital of France is called, and why it is known."
+
+
+def first_token_seconds(arguments, threads):
+    command = [arguments.tilewise, "generate", "--model", arguments.model, "--threads", str(threads), "--n", "1",
+               "--prompt", PROMPT_OF_20]
+    start = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def first_token(arguments):
+    print(f"{chip()}, {os.cpu_count()} cores; {os.path.basename(arguments.model)}; {time.strftime('%Y-%m-%d')}\n")
+    print("| threads | first token, s best (median, worst) |")
+    print("|---|---|")
+    for threads in arguments.threads:
+        seconds = [first_token_seconds(arguments, threads) for _ in range(arguments.rounds)]
+        print(f"| {threads} | {min(seconds):.3f} ({statistics.median(seconds):.3f}, {max(seconds):.3f}) |", flush=True)
+
+
 def chip():
     with open("/proc/cpuinfo", encoding="utf-8") as file:
         return next((line.split(":")[1].strip() for line in file if line.startswith("model name")), "unknown")
 
 
+def kept_rounds(arguments):
+    """By case and threads: what earlier runs measured."""
+    if arguments.kept is None or not os.path.exists(arguments.kept):
+        return {}
+    with open(arguments.kept, encoding="utf-8") as file:
+        kept = json.load(file)
+    return {(row["case"], row["threads"]): row for row in kept["results"]}
+
+
+def keep(arguments, rows):
+    if arguments.kept is None:
+        return
+    with open(arguments.kept, "w", encoding="utf-8") as file:
+        json.dump({"chip": chip(), "model": os.path.basename(arguments.model), "results": list(rows.values())}, file,
+                  indent=2)
+
+
 def compare(arguments):
-    results = []
+    rows = kept_rounds(arguments)
     print(f"{chip()}, {os.cpu_count()} cores; {os.path.basename(arguments.model)}; {time.strftime('%Y-%m-%d')}\n")
-    print("| case | threads | Tilewise, tokens/s best (median) | llama.cpp, best (median) | best / best | median |")
-    print("|---|---|---|---|---|---|")
+    print("| case | threads | rounds | Tilewise, tokens/s best (median) | llama.cpp, best (median) | best / best | median |")
+    print("|---|---|---|---|---|---|---|")
     for case in CASES:
         if case.name not in arguments.cases:
             continue
         for threads in arguments.threads:
-            ours, theirs = [], []
+            row = rows.setdefault((case.name, threads),
+                                  {"case": case.name, "threads": threads, "tilewise": [], "llama_cpp": []})
+            ours, theirs = row["tilewise"], row["llama_cpp"]
             for _ in range(arguments.rounds):
-                ours.append(tilewise_rate(arguments, case, threads))
-                theirs.append(llama_rate(arguments, case, threads))
+                round_of_both = tilewise_rate(arguments, case, threads), llama_rate(arguments, case, threads)
+                ours.append(round_of_both[0])
+                theirs.append(round_of_both[1])
+                keep(arguments, rows)
+            if not ours:
+                continue
             ratios = [a / b for a, b in zip(ours, theirs)]
-            results.append({"case": case.name, "threads": threads, "tilewise": ours, "llama_cpp": theirs})
-            print(f"| {case.name} | {threads} | {max(ours):.0f} ({statistics.median(ours):.0f}) "
+            print(f"| {case.name} | {threads} | {len(ours)} | {max(ours):.0f} ({statistics.median(ours):.0f}) "
                   f"| {max(theirs):.0f} ({statistics.median(theirs):.0f}) | {max(ours) / max(theirs):.2f} "
                   f"| {statistics.median(ratios):.2f} |", flush=True)
-    if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump({"chip": chip(), "model": os.path.basename(arguments.model), "results": results}, file, indent=2)
 
 
 def main():
@@ -158,13 +201,14 @@ def main():
     parser.add_argument("model")
     parser.add_argument("--cases", nargs="+", choices=names, default=names)
     parser.add_argument("--threads", nargs="+", type=int, default=[1, os.cpu_count()])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--kept")
+    parser.add_argument("--first-token", action="store_true")
     parser.add_argument("--no-flash-attention", dest="flash_attention", action="store_false")
     parser.add_argument("--worker", choices=names, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker is None:
-        return compare(arguments)
+        return first_token(arguments) if arguments.first_token else compare(arguments)
     case = next(case for case in CASES if case.name == arguments.worker)
     llama = LlamaCpp(arguments.model, arguments.threads[0], case.sequences, arguments.flash_attention)
     print(llama.best_rate(case))

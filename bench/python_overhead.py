@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """What a call from Python costs: tiny calls beside the extension's own, and drop-ins beside PyTorch's functions.
 
-Usage: python3 bench/python_overhead.py [--parts overhead sdpa flex gpt] [--threads N] [--rounds R]
+Usage: python3 bench/python_overhead.py [--parts overhead sdpa flex gpt] [--threads N] [--rounds R] [--lengths S ...]
+       [--dims D ...] [--passes forward both]
 Needs the Python package and PyTorch (PYTHONPATH=build/release/python, python_frameworks.txt).
 
 overhead: microseconds of a call on 1 query and 1 key, the best of the rounds, and that less the extension's own call
@@ -90,7 +91,7 @@ def head():
 
 def sdpa(arguments):
     head()
-    for d in (64, 128):
+    for d in arguments.dims:
         for s in arguments.lengths:
             given = [torch.randn(1, 12, s, d, requires_grad=True) for _ in range(3)]
             d_o = torch.randn(1, 12, s, d)
@@ -102,11 +103,13 @@ def sdpa(arguments):
             functions = {"ours": tilewise.torch.scaled_dot_product_attention,
                          "theirs": functional.scaled_dot_product_attention}
             rounds = max(3, min(arguments.rounds, 2**24 // (s * s) * 5))
-            with torch.no_grad():
-                report(f"causal, s {s}, d {d}, forward",
-                       alternate({name: lambda f=f: f(*given, is_causal=True) for name, f in functions.items()}, rounds))
-            report(f"causal, s {s}, d {d}, forward and backward",
-                   alternate({name: lambda f=f: training(f) for name, f in functions.items()}, rounds))
+            if "forward" in arguments.passes:
+                with torch.no_grad():
+                    calls = {name: lambda f=f: f(*given, is_causal=True) for name, f in functions.items()}
+                    report(f"causal, s {s}, d {d}, forward", alternate(calls, rounds))
+            if "both" in arguments.passes:
+                report(f"causal, s {s}, d {d}, forward and backward",
+                       alternate({name: lambda f=f: training(f) for name, f in functions.items()}, rounds))
 
 
 def flex(arguments):
@@ -171,6 +174,8 @@ def main():
     parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--dims", type=int, nargs="+", default=[64, 128])
+    parser.add_argument("--passes", nargs="+", choices=["forward", "both"], default=["forward", "both"])
     parser.add_argument("--lengths", type=int, nargs="+", default=[512, 1024, 2048, 4096, 8192])
     arguments = parser.parse_args()
     if arguments.threads:

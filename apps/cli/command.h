@@ -41,5 +41,6 @@ void add_embed(CLI::App& program);
 void add_perplexity(CLI::App& program);
 void add_quantize(CLI::App& program);
 void add_bench_generate(CLI::App& bench);
+void add_bench_cache(CLI::App& bench);
 
 }  // namespace tilewise::cli

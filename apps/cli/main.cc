@@ -23,6 +23,7 @@ void add_commands(CLI::App& program) {
   add_bench_figure3(bench);
   add_bench_sparse(bench);
   add_bench_generate(bench);
+  add_bench_cache(bench);
   add_variants(program);
   add_device(program);
   add_compile(program);

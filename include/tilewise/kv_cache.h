@@ -62,7 +62,8 @@ namespace kv_cache {
 class Cache;
 }
 
-/// Pages and who has them. For one thread at a time; reading k(), v() and block tables may go on in many meanwhile.
+/// Pages and who has them. For one thread at a time; reading k(), v() and block tables may go on in many meanwhile, and
+/// so may calls of write() for other tokens or sequences.
 ///
 /// Every call checks its arguments before any work and throws Error(invalid_argument) on a sequence that is finished or
 /// of another cache, and on positions outside of it.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence as SequenceOf
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy
 
 from tilewise import _core
-from tilewise._options import PLAIN_CALL, CallOptions, Sequences, options_of, variant_of
-from tilewise._typing import Array, ArrayT
+from tilewise._options import PLAIN_CALL, CallOptions, options_of, variant_of
+from tilewise._typing import ArrayT
 from tilewise._variant import Variant
 
 if TYPE_CHECKING:
@@ -34,27 +34,13 @@ def attention(
 
 
 def attention(
-    q: Any,
-    k: Any,
-    v: Any,
-    variant: Variant | str | None = None,
-    *,
-    scale: float | None = None,
-    query_offset: int | SequenceOf[int] | None = None,
-    sequences: Sequences | None = None,
-    dropout: float | None = None,
-    return_lse: bool = False,
-    layout: str = "bhsd",
-    tables: Mapping[str, Array] | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    seed: int | None = None,
-    seed_offset: int | None = None,
-    deterministic: bool = False,
-    block_table: Array | None = None,
-    k_scales: Array | None = None,
-    v_scales: Array | None = None,
+    q: Any, k: Any, v: Any, variant: Variant | str | None = None, *, return_lse: bool = False,
+    **options: Unpack[CallOptions],
 ) -> Any:
     """softmax(variant(scale * q k^T)) v, exactly, without a matrix of scores.
+
+    The options are scale, query_offset, sequences, dropout, layout, tables, parameters, seed, seed_offset, deterministic,
+    block_table, k_scales and v_scales.
 
     `q` [b, h_q, s_q, d_qk], `k` [b, h_kv, s_kv, d_qk], `v` [b, h_kv, s_kv, d_v]; h_kv divides h_q. With layout="bshd"
     heads and lengths change places. With `sequences`, q may be packed, [h_q, tokens, d_qk] ("bshd": [tokens, h_q,
@@ -82,18 +68,9 @@ def attention(
     """
     if type(q) is not numpy.ndarray:
         compute_on = _by_type.get(type(q)) or _of_type(type(q))
-        return compute_on(
-            q, k, v, variant, return_lse=return_lse, scale=scale, query_offset=query_offset, sequences=sequences,
-            dropout=dropout, layout=layout, tables=tables, parameters=parameters, seed=seed, seed_offset=seed_offset,
-            deterministic=deterministic, block_table=block_table, k_scales=k_scales, v_scales=v_scales,
-        )
-    made, options = options_of(
-        variant if type(variant) is Variant else variant_of(variant), q.ndim, scale=scale, query_offset=query_offset,
-        sequences=sequences, dropout=dropout, layout=layout, tables=tables, parameters=parameters, seed=seed,
-        seed_offset=seed_offset, deterministic=deterministic, block_table=block_table, k_scales=k_scales,
-        v_scales=v_scales,
-    )
-    return compute(made, options, q, k, v, return_lse, numpy)
+        return compute_on(q, k, v, variant, return_lse=return_lse, **options)
+    made, call = options_of(variant if type(variant) is Variant else variant_of(variant), q.ndim, **options)
+    return compute(made, call, q, k, v, return_lse, numpy)
 
 
 def compute(
@@ -123,6 +100,11 @@ def lse_shape(q_shape: Any, options: _core.Options) -> tuple[int, ...]:
 _by_type: dict[type, Callable[..., Any]] = {}
 
 
+def compute_by(kind: type, function: Callable[..., Any]) -> None:
+    """From now on attention of arrays of that very type is the function's."""
+    _by_type[kind] = function
+
+
 def _of_type(kind: type) -> Callable[..., Any]:
     """What computes on arrays of that type; subclasses of another library's may be defined anywhere."""
     libraries = {each.__module__.partition(".")[0] for each in kind.__mro__}
@@ -142,9 +124,7 @@ def _of_subclass(q: Any, k: Any, v: Any, variant: Any, **options: Any) -> Any:
     return attention(numpy.asarray(q), k, v, variant, **options)
 
 
-def _of_dlpack(
-    q: Any, k: Any, v: Any, variant: Any, *, return_lse: bool, **options: Unpack[CallOptions]
-) -> Any:
+def _of_dlpack(q: Any, k: Any, v: Any, variant: Any, *, return_lse: bool, **options: Unpack[CallOptions]) -> Any:
     if not hasattr(q, "__dlpack__") or not hasattr(q, "shape"):
         raise TypeError(f"q: a {type(q).__name__} is no array; expected one of NumPy, PyTorch, JAX or another library "
                         "with __dlpack__()")
@@ -152,5 +132,5 @@ def _of_dlpack(
         library = q.__array_namespace__()
     else:
         library = importlib.import_module(type(q).__module__.partition(".")[0])
-    made, made_options = options_of(variant_of(variant), len(q.shape), **options)
-    return compute(made, made_options, q, k, v, return_lse, library)
+    made, call = options_of(variant_of(variant), len(q.shape), **options)
+    return compute(made, call, q, k, v, return_lse, library)

@@ -66,8 +66,11 @@ Cuts CpuBackend::cuts_of(std::int64_t s_q, std::int64_t s_kv, bool may_decode) c
   cuts.decode_heads = std::clamp<std::int64_t>(decode_tasks / (kDecodeTasksOfWorker * executor_.workers()), 1,
                                                std::min<std::int64_t>(cpu::kMostDecodeTasks, shape().h_kv));
   // Four strips share each key tile that is packed; fewer would pay for the packing.
-  cuts.task_queries = std::clamp(round_up(s_q * shape().h_q / kForwardTasks, kernels_.strip_queries),
-                                 std::int64_t{4} * kernels_.strip_queries, kernels_.tile_queries);
+  const std::int64_t queries = s_q * shape().h_q;
+  const std::int64_t tasks = round_up((queries + kernels_.tile_queries - 1) / kernels_.tile_queries, kForwardTasks);
+  cuts.task_queries =
+      std::clamp(round_up((queries + tasks - 1) / std::max<std::int64_t>(1, tasks), kernels_.strip_queries),
+                 std::int64_t{4} * kernels_.strip_queries, kernels_.tile_queries);
   // Every split holds partial sums of d_q of the whole group, which must not outgrow the rest of the memory.
   const std::int64_t tiles = (s_kv + kernels_.backward_keys - 1) / kernels_.backward_keys;
   const std::int64_t wanted = std::min(kBackwardTasks, (2 * kBackwardTasks + shape().h_kv - 1) / shape().h_kv);

@@ -214,7 +214,6 @@ class Backward {
                                         hook.tile_scores(),           hook.adjoint(), hook.dropout()};
     }
 
-    const std::int64_t tiles = (shape.s_kv + kernels_.backward_keys - 1) / kernels_.backward_keys;
     cpu::BackwardTask task;
     task.shape = shape;
     task.k = rows_of(inputs_.k, side, unit.kv_head);
@@ -225,11 +224,12 @@ class Backward {
     task.heads = heads;
     task.head_count = static_cast<int>(group());
     task.workspace = state_.kernel_memory[static_cast<std::size_t>(number)];
-    for_pieces_of_split(tiles, unit.splits, split, [&](std::int64_t first, std::int64_t end) {
-      task.key_begin = std::min(first * kernels_.backward_keys, shape.s_kv);
-      task.key_end = std::min(end * kernels_.backward_keys, shape.s_kv);
-      if (task.key_begin < task.key_end) kernels_.backward(task);
-    });
+    for_pieces_of_split(shape.s_kv, kernels_.backward_step, unit.splits, split,
+                        [&](std::int64_t begin, std::int64_t end) {
+                          task.key_begin = begin;
+                          task.key_end = end;
+                          if (begin < end) kernels_.backward(task);
+                        });
     if (split == 0) clear_absent_keys(unit);
   }
 

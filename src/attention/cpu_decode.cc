@@ -1,6 +1,7 @@
 // The forward pass of sequences with few queries: their keys are split, and the splits' results merged in their order.
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "attention/cpu_backend.h"
 #include "attention/largest_scores.h"
@@ -57,13 +58,18 @@ class Decode {
 
   void run_wave() {
     if (state_.decode_units.empty()) return;
-    backend_.executor().parallel_for(tasks_, [this](std::int64_t task, int worker) {
+    // What one task computes whole it also merges: of short sequences that is all, and the second round falls away.
+    const auto is_whole = [](const DecodeUnit& unit) { return unit.splits * unit.chunks == 1; };
+    backend_.executor().parallel_for(tasks_, [&](std::int64_t task, int worker) {
       const DecodeUnit& unit = unit_of(task, &DecodeUnit::first_task);
       split(unit, task - unit.first_task, worker);
+      if (!is_whole(unit)) return;
+      for (std::int64_t head = 0; head < unit.kv_heads; ++head) merge(unit, head, worker);
     });
-    backend_.executor().parallel_for(heads_, [this](std::int64_t head, int worker) {
+    if (std::ranges::all_of(state_.decode_units, is_whole)) return;
+    backend_.executor().parallel_for(heads_, [&](std::int64_t head, int worker) {
       const DecodeUnit& unit = unit_of(head, &DecodeUnit::first_head);
-      merge(unit, head - unit.first_head, worker);
+      if (!is_whole(unit)) merge(unit, head - unit.first_head, worker);
     });
   }
 
@@ -158,8 +164,12 @@ class Decode {
   void store_row(const Side& side, std::int64_t head, std::int64_t query, const tiles::Partial<float>& row) const {
     const cpu::MutableRows o = rows_of(outputs_.o, side, head);
     auto* to = static_cast<char*>(o.data) + query * o.stride * size_of(o.dtype);
-    for (std::int64_t i = 0; i < call_.d_v; ++i) {
-      store_real(to + i * size_of(o.dtype), o.dtype, static_cast<double>(row.o[i]));
+    if (o.dtype == DType::float32) {
+      std::memcpy(to, row.o, static_cast<std::size_t>(call_.d_v) * sizeof(float));
+    } else {
+      for (std::int64_t i = 0; i < call_.d_v; ++i) {
+        store_real(to + i * size_of(o.dtype), o.dtype, static_cast<double>(row.o[i]));
+      }
     }
     if (!outputs_.lse) return;
     auto* lse = static_cast<char*>(first_row(*outputs_.lse, side, head));

@@ -50,10 +50,12 @@ void CpuBackend::mark_touched(const Problem& problem, const Cuts& cuts, std::int
     for (std::int64_t row = 0; row < map.rows; ++row) {
       for (std::int64_t split = 0; split < splits; ++split) {
         bool is_kept = split == 0;  // which receives the sum
-        for_pieces_of_split(map.columns, splits, split, [&](std::int64_t first, std::int64_t end) {
-          for (std::int64_t column = first; column < end; ++column)
+        const auto look = [&](std::int64_t begin, std::int64_t end) {
+          for (std::int64_t column = begin / tile.keys; column * tile.keys < end; ++column)
             is_kept = is_kept || map.at(row, column) != TileClass::empty;
-        });
+        };
+        for_pieces_of_split(problem.sequences[static_cast<std::size_t>(sequence)].s_kv, kernels_.backward_step, splits,
+                            split, look);
         if (is_kept) touched[static_cast<std::size_t>((split * group() + i) * map.rows + row)] = true;
       }
     }

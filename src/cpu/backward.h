@@ -84,10 +84,10 @@ class BackwardKernel {
     k_ = Engine::pack_k(task_.k, key, keys, shape_.d_qk, packed_k_);
     v_ = Engine::pack_k(task_.v, key, keys, shape_.d_v, packed_v_);
     Engine::pack_k_columns(task_.k, key, keys, shape_.d_qk, k_columns_);
-    if (key == task_.key_begin || keys < kKeys) {
-      // Rows past the last key belong to register blocks and lanes that reach over it.
-      clear(weights_, kKeys * kWeightsStride);
-      clear(d_scores_, kKeys * kWeightsStride);
+    // Rows past the last key belong to register blocks that reach over it.
+    for (int row = keys; row % Engine::kRows != 0; ++row) {
+      clear(weights_ + row * kWeightsStride, kWeightsStride);
+      clear(d_scores_ + row * kWeightsStride, kWeightsStride);
     }
     clear(d_k_, std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_qk));
     clear(d_v_, std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_v));
@@ -168,15 +168,15 @@ class BackwardKernel {
     const int queries = static_cast<int>(shape_.s_q - query < kStrip ? shape_.s_q - query : kStrip);
     float* weights = weights_ + index * kStrip + first * kWeightsStride;
     float* d_scores = d_scores_ + index * kStrip + first * kWeightsStride;
-    const NextStrip ahead = next_strip(block, keys, index);
+    NextStrip ahead = next_strip(block, keys, index);
     const auto piece = [&](float* values, std::int64_t begin, std::int64_t end, bool partial) {
       return ScoreBlock{values + (begin - span.begin) * kStrip, kStrip, query, begin, queries,
                         static_cast<int>(end - begin),          partial};
     };
     const bool adjoins = head.adjoint.apply != nullptr, drops = head.dropout.apply != nullptr;
-    fetch_reads<Lanes>(head.score, piece(scores_, span.begin, span.end, true));
+    const Ahead reads = reads_ahead<Lanes>(head.score, piece(scores_, span.begin, span.end, true));
     Engine::qk(block.q + index * Engine::packed_q_floats(shape_.d_qk), k_, first, keys, shape_.d_qk,
-               units_.product_factor, adjoins ? raw_scores_ : scores_, ahead.q);
+               units_.product_factor, adjoins ? raw_scores_ : scores_, reads.then(&ahead.q, keys / Engine::kBlock + 1));
     for_pieces(span, [&](std::int64_t begin, std::int64_t end, bool partial) {
       if (adjoins) {
         const int row = static_cast<int>(begin - span.begin);

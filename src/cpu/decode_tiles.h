@@ -13,6 +13,12 @@ namespace tilewise::cpu {
 /// first row stands again. Lanes only keeps each instruction set's copy in its own object file.
 template <class Lanes, int kTileKeys>
 class DecodeTiles {
+  struct Position {
+    int row = -1;  // of rows_
+    int lines_left = 0;
+    const char* line = nullptr;
+  };
+
  public:
   /// `k_bytes`, `v_bytes`: of a row. `ahead_bytes`: how far ahead of its use memory is asked for.
   DecodeTiles(std::int64_t k_bytes, std::int64_t v_bytes, std::int64_t ahead_bytes)
@@ -86,16 +92,10 @@ class DecodeTiles {
     }
 
     DecodeTiles& tiles_;
-    typename DecodeTiles::Position at_;
+    Position at_;
   };
 
  private:
-  struct Position {
-    int row = -1;  // of rows_
-    int lines_left = 0;
-    const char* line = nullptr;
-  };
-
   template <class Element>
   void locate(const RowSource& source, std::int64_t begin, std::int64_t end, const void* hole, int first) {
     locate_rows<Lanes, Element>(source, begin, end, hole, rows_ + first, scales_ + first);

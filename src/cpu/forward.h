@@ -112,15 +112,16 @@ class ForwardKernel {
   void block(const Strip& strip, const typename Engine::Keys& k, int first, const KeySpan& span,
              std::int64_t tile_end) {
     const int keys = static_cast<int>(span.end - span.begin);
-    const Ahead k_ahead = next_rows(task_.k, shape_.d_qk, tile_end, strip, keys / Engine::kBlock + 1);
+    const std::int64_t touches = keys / Engine::kBlock + 1;
+    Ahead k_ahead = next_rows(task_.k, shape_.d_qk, tile_end, strip, touches);
     Vec maximum[kVectors];
     for (Vec& x : maximum) x = Lanes::broadcast(-__builtin_inff());
     const bool full = span.full_begin == span.begin && span.full_end == span.end;
     if (full && units_.raw) {
       Engine::qk_maximum(strip.q, k, first, keys, shape_.d_qk, scores_, maximum, k_ahead);
     } else {
-      fetch_reads<Lanes>(task_.score, score_block(strip, span.begin, span.begin, span.end, !full));
-      Engine::qk(strip.q, k, first, keys, shape_.d_qk, units_.product_factor, scores_, k_ahead);
+      const Ahead reads = reads_ahead<Lanes>(task_.score, score_block(strip, span.begin, span.begin, span.end, !full));
+      Engine::qk(strip.q, k, first, keys, shape_.d_qk, units_.product_factor, scores_, reads.then(&k_ahead, touches));
       apply_score(task_.score, span, [&](std::int64_t begin, std::int64_t end, bool partial) {
         return score_block(strip, span.begin, begin, end, partial);
       });

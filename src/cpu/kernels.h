@@ -237,7 +237,8 @@ struct Kernels {
   std::int64_t (*forward_floats)(const Shape& shape);  // workspace of one forward task
   void (*forward)(const ForwardTask& task);
 
-  std::int64_t backward_keys, backward_queries;         // a backward tile; tasks are best a multiple of its keys
+  std::int64_t backward_keys, backward_queries;         // a backward tile
+  std::int64_t backward_step;                           // tasks are best a multiple of so many keys
   std::int64_t (*prepared_floats)(const Shape& shape);  // of one query head
   std::int64_t (*d_q_floats)(const Shape& shape);       // of one partial sum of one query head
   std::int64_t (*d_q_flags)(const Shape& shape);        // its first floats, which are to be zeroed before

@@ -40,13 +40,13 @@ TILEWISE_INLINE KeySpan aligned(KeySpan span, std::int64_t origin, std::int64_t 
   return span;
 }
 
-/// Fetches what the program will read for a block, before the block's products. Not between them and not in line: a
-/// second walk there costs AVX2's forward products, which have no register to spare, a fifth of their rate.
+/// What the program will read for a block, to be fetched while the block's products are computed. Not in line, since it
+/// is rarely there.
 template <class Lanes>
-__attribute__((noinline)) void fetch_reads(const ScoreProgram& score, const ScoreBlock& block) {
-  if (score.ahead == nullptr) return;
+__attribute__((noinline)) Ahead reads_ahead(const ScoreProgram& score, const ScoreBlock& block) {
+  if (score.ahead == nullptr) return {};
   const ReadAhead reads = score.ahead(score.context, block);
-  if (reads.rows > 0) Ahead(reads.first, reads.rows, reads.row_bytes, reads.stride_bytes, 1).touch();
+  return Ahead(reads.first, reads.rows, reads.row_bytes, reads.stride_bytes, 1);
 }
 
 /// The pieces of a span: before, inside and behind its full part. visit(begin, end, partial).

@@ -5,8 +5,8 @@
 
 namespace tilewise::io {
 
-/// Whether it is GGUF; else it is safetensors by its first bytes. Throws Error(io) where it cannot be read, Error(parse)
-/// where it is neither.
+/// Whether it is GGUF; else it is safetensors by its first bytes. Throws Error(io) where it cannot be read,
+/// Error(parse) where it is neither.
 bool is_gguf(const std::string& path);
 
 }  // namespace tilewise::io

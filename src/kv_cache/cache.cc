@@ -35,8 +35,7 @@ Cache::Cache(const KvCacheShape& shape)
     : shape_(checked(shape)),
       keys_(shape, shape.d_qk),
       values_(shape, shape.d_v),
-      pool_(shape.pages, shape.page_tokens),
-      row_(static_cast<std::size_t>(std::max(shape.d_qk, shape.d_v))) {}
+      pool_(shape.pages, shape.page_tokens) {}
 
 Cache::State& Cache::at(KvSequence sequence) {
   const auto found = sequences_.find(static_cast<std::int64_t>(sequence));

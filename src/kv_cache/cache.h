@@ -70,7 +70,6 @@ class Cache {
   KvCacheShape shape_;
   PageMemory keys_, values_;
   PagePool pool_;
-  std::vector<float> row_;  // [the larger of d_qk and d_v], of write()
   std::unordered_map<std::int64_t, State> sequences_;
   std::int64_t next_sequence_ = 0;
   std::int64_t reused_tokens_ = 0, started_tokens_ = 0;

@@ -19,17 +19,18 @@ void expect_row_tensor(std::string_view name, const ConstTensor& tensor, std::in
   check_extents(name, tensor, expected, "[h_kv, n, d] of the cache");
 }
 
-void load_row(const ConstTensor& tensor, std::int64_t head, std::int64_t i, std::span<float> row) {
-  const auto* elements = static_cast<const char*>(element_at(tensor, head, i, 0));
-  if (tensor.dtype == DType::float32) {
-    std::memcpy(row.data(), elements, row.size_bytes());
-    return;
-  }
+/// A row as float32: where it lies, or else in `other`.
+const float* load_row(const ConstTensor& tensor, std::int64_t head, std::int64_t i, std::vector<float>& other) {
+  const void* found = element_at(tensor, head, i, 0);
+  if (tensor.dtype == DType::float32) return static_cast<const float*>(found);
+  other.resize(static_cast<std::size_t>(tensor.extents[2]));
+  const auto* elements = static_cast<const char*>(found);
   const std::int64_t size = size_of(tensor.dtype);
-  for (float& value : row) {
+  for (float& value : other) {
     value = static_cast<float>(load_real(elements, tensor.dtype));
     elements += size;
   }
+  return other.data();
 }
 
 void store_row(const Tensor& tensor, std::int64_t head, std::int64_t i, std::span<const float> row) {
@@ -75,16 +76,13 @@ void Cache::write(KvSequence sequence, std::int64_t layer, std::int64_t first, c
                     pool_.is_indexed(number) ? " and is offered for reuse" : "");
     }
   }
-  const auto key = std::span(row_).first(static_cast<std::size_t>(shape_.d_qk));
-  const auto value = std::span(row_).first(static_cast<std::size_t>(shape_.d_v));
+  std::vector<float> row;
   for (std::int64_t i = 0; i < count; ++i) {
     const std::int64_t token = first + i, slot = token % shape_.page_tokens;
     const std::int32_t page = state.pages[static_cast<std::size_t>(token / shape_.page_tokens)];
     for (std::int64_t head = 0; head < shape_.h_kv; ++head) {
-      load_row(k, head, i, key);
-      keys_.store(layer, page, head, slot, key.data());
-      load_row(v, head, i, value);
-      values_.store(layer, page, head, slot, value.data());
+      keys_.store(layer, page, head, slot, load_row(k, head, i, row));
+      values_.store(layer, page, head, slot, load_row(v, head, i, row));
     }
   }
 }

@@ -39,6 +39,7 @@ class Decoder::State final : public Attend {
       : model_(std::move(model)),
         cache_shape_(cache),
         limits_(limits),
+        executor_(executor),
         plan_(planned(executor, variant ? *variant : model_->variant())),
         workspace_(plan_.workspace_bytes()),
         blocks_(model_->parts(), limits.tokens, executor) {
@@ -46,6 +47,7 @@ class Decoder::State final : public Attend {
     sequences_.reserve(chunks);
     inputs_.sequences.reserve(chunks);
     wanted_.reserve(static_cast<std::size_t>(limits.tokens));
+    writes_.reserve(chunks + static_cast<std::size_t>(limits.tokens / kTokensOfWrite));
     // Not written before it is used, so long sequences that never come take nothing from the system.
     table_ = std::make_unique_for_overwrite<std::int32_t[]>(chunks * static_cast<std::size_t>(most_pages()));
   }
@@ -59,6 +61,8 @@ class Decoder::State final : public Attend {
   std::int64_t bytes() const { return workspace_.bytes() + blocks_.bytes(); }
 
  private:
+  static constexpr std::int64_t kTokensOfWrite = 16;
+
   std::int64_t most_pages() const { return (limits_.length - 1) / cache_shape_.page_tokens + 1; }
   Plan planned(Executor& executor, const Variant& variant) const;
   std::int64_t check(std::span<const Chunk> chunks, const KvCache& cache) const;
@@ -68,15 +72,24 @@ class Decoder::State final : public Attend {
   std::shared_ptr<const Transformer> model_;
   KvCacheShape cache_shape_;
   StepLimits limits_;
+  Executor& executor_;
   Plan plan_;
   Workspace workspace_;
   Blocks blocks_;
 
+  /// Tokens [first, first + count) of a chunk, whose keys and values go to the cache together.
+  struct Write {
+    std::size_t chunk;
+    std::int64_t first, count;
+    std::int64_t row;  // of the first one, in the step
+  };
+
   // Of a step.
   std::span<const Chunk> chunks_;
   KvCache* cache_ = nullptr;
-  std::vector<KvSequence> sequences_;      // [chunks]
-  std::vector<std::int64_t> wanted_;       // rows of tokens whose logits are wanted
+  std::vector<KvSequence> sequences_;  // [chunks]
+  std::vector<std::int64_t> wanted_;   // rows of tokens whose logits are wanted
+  std::vector<Write> writes_;
   std::unique_ptr<std::int32_t[]> table_;  // [chunks, pages]
   ForwardInputs inputs_;
 };
@@ -144,6 +157,7 @@ void Decoder::State::start(std::span<const Chunk> chunks, const KvCache& cache) 
   sequences_.clear();
   inputs_.sequences.clear();
   wanted_.clear();
+  writes_.clear();
   std::int64_t row = 0, pages = 1;
   for (const Chunk& chunk : chunks) {
     const auto count = static_cast<std::int64_t>(chunk.tokens.size());
@@ -154,6 +168,9 @@ void Decoder::State::start(std::span<const Chunk> chunks, const KvCache& cache) 
     for (std::int64_t i = 0; i < count; ++i) {
       if (chunk.logits == Logits::all) wanted_.push_back(row + i);
       blocks_.embed(row + i, chunk.tokens[static_cast<std::size_t>(i)], chunk.first + i);
+    }
+    for (std::int64_t i = 0; i < count; i += kTokensOfWrite) {
+      writes_.push_back({sequences_.size() - 1, i, std::min(kTokensOfWrite, count - i), row + i});
     }
     row += count;
   }
@@ -177,13 +194,13 @@ void Decoder::State::attend(std::int64_t layer, const AttentionRows& rows) {
   const auto heads = [](float* data, std::int64_t count, std::int64_t h, std::int64_t d) {
     return Tensor(data, DType::float32, std::array{h, count, d}, std::array{d, h * d, std::int64_t{1}});
   };
-  std::int64_t row = 0;
-  for (const Chunk& chunk : chunks_) {
-    const auto count = static_cast<std::int64_t>(chunk.tokens.size());
-    cache_->write(chunk.sequence, layer, chunk.first, heads(rows.k + row * s.h_kv * s.d_qk, count, s.h_kv, s.d_qk),
-                  heads(rows.v + row * s.h_kv * s.d_v, count, s.h_kv, s.d_v));
-    row += count;
-  }
+  executor_.parallel_for(static_cast<std::int64_t>(writes_.size()), [&](std::int64_t index, int) {
+    const Write& write = writes_[static_cast<std::size_t>(index)];
+    const Chunk& chunk = chunks_[write.chunk];
+    cache_->write(chunk.sequence, layer, chunk.first + write.first,
+                  heads(rows.k + write.row * s.h_kv * s.d_qk, write.count, s.h_kv, s.d_qk),
+                  heads(rows.v + write.row * s.h_kv * s.d_v, write.count, s.h_kv, s.d_v));
+  });
   if (rows.tokens == 0) return;
   inputs_.q = heads(rows.q, rows.tokens, s.h_q, s.d_qk);
   inputs_.k = cache_->k(layer);

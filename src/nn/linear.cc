@@ -63,7 +63,7 @@ constexpr std::int64_t kRoundedBytes = std::int64_t{192} << 10;
 /// Tasks a worker: enough to even out, and few enough for long reads of weights where those are what takes the time
 /// (one token of SmolLM2-135M's linear layers on four cores of a Zen 4: 2.0 to 2.6 ms in two tasks, 2.7 to 4.4 in
 /// sixteen).
-constexpr std::int64_t kTasksOfWorker = 4, kReadingTasksOfWorker = 2;
+constexpr std::int64_t kTasksOfWorker = 8, kReadingTasksOfWorker = 2;
 /// Multiply-adds of one token that are worth a task: some 0.4 us, of which handing it out takes a tenth.
 constexpr std::int64_t kLeastWork = 1 << 14;
 

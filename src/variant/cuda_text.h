@@ -41,7 +41,8 @@ std::int64_t table_view_size(int rank);
 ///                          handed to add_table(slot, table, number, value, indices...) and add_parameter(slot,
 ///                          number, value). What a slot of an entry adds to one element is shared by the entries of
 ///                          its class, kClass, a Hoist: Slot<0>, Slot<1> and so on, kSlots of them; a sink's is Direct;
-///   gradient_element(...)  the number of the element that a slot's entry adds to, in row-major order; -1 where the table
+///   gradient_element(...)  the number of the element that a slot's entry adds to, in row-major order; -1 where the
+///   table
 ///                          is empty. For slots of tables whose class is not the entry.
 /// Arithmetic is as the scalar float32 reading states it: correctly rounded operations keep their bits (the text uses
 /// the _rn intrinsics, so that a kernel's own contraction cannot reach it).

@@ -128,6 +128,49 @@ TEST(Laws, SplitKeysMergeInAnyOrderAndGrouping) {
   }
 }
 
+/// Backward, too: with the whole's o and lse, slices of the keys have the whole's d_k and d_v, and their d_q add up.
+TEST(Laws, GradientsOfSplitKeysAddUp) {
+  const std::int64_t s_q = 70, s_kv = 311, d = 16;
+  std::mt19937_64 random(2);
+  for (const Variant& variant : variants_by_position()) {
+    AttentionData whole(uniform(1, 2, 1, s_q, s_kv, d, d), random(), DType::float32, DType::float32);
+    const Plan plan = Attention(variant).plan(plan_shape(whole.shape(), DType::float32, true, {}));
+    run(plan, whole);
+    AttentionData exact(whole.shape(), 0, DType::float64, DType::float64);
+    standard_attention_backward(variant, whole.inputs, whole.given(), exact.gradients());
+    std::vector<double> d_q(static_cast<std::size_t>(whole.d_q.size()));
+    AttentionData part = whole;
+    for (const auto& [begin, end] : {std::pair{0, 1}, {1, 130}, {130, 130}, {130, 300}, {300, 311}}) {
+      ForwardInputs inputs = whole.inputs;
+      inputs.k = keys_of(whole.inputs.k, begin, end);
+      inputs.v = keys_of(whole.inputs.v, begin, end);
+      inputs.sequences = {{.s_q = s_q, .s_kv = end - begin, .query_offset = s_kv - s_q, .key_offset = begin}};
+      BackwardInputs given = whole.given();
+      given.o = whole.o.view();
+      given.lse = whole.lse.view();
+      const auto slice = [&, from = begin, to = end](Array& array) {
+        const ConstTensor view = keys_of(array.view(), from, to);
+        Tensor tensor = array.tensor();
+        tensor.data = const_cast<void*>(view.data);
+        tensor.extents = view.extents;
+        return tensor;
+      };
+      const BackwardOutputs outputs{.d_q = part.d_q.tensor(), .d_k = slice(part.d_k), .d_v = slice(part.d_v)};
+      plan.backward(inputs, given, outputs);
+      for (std::size_t i = 0; i < d_q.size(); ++i) d_q[i] += part.d_q.get(static_cast<std::int64_t>(i));
+    }
+    const auto judge = [&](const char* what, const Array& of_exact, const Array& of_whole, const auto& found) {
+      Errors errors;
+      for (std::int64_t i = 0; i < of_exact.size(); ++i) errors.add(of_exact.get(i), found(i), of_whole.get(i));
+      EXPECT_LE(errors.largest, 2 * errors.usual_largest + 4 * 0x1p-23 * errors.magnitude)
+          << what << ", " << to_string(variant);
+    };
+    judge("d_q", exact.d_q, whole.d_q, [&](std::int64_t i) { return d_q[static_cast<std::size_t>(i)]; });
+    judge("d_k", exact.d_k, whole.d_k, [&](std::int64_t i) { return part.d_k.get(i); });
+    judge("d_v", exact.d_v, whole.d_v, [&](std::int64_t i) { return part.d_v.get(i); });
+  }
+}
+
 /// Copies one head's rows from one array to another.
 void copy_head(const AttentionData& of, const Array& from, std::int64_t from_head, Array& to, std::int64_t to_head,
                bool queries, std::int64_t columns) {

@@ -296,6 +296,35 @@ class BenchFigure3(unittest.TestCase):
                 self.assertEqual(result.stdout, "")
 
 
+class BenchCache(unittest.TestCase):
+    def test_rows(self):
+        told = answer("bench", "cache", "--page-tokens", "16,1,4")
+        self.assertEqual([row["page_tokens"] for row in told["rows"]], [1, 4, 16])
+        for row in told["rows"]:
+            # Half a page a sequence, whose mean length is 1,024.5 tokens; that of 1,000 sequences is near it.
+            self.assertAlmostEqual(row["pages_percent"] * 1024.5 / 100, (row["page_tokens"] - 1) / 2,
+                                   delta=0.1 * row["page_tokens"])
+            # Of the longest length half is unused on average; of a power of two between a half and nothing.
+            self.assertAlmostEqual(row["stretch_percent"], 100, delta=10)
+            self.assertAlmostEqual(row["doubling_percent"], 100 / 3, delta=5)
+        self.assertEqual(told["rows"][0]["pages_percent"], 0)
+        self.assertLess(told["rows"][2]["pages_percent"], 1)
+
+    def test_plot_and_refusals(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "cache.svg")
+            result = run("bench", "cache", "--sequences", "20", "--page-tokens", "1,16", "--plot", str(path))
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertIn(str(path), result.stdout)
+            self.assertTrue(xml.etree.ElementTree.parse(path).getroot().tag.endswith("svg"))
+            self.assertEqual(run("bench", "cache", "--plot", f"{folder}/no/such.svg").returncode, 1)
+        for option, value in (("--page-tokens", "0"), ("--sequences", "-1"), ("--longest", "1000001")):
+            with self.subTest(option):
+                result = run("bench", "cache", option, value)
+                self.assertEqual(result.returncode, 2, result.stdout)
+                self.assertIn(value, result.stderr)
+
+
 class BenchSparse(unittest.TestCase):
     TINY = ("--dim", "16", "--seconds", "0")
 

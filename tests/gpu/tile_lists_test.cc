@@ -47,13 +47,43 @@ class TileListsOnGpu : public jit::WithGpu {
   /// Whether every entry of a tile that exists is of a class.
   static bool all_are(tiles::Classifier& classifier, const TileMap& map, const Sequence& lengths, std::int64_t sequence,
                       std::int64_t head, std::int64_t row, std::int64_t column, TileClass of) {
-    for (std::int64_t q = row * map.tile.queries; q < std::min(lengths.s_q, (row + 1) * map.tile.queries); ++q) {
-      for (std::int64_t k = std::max(lengths.key_start, column * map.tile.keys);
-           k < std::min(lengths.s_kv, (column + 1) * map.tile.keys); ++k) {
+    return all_are(classifier, lengths, sequence, head, row * map.tile.queries, (row + 1) * map.tile.queries,
+                   column * map.tile.keys, (column + 1) * map.tile.keys, of);
+  }
+  static bool all_are(tiles::Classifier& classifier, const Sequence& lengths, std::int64_t sequence, std::int64_t head,
+                      std::int64_t query_begin, std::int64_t query_end, std::int64_t key_begin, std::int64_t key_end,
+                      TileClass of) {
+    for (std::int64_t q = query_begin; q < std::min(lengths.s_q, query_end); ++q) {
+      for (std::int64_t k = std::max(lengths.key_start, key_begin); k < std::min(lengths.s_kv, key_end); ++k) {
         if (classifier.classify(sequence, head, {q, q + 1, k, k + 1}) != of) return false;
       }
     }
     return true;
+  }
+
+  /// Parts of 64 queries by half of the keys: full ones keep all that they reach over, empty ones nothing.
+  static void check_parts(int parts, tiles::Classifier& classifier, const TileMap& map, const Sequence& lengths,
+                          std::int64_t sequence, std::int64_t head, std::int64_t row, std::int64_t column) {
+    const std::int64_t keys = map.tile.keys / 2;
+    if (map.tile.queries > 3 * 64 || map.tile.keys % 2 != 0) return;  // all are partial then
+    for (std::int64_t query = 0; query < map.tile.queries; query += 64) {
+      for (std::int64_t half = 0; half < 2; ++half, parts >>= 2) {
+        const int found = parts & 3;
+        if (found == 2) continue;
+        const std::int64_t query_begin = row * map.tile.queries + query,
+                           key_begin = column * map.tile.keys + half * keys;
+        ASSERT_LE(found, 1);
+        if (found == 1) {
+          ASSERT_GE(key_begin, lengths.key_start);
+          ASSERT_LE(key_begin + keys, lengths.s_kv);
+        }
+        const std::int64_t query_end = std::min(query_begin + 64, (row + 1) * map.tile.queries);
+        ASSERT_TRUE(all_are(classifier, lengths, sequence, head, query_begin, query_end, key_begin, key_begin + keys,
+                            found == 1 ? TileClass::full : TileClass::empty))
+            << "sequence " << sequence << ", head " << head << ", queries from " << query_begin << ", keys from "
+            << key_begin << ", part " << found;
+      }
+    }
   }
 
   static void check(const MadeLists& lists, const TileMap& map, tiles::Classifier& classifier, const Sequence& lengths,
@@ -71,7 +101,11 @@ class TileListsOnGpu : public jit::WithGpu {
       auto at = list.begin();
       for (std::int64_t column = 0; column < columns; ++column) {
         TileClass listed = TileClass::empty;
-        if (at != list.end() && *at / 2 == column) listed = *at++ % 2 != 0 ? TileClass::partial : TileClass::full;
+        int parts = 0;  // of a partial tile, two bits each
+        if (at != list.end() && *at >> 13 == column) {
+          listed = *at % 2 != 0 ? TileClass::partial : TileClass::full;
+          parts = *at++ >> 1;
+        }
         const TileClass exact = by_key ? map.at(column, row) : map.at(row, column);
         const std::int64_t key_tile = by_key ? row : column;
         const bool is_whole = (key_tile + 1) * map.tile.keys <= lengths.s_kv;
@@ -82,6 +116,10 @@ class TileListsOnGpu : public jit::WithGpu {
         if (listed != TileClass::partial && listed != exact) {
           const auto [query_row, key_column] = by_key ? std::pair{column, row} : std::pair{row, column};
           ASSERT_TRUE(all_are(classifier, map, lengths, sequence, head, query_row, key_column, listed)) << what;
+        }
+        if (listed == TileClass::partial) {
+          const auto [query_row, key_column] = by_key ? std::pair{column, row} : std::pair{row, column};
+          check_parts(parts, classifier, map, lengths, sequence, head, query_row, key_column);
         }
         ++loose.all;
         loose.empty += exact == TileClass::empty && listed != TileClass::empty;

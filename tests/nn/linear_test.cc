@@ -161,8 +161,8 @@ TEST(Linear, SeveralProductsShareTheirRows) {
   const Matrix a(WeightKind::q4_1, 576, 256, random), b(WeightKind::q6_k, 192, 256, random),
       c(WeightKind::float32, 70, 256, random), d(WeightKind::q8_0, 0, 256, random);
   const std::vector<float> bias = normals(192, random);
-  const Linear weights[] = {a.linear(Precision::rounded), b.linear(Precision::rounded),
-                            c.linear(Precision::rounded), d.linear(Precision::rounded)};
+  const Linear weights[] = {a.linear(Precision::rounded), b.linear(Precision::rounded), c.linear(Precision::rounded),
+                            d.linear(Precision::rounded)};
   const std::int64_t tokens = 21;
   std::vector<float> x = normals(tokens * 300, random);  // rows 300 apart
   std::vector<float> y[4];

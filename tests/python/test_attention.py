@@ -146,6 +146,7 @@ def test_dropout_follows_the_seed_and_is_unbiased(random):
     once = tw.attention(q, k, v, dropout=0.5, seed=3)
     numpy.testing.assert_array_equal(once, tw.attention(q, k, v, tw.dropout(0.1), dropout=0.5, seed=3))
     assert (once != tw.attention(q, k, v, dropout=0.5, seed=4)).any()
+    numpy.testing.assert_array_equal(tw.attention(q, k, v, tw.dropout(0.5), seed=3), once)
     assert (once != tw.attention(q, k, v, dropout=0.5, seed=3, seed_offset=1)).any()
     numpy.testing.assert_array_equal(tw.attention(q, k, v, dropout=0.0), tw.attention(q, k, v))
     mean = numpy.mean([tw.attention(q, k, v, dropout=0.5, seed=seed) for seed in range(200)], axis=0)
@@ -194,6 +195,7 @@ def test_wrong_arguments_are_told_by_fitting_exceptions(random):
         (tw.InvalidArgument, "table", (q, k, v), {"tables": {"bias": k}}),
         (tw.InvalidArgument, "dropout", (q, k, v), {"dropout": 1.5}),
         (tw.InvalidArgument, "axes", (q[0, 0], k, v), {}),
+        (TypeError, "scal", (q, k, v), {"scal": 1.0}),
     ]
     for kind, words, positional, named in refusals:
         with pytest.raises(kind, match=words):

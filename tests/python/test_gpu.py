@@ -2,6 +2,8 @@
 
 import itertools
 import os
+import subprocess
+import sys
 
 import numpy
 import pytest
@@ -108,10 +110,12 @@ def test_the_current_stream_is_taken():
     weights = torch.randn_like(given[0])
     expected = formula(*given, mask=causal(200, 200))
     late = [torch.full_like(each, torch.nan).requires_grad_() for each in given]
-    tw.attention(*given, tw.zoo.causal())  # compiles, and makes the plan
+    leaves = [each.clone().requires_grad_() for each in given]
+    tw.attention(*leaves, tw.zoo.causal()).sum().backward()  # compiles, and makes the plans
+    torch.cuda.synchronize()
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
-        torch.cuda._sleep(100_000_000)  # some 50 ms
+        torch.cuda._sleep(1_000_000_000)  # half a second
         with torch.no_grad():
             for into, each in zip(late, given):
                 into.copy_(each)
@@ -320,6 +324,19 @@ def test_a_model_of_transformers():
         outputs.append((logits, torch.autograd.grad(logits.float().square().mean(), model.model.embed_tokens.weight)[0]))
     for ours, theirs in zip(outputs[1], outputs[0]):
         expect_close(ours, theirs, torch.bfloat16, 5)  # two layers of a model in bfloat16, both rounded
+
+
+def test_a_process_ends_in_peace():
+    """Plans and memory that live until the end are let go when the driver may be gone already."""
+    program = """
+import torch, tilewise as tw, tilewise.torch
+q = torch.randn(1, 2, 64, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+bias = tw.table(torch.zeros(64), frozen=True)
+o = tw.attention(q, q, q, tw.score(lambda s, at: s + bias[at.key]))
+o.sum().backward()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_refusals():

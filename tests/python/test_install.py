@@ -26,7 +26,8 @@ def test_pip_install_and_the_readmes_tour(tmp_path):
     fresh = folder / "bin/python"
     # What pip would download, several gigabytes, is what runs this test: the package's needs, and what builds it.
     site = pathlib.Path(run(fresh, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
-    (site / "needs.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    needs = f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
+    (site / "needs.pth").write_text(needs, encoding="utf-8")
     run(sys.executable, "-m", "pip", "--python", fresh, "install", "--no-build-isolation", "--no-index", REPOSITORY,
         env=environment)
     program = tmp_path / "tour.py"

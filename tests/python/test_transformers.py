@@ -1,5 +1,6 @@
 """transformers: models with attn_implementation="tilewise" against "sdpa", and "eager" where that is all there is."""
 
+import functools
 import os
 import pathlib
 
@@ -70,7 +71,7 @@ def test_generation(name, side, use_cache):
     expect_equal_generations(model, peer, torch.randint(1, 90, (2, 17)), padding(side), use_cache)
 
 
-def expect_equal_generations(model, peer, ids, mask, use_cache, **tolerance):
+def expect_equal_generations(model, peer, ids, mask, use_cache):
     results = []
     for implementation in (peer, "tilewise"):
         model.set_attn_implementation(implementation)
@@ -78,7 +79,7 @@ def expect_equal_generations(model, peer, ids, mask, use_cache, **tolerance):
                                       use_cache=use_cache, output_logits=True, return_dict_in_generate=True))
     assert (results[0].sequences == results[1].sequences).all()
     for theirs, ours in zip(results[0].logits, results[1].logits, strict=True):
-        torch.testing.assert_close(ours, theirs, **(tolerance or {"rtol": 1e-4, "atol": 1e-5}))
+        assert (ours - theirs).norm() <= 1e-4 * theirs.norm()
 
 
 # Real models: TILEWISE_MODELS names the folder that the other tests read them from.
@@ -93,13 +94,20 @@ def real(pattern):
 
 @pytest.fixture(scope="module")
 def smollm2():
-    pytest.importorskip("gguf")
+    gguf = pytest.importorskip("gguf")
     file = real("**/*.gguf")
-    return transformers.LlamaForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).eval()
+    with pytest.MonkeyPatch.context() as patch:  # transformers makes the same map for each of some hundred modules
+        patch.setattr(gguf, "get_tensor_name_map", functools.lru_cache(gguf.get_tensor_name_map))
+        return transformers.LlamaForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).eval()
 
 
-# 30 layers, each of which rounds anew: float32 logits of up to 20 agree to some 1e-4.
-DEEP = {"rtol": 1e-3, "atol": 1e-3}
+def expect_close(ours, theirs):
+    """Of outputs_and_gradients(). Each of up to 30 layers rounds anew, in another order."""
+    assert (ours[0] - theirs[0]).norm() <= 1e-4 * theirs[0].norm()
+    # A bias of all keys shifts all scores of a row alike: its gradient is 0 but for rounding.
+    negligible = 1e-6 * sum(each.norm() ** 2 for each in theirs[1]) ** 0.5
+    for mine, other in zip(ours[1], theirs[1], strict=True):
+        assert (mine - other).norm() <= 1e-3 * other.norm() + negligible
 
 
 @pytest.mark.parametrize("side", ["none", "left", "right"])
@@ -107,15 +115,13 @@ def test_a_pretrained_language_model(smollm2, side):
     torch.manual_seed(0)
     ids, mask = torch.randint(1, 40000, (2, 17)), padding(side)
     theirs, ours = (outputs_and_gradients(smollm2, each, mask, input_ids=ids) for each in ("sdpa", "tilewise"))
-    torch.testing.assert_close(ours[0], theirs[0], **DEEP)
-    for mine, other in zip(ours[1], theirs[1], strict=True):
-        assert (mine - other).norm() <= 1e-3 * other.norm()
+    expect_close(ours, theirs)
 
 
 @pytest.mark.parametrize("use_cache", [True, False])
 def test_a_pretrained_language_model_generates(smollm2, use_cache):
     ids = torch.randint(1, 40000, (2, 17), generator=torch.Generator().manual_seed(1))
-    expect_equal_generations(smollm2, "sdpa", ids, padding("left"), use_cache, **DEEP)
+    expect_equal_generations(smollm2, "sdpa", ids, padding("left"), use_cache)
 
 
 def test_a_pretrained_encoder():
@@ -123,9 +129,7 @@ def test_a_pretrained_encoder():
     torch.manual_seed(0)
     ids, mask = torch.randint(1000, 20000, (2, 17)), padding("right")
     theirs, ours = (outputs_and_gradients(model, each, mask, input_ids=ids) for each in ("sdpa", "tilewise"))
-    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-4, atol=1e-5)
-    for mine, other in zip(ours[1], theirs[1], strict=True):
-        assert (mine - other).norm() <= 1e-4 * other.norm()
+    expect_close(ours, theirs)
 
 
 def test_no_mask_is_stored():

@@ -20,8 +20,9 @@ namespace {
 
 const std::string kData = TILEWISE_RUNTIME_DATA;
 
-/// What rounding activations to 16 bits costs: measured 6.3e-8, and no other top token (docs/decisions/transformers.md).
-/// The aims are 2e-3 and 99%, of any model; a definition that loses a bit or two must be noticed.
+/// What rounding activations to 16 bits costs: measured 6.3e-8, and no other top token
+/// (docs/decisions/transformers.md). The aims are 2e-3 and 99%, of any model; a definition that loses a bit or two must
+/// be noticed.
 constexpr double kMostDivergence = 1e-6, kLeastSame = 0.999;
 
 std::string bytes_of(const std::string& path) {

@@ -32,11 +32,12 @@ constexpr const char* kPrompts[] = {
 struct Told {
   std::string text;
   std::vector<std::int32_t> tokens;
+  std::vector<double> log_probabilities;  // of all logits behind a token, so that equal ones are equal logits
   Finish finish = Finish::none;
 };
 
 Request request_of(const Model& model, const char* prompt, const Sampling& sampling) {
-  return {.prompt = model.encode(prompt), .most_tokens = 24, .sampling = sampling};
+  return {.prompt = model.encode(prompt), .most_tokens = 24, .sampling = sampling, .log_probabilities = true};
 }
 
 /// Runs until idle; `join` submits more behind each step.
@@ -47,7 +48,10 @@ std::map<RequestId, Told> run(Generator& generator, const Join& join) {
     for (const TokenEvent& event : generator.step()) {
       Told& of_request = told[event.request];
       of_request.text += event.text;
-      if (event.token >= 0) of_request.tokens.push_back(event.token);
+      if (event.token >= 0) {
+        of_request.tokens.push_back(event.token);
+        of_request.log_probabilities.push_back(event.log_probability);
+      }
       of_request.finish = event.finish;
     }
     ++step;
@@ -96,6 +100,7 @@ TEST_F(RealModel, OutputsDoNotDependOnTheBatch) {
         SCOPED_TRACE(::testing::Message()
                      << kPrompts[i] << ", " << apart << " steps apart, temperature " << sampling->temperature);
         EXPECT_EQ(told.at(ids[i]).tokens, alone[i].tokens);
+        EXPECT_EQ(told.at(ids[i]).log_probabilities, alone[i].log_probabilities);
         EXPECT_EQ(told.at(ids[i]).text, alone[i].text);
       }
     }

@@ -27,19 +27,27 @@ def forward(variant: Variant, options: _core.Options, q: Tensor, k: Tensor, v: T
 
 
 def _empty_outputs(q: Tensor, v: Tensor, options: _core.Options) -> Tensor:
-    """Memory for o; zeros where sequences may leave rows out."""
-    if options is PLAIN_CALL and q.shape[-1] == v.shape[-1]:
-        return _empty_like(q, requires_grad=False)
-    make = torch.zeros if options.sequences else torch.empty
-    return make((*q.shape[:-1], v.shape[-1]), dtype=q.dtype, device=q.device)
+    """Memory for o, its axes in the order of q's; zeros where sequences may leave rows out."""
+    if options is PLAIN_CALL and q.shape[-1] == v.shape[-1] and q.is_contiguous():
+        return _empty_like(q)
+    make = torch.zeros if options is not PLAIN_CALL and options.sequences else torch.empty
+    *outer, y, x, _ = q.shape
+    # Of heads behind tokens, as projections leave them, o is joined to rows of all heads without a copy.
+    if q.stride(-3) < q.stride(-2):
+        return make((*outer, x, y, v.shape[-1]), dtype=q.dtype, device=q.device).transpose(-3, -2)
+    return make((*outer, y, x, v.shape[-1]), dtype=q.dtype, device=q.device)
 
 
 def _empty_lse(q: Tensor, options: _core.Options) -> Tensor:
-    """Memory for lse, in the library's own order of axes."""
+    """Memory for lse, in the library's own order of axes; -inf where sequences may leave rows out."""
     shape = q.shape[:-1]
+    if options is PLAIN_CALL:
+        return torch.empty(shape, dtype=_sum_dtype(q), device=q.device)
     if options.layout == _core.Layout.bshd:
         shape = torch.Size((*shape[:-2], shape[-1], shape[-2]))
-    return torch.full(shape, -torch.inf, dtype=_sum_dtype(q), device=q.device)
+    if options.sequences:
+        return torch.full(shape, -torch.inf, dtype=_sum_dtype(q), device=q.device)
+    return torch.empty(shape, dtype=_sum_dtype(q), device=q.device)
 
 
 def backward(
@@ -54,7 +62,7 @@ def backward(
     if d_lse is not None:
         d_lse = d_lse.to(lse.dtype).contiguous()
     # Rows of no sequence are not written.
-    make = torch.zeros_like if options.sequences else torch.empty_like
+    make = torch.zeros_like if options is not PLAIN_CALL and options.sequences else torch.empty_like
     results: list[Tensor | None] = [make(each) if wanted else None for each, wanted in zip((q, k, v), needed)]
     asked = _core.Gradients()
     asked.d_q, asked.d_k, asked.d_v = results

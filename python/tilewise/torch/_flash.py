@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,8 +16,11 @@ from tilewise._recording import Table
 from tilewise._variant import Variant
 from tilewise.torch._attention import attention
 
+_Make = Callable[[bool, tuple[int, int], float, int], Variant]
+_at_once: Callable[[_Make], _Make] = torch.compiler.assume_constant_result
 
-@torch.compiler.assume_constant_result  # torch.compile runs it, instead of tracing what cannot be traced
+
+@_at_once  # torch.compile runs it, instead of tracing what cannot be traced
 def _variant(causal: bool, window: tuple[int, int], softcap: float, slopes_rank: int) -> Variant:
     return _made(causal, window, softcap, slopes_rank)
 
@@ -53,7 +57,7 @@ def _call(
     q: Tensor, k: Tensor, v: Tensor, dropout_p: float, softmax_scale: float | None, causal: bool,
     window_size: tuple[int, int], softcap: float, alibi_slopes: Tensor | None, deterministic: bool, **more: Any,
 ) -> Any:
-    variant = _variant(bool(causal), tuple(window_size), float(softcap), 0 if alibi_slopes is None else alibi_slopes.dim())
+    variant = _variant(bool(causal), (window_size[0], window_size[1]), float(softcap), 0 if alibi_slopes is None else alibi_slopes.dim())
     tables = None if alibi_slopes is None else {"alibi_slopes": alibi_slopes}
     return attention(q, k, v, variant, scale=softmax_scale, dropout=dropout_p or None, layout="bshd", tables=tables,
                      deterministic=deterministic, **more)

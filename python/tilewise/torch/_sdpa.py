@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import functools
+import itertools
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tilewise import _core, zoo
+from tilewise._options import PLAIN, CallOptions
 from tilewise._recording import Table
 from tilewise._variant import Variant
 from tilewise.torch._attention import attention
@@ -18,7 +19,6 @@ _DTYPES = {torch.bool: "bool", torch.float32: "float32", torch.float64: "float64
            torch.bfloat16: "bfloat16"}
 
 
-@functools.lru_cache(maxsize=None)
 def _masked(dtype: torch.dtype, axes: tuple[bool, ...]) -> Variant:
     """A mask given as a tensor that has only those of the axes [batch, head, query, key] that are not one long."""
     mask = Table("attn_mask", _DTYPES[dtype], max(1, sum(axes)))
@@ -33,11 +33,8 @@ def _masked(dtype: torch.dtype, axes: tuple[bool, ...]) -> Variant:
 
 
 # Made now: torch.compile cannot record while it traces.
-for _dtype in _DTYPES:
-    for _pattern in range(16):
-        _masked(_dtype, tuple(bool(_pattern >> bit & 1) for bit in range(4)))
 _VARIANTS = {(dtype, axes): _masked(dtype, axes) for dtype in _DTYPES
-             for axes in [tuple(bool(pattern >> bit & 1) for bit in range(4)) for pattern in range(16)]}
+             for axes in itertools.product((False, True), repeat=4)}
 
 
 def scaled_dot_product_attention(
@@ -55,29 +52,36 @@ def scaled_dot_product_attention(
     `query` [..., h, s_q, d], `key` [..., h, s_kv, d], `value` [..., h, s_kv, d_v]. A mask is read where it lies, with
     the axes that it has, and tiles that it masks are skipped; nothing is expanded. Rows that keep nothing are 0.
     """
-    if query.dim() != 4 or key.dim() != 4 or value.dim() != 4 or query.shape[0] != key.shape[0]:
+    shape, key_shape = query.shape, key.shape
+    if len(shape) != 4 or len(key_shape) != 4 or value.dim() != 4 or shape[0] != key_shape[0]:
         return _of_other_ranks(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
-    heads, kv_heads = query.shape[1], key.shape[1]
-    if heads != kv_heads and kv_heads != 1 and not enable_gqa:
-        raise RuntimeError(f"query has {heads} heads and key {kv_heads}; with enable_gqa=True several query heads share "
-                           "one key head")
-    dropout = dropout_p if dropout_p > 0.0 else None
-    if attn_mask is None:
-        result: Tensor = attention(query, key, value, _CAUSAL if is_causal else None, scale=scale, dropout=dropout)
-        return result
-    if is_causal:
-        raise RuntimeError("attn_mask and is_causal=True exclude each other")
-    if attn_mask.dtype not in _DTYPES:
-        raise RuntimeError(f"attn_mask is of {attn_mask.dtype}; expected bool or a floating dtype")
-    full = (query.shape[0], heads, query.shape[2], key.shape[2])
-    shape = (1,) * (4 - attn_mask.dim()) + tuple(attn_mask.shape)
+    if shape[1] != key_shape[1] and key_shape[1] != 1 and not enable_gqa:
+        raise RuntimeError(f"query has {shape[1]} heads and key {key_shape[1]}; with enable_gqa=True several query heads "
+                           "share one key head")
+    options: CallOptions = {}
+    if scale is not None:
+        options["scale"] = scale
+    if dropout_p > 0.0:
+        options["dropout"] = dropout_p
+    variant = _CAUSAL if is_causal else PLAIN
+    if attn_mask is not None:
+        if is_causal:
+            raise RuntimeError("attn_mask and is_causal=True exclude each other")
+        variant, data = _mask_of(attn_mask, (*shape[:3], key_shape[2]))
+        options["tables"] = {"attn_mask": data}
+    o: Tensor = attention(query, key, value, variant, **options)
+    return o
+
+
+def _mask_of(mask: Tensor, full: tuple[int, ...]) -> tuple[Variant, Tensor]:
+    """The variant that reads a mask that broadcasts to the shape `full` [b, h_q, s_q, s_kv], and what it reads."""
+    if mask.dtype not in _DTYPES:
+        raise RuntimeError(f"attn_mask is of {mask.dtype}; expected bool or a floating dtype")
+    shape = (1,) * (4 - mask.dim()) + tuple(mask.shape)
     if len(shape) != 4 or any(own not in (1, expected) for own, expected in zip(shape, full)):
-        raise RuntimeError(f"attn_mask has the shape {tuple(attn_mask.shape)}, which does not broadcast to {full}")
+        raise RuntimeError(f"attn_mask has the shape {tuple(mask.shape)}, which does not broadcast to {full}")
     axes = tuple(own != 1 for own in shape)
-    data = attn_mask.reshape([own for own in shape if own != 1] or [1])
-    variant = _VARIANTS[attn_mask.dtype, axes]
-    result = attention(query, key, value, variant, scale=scale, dropout=dropout, tables={"attn_mask": data})
-    return result
+    return _VARIANTS[mask.dtype, axes], mask.reshape([own for own in shape if own != 1] or [1])
 
 
 def _of_other_ranks(

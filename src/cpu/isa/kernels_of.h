@@ -1,6 +1,8 @@
 // The table of kernels of an engine.
 #pragma once
 
+#include <numeric>
+
 #include "cpu/backward.h"
 #include "cpu/decode.h"
 #include "cpu/forward.h"
@@ -24,6 +26,7 @@ constexpr Kernels kernels_of(const char* name) {
           .forward = Forward::run,
           .backward_keys = Engine::kBackwardKeys,
           .backward_queries = Engine::kBackwardQueries,
+          .backward_step = std::lcm(Engine::kRows, Engine::kBlock),
           .prepared_floats = Prepared<Engine>::floats,
           .d_q_floats = Prepared<Engine>::d_q_floats,
           .d_q_flags = Prepared<Engine>::d_q_flags,

@@ -22,7 +22,7 @@ struct TensorView {
 /// that each row of key tiles meets. There is a list for every (sequence, head, row); heads that share their lists have
 /// a head stride of 0.
 struct TileLists {
-  const int* tiles;    // [lists, capacity], tile * 2 + (1 where entries of it may be removed)
+  const int* tiles;    // [lists, capacity], entries as Visit reads them (walk.h)
   const int* count;    // [lists], tiles of a list
   const int* order;    // [lists], for each (sequence, head) its rows in the order in which blocks take them
   long long capacity;  // the most tiles of a list

@@ -10,6 +10,7 @@
 
 #include "arguments.h"
 #include "bounds.h"
+#include "walk.h"
 
 namespace tilewise::cuda {
 
@@ -78,7 +79,7 @@ class RowClassifier {
                              : tiles_of(shape_.keys, arguments_.tile_keys);
   }
 
-  /// The list's entry for a tile: column * 2 + (1 where partial), or kEmpty.
+  /// The list's entry for a tile (see Visit), or kEmpty.
   __device__ int classify(int column) const {
     const int row = blockIdx.x, query_tile = arguments_.by_key ? column : row,
               key_tile = arguments_.by_key ? row : column;
@@ -88,10 +89,41 @@ class RowClassifier {
                       ::max(key_begin, shape_.key_start), ::min(key_end, shape_.keys)};
     if (box.is_empty()) return kEmpty;
     const bool is_whole = box.key_begin == key_begin && box.key_end == key_end;
+    switch (look(box)) {
+      case kEmptyPart: return kEmpty;
+      case kFullPart:
+        if (is_whole) return Visit::of(column, false).entry;
+        break;
+      default: break;
+    }
+    return Visit::of(column, true, parts_of(query_begin, key_begin)).entry;
+  }
+
+  /// The classes of a partial tile's parts, by interval arithmetic alone.
+  __device__ int parts_of(int query_begin, int key_begin) const {
+    constexpr int kPartQueries = 64;
+    const int rows = tiles_of(arguments_.tile_queries, kPartQueries), keys = arguments_.tile_keys / 2;
+    if (2 * rows > Visit::kMostParts || arguments_.tile_keys % 2 != 0) return Visit::kAllPartial;
+    int parts = 0;
+    for (int i = 0; i < 2 * rows; ++i) {
+      const int query = query_begin + i / 2 * kPartQueries, key = key_begin + i % 2 * keys;
+      const Entries part{query, ::min(query + kPartQueries, shape_.queries), ::max(key, shape_.key_start),
+                         ::min(key + keys, shape_.keys)};
+      int found = kEmptyPart;
+      if (!part.is_empty()) {
+        const bounds::Truth verdict = kept(part);
+        const bool is_full = verdict.low && part.key_begin == key && part.key_end == key + keys;
+        if (verdict.high) found = is_full ? kFullPart : kPartialPart;
+      }
+      parts |= found << 2 * i;
+    }
+    return parts;
+  }
+
+  __device__ PartClass look(const Entries& box) const {
     const bounds::Truth verdict = kept(box);
-    if (!verdict.high) return kEmpty;
-    if (verdict.low) return 2 * column + (is_whole ? 0 : 1);
-    return look_closer(box, column, is_whole);
+    if (!verdict.high) return kEmptyPart;
+    return verdict.low ? kFullPart : look_closer(box);
   }
 
   __device__ bounds::Truth kept(const Entries& box) const {
@@ -100,7 +132,7 @@ class RowClassifier {
                       Mask::key_bounds(bound_, sequence_, keys), queries, keys);
   }
 
-  __device__ int look_closer(const Entries& box, int column, bool is_whole) const {
+  __device__ PartClass look_closer(const Entries& box) const {
     bool kept_seen = false, removed_seen = false;
     for (int i = 0; i < 20; ++i) {
       const Entries part = i < 4 ? corner(box, i) : sixteenth(box, i - 4);
@@ -109,9 +141,9 @@ class RowClassifier {
       kept_seen |= verdict.low;
       removed_seen |= !verdict.high;
       const bool is_open = verdict.high && !verdict.low;
-      if (is_open || (kept_seen && removed_seen)) return 2 * column + 1;
+      if (is_open || (kept_seen && removed_seen)) return kPartialPart;
     }
-    return kept_seen ? 2 * column + (is_whole ? 0 : 1) : kEmpty;
+    return kept_seen ? kFullPart : kEmptyPart;
   }
 
   __device__ static Entries corner(const Entries& box, int i) {

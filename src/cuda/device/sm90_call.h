@@ -12,7 +12,8 @@ struct alignas(64) TensorMap {
 
 /// A forward call. Blocks stay, and take one piece of work after the other: a (sequence, head, query tile).
 struct ForwardCall {
-  TensorMap q, k, v;  // boxes: 64 columns of a consumer's queries, and of a key tile
+  TensorMap q, k, v;  // boxes: 64 columns of a query tile, and of a key tile
+  TensorMap o;        // box: 64 columns of a warp's 16 queries
   ForwardArguments arguments;
   unsigned* next_work;  // 0 before and after
   int query_tiles;      // of the longest sequence

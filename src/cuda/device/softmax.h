@@ -30,6 +30,13 @@ __device__ inline float exp2_of(float x) {
   return y;
 }
 
+/// 1 / x, to 1 unit in the last place; 0 beyond 2^126.
+__device__ inline float reciprocal_of(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 /// 2^x to 2^-13.7 of it, without the unit that ex2 and tanh share: x = n + f, |f| <= 1/2, a minimax polynomial of f, n
 /// added to its exponent. Below 2^-126 it stays there, beyond 2^127 too; of NaN it makes a number beyond 2^127.
 __device__ inline float exp2_by_polynomial(float x) {
@@ -71,6 +78,19 @@ struct RowStatistics {
     }
   }
 
+  /// The first tile: each row's base is the largest of factor * s, or none, and nothing is summed up.
+  template <int kKeyBlocks>
+  __device__ void begin_at(const Accumulator<kRowBlocks, kKeyBlocks>& s, float factor) {
+#pragma unroll
+    for (int i = 0; i < kRowBlocks; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        base[i][half] = largest_with(kNoBase, s, factor, i, half);
+        sum[i][half] = 0;
+      }
+    }
+  }
+
   /// Moves each row's base to the largest of itself and factor * s, and rescales what was summed up with the old one:
   /// the sums and o.
   template <int kKeyBlocks, int kColumnBlocks>
@@ -80,12 +100,7 @@ struct RowStatistics {
     for (int i = 0; i < kRowBlocks; ++i) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        float largest = -infinity();
-#pragma unroll
-        for (int j = 0; j < kKeyBlocks; ++j) {
-          largest = fmaxf(largest, fmaxf(factor * s.x[i][j][2 * half], factor * s.x[i][j][2 * half + 1]));
-        }
-        const float next = fmaxf(base[i][half], largest_of_row(largest));
+        const float next = largest_with(base[i][half], s, factor, i, half);
         const float rescale = exp2_of(base[i][half] - next);
         base[i][half] = next;
         sum[i][half] *= rescale;
@@ -104,6 +119,18 @@ struct RowStatistics {
 #pragma unroll
     for (int i = 0; i < kRowBlocks; ++i) all = all && base[i][0] > kNoBase && base[i][1] > kNoBase;
     return __all_sync(~0u, all);
+  }
+
+ private:
+  template <int kKeyBlocks>
+  __device__ static float largest_with(float base, const Accumulator<kRowBlocks, kKeyBlocks>& s, float factor, int i,
+                                       int half) {
+    float largest = -infinity();
+#pragma unroll
+    for (int j = 0; j < kKeyBlocks; ++j) {
+      largest = fmaxf(largest, fmaxf(factor * s.x[i][j][2 * half], factor * s.x[i][j][2 * half + 1]));
+    }
+    return fmaxf(base, largest_of_row(largest));
   }
 };
 

@@ -5,12 +5,27 @@
 
 namespace tilewise::cuda {
 
-/// A visit: which key tile, and whether entries of it may be removed or past an end.
-struct Visit {
-  int entry;  // of a list: key tile * 2 + (1 where partial)
+/// What a mask does to a part of a tile.
+enum PartClass { kEmptyPart = 0, kFullPart = 1, kPartialPart = 2 };
 
-  __device__ int tile() const { return entry >> 1; }
+/// A visit: which tile, whether entries of it may be removed or past an end, and where that is so, which of its parts:
+/// 64 queries by half of the tile's keys each, two bits a part, the parts of the first queries first.
+///
+/// An entry of a list is an int: the bit of partial tiles, then the parts' bits, then the tile's number.
+struct Visit {
+  static constexpr int kMostParts = 6, kTileAt = 1 + 2 * kMostParts;
+  static constexpr int kAllPartial = 0xaaa;
+
+  int entry;
+
+  __device__ static Visit of(int tile, bool is_partial, int parts = kAllPartial) {
+    return {tile << kTileAt | parts << 1 | int(is_partial)};
+  }
+  __device__ int tile() const { return entry >> kTileAt; }
   __device__ bool is_partial() const { return (entry & 1) != 0; }
+  __device__ int part(int queries, int keys) const {
+    return is_partial() ? entry >> (1 + 2 * (2 * queries + keys)) & 3 : kFullPart;
+  }
 };
 
 /// All tiles that have keys; only the first and the last have ends in them.
@@ -26,7 +41,7 @@ struct DenseWalk {
   __device__ int count() const { return tiles; }
   __device__ Visit visit(int index) const {
     const int ends = (index == 0 ? 1 : 0) | (index == tiles - 1 ? 2 : 0);
-    return {2 * (first + index) + ((ends & ragged) != 0 ? 1 : 0)};
+    return Visit::of(first + index, (ends & ragged) != 0);
   }
 };
 
@@ -43,12 +58,28 @@ struct RotatedWalk {
   }
 };
 
+/// What one thread learns of a walk for others.
+struct WalkStart {
+  int count;  // of visits
+  int index;  // of the visit that a rotated walk begins with
+  int entry;  // of that visit
+
+  /// From `tile` on, or about there where the walk leaves tiles out.
+  template <class Walk>
+  __device__ static WalkStart near(const Walk& walk, int tile) {
+    const int last = walk.count() - 1;
+    if (last < 0) return {0, 0, 0};
+    const int index = ::min(::max(tile - walk.visit(0).tile(), 0), last);
+    return {last + 1, index, walk.visit(index).entry};
+  }
+};
+
 /// All tiles from 0 on.
 struct AllTiles {
   int tiles;
 
   __device__ int count() const { return tiles; }
-  __device__ Visit visit(int index) const { return {2 * index}; }
+  __device__ Visit visit(int index) const { return Visit::of(index, false); }
 };
 
 /// The row that a block takes.
@@ -57,16 +88,20 @@ __device__ inline int row_of(const TileLists& lists, int sequence, int head, int
   return __ldg(lists.order + sequence * lists.sequence_rows + head * lists.head_rows + block);
 }
 
+/// The number of a row's list.
+__device__ inline long long list_of(const TileLists& lists, int sequence, int head, int row) {
+  return sequence * lists.sequence_rows + head * lists.head_rows + row;
+}
+
 /// The tiles of a list.
 struct ListWalk {
   const int* tiles;
   int listed;
 
-  __device__ ListWalk(const TileLists& lists, int sequence, int head, int row) {
-    const long long list = sequence * lists.sequence_rows + head * lists.head_rows + row;
-    tiles = lists.tiles + list * lists.capacity;
-    listed = lists.count[list];
-  }
+  __device__ ListWalk(const TileLists& lists, long long list, int count)
+      : tiles(lists.tiles + list * lists.capacity), listed(count) {}
+  __device__ ListWalk(const TileLists& lists, int sequence, int head, int row)
+      : ListWalk(lists, list_of(lists, sequence, head, row), lists.count[list_of(lists, sequence, head, row)]) {}
 
   __device__ int count() const { return listed; }
   __device__ Visit visit(int index) const { return {__ldg(tiles + index)}; }

@@ -15,8 +15,12 @@ DeviceMemory::DeviceMemory(std::shared_ptr<const jit::Context> context, std::siz
 
 DeviceMemory::~DeviceMemory() {
   if (pointer_ == 0) return;
-  const jit::CurrentContext current(*context_);
-  context_->driver().api().memory_free(pointer_);
+  // A destructor has nobody to tell: at the process's end, say, the driver may be gone already, and the memory with it.
+  const jit::DriverApi& api = context_->driver().api();
+  jit::ContextHandle previous = nullptr;
+  if (api.context_push(context_->handle()) != 0) return;
+  api.memory_free(pointer_);
+  api.context_pop(&previous);
 }
 
 DeviceMemory::DeviceMemory(DeviceMemory&& other) noexcept

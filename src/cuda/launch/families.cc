@@ -62,8 +62,8 @@ constexpr Family<BackwardRunner> kBackward[] = {
      },
      [](const Making& m) {
        expect_any_order(m);
-       HopperBackwardKernels::plan_of(*m.context, m.variant, m.shape);
-       return TileSizes{HopperBackwardPlan::kQueries, HopperBackwardPlan::kKeys};
+       const HopperBackwardPlan plan = HopperBackwardKernels::plan_of(*m.context, m.variant, m.shape);
+       return TileSizes{HopperBackwardPlan::kQueries, plan.keys};
      }},
     {"portable",
      [](const Making& m) -> std::unique_ptr<const BackwardRunner> {

@@ -46,18 +46,18 @@ void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std
                                    const ForwardExtent& extent, jit::StreamHandle stream) const {
   expect_rows(extent);
   if (extent.b == 0 || extent.h_q == 0) return;
-  constexpr int kQueries = HopperBackwardPlan::kQueries, kKeys = HopperBackwardPlan::kKeys;
+  constexpr int kQueries = HopperBackwardPlan::kQueries;
   constexpr unsigned kThreads = 256, kRowsOfBlock = kThreads / 16;  // of what goes before and after
   const std::int64_t h_kv = extent.h_q / arguments.heads_per_kv, b = arguments.queries_packed ? 1 : extent.b,
                      b_kv = arguments.keys_packed ? 1 : extent.b;
   const auto query_tiles = static_cast<unsigned>((extent.s_q + kQueries - 1) / kQueries);
-  const auto key_tiles = static_cast<unsigned>((extent.s_kv + kKeys - 1) / kKeys);
+  const auto key_tiles = static_cast<unsigned>((extent.s_kv + plan_.keys - 1) / plan_.keys);
   sm90::BackwardCall call{};
   const auto of_queries = [&](const TensorView& view, int columns) {
     return tensor_map(*context_, {shape_.dtype, view, b, extent.h_q, extent.q_rows, columns}, kQueries);
   };
   const auto of_keys = [&](const TensorView& view, int columns) {
-    return tensor_map(*context_, {shape_.dtype, view, b_kv, h_kv, extent.kv_rows, columns}, kKeys);
+    return tensor_map(*context_, {shape_.dtype, view, b_kv, h_kv, extent.kv_rows, columns}, plan_.keys);
   };
   call.q = of_queries(arguments.q, shape_.d_qk);
   call.d_o = of_queries(arguments.d_o, shape_.d_v);

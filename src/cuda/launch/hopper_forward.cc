@@ -89,6 +89,7 @@ void HopperForwardKernel::launch(const ForwardArguments& arguments, const std::v
   sm90::ForwardCall call{};
   call.q =
       tensor_map(*context_, {shape_.dtype, arguments.q, b, extent.h_q, extent.q_rows, shape_.d_qk}, plan_.query_tile());
+  call.o = tensor_map(*context_, {shape_.dtype, arguments.o, b, extent.h_q, extent.q_rows, shape_.d_v}, 16);
   const PageTable& pages = arguments.pages;
   call.box_rows = shape_.is_paged ? std::gcd(pages.page_tokens, plan_.key_tile) : plan_.key_tile;
   const auto of_keys = [&](const TensorView& view, int columns) {

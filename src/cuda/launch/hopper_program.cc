@@ -23,6 +23,8 @@ struct Config {{
   using Element = {element};
   static constexpr int kHeadQk = {d_qk}, kHeadV = {d_v};
   static constexpr int kConsumers = {consumers}, kKeyTile = {key_tile}, kStages = {stages};
+  static constexpr int kQueryStages = {query_stages};
+  static constexpr bool kStagesOutput = {stages_output};
   static constexpr bool kQueryInRegisters = {query_in_registers};
   static constexpr int kPolynomials = {polynomials};
   static constexpr int kProducerRegisters = {producer_registers}, kConsumerRegisters = {consumer_registers};
@@ -127,17 +129,18 @@ jit::Program hopper_forward_program(const Variant& variant, const variant::CudaT
   using fmt::arg;
   jit::Program program;
   program.name = "forward.cu";
-  program.source = includes("sm90/forward.h") +
-                   fmt::format(kForwardSource, arg("element", shape.dtype == DType::bfloat16 ? "BFloat16" : "Float16"),
-                               arg("d_qk", shape.d_qk), arg("d_v", shape.d_v), arg("consumers", plan.consumers),
-                               arg("key_tile", plan.key_tile), arg("stages", plan.stages),
-                               arg("query_in_registers", plan.query_in_registers),
-                               arg("polynomials", polynomials_of_eight(shape, text.special_functions)),
-                               arg("producer_registers", plan.producer_registers()),
-                               arg("consumer_registers", plan.consumer_registers()), arg("has_lists", shape.has_lists),
-                               arg("has_dropout", shape.has_dropout), arg("is_paged", shape.is_paged),
-                               arg("threads", plan.threads()), arg("tile_bytes", plan.tile_bytes(shape)),
-                               arg("shared_bytes", plan.tile_bytes(shape) + plan.other_shared()));
+  program.source =
+      includes("sm90/forward.h") +
+      fmt::format(kForwardSource, arg("element", shape.dtype == DType::bfloat16 ? "BFloat16" : "Float16"),
+                  arg("d_qk", shape.d_qk), arg("d_v", shape.d_v), arg("consumers", plan.consumers),
+                  arg("key_tile", plan.key_tile), arg("stages", plan.stages), arg("query_stages", plan.query_stages),
+                  arg("stages_output", plan.stages_output), arg("query_in_registers", plan.query_in_registers),
+                  arg("polynomials", polynomials_of_eight(shape, text.special_functions)),
+                  arg("producer_registers", plan.producer_registers()),
+                  arg("consumer_registers", plan.consumer_registers()), arg("has_lists", shape.has_lists),
+                  arg("has_dropout", shape.has_dropout), arg("is_paged", shape.is_paged),
+                  arg("threads", plan.threads()), arg("tile_bytes", plan.tile_bytes(shape)),
+                  arg("shared_bytes", plan.tile_bytes(shape) + plan.other_shared()));
   program.headers = device_headers();
   program.headers.push_back(rearranged_header(variant, text));
   program.headers.push_back(wgmma_shapes(shape.dtype, {plan.key_tile, (shape.d_v + 15) / 16 * 16}));

@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "core/fail.h"
 #include "cuda/launch/kernel_text.h"
 #include "variant/cuda_mask_text.h"
 
@@ -88,7 +89,15 @@ TileLister::TileLister(jit::Compiler& compiler, const std::shared_ptr<const jit:
 ListExtent TileLister::extent(std::int64_t b, std::int64_t h_q, std::int64_t s_q, std::int64_t s_kv, TileSizes tile,
                               bool by_key) const {
   const std::int64_t query_tiles = tiles_of(s_q, tile.queries), key_tiles = tiles_of(s_kv, tile.keys);
-  return {b, follows_head_ ? h_q : 1, by_key ? key_tiles : query_tiles, by_key ? query_tiles : key_tiles};
+  const ListExtent extent{b, follows_head_ ? h_q : 1, by_key ? key_tiles : query_tiles,
+                          by_key ? query_tiles : key_tiles};
+  constexpr std::int64_t kMostTiles = 1 << 18;  // what an entry has bits for
+  if (extent.capacity > kMostTiles) {
+    fail(ErrorCode::unsupported,
+         "s_q is {} and s_kv {}: a mask's lists hold up to {} tiles a row, here {} queries by {} keys each", s_q, s_kv,
+         kMostTiles, tile.queries, tile.keys);
+  }
+  return extent;
 }
 
 TileLists TileLister::make(const SequenceShape* sequences, const ListExtent& extent, TileSizes tile, bool by_key,

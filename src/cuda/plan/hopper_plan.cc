@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "variant/cuda_text.h"
 
 namespace tilewise::cuda {
@@ -11,8 +13,8 @@ int rounded_to_16(int columns) { return (columns + 15) / 16 * 16; }
 
 std::int64_t chunked_bytes(int rows, int columns) { return std::int64_t{rows} * ((columns + 63) / 64) * 128; }
 
-// Barriers, and what a consumer knows of its piece of work: the sequence and the variant's uniform values.
-constexpr int kBarrierBytes = 288, kPlaceBytes = 384;
+// Barriers, and a piece of work as it is told: the sequence and the variant's uniform values.
+constexpr int kBarrierBytes = 320, kPlaceBytes = 384;
 
 /// The most that values of `queries`, and with score functions of `others` (keys and diagonals), take.
 std::int64_t kept_bytes(bool has_scores, int queries, int others) {
@@ -28,12 +30,13 @@ int HopperForwardPlan::matrix_registers(const ForwardShape& shape) const {
 }
 
 std::int64_t HopperForwardPlan::tile_bytes(const ForwardShape& shape) const {
-  return chunked_bytes(query_tile(), shape.d_qk) +
-         stages * (chunked_bytes(key_tile, shape.d_qk) + chunked_bytes(key_tile, shape.d_v));
+  return query_stages * chunked_bytes(query_tile(), shape.d_qk) +
+         stages * (chunked_bytes(key_tile, shape.d_qk) + chunked_bytes(key_tile, shape.d_v)) +
+         (stages_output ? chunked_bytes(query_tile(), shape.d_v) : 0);
 }
 
 std::int64_t HopperForwardPlan::other_shared() const {
-  return kBarrierBytes + consumers * (kPlaceBytes + kept_bytes(has_scores, 2 * 64, 4 * (key_tile + 63 + key_tile)));
+  return kBarrierBytes + 2 * kPlaceBytes + consumers * kept_bytes(has_scores, 2 * 64, 4 * (key_tile + 63 + key_tile));
 }
 
 bool HopperForwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) const {
@@ -51,6 +54,16 @@ std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& sha
   std::vector<HopperForwardPlan> candidates;
   const auto add = [&](HopperForwardPlan plan) {
     plan.has_scores = scores != ScoreKind::none;
+    // Queries that stay in shared memory leave it late: the next ones take another place, if there is one.
+    const auto take_if_it_fits = [&](HopperForwardPlan other) {
+      if (other.fits(shape, limits)) plan = other;
+    };
+    auto other = plan;
+    other.query_stages = plan.query_in_registers ? 1 : 2;
+    take_if_it_fits(other);
+    other = plan;
+    other.stages_output = true;
+    take_if_it_fits(other);
     if (plan.fits(shape, limits)) candidates.push_back(plan);
   };
   // Values kept for a tile take registers, for which the tile is smaller: larger ones spill.
@@ -85,7 +98,7 @@ std::string hopper_refusal(const ForwardShape& shape) {
 
 std::int64_t HopperBackwardPlan::tile_bytes(const ForwardShape& shape) const {
   const auto both = [&](int rows) { return chunked_bytes(rows, shape.d_qk) + chunked_bytes(rows, shape.d_v); };
-  return both(kKeys) + stages * (both(kQueries) + 2 * kQueries * 4) + 2 * chunked_bytes(kQueries, kKeys);
+  return both(keys) + stages * (both(kQueries) + 2 * kQueries * 4) + 2 * chunked_bytes(kQueries, keys);
 }
 
 std::int64_t HopperBackwardPlan::other_shared() const {
@@ -97,14 +110,14 @@ bool HopperBackwardPlan::fits(const ForwardShape& shape, const Multiprocessor& l
 }
 
 std::string HopperBackwardPlan::text() const {
-  return fmt::format("sm_90a, {} x {}, {} stages", kQueries, kKeys, stages);
+  return fmt::format("sm_90a, {} x {}, {} stages", kQueries, keys, stages);
 }
 
 std::vector<HopperBackwardPlan> hopper_backward_candidates(const ForwardShape& shape, bool changes_scores,
                                                            const Multiprocessor& limits) {
   std::vector<HopperBackwardPlan> candidates;
   for (const int stages : {2, 4}) {
-    const HopperBackwardPlan plan{stages, changes_scores};
+    const HopperBackwardPlan plan{stages, changes_scores, std::max(shape.d_qk, shape.d_v) > 128 ? 64 : 128};
     if (plan.fits(shape, limits)) candidates.push_back(plan);
   }
   return candidates;
@@ -113,7 +126,6 @@ std::vector<HopperBackwardPlan> hopper_backward_candidates(const ForwardShape& s
 std::string hopper_backward_refusal(const ForwardShape& shape) {
   if (shape.has_gradients) return "gradients of tables or parameters are asked for";
   if (shape.is_paged) return "k and v lie in pages";
-  if (shape.d_qk > 128 || shape.d_v > 128) return "it takes up to 128 columns of q and of v";
   return hopper_refusal(shape);
 }
 

@@ -16,6 +16,8 @@ struct HopperForwardPlan {
   int stages = 2;                  // tiles of k, and of v, in shared memory
   bool query_in_registers = true;  // else q is read from shared memory for every tile
   bool has_scores = false;         // score functions, which keep what they share in shared memory
+  int query_stages = 1;            // query tiles in shared memory
+  bool stages_output = false;      // output goes through shared memory
 
   int query_tile() const { return 64 * consumers; }
   int threads() const { return 128 * (1 + consumers); }
@@ -61,11 +63,12 @@ int polynomials_of_eight(const ForwardShape& shape, int special_functions);
 /// Why the forward kernel for 9.0 does not take a shape; empty where it does.
 std::string hopper_refusal(const ForwardShape& shape);
 
-/// The backward kernel's: one producer warpgroup, and two consumers of 64 keys each.
+/// The backward kernel's: one producer warpgroup, and two consumers of 64 keys each, or, of wide heads, of the same 64.
 struct HopperBackwardPlan {
-  static constexpr int kQueries = 64, kKeys = 128;
+  static constexpr int kQueries = 64;
   int stages = 2;           // tiles of q and d_o in shared memory
   bool has_scores = false;  // as in HopperForwardPlan
+  int keys = 128;           // 64 for heads of more than 128 columns
 
   int threads() const { return 384; }
   int producer_registers() const { return 24; }

@@ -50,10 +50,11 @@ ByteBpe::ByteBpe(std::shared_ptr<const Vocabulary> vocabulary, const std::vector
     byte_tokens_[byte] = vocabulary_->find(text).value_or(-1);
   }
   merges_.reserve(merges.size());
+  std::string joined;
   for (std::size_t i = 0; i < merges.size(); ++i) {
     const auto [left, right] = merges[i];
     const auto left_id = vocabulary_->find(left), right_id = vocabulary_->find(right);
-    const auto id = vocabulary_->find(std::string(left).append(right));
+    const auto id = vocabulary_->find(joined.assign(left).append(right));
     if (!left_id || !right_id || !id) {
       refuse(i, fmt::format("merges '{}' and '{}', which with their result must be tokens", printable(left),
                             printable(right)));

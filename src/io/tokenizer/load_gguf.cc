@@ -31,6 +31,7 @@ std::shared_ptr<const Vocabulary> read_vocabulary(const GgufFile& file) {
     fail_setting(file, kTokens, "has {} tokens; expected at most 2^31 - 1", texts.size());
   }
   auto vocabulary = std::make_shared<Vocabulary>();
+  vocabulary->reserve(texts.size());
   for (std::size_t i = 0; i < texts.size(); ++i) {
     if (valid_utf8(texts[i], Replacement::each_byte) != texts[i])
       fail_setting(file, kTokens, "token {} is no UTF-8", i);
@@ -102,6 +103,7 @@ ByteBpeSettings byte_bpe_settings(const GgufFile& file) {
 std::unique_ptr<const TokenModel> read_byte_bpe(const GgufFile& file, const Tokenizer::Parts& parts,
                                                 const ByteBpeSettings& settings) {
   std::vector<MergeText> merges;
+  merges.reserve(file.strings(kMerges).size());
   for (const std::string_view merge : file.strings(kMerges)) {
     // Tokens are written without spaces (byte_bpe.cc), so the one that is there parts the two.
     const std::size_t space = merge.find(' ');

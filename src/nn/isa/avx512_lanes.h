@@ -50,7 +50,7 @@ struct Avx512Lanes {
       return _mm512_srai_epi16(kByte == 0 ? _mm512_slli_epi16(stored, 8) : stored, 8);
     } else {
       constexpr int kFirst = 8 * kByte;
-      const __m512i low = field < kFirst + (kStep < 4 ? 0 : 4), 4, 0 > (load(quants + 64 * (kStep % 4)));
+      const __m512i low = field<kFirst + (kStep < 4 ? 0 : 4), 4, 0>(load(quants + 64 * (kStep % 4)));
       if constexpr (kBits == 5) return _mm512_or_si512(low, field<kFirst + kStep, 1, 4>(load(quants + 256)));
       if constexpr (kBits == 6) {
         return _mm512_or_si512(low, field<kFirst + 2 * (kStep % 4), 2, 4>(load(quants + 256 + 64 * (kStep / 4))));

@@ -28,6 +28,8 @@
 namespace tilewise::nn {
 namespace {
 
+constexpr std::int64_t kCacheLine = 64;
+
 /// Calls step(integral_constant<int, i>) for i in [kFirst, kLast), unrolled.
 template <int kFirst, int kLast, class Step>
 [[gnu::always_inline]] inline void unrolled(const Step& step) {
@@ -68,10 +70,11 @@ class Factors {
   Floats head_scale_{}, head_minimum_{};
 };
 
-/// y[i, lane, ...] of kTokens tokens for an engine's rows from `lane` on, to y [kTokens, 16].
+/// y[i, lane, ...] of kTokens tokens for an engine's rows from `lane` on, to y [kTokens, 16]. Meanwhile as much memory
+/// is asked for from `ahead` on as the panel has, where that is not null.
 template <class Engine, WeightKind kKind, int kTokens>
 [[gnu::always_inline]] inline void multiply_lanes(const std::byte* panel, std::int64_t blocks, const ActivationBlock* x,
-                                                  int lane, float (*y)[kPanelRows]) {
+                                                  const std::byte* ahead, int lane, float (*y)[kPanelRows]) {
   constexpr PanelShape kShape = panel_shape(kKind);
   constexpr int kStepsOfGroup = kShape.group / 4, kGroups = static_cast<int>(kBlock) / kShape.group;
   using Floats = typename Engine::Floats;
@@ -84,6 +87,11 @@ template <class Engine, WeightKind kKind, int kTokens>
         factors.read_head(panel);
         panel += kShape.head_bytes();
       }
+    }
+    if (ahead != nullptr) {
+      for (std::int64_t line = 0; line < kShape.block_bytes(); line += kCacheLine)
+        __builtin_prefetch(ahead + line, 0, 2);
+      ahead += kShape.block_bytes();
     }
     const std::byte* quants = panel + kShape.factor_bytes();
     unrolled<0, kGroups>([&](auto group) __attribute__((always_inline)) {
@@ -115,11 +123,11 @@ template <class Engine, WeightKind kKind, int kTokens>
 
 /// One panel and a bunch of kTokens tokens: y [kTokens, rows], rows y_stride elements apart.
 template <class Engine, WeightKind kKind, int kTokens>
-void multiply_bunch(const std::byte* panel, std::int64_t blocks, const ActivationBlock* x, float* y,
-                    std::int64_t y_stride, std::int64_t rows) {
+void multiply_bunch(const std::byte* panel, std::int64_t blocks, const ActivationBlock* x, const std::byte* ahead,
+                    float* y, std::int64_t y_stride, std::int64_t rows) {
   float results[kTokens][kPanelRows];
   for (int lane = 0; lane < kPanelRows; lane += Engine::kRows) {
-    multiply_lanes<Engine, kKind, kTokens>(panel, blocks, x, lane, results);
+    multiply_lanes<Engine, kKind, kTokens>(panel, blocks, x, lane == 0 ? ahead : nullptr, lane, results);
   }
   for (int t = 0; t < kTokens; ++t) {
     if (rows == kPanelRows) {
@@ -152,9 +160,12 @@ void multiply_kind(const PanelMatrix& weights, std::int64_t first, std::int64_t 
   const std::int64_t blocks = weights.columns / kBlock;
   for (std::int64_t panel = first; panel < last; ++panel) {
     const std::int64_t row = panel * kPanelRows, rows = std::min(kPanelRows, weights.rows - row);
+    // A panel takes a batch longer than it takes processors to see that they should fetch the next: 26.5 rather
+    // than 24.1 ms for 16 tokens of SmolLM2-135M on a core of a Zen 4. One token is quicker without (3.65 and 4.05 ms).
+    const std::byte* ahead = tokens > 1 && panel + 1 < last ? weights.panel(panel + 1) : nullptr;
     for_each_bunch<Engine::kBunch>(tokens, [&](auto size, std::int64_t t) {
-      multiply_bunch<Engine, kKind, size>(weights.panel(panel), blocks, x + t * blocks, y + t * y_stride + row,
-                                          y_stride, rows);
+      multiply_bunch<Engine, kKind, size>(weights.panel(panel), blocks, x + t * blocks, t == 0 ? ahead : nullptr,
+                                          y + t * y_stride + row, y_stride, rows);
     });
   }
 }

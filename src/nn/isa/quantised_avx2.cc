@@ -56,7 +56,7 @@ struct Engine {
       return _mm256_srai_epi16(kByte == 0 ? _mm256_slli_epi16(stored, 8) : stored, 8);
     } else {
       constexpr int kFirst = 8 * kByte;
-      const __m256i low = field < kFirst + (kStep < 4 ? 0 : 4), 4, 0 > (load(quants + 64 * (kStep % 4), lane));
+      const __m256i low = field<kFirst + (kStep < 4 ? 0 : 4), 4, 0>(load(quants + 64 * (kStep % 4), lane));
       if constexpr (kBits == 5) return _mm256_or_si256(low, field<kFirst + kStep, 1, 4>(load(quants + 256, lane)));
       if constexpr (kBits == 6) {
         return _mm256_or_si256(low, field<kFirst + 2 * (kStep % 4), 2, 4>(load(quants + 256 + 64 * (kStep / 4), lane)));

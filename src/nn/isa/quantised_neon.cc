@@ -58,7 +58,7 @@ struct Engine {
       return vshrq_n_s16(kByte == 0 ? vshlq_n_s16(stored, 8) : stored, 8);
     } else {
       constexpr int kFirst = 8 * kByte;
-      uint16x8_t w = field < kFirst + (kStep < 4 ? 0 : 4), 4, 0 > (load(quants + 64 * (kStep % 4), lane));
+      uint16x8_t w = field<kFirst + (kStep < 4 ? 0 : 4), 4, 0>(load(quants + 64 * (kStep % 4), lane));
       if constexpr (kBits == 5) w = vorrq_u16(w, field<kFirst + kStep, 1, 4>(load(quants + 256, lane)));
       if constexpr (kBits == 6) {
         w = vorrq_u16(w, field<kFirst + 2 * (kStep % 4), 2, 4>(load(quants + 256 + 64 * (kStep / 4), lane)));

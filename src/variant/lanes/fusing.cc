@@ -92,4 +92,12 @@ void Lowering::fuse(std::span<const ValueId> outputs) {
   }
 }
 
+/// The runner then adds the words where they lie.
+bool Lowering::only_adds_read(std::span<const LaneInstruction> at_entries) const {
+  if (at_entries.size() != 2 || at_entries[0].kind != LaneInstruction::Kind::read) return false;
+  if (at_entries[1].function != operations_.settled[number_of<Addition>]) return false;
+  const auto is_register = [](Slot slot) { return slot.space == Space::entry; };
+  return is_register(at_entries[1].operands[0]) != is_register(at_entries[1].operands[1]);
+}
+
 }  // namespace tilewise::variant

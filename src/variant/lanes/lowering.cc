@@ -187,6 +187,7 @@ LaneProgram Lowering::finish(std::span<const ValueId> outputs, std::span<const V
   direct_outputs(results);
   results.insert(results.end(), strips.begin(), strips.end());
   assign_registers(needed_for(results), strips, program);
+  program.only_adds_read_ = only_adds_read(program.instructions(Hoist::entry));
   return program;
 }
 
@@ -316,6 +317,7 @@ void Lowering::lay_out(LaneProgram& program, const std::array<std::uint32_t, kRe
                     std::max(kBlockWords, whole_vectors(inner))};
   for (std::size_t space = 0; space < kRegisterSpaces; ++space) {
     program.starts_[space] = program.workspace_words_;
+    program.has_registers_[space] = registers[space] > 0;
     program.workspace_words_ += registers[space] * program.words_[space];
   }
 }

@@ -90,6 +90,7 @@ class Lowering {
   bool is_operation(NodeId id, std::int32_t number) const;
   NodeId inside_guard(NodeId gradient) const;
   void fuse(std::span<const ValueId> outputs);
+  bool only_adds_read(std::span<const LaneInstruction> at_entries) const;
   ValueId leaf(const Node& node, Hoist domain);
   ValueId add(Hoist domain, const LaneInstruction& instruction, std::span<const ValueId> operands);
   ValueId strip(StripFunction function, std::initializer_list<ValueId> operands);

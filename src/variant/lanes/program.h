@@ -96,6 +96,9 @@ class LaneProgram {
                        [](const LaneInstruction& one) { return one.kind == LaneInstruction::Kind::read; });
   }
 
+  /// Whether all that is done at entries is to read a table and to add what was read to a strip.
+  bool only_adds_read() const { return only_adds_read_; }
+
   /// In order of execution. Uniform registers hold while sequence and head stay, query and key ones while the tile's
   /// queries or keys stay.
   const std::vector<LaneInstruction>& instructions(Hoist hoist) const {
@@ -112,6 +115,7 @@ class LaneProgram {
     return starts_[static_cast<std::size_t>(slot.space)] + slot.place * register_words(slot.space);
   }
   std::int64_t register_words(Space space) const { return words_[static_cast<std::size_t>(space)]; }
+  bool has_registers(Space space) const { return has_registers_[static_cast<std::size_t>(space)]; }
 
  private:
   friend class Lowering;
@@ -119,11 +123,13 @@ class LaneProgram {
 
   LaneOptions options_;
   std::size_t outputs_ = 0;
+  bool only_adds_read_ = false;
   std::vector<Slot> strips_;
   std::vector<std::int64_t> kept_starts_;  // [diagonal registers]; -1: not kept
   std::vector<Slot> kept_registers_;
   std::array<std::vector<LaneInstruction>, kRegisterSpaces> instructions_;
   std::array<std::int64_t, kRegisterSpaces> words_{}, starts_{};
+  std::array<bool, kRegisterSpaces> has_registers_{};
   std::int64_t workspace_words_ = 0;
 };
 

@@ -32,7 +32,7 @@ std::int32_t word_of(Type type, double number) {
 
 LaneRunner::LaneRunner(const LaneProgram& program, std::span<std::byte> workspace)
     : program_(program),
-      transpose_(strip_operations(program.options().isa).transpose),
+      operations_(strip_operations(program.options().isa)),
       words_(reinterpret_cast<std::int32_t*>(workspace.data())) {
   const auto address = reinterpret_cast<std::uintptr_t>(workspace.data());
   if (static_cast<std::int64_t>(workspace.size()) < program.workspace_bytes() ||
@@ -58,13 +58,34 @@ void LaneRunner::run(const Box& box, TileStrip score, TileStrip seed, std::span<
   outputs_ = outputs;
   inputs_ = inputs;
   enter_tile(box);
+  if (program_.only_adds_read() && add_read()) return;
 
-  const std::int64_t rows = std::max<std::int64_t>(program_.register_words(Space::entry) / tile_.inner, 1);
+  // Registers hold a block of rows, for transposition in whole squares.
+  const std::int64_t most = program_.register_words(Space::entry) / tile_.inner;
+  const std::int64_t rows = !program_.has_registers(Space::entry) ? tile_.outer
+                            : most > 8                            ? most / 8 * 8
+                                                                  : std::max<std::int64_t>(most, 1);
   for (std::int64_t row = 0; row < tile_.outer; row += rows) {
     const Shape block{std::min(rows, tile_.outer - row), tile_.inner};
     for (const LaneInstruction& instruction : program_.instructions(Hoist::entry))
       execute(instruction, Hoist::entry, block, row);
   }
+}
+
+/// Adds a table's words from where they lie, if they lie so that this is possible.
+bool LaneRunner::add_read() {
+  const LaneInstruction &read = program_.instructions(Hoist::entry)[0], &add = program_.instructions(Hoist::entry)[1];
+  std::array<Strip, kMaxOperands> indices;
+  for (std::size_t i = 0; i < read.operand_count; ++i) indices[i] = strip_of(read.operands[i], Hoist::entry, 0);
+  const auto words = strip_of_read(bound_->tables[static_cast<std::size_t>(read.table)], read.steps,
+                                   {tile_.outer, tile_.inner, {}, indices.data()});
+  if (!words) return false;
+  const Slot other = add.operands[add.operands[0].space == Space::entry ? 1 : 0];
+  const Strip operands[] = {strip_of(other, Hoist::entry, 0), *words};
+  if (words->inner != 1 && operands[0].inner != 1) return false;
+  const StripFunction function = words->inner == 1 ? add.function : operations_.fused.add_across;
+  function({tile_.outer, tile_.inner, strip_of(add.result, Hoist::entry, 0), operands});
+  return true;
 }
 
 void LaneRunner::enter_tile(const Box& box) {
@@ -195,7 +216,8 @@ void LaneRunner::execute(const LaneInstruction& instruction, Hoist hoist, Shape 
     is_flat = is_flat && operands[i].outer == shape.inner * operands[i].inner;
   }
   if (instruction.kind == LaneInstruction::Kind::read) {
-    return read_table(bound_->tables[static_cast<std::size_t>(instruction.table)], instruction.steps, call, transpose_);
+    return read_table(bound_->tables[static_cast<std::size_t>(instruction.table)], instruction.steps, call,
+                      operations_.transpose);
   }
   if (is_flat) {  // rows that follow one another are one long row
     call.inner = shape.outer * shape.inner;

@@ -58,11 +58,12 @@ class LaneRunner {
   void run_on_strip(Hoist hoist, std::int64_t count);
   void execute(const LaneInstruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row);
   Strip strip_of(Slot slot, Hoist hoist, std::int64_t first_row) const;
+  bool add_read();
   void fill(const LaneInstruction& instruction);
   void ramp(const LaneInstruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row);
 
   const LaneProgram& program_;
-  TransposeFunction transpose_;
+  const StripOperations& operations_;
   std::int32_t* words_;  // the workspace
   const Bound* bound_ = nullptr;
   Place origin_{};

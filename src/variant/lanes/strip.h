@@ -38,6 +38,7 @@ struct FusedOperations {
   StripFunction tanh_of_product;  // (x, factor) -> tanh(x factor)
   StripFunction settled_tanh;     // (x, factor, y) -> settled y tanh(x factor)
   StripFunction one_less_square;  // (x) -> 1 - x x
+  StripFunction add_across;       // (x, y) -> settled x + y; y's neighbours lie along the strip's rows: its outer is 1
   StripFunction scaled_gradient;  // (d, factor) -> d factor, 0 where d is 0
   StripFunction gradient;         // (d, factor, derivative) -> d factor derivative, 0 where d is 0
 };

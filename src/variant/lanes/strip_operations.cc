@@ -158,11 +158,18 @@ struct Listed {
 };
 
 struct Settle {
+  template <class D, class V>
+  static HWY_INLINE V lanes(D d, V score) {
+    const V floor = hn::Set(d, -0x1p126f), infinity = hn::Set(d, -kLaneInfinity);
+    if constexpr (LaneTags::kEmulated || !HWY_ARCH_X86) {  // a maximum may lose a NaN
+      return hn::IfThenElse(hn::And(hn::Lt(score, floor), hn::Gt(score, infinity)), floor, score);
+    } else {
+      return hn::IfThenElse(hn::Eq(score, infinity), score, hn::Max(floor, score));  // in this order of operands
+    }
+  }
   template <class V>
   static HWY_INLINE V lanes(V score) {
-    const auto floor = hn::Set(kTags.f, -0x1p126f);
-    const auto too_low = hn::And(hn::Lt(score, floor), hn::Gt(score, hn::Set(kTags.f, -kLaneInfinity)));
-    return hn::IfThenElse(too_low, floor, score);
+    return lanes(kTags.f, score);
   }
 };
 
@@ -263,12 +270,11 @@ void run_one_less_square(const StripCall& call) { run<OneLessSquare, float>(call
 void run_gradient(const StripCall& call) { run<Gradient, float, float, float>(call); }
 void run_scaled_gradient(const StripCall& call) { run<ScaledGradient, float, float>(call); }
 
-/// A square of as many columns and rows as a vector of 128 or 256 bits has lanes. Half a cache line of a column at a
-/// time: columns are often a power of two apart and share a cache set, which would lose a line that is come back to.
-/// What a single lane lacks is found through argument types.
-template <class D>
-HWY_INLINE void transpose_square(D d, const std::int32_t* from, std::int64_t from_stride, std::int32_t* to,
-                                 std::int64_t to_stride) {
+/// Columns of a square, as many as a vector of 128 or 256 bits has lanes, to rows: visit(row, its words). Half a cache
+/// line of a column at a time: columns are often a power of two apart and share a cache set, which would lose a line
+/// that is come back to. What a single lane lacks is found through argument types.
+template <class D, class Visit>
+HWY_INLINE void transpose_square(D d, const std::int32_t* from, std::int64_t from_stride, Visit visit) {
   constexpr std::int64_t kSide = static_cast<std::int64_t>(hn::MaxLanes(d));
   constexpr hn::Repartition<std::int64_t, D> pairs;
   using V = hn::Vec<D>;
@@ -287,25 +293,29 @@ HWY_INLINE void transpose_square(D d, const std::int32_t* from, std::int64_t fro
   }
   for (std::int64_t row = 0; row < 4; ++row) {
     if constexpr (kSide == 4) {
-      hn::StoreU(rows[row], d, to + row * to_stride);
+      visit(row, rows[row]);
     } else {
-      hn::StoreU(ConcatLowerLower(d, rows[4 + row], rows[row]), d, to + row * to_stride);
-      hn::StoreU(ConcatUpperUpper(d, rows[4 + row], rows[row]), d, to + (4 + row) * to_stride);
+      visit(row, ConcatLowerLower(d, rows[4 + row], rows[row]));
+      visit(4 + row, ConcatUpperUpper(d, rows[4 + row], rows[row]));
     }
   }
 }
 
-template <std::int64_t kSide>  // lanes of a square's vectors; 1: none
+constexpr std::int64_t kSide = kLanes >= 8 ? 8 : kLanes >= 4 ? 4 : 1;  // lanes of a square's vectors; 1: no squares
+constexpr hn::CappedTag<std::int32_t, static_cast<std::size_t>(kSide)> kSquare;
+
 void transpose_words(const std::int32_t* from, std::int64_t from_stride, std::int64_t outer, std::int64_t inner,
                      std::int32_t* to, std::int64_t to_stride) {
   std::int64_t whole_inner = 0, whole_outer = 0;
   if constexpr (kSide > 1) {
     whole_inner = inner / kSide * kSide;
     whole_outer = outer / kSide * kSide;
-    constexpr hn::CappedTag<std::int32_t, static_cast<std::size_t>(kSide)> d;
     for (std::int64_t i = 0; i < whole_inner; i += kSide) {
-      for (std::int64_t o = 0; o < whole_outer; o += kSide)
-        transpose_square(d, from + i * from_stride + o, from_stride, to + o * to_stride + i, to_stride);
+      for (std::int64_t o = 0; o < whole_outer; o += kSide) {
+        transpose_square(kSquare, from + i * from_stride + o, from_stride, [&](std::int64_t row, auto words) {
+          hn::StoreU(words, kSquare, to + (o + row) * to_stride + i);
+        });
+      }
     }
   }
   for (std::int64_t o = 0; o < outer; ++o) {
@@ -316,22 +326,56 @@ void transpose_words(const std::int32_t* from, std::int64_t from_stride, std::in
 
 void transpose(const void* from, std::int64_t from_stride, std::int64_t outer, std::int64_t inner, void* to,
                std::int64_t to_stride) {
-  transpose_words<(kLanes >= 8   ? 8
-                   : kLanes >= 4 ? 4
-                                 : 1)>(static_cast<const std::int32_t*>(from), from_stride, outer, inner,
-                                       static_cast<std::int32_t*>(to), to_stride);
+  transpose_words(static_cast<const std::int32_t*>(from), from_stride, outer, inner, static_cast<std::int32_t*>(to),
+                  to_stride);
+}
+
+/// What squares leave over of add_across: row `o` from column `i` on.
+void add_gathered(const StripCall& call, std::int64_t o, std::int64_t i) {
+  const Strip &x = call.operands[0], &y = call.operands[1];
+  for (; i < call.inner; i += kLanes) {
+    const std::int64_t count = call.inner - i < kLanes ? call.inner - i : kLanes;
+    float words[kLanes] = {};
+    for (std::int64_t lane = 0; lane < count; ++lane)
+      __builtin_memcpy(words + lane, static_cast<const float*>(y.data) + o + (i + lane) * y.inner, sizeof *words);
+    const auto score = load_some(static_cast<const float*>(x.data) + o * x.outer + i, count);
+    store_some(Settle::lanes(hn::Add(score, hn::LoadU(kTags.f, words))),
+               static_cast<std::int32_t*>(call.result.data) + o * call.result.outer + i, count);
+  }
+}
+
+void run_add_across(const StripCall& call) {
+  const Strip &x = call.operands[0], &y = call.operands[1];
+  std::int64_t whole_inner = 0, whole_outer = 0;
+  if constexpr (kSide > 1) {
+    whole_inner = call.inner / kSide * kSide;
+    whole_outer = call.outer / kSide * kSide;
+    constexpr hn::RebindToFloat<decltype(kSquare)> reals;
+    const auto* from = static_cast<const std::int32_t*>(y.data);
+    for (std::int64_t i = 0; i < whole_inner; i += kSide) {
+      for (std::int64_t o = 0; o < whole_outer; o += kSide) {
+        const float* scores = static_cast<const float*>(x.data) + o * x.outer + i;
+        float* to = static_cast<float*>(call.result.data) + o * call.result.outer + i;
+        transpose_square(kSquare, from + i * y.inner + o, y.inner, [&](std::int64_t row, auto words) {
+          const auto sum = hn::Add(hn::LoadU(reals, scores + row * x.outer), hn::BitCast(reals, words));
+          hn::StoreU(Settle::lanes(reals, sum), reals, to + row * call.result.outer);
+        });
+      }
+    }
+  }
+  for (std::int64_t o = 0; o < call.outer; ++o) add_gathered(call, o, o < whole_outer ? whole_inner : 0);
 }
 
 template <class... O>
 constexpr StripOperations all_operations(OperationList<O...>) {
-  StripOperations all{
-      {},
-      {},
-      run_settle,
-      run_settle_kept,
-      run_copy,
-      {run_reciprocal, run_tanh_of_product, run_settled_tanh, run_one_less_square, run_scaled_gradient, run_gradient},
-      transpose};
+  StripOperations all{{},
+                      {},
+                      run_settle,
+                      run_settle_kept,
+                      run_copy,
+                      {run_reciprocal, run_tanh_of_product, run_settled_tanh, run_one_less_square, run_add_across,
+                       run_scaled_gradient, run_gradient},
+                      transpose};
   int number = 0;
   const auto add = [&]<class Operation>() {
     constexpr Rule rule = Operation::info.rule;

@@ -249,6 +249,15 @@ void read_table(const BoundTable& table, const std::array<IndexStep, kMaxRank>& 
   }
 }
 
+std::optional<Strip> strip_of_read(const BoundTable& table, const std::array<IndexStep, kMaxRank>& steps,
+                                   const StripCall& call) {
+  constexpr std::int64_t kWord = 4;
+  if (table.is_empty() || (table.dtype != DType::float32 && table.dtype != DType::int32)) return {};
+  const auto plane = plane_of(table, Indices(table, call, kWord), steps, call);
+  if (!plane || (plane->column != kWord && plane->row != kWord)) return {};
+  return Strip{const_cast<std::byte*>(plane->first), plane->row / kWord, plane->column / kWord};
+}
+
 ReadLines lines_of_read(const BoundTable& table, const std::array<IndexStep, kMaxRank>& steps, const StripCall& call) {
   const std::int64_t bytes = size_of(table.dtype);
   if (table.is_empty()) return {};

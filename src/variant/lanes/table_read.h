@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 
 #include "variant/bindings.h"
 #include "variant/lanes/strip.h"
@@ -24,6 +25,11 @@ struct IndexStep {
 /// `steps[axis]` must hold wherever it is known (modulo 2^32). `transpose`: any instruction set's.
 void read_table(const BoundTable& table, const std::array<IndexStep, kMaxRank>& steps, const StripCall& call,
                 TransposeFunction transpose);
+
+/// Where the words of such a read lie, if they need no conversion and are evenly spaced, one after another along
+/// columns or rows: they can be taken from there.
+std::optional<Strip> strip_of_read(const BoundTable& table, const std::array<IndexStep, kMaxRank>& steps,
+                                   const StripCall& call);
 
 /// Memory that such a read touches, where its elements are evenly spaced; no rows where that is not known.
 struct ReadLines {

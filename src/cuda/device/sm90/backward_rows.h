@@ -9,18 +9,38 @@ namespace tilewise::cuda::sm90 {
 /// Sizes that the three kernels of the backward pass share. Config: see Backward.
 template <class Config>
 struct BackwardSizes {
-  static constexpr int kQueries = 64, kKeys = 128, kConsumers = 2;
+  /// d_k and d_v of 64 keys do not fit in one consumer's registers: see WideConsumers.
+  static constexpr bool kIsWide = Config::kHeadQk > 128 || Config::kHeadV > 128;
+  static constexpr int kQueries = 64, kKeys = kIsWide ? 64 : 128, kConsumers = 2;
   static constexpr int kChunksQk = (Config::kHeadQk + 63) / 64;
-  static_assert(kChunksQk <= 2);
-  /// A consumer makes d_q^T of 64 columns: the other one makes the other columns, or where there are none, the other
-  /// half of the queries.
-  static constexpr int kQueriesOfConsumer = kChunksQk == 2 ? kQueries : kQueries / 2;
-  static constexpr int kBlocks = kQueriesOfConsumer / 8;
+  static_assert(kChunksQk <= 4);
+  /// d_q^T is made in parts of 64 columns; where narrow heads have but one such chunk, in halves of the queries, so
+  /// that each consumer has a part.
+  static constexpr bool kHalvesQueries = !kIsWide && kChunksQk == 1;
+  static constexpr int kParts = kHalvesQueries ? 2 : kChunksQk;
+  static constexpr int kQueriesOfPart = kHalvesQueries ? kQueries / 2 : kQueries;
+  static constexpr int kBlocks = kQueriesOfPart / 8;
   static constexpr int kTileFloats = kQueries * kChunksQk * 64;
 
   /// Where a thread's four numbers of block j begin in a tile of d_q_sums.
-  __device__ static int place(int consumer, int j, int thread) { return ((consumer * kBlocks + j) * 128 + thread) * 4; }
+  __device__ static int place(int part, int j, int thread) { return ((part * kBlocks + j) * 128 + thread) * 4; }
 };
+
+/// The sum of the products of eight elements each, in 16 bytes that begin at these elements.
+template <class Element>
+__device__ inline float product_of(const TensorView& x, long long at_x, const TensorView& y, long long at_y) {
+  const uint4 o = *reinterpret_cast<const uint4*>(static_cast<const Element*>(x.data) + at_x);
+  const uint4 d_o = *reinterpret_cast<const uint4*>(static_cast<const Element*>(y.data) + at_y);
+  const unsigned left[] = {o.x, o.y, o.z, o.w}, right[] = {d_o.x, d_o.y, d_o.z, d_o.w};
+  const auto low = [](unsigned pair) { return value_of(Element{static_cast<unsigned short>(pair & 0xffff)}); };
+  float sum = 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    sum += low(left[i]) * low(right[i]);
+    sum += low(left[i] >> 16) * low(right[i] >> 16);
+  }
+  return sum;
+}
 
 /// reference, delta, and zeros for the sums of d_q; 16 threads to a query, of which there are whole tiles.
 ///
@@ -40,15 +60,10 @@ __device__ inline void prepare_backward(const BackwardCall& call) {
   const auto at = [&](const TensorView& view) { return blockIdx.z * view.batch + head * view.head + row * view.row; };
   const bool exists = query < shape.queries;
   float sum = 0;
-  if (exists && 8 * part < Config::kHeadV) {
-    const uint4 o = *reinterpret_cast<const uint4*>(static_cast<const Element*>(a.o.data) + at(a.o) + 8 * part);
-    const uint4 d_o = *reinterpret_cast<const uint4*>(static_cast<const Element*>(a.d_o.data) + at(a.d_o) + 8 * part);
-    const unsigned left[] = {o.x, o.y, o.z, o.w}, right[] = {d_o.x, d_o.y, d_o.z, d_o.w};
+  if (exists) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const auto low = [](unsigned pair) { return value_of(Element{static_cast<unsigned short>(pair & 0xffff)}); };
-      sum += low(left[i]) * low(right[i]);
-      sum += low(left[i] >> 16) * low(right[i] >> 16);
+    for (int column = 8 * part; column < Config::kHeadV; column += 128) {
+      sum += product_of<Element>(a.o, at(a.o) + column, a.d_o, at(a.d_o) + column);
     }
   }
 #pragma unroll
@@ -81,21 +96,24 @@ __device__ inline void finish_backward(const BackwardCall& call) {
   // A row more than a multiple of 32 words apart: the lanes that hold one query's columns meet no bank twice.
   constexpr int kColumns = Sizes::kChunksQk * 64, kStride = kColumns + 8;
   __shared__ Element rows[Sizes::kQueries * kStride];
-  const int consumer = threadIdx.x / 128, thread = threadIdx.x % 128, lane = thread % 32;
+  const int thread = threadIdx.x % 128, lane = thread % 32;
   const float* const sums =
       a.d_q_sums + ((static_cast<long long>(sequence) * a.h_q + head) * call.query_tiles + tile) * Sizes::kTileFloats;
-  const int column = (Sizes::kChunksQk == 2 ? consumer * 64 : 0) + thread / 32 * 16 + lane / 4;
-  const int first = (Sizes::kChunksQk == 2 ? 0 : consumer * Sizes::kQueriesOfConsumer) + lane % 4 * 2;
+  for (int part = threadIdx.x / 128; part < Sizes::kParts; part += 2) {
+    const int column = (Sizes::kHalvesQueries ? 0 : part * 64) + thread / 32 * 16 + lane / 4;
+    const int first = (Sizes::kHalvesQueries ? part * Sizes::kQueriesOfPart : 0) + lane % 4 * 2;
 #pragma unroll
-  for (int j = 0; j < Sizes::kBlocks; ++j) {
-    const float4 x = *reinterpret_cast<const float4*>(sums + Sizes::place(consumer, j, thread));
-    const auto put = [&](int query, int to, float value) {
-      rows[query * kStride + to].bits = static_cast<unsigned short>(packed(Element{}, value * a.scale, 0.0f) & 0xffffu);
-    };
-    put(first + 8 * j, column, x.x);
-    put(first + 8 * j + 1, column, x.y);
-    put(first + 8 * j, column + 8, x.z);
-    put(first + 8 * j + 1, column + 8, x.w);
+    for (int j = 0; j < Sizes::kBlocks; ++j) {
+      const float4 x = *reinterpret_cast<const float4*>(sums + Sizes::place(part, j, thread));
+      const auto put = [&](int query, int to, float value) {
+        rows[query * kStride + to].bits =
+            static_cast<unsigned short>(packed(Element{}, value * a.scale, 0.0f) & 0xffffu);
+      };
+      put(first + 8 * j, column, x.x);
+      put(first + 8 * j + 1, column, x.y);
+      put(first + 8 * j, column + 8, x.z);
+      put(first + 8 * j + 1, column + 8, x.w);
+    }
   }
   __syncthreads();
   auto* const d_q = static_cast<Element*>(a.d_q.data) + sequence * a.d_q.batch + head * a.d_q.head +

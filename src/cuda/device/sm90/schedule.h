@@ -10,7 +10,7 @@ namespace tilewise::cuda::sm90 {
 struct Work {
   int query_tile;  // -1: there is no more
   int head, sequence;
-  int padding;
+  int kv_head;  // set where it is told
 };
 
 /// Hands out the work by a counter in global memory: the blocks' first pieces by their numbers, the others to whoever
@@ -38,7 +38,9 @@ class Schedule {
   __device__ void advance() {
     const unsigned asked = atomicAdd(call_.next_work, 1u);
     if (asked == unsigned(total()) - 1) *call_.next_work = 0;
-    index_ = int(asked) + gridDim.x;
+    int blocks;  // read here, and not kept: a producer has few registers
+    asm volatile("mov.u32 %0, %%nctaid.x;" : "=r"(blocks));
+    index_ = int(asked) + blocks;
   }
 
  private:

@@ -17,6 +17,13 @@ __device__ inline void store_transposed(unsigned to, const unsigned (&matrices)[
                : "memory");
 }
 
+/// Likewise, not transposed.
+__device__ inline void store_matrices(unsigned to, const unsigned (&matrices)[4]) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to), "r"(matrices[0]),
+               "r"(matrices[1]), "r"(matrices[2]), "r"(matrices[3])
+               : "memory");
+}
+
 /// Transposes a 4 x 4 matrix whose row is in a lane of four: afterwards lane t has what was in place t of each.
 __device__ inline void transpose_quad(unsigned (&x)[4]) {
   const int t = threadIdx.x % 4;

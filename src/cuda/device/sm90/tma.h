@@ -20,7 +20,19 @@ struct Rows {
         "l"(map), "r"(column), "r"(row), "r"(head), "r"(batch), "r"(full.address)
         : "memory");
   }
+
+  /// Starts the copy of a box the other way, as one of this thread's group of copies.
+  __device__ void start_back(unsigned from, int column, int row) const {
+    asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];" ::"l"(map),
+                 "r"(column), "r"(row), "r"(head), "r"(batch), "r"(from)
+                 : "memory");
+  }
 };
+
+/// Closes this thread's group of copies to global memory.
+__device__ inline void commit_copies() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+/// Until shared memory has been read by all of them.
+__device__ inline void wait_for_copies() { asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory"); }
 
 /// Starts the copy of consecutive bytes, a multiple of 16 from a multiple of 16; `full` counts them.
 __device__ inline void start_copy(unsigned to, const void* from, int bytes, Barrier full) {

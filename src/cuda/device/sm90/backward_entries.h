@@ -1,0 +1,275 @@
+// What consumers of the backward kernels do with a tile's entries.
+#pragma once
+
+#include "philox.h"
+#include "sm90/backward_shared.h"
+#include "sm90/store.h"
+#include "softmax.h"
+
+namespace tilewise::cuda::sm90 {
+
+template <class Config, class Variant>
+class BackwardEntries : public BackwardShared<Config, Variant> {
+  using Shared = BackwardShared<Config, Variant>;
+
+ public:
+  using Shared::Shared;
+
+ protected:
+  using Shared::arguments_, Shared::call_, Shared::variant_;
+  using Shared::gradient_tile, Shared::numbers, Shared::place_of, Shared::query_tile, Shared::score_tile;
+  using Shared::kColumnsQk, Shared::kColumnsV, Shared::kKeys, Shared::kQueries;
+  using typename Shared::Element;
+  using typename Shared::Lane;
+  using typename Shared::Place;
+  using typename Shared::ScoreTile;
+  using typename Shared::Sizes;
+  using typename Shared::Values;
+
+  using Scores = Accumulator<1, kQueries / 8>;      // [keys, queries]
+  using KeySums = Accumulator<1, kColumnsQk / 8>;   // d_k
+  using ValueSums = Accumulator<1, kColumnsV / 8>;  // d_v
+  using Fragments = LeftFragment[kQueries / 16];    // of scores
+
+  __device__ static int lane() { return threadIdx.x % 32; }
+  __device__ static int thread() { return threadIdx.x % 128; }
+  __device__ static int warp_row() { return threadIdx.x / 32 % 4 * 16; }  // in the consumer's 64 keys
+  __device__ static bool is_first_lane() { return threadIdx.x % 32 == 0; }
+
+  __device__ void prepare(int consumer, int head, int first_key) const {
+    meet(1 + consumer, 128);  // all are done with the head before
+    Place& place = place_of(consumer);
+    if (thread() == 0) {
+      place.variant =
+          Variant::place_of(variant_, arguments_.sequences[blockIdx.z], blockIdx.z, head, blockIdx.y, arguments_.scale);
+    }
+    meet(1 + consumer, 128);
+    if constexpr (Values::kKeepsKeys) {
+      place.values.make_keys(variant_, place.variant, 0, first_key);
+      meet(1 + consumer, 128);
+    }
+  }
+
+  /// What the variant keeps for a tile: made while products are under way.
+  __device__ void prepare_tile(int consumer, int index, int query_begin, int first_key) const {
+    if constexpr (Values::kKeepsQueries || Values::kKeepsDiagonals) {
+      Place& place = place_of(consumer);
+      place.values.make_queries(variant_, place.variant, index % 2, query_begin);
+      place.values.make_diagonals(variant_, place.variant, index % 2, query_begin, first_key);
+      meet(1 + consumer, 128);
+    }
+  }
+
+  /// Zeros for rows that are not in [begin, end), of a tile whose first row is `first`, by `threads` threads.
+  template <class Tile>
+  __device__ static void clear_rows(const Tile& tile, int first, int begin, int end, int threads) {
+    for (int row = threadIdx.x % threads / 8; row < Tile::kTileRows; row += threads / 8) {
+      if (first + row >= begin && first + row < end) continue;
+      for (int chunk = 0; chunk < Tile::kChunks; ++chunk) {
+        store_zeros(tile.at(row, 64 * chunk + threadIdx.x % 8 * 8));
+      }
+    }
+  }
+
+  /// What a mask does to a tile's entries with 64 keys: a half of the tile's, or, in a wide kernel, all of them. `half`
+  /// is either then.
+  __device__ static int part_of(const Visit& visit, int half, bool has_missing_keys) {
+    if (!Config::kHasLists) return has_missing_keys ? kPartialPart : kFullPart;
+    const int part = visit.part(0, half);
+    return Sizes::kIsWide && visit.part(0, 1 - half) != part ? kPartialPart : part;
+  }
+
+  /// Products turned into weights and score gradients, as make_gradients, of a part. lane_of(query_begin) gives a Lane.
+  template <class LaneOf>
+  __device__ void make_part(int part, Scores& p, Scores& d_s, const unsigned* kept, const LaneOf& lane_of,
+                            int query_begin, int stage) const {
+    if (part != kFullPart) {  // a third branch for empty parts would spill
+      // Not the other branch's lane, which would be kept in registers for both.
+      make_gradients<true>(p, d_s, kept, lane_of(int(made_anew(query_begin))), stage);
+    } else {
+      make_gradients<false>(p, d_s, kept, lane_of(query_begin), stage);
+    }
+  }
+
+  /// Whether there are keys that do not exist: zeros stand for them and their values, from both consumers.
+  __device__ bool clear_missing_keys(int key_begin) const {
+    const SequenceShape& shape = arguments_.sequences[blockIdx.z];
+    if (key_begin >= shape.key_start && key_begin + kKeys <= shape.keys) return false;
+    clear_rows(this->key_tile(), key_begin, shape.key_start, shape.keys, 256);
+    clear_rows(this->value_tile(), key_begin, shape.key_start, shape.keys, 256);
+    publish_writes();
+    meet(3, 256);
+    return true;
+  }
+
+  /// Whether a query of the tile has a reference so low that the clamp of its scores makes a difference.
+  __device__ bool has_low_rows(int stage) const {
+    float lowest = 0;
+#pragma unroll
+    for (int half = 0; half < kQueries / 32; ++half) {
+      float reference;
+      asm volatile("ld.shared.f32 %0, [%1];"
+                   : "=f"(reference)
+                   : "r"(numbers(stage) + (lane() + 32 * half) * 4)
+                   : "memory");
+      lowest = fminf(lowest, reference);
+    }
+    return __any_sync(~0u, lowest < kLeastFreeBase);
+  }
+
+  __device__ void clear_missing_queries(int query_begin, int consumer, int stage) const {
+    const int end = arguments_.sequences[blockIdx.z].queries;
+    clear_rows(query_tile(stage), query_begin, 0, end, 128);
+    clear_rows(gradient_tile(stage), query_begin, 0, end, 128);
+    publish_writes();
+    meet(1 + consumer, 128);
+  }
+
+  /// The numbers of a lane's queries in column block j: (query 2t, query 2t + 1).
+  __device__ static float2 numbers_of(unsigned from, int j) {
+    float2 pair;
+    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];"
+                 : "=f"(pair.x), "=f"(pair.y)
+                 : "r"(from + (8 * j + lane() % 4 * 2) * 4)
+                 : "memory");
+    return pair;
+  }
+
+  /// What products begin at: see prepare_backward.
+  __device__ void preset(Scores& p, Scores& d_s, int stage) const {
+    if constexpr (!Variant::kChangesScores) preset_from(p, numbers(stage));
+    if constexpr (!Config::kHasDropout) preset_from(d_s, numbers(stage) + kQueries * 4);
+  }
+  __device__ static void preset_from(Scores& x, unsigned from) {
+#pragma unroll
+    for (int j = 0; j < kQueries / 8; ++j) {
+      const float2 pair = numbers_of(from, j);
+      x.x[0][j][0] = x.x[0][j][2] = pair.x;
+      x.x[0][j][1] = x.x[0][j][3] = pair.y;
+    }
+  }
+
+  /// Products turned into weights (as d_v takes them) and score gradients.
+  template <bool kPartial>
+  __device__ void make_gradients(Scores& p, Scores& d_s, const unsigned* kept, const Lane& lane, int stage) const {
+    const SequenceShape& shape = arguments_.sequences[blockIdx.z];
+#pragma unroll
+    for (int j = 0; j < kQueries / 8; ++j) {
+      float2 references = {0, 0}, deltas = {0, 0};
+      if constexpr (Variant::kChangesScores) references = numbers_of(numbers(stage), j);
+      if constexpr (Config::kHasDropout) deltas = numbers_of(numbers(stage) + kQueries * 4, j);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const int query = 8 * j + e % 2, key = e / 2 * 8;
+        const float product = p.x[0][j][e], reference = e % 2 == 0 ? references.x : references.y;
+        float weight, slope = 1;
+        if constexpr (!Variant::kChangesScores) {
+          weight = exp2_of(call_.factor * product);
+        } else if constexpr (kPartial) {
+          const float score = lane.score(query, key, product);
+          weight = exp2_of(fmaf(Lane::clamped(score), kLog2E, -reference));
+          slope = score < Lane::kFloor ? 0 : lane.slope(query, key, product);
+        } else {
+          weight = exp2_of(lane.exponent(query, key, product) - reference);
+          slope = lane.slope(query, key, product);
+        }
+        if constexpr (kPartial) {
+          // No short cuts: a branch for each of 32 numbers would cost more.
+          const bool stays = lane.keeps(query, key) & (lane.query_index(query) < shape.queries) &
+                             (lane.key_index(key) >= shape.key_start) & (lane.key_index(key) < shape.keys);
+          weight = stays ? weight : 0;
+        }
+        float gradient = d_s.x[0][j][e];
+        if constexpr (Config::kHasDropout) {
+          const bool drawn = kept[j] >> e & 1;
+          gradient = (drawn ? gradient * arguments_.dropout.scale : 0) + (e % 2 == 0 ? deltas.x : deltas.y);
+          p.x[0][j][e] = drawn ? weight : 0;
+        } else {
+          p.x[0][j][e] = weight;
+        }
+        gradient *= weight;
+        if constexpr (Variant::kChangesScores) gradient *= slope;
+        if constexpr (kPartial || (Variant::kChangesScores && !Variant::kSlopeIsFinite)) {
+          gradient = weight == 0 ? 0 : gradient;  // whatever else is infinite or NaN there
+        }
+        d_s.x[0][j][e] = gradient;
+      }
+    }
+  }
+
+  /// Which weights dropout keeps. A lane holds keys g and g + 8 of a block of 16, so two bytes of each query's block.
+  __device__ void draw(unsigned* kept, int query_begin, int first_key, int head) const {
+    const DropoutArguments& dropout = arguments_.dropout;
+    const int head_index = blockIdx.z * arguments_.h_q + head, g = lane() / 4;
+#pragma unroll
+    for (int j = 0; j < kQueries / 8; ++j) {
+      kept[j] = 0;
+#pragma unroll
+      for (int column = 0; column < 2; ++column) {
+        const int query = query_begin + 8 * j + lane() % 4 * 2 + column;
+        const uint4 words = dropout_words(dropout, first_key / 16, query, head_index);
+        const unsigned near = (g < 4 ? words.x : words.y) >> 8 * (g % 4) & 0xff;
+        const unsigned far = (g < 4 ? words.z : words.w) >> 8 * (g % 4) & 0xff;
+        kept[j] |= (near < dropout.keep_below ? 1u : 0u) << column;
+        kept[j] |= (far < dropout.keep_below ? 1u : 0u) << (2 + column);
+      }
+    }
+  }
+
+  /// Rounded to Element: left operands.
+  __device__ static void fragments_of(Fragments& to, const Scores& x) {
+#pragma unroll
+    for (int k = 0; k < kQueries / 16; ++k) {
+      const auto& near = x.x[0][2 * k];
+      const auto& far = x.x[0][2 * k + 1];
+      to[k].pairs[0] = packed(Element{}, near[0], near[1]);
+      to[k].pairs[1] = packed(Element{}, near[2], near[3]);
+      to[k].pairs[2] = packed(Element{}, far[0], far[1]);
+      to[k].pairs[3] = packed(Element{}, far[2], far[3]);
+    }
+  }
+
+  /// d_s^T of 64 keys, as fragments, to shared memory as [queries, keys].
+  __device__ void store_scores(const Fragments& d_scores, int first_key, int stage) const {
+    const ScoreTile tile = score_tile(stage);
+    const int row = lane() / 16 * 8 + lane() % 8, column = first_key + warp_row() + lane() / 8 % 2 * 8;
+#pragma unroll
+    for (int k = 0; k < kQueries / 16; ++k) store_transposed(tile.at(16 * k + row, column), d_scores[k].pairs);
+  }
+
+  /// Adds a part of d_q (see BackwardSizes) of a tile to the workspace.
+  template <int kBlocks>
+  __device__ void add_to_workspace(const Accumulator<1, kBlocks>& d_q, long long tile, int part) const {
+    float* const to = arguments_.d_q_sums + tile * Sizes::kTileFloats + Sizes::place(part, 0, thread());
+#pragma unroll
+    for (int j = 0; j < kBlocks; ++j) {
+      const float(&x)[4] = d_q.x[0][j];
+      asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to + j * 512), "f"(x[0]), "f"(x[1]), "f"(x[2]),
+                   "f"(x[3])
+                   : "memory");
+    }
+  }
+
+  /// Rows of a result, times a factor.
+  template <int kHead, int kBlocks>
+  __device__ void store_sums(const TensorView& view, const Accumulator<1, kBlocks>& sums, int first_key,
+                             float factor) const {
+    if (view.data == nullptr) return;
+    const SequenceShape& shape = arguments_.sequences[blockIdx.z];
+    const float factors[2] = {factor, factor};
+    store_rows<kHead>(rows_of(view, shape), view.row, first_key + warp_row() + lane() / 4, shape.keys, sums, factors);
+  }
+  __device__ void store_key_sums(const KeySums& d_k, int first_key) const {
+    store_sums<Config::kHeadQk>(arguments_.d_k, d_k, first_key, arguments_.scale);
+  }
+  __device__ void store_value_sums(const ValueSums& d_v, int first_key) const {
+    store_sums<Config::kHeadV>(arguments_.d_v, d_v, first_key, Config::kHasDropout ? arguments_.dropout.scale : 1);
+  }
+
+  __device__ Element* rows_of(const TensorView& view, const SequenceShape& shape) const {
+    return static_cast<Element*>(view.data) + blockIdx.z * view.batch + blockIdx.y * view.head +
+           (arguments_.keys_packed ? shape.key_token : 0) * view.row;
+  }
+};
+
+}  // namespace tilewise::cuda::sm90

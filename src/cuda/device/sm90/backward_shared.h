@@ -1,0 +1,149 @@
+// What the producer and the consumers of the backward kernels share: shared memory, barriers, walks. And the producer.
+#pragma once
+
+#include "sm90/backward_rows.h"
+#include "sm90/lane_scores.h"
+#include "sm90/tma.h"
+#include "sm90/wgmma.h"
+#include "walk.h"
+
+namespace tilewise::cuda::sm90 {
+
+/// Config has Element, kHeadQk, kHeadV (up to 256), kStages (tiles of queries in shared memory), kHasLists,
+/// kHasDropout, kProducerRegisters, kConsumerRegisters.
+template <class Config, class Variant>
+class BackwardShared {
+ public:
+  using Element = typename Config::Element;
+  using Sizes = BackwardSizes<Config>;
+  static constexpr int kQueries = Sizes::kQueries, kKeys = Sizes::kKeys, kStages = Config::kStages;
+  static constexpr int kThreads = 128 * (1 + Sizes::kConsumers);
+  static constexpr int kColumnsQk = (Config::kHeadQk + 15) / 16 * 16;
+  static constexpr int kColumnsV = (Config::kHeadV + 15) / 16 * 16;
+  /// Narrow heads leave registers for a consumer's keys and values: half the reads of shared memory.
+  static constexpr bool kKeysInRegisters = kColumnsQk <= 64 && !Sizes::kIsWide;
+  static constexpr bool kValuesInRegisters = kColumnsV <= 64 && !Sizes::kIsWide;
+  using KeyTile = ChunkedTile<kKeys, kColumnsQk>;
+  using ValueTile = ChunkedTile<kKeys, kColumnsV>;
+  using QueryTile = ChunkedTile<kQueries, kColumnsQk>;
+  using GradientTile = ChunkedTile<kQueries, kColumnsV>;  // of d_o
+  using ScoreTile = ChunkedTile<kQueries, kKeys>;         // d_s: [queries, keys], a chunk of 64 keys from a consumer
+
+  /// What a consumer keeps of the head that it is at.
+  struct Place {
+    typename Variant::Place variant;
+    KeptValues<Variant, kQueries, 64, 2, 1, 2> values;
+  };
+  using Values = decltype(Place::values);
+  using Lane = LaneScores<Variant, Values, 64>;
+
+  static constexpr int kStageBytes = QueryTile::kBytes + GradientTile::kBytes;
+  static constexpr int kStagesAt = KeyTile::kBytes + ValueTile::kBytes;
+  static constexpr int kScoresAt = kStagesAt + kStages * kStageBytes;
+  static constexpr int kNumbersAt = kScoresAt + 2 * ScoreTile::kBytes;  // reference and delta of a tile's queries
+  static constexpr int kNumbersBytes = 2 * kQueries * 4;
+  static constexpr int kTileBytes = kNumbersAt + kStages * kNumbersBytes;
+  static constexpr int kBarriers = 1 + 2 * kStages + 4;
+  static constexpr int kPlacesAt = (kTileBytes + 8 * kBarriers + 15) / 16 * 16;
+  static constexpr int kPlaceBytes = (int(sizeof(Place)) + 15) / 16 * 16;
+  static constexpr int kSharedBytes = kPlacesAt + Sizes::kConsumers * kPlaceBytes;
+
+  __device__ BackwardShared(const BackwardCall& call, const typename Variant::Arguments& variant, unsigned char* shared)
+      : call_(call),
+        arguments_(call.arguments),
+        variant_(variant),
+        shared_(shared),
+        base_(static_cast<unsigned>(__cvta_generic_to_shared(shared))) {}
+
+  /// The producer: one thread.
+  __device__ void produce(int tile) const {
+    const SequenceShape& shape = arguments_.sequences[blockIdx.z];
+    const int kv_head = blockIdx.y;
+    const int batch = arguments_.queries_packed ? 0 : blockIdx.z, kv_batch = arguments_.keys_packed ? 0 : blockIdx.z;
+    const int first_key = (arguments_.keys_packed ? shape.key_token : 0) + tile * kKeys;
+    const int first_query = arguments_.queries_packed ? shape.query_token : 0;
+    keys_full().arrive_expecting(KeyTile::kBytes + ValueTile::kBytes);
+    load({&call_.k, kv_batch, kv_head}, key_tile(), first_key, keys_full());
+    load({&call_.v, kv_batch, kv_head}, value_tile(), first_key, keys_full());
+    Turn<kStages> turn;
+#pragma unroll 1
+    for (int head = first_head(); head < first_head() + arguments_.heads_per_kv; ++head) {
+      const auto walk = walk_of(tile, head);
+#pragma unroll 1
+      for (int i = 0; i < walk.count(); ++i) {
+        const int query_tile_number = walk.visit(i).tile();
+        const int stage = int(made_anew(turn.stage()));
+        const Barrier ready = full(stage);
+        empty(stage).wait(turn.parity() ^ 1);
+        ready.arrive_expecting(kStageBytes + kNumbersBytes);
+        load({&call_.q, batch, head}, query_tile(stage), first_query + query_tile_number * kQueries, ready);
+        load({&call_.d_o, batch, head}, gradient_tile(stage), first_query + query_tile_number * kQueries, ready);
+        const long long place = workspace_tile(head, query_tile_number) * kQueries;
+        start_copy(numbers(stage), arguments_.reference + place, kQueries * 4, ready);
+        start_copy(numbers(stage) + kQueries * 4, arguments_.delta + place, kQueries * 4, ready);
+        turn = turn.plus(1);
+      }
+    }
+  }
+
+ protected:
+  template <class Tile>
+  __device__ static void load(const Rows& rows, const Tile& tile, int row, Barrier ready) {
+#pragma unroll 1
+    for (int chunk = 0; chunk < Tile::kChunks; ++chunk) rows.start(tile.chunk(chunk), 64 * chunk, row, ready);
+  }
+
+  __device__ KeyTile key_tile() const { return {base_}; }
+  __device__ ValueTile value_tile() const { return {base_ + KeyTile::kBytes}; }
+  __device__ QueryTile query_tile(int stage) const { return {base_ + kStagesAt + stage * kStageBytes}; }
+  __device__ GradientTile gradient_tile(int stage) const { return {query_tile(stage).address + QueryTile::kBytes}; }
+  __device__ ScoreTile score_tile(int stage) const { return {base_ + kScoresAt + stage * ScoreTile::kBytes}; }
+  __device__ unsigned numbers(int stage) const { return base_ + kNumbersAt + stage * kNumbersBytes; }
+  __device__ Barrier barrier(int index) const { return {base_ + kTileBytes + 8 * index}; }
+  __device__ Barrier keys_full() const { return barrier(0); }
+  __device__ Barrier full(int stage) const { return barrier(1 + stage); }
+  __device__ Barrier empty(int stage) const { return barrier(1 + kStages + stage); }
+  __device__ Barrier scores_full(int stage) const { return barrier(1 + 2 * kStages + stage); }
+  __device__ Barrier scores_empty(int stage) const { return barrier(3 + 2 * kStages + stage); }
+  __device__ Place& place_of(int consumer) const {
+    return *reinterpret_cast<Place*>(shared_ + kPlacesAt + consumer * kPlaceBytes);
+  }
+
+  /// Of what is in shared memory, consumers' warps release all. Both consumers make d_s and read it, or one of them
+  /// makes it and the other one reads it.
+  __device__ void create_barriers() const {
+    constexpr int kWarps = 4 * Sizes::kConsumers, kOfScores = kWarps / (Sizes::kIsWide ? 2 : 1);
+    keys_full().create(1);
+    for (int stage = 0; stage < kStages; ++stage) {
+      full(stage).create(1);
+      empty(stage).create(kWarps);
+    }
+    for (int stage = 0; stage < 2; ++stage) {
+      scores_full(stage).create(kOfScores);
+      scores_empty(stage).create(kOfScores);
+    }
+    publish_barriers();
+  }
+
+  /// The query tiles that meet a key tile.
+  __device__ auto walk_of(int tile, int head) const {
+    if constexpr (Config::kHasLists) {
+      return ListWalk(arguments_.lists, blockIdx.z, head, tile);
+    } else {
+      return AllTiles{(arguments_.sequences[blockIdx.z].queries + kQueries - 1) / kQueries};
+    }
+  }
+  __device__ int first_head() const { return blockIdx.y * arguments_.heads_per_kv; }
+  /// A query tile's number in the workspace.
+  __device__ long long workspace_tile(int head, int tile) const {
+    return (static_cast<long long>(blockIdx.z) * arguments_.h_q + head) * call_.query_tiles + tile;
+  }
+
+  const BackwardCall& call_;
+  const BackwardArguments& arguments_;
+  const typename Variant::Arguments& variant_;
+  unsigned char* const shared_;
+  const unsigned base_;
+};
+
+}  // namespace tilewise::cuda::sm90

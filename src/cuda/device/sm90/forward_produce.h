@@ -1,0 +1,155 @@
+// The producers of the forward kernel: four threads of a warpgroup that has few registers.
+#pragma once
+
+#include "sm90/forward_shared.h"
+
+namespace tilewise::cuda::sm90 {
+
+/// One takes the work, one tells it to all others and loads queries, one loads keys, one loads values.
+template <class Config, class Variant>
+class ForwardProducers : ForwardShared<Config, Variant> {
+  using Shared = ForwardShared<Config, Variant>;
+  using Told = typename Shared::Told;
+  using typename Shared::KeyTile;
+  using typename Shared::QueryTile;
+  using typename Shared::ValueTile;
+  static constexpr int kStages = Shared::kStages, kKeyTile = Shared::kKeyTile, kQueryStages = Shared::kQueryStages;
+  using Shared::arguments_;
+  using Shared::call_;
+
+ public:
+  using Shared::Shared;
+
+  __device__ void run() const {
+    if (threadIdx.x == 0) {
+      produce_keys();
+    } else if (threadIdx.x == 32) {
+      produce_values();
+    } else if (threadIdx.x == 64) {
+      produce_work();
+    } else if (threadIdx.x == 96) {
+      produce_queries();
+    }
+  }
+
+ private:
+  /// Takes a piece when the keys of the one before are on their way: no earlier, since another block may be idle then.
+  __device__ void produce_work() const {
+    Turn<Shared::kToldStages> turn;
+    for (Schedule schedule(call_); schedule.has_work(); schedule.advance()) {
+      const Work work = schedule.template work<Config::kHasLists>();
+      if (work.query_tile * Shared::kQueryTile >= arguments_.sequences[work.sequence].queries) continue;
+      this->told_empty(turn.stage()).wait(turn.parity() ^ 1);
+      // Written and read back one by one: this thread has few registers.
+      Told& told = this->told(turn.stage());
+      told.work = work;
+      forget();
+      told.work.kv_head = told.work.head / arguments_.heads_per_kv;
+      told.shape = arguments_.sequences[told.work.sequence];
+      forget();
+      told.walk = this->start_of(told.work, told.shape);
+      this->told_begun(turn.stage()).arrive();
+      turn = turn.plus(1);
+    }
+    this->told_empty(turn.stage()).wait(turn.parity() ^ 1);
+    this->told(turn.stage()).work.query_tile = -1;
+    this->told_begun(turn.stage()).arrive();
+  }
+
+  __device__ void produce_queries() const {
+    for (Turn<Shared::kToldStages> piece;; piece = piece.plus(1)) {
+      this->told_begun(piece.stage()).wait(piece.parity());
+      Told& told = this->told(made_anew(piece.stage()));
+      const Work& work = told.work;
+      if (work.query_tile >= 0) {
+        told.variant =
+            Variant::place_of(this->variant_, told.shape, work.sequence, work.head, work.kv_head, arguments_.scale);
+      }
+      this->told_full(made_anew(piece.count) % Shared::kToldStages).arrive();
+      if (work.query_tile < 0) break;
+      const Turn<kQueryStages> turn{made_anew(piece.count)};
+      const Barrier full = this->query_full(turn.stage());
+      this->query_empty(turn.stage()).wait(turn.parity() ^ 1);
+      full.arrive_expecting(QueryTile::kBytes);
+      const int first_query =
+          (arguments_.queries_packed ? told.shape.query_token : 0) + work.query_tile * Shared::kQueryTile;
+      const Rows q{&call_.q, arguments_.queries_packed ? 0 : work.sequence, work.head};
+      const QueryTile tile = this->query_tile(turn.stage());
+#pragma unroll 1
+      for (int chunk = 0; chunk < QueryTile::kChunks; ++chunk) {
+        q.start(tile.chunk(chunk), 64 * chunk, first_query, full);
+      }
+      this->told_empty(piece.stage()).arrive();
+    }
+  }
+
+  __device__ void produce_keys() const {
+    // Gives up a piece's place after the keys of the next one only: so a piece is not taken too early.
+    produce_tiles<KeyTile>(call_.k, this->key_tile(0), Shared::kKeysAt, 1);
+  }
+  __device__ void produce_values() const {
+    produce_tiles<ValueTile>(call_.v, this->value_tile(0), Shared::kValuesAt, 0);
+  }
+
+  /// All tiles of all pieces, to a ring whose first tile is `first`; its barriers begin with that number, those that
+  /// say full before those that say empty. After a piece it gives up the place of the one that is `behind` pieces
+  /// before.
+  template <class Tile>
+  __device__ void produce_tiles(const TensorMap& map, const Tile& first, int barriers, unsigned behind) const {
+    Turn<kStages> turn;
+    for (Turn<Shared::kToldStages> piece;; piece = piece.plus(1)) {
+      this->told_full(piece.stage()).wait(piece.parity());
+      const Told& told = this->told(piece.stage());
+      if (told.work.query_tile < 0) break;
+      load_tiles<Tile>(map, told, first, barriers, turn);
+      if (piece.count >= behind) this->told_empty(piece.plus(0u - behind).stage()).arrive();
+    }
+  }
+
+  template <class Tile>
+  __device__ void load_tiles(const TensorMap& map, const Told& told, const Tile& first, int barriers,
+                             Turn<kStages>& turn) const {
+    const SequenceShape& shape = told.shape;
+    Rows rows{&map, arguments_.keys_packed ? 0 : told.work.sequence, told.work.kv_head};
+    const int first_key = arguments_.keys_packed ? shape.key_token : 0;
+    const auto walk = this->walk_of(told);
+#pragma unroll 1
+    for (int i = 0; i < walk.count(); ++i) {
+      const int row = first_key + walk.visit(i).tile() * kKeyTile;
+      const unsigned stage = made_anew(turn.stage());
+      const Barrier full = this->barrier(barriers + stage), empty = this->barrier(barriers + kStages + stage);
+      empty.wait(turn.parity() ^ 1);
+      full.arrive_expecting(Tile::kBytes);
+      unsigned to = first.address + stage * Tile::kBytes;
+      if constexpr (Config::kIsPaged) {
+        load_pages<Tile>(rows, told.work.sequence, shape.keys, row, to, full);
+      } else {
+#pragma unroll 1
+        for (int column = 0; column < Tile::kChunks * 64; column += 64, to += Tile::kChunkBytes) {
+          rows.start(to, column, row, full);
+        }
+      }
+      turn = turn.plus(1);
+    }
+  }
+
+  /// A tile's rows from their pages, box by box. Outside of the tensor everything is zero: so are the rows of a hole,
+  /// whose number is no page's, and rows behind the last page.
+  template <class Tile>
+  __device__ void load_pages(Rows rows, int sequence, int keys, int first_row, unsigned to, const Barrier& full) const {
+    const PageTable& pages = arguments_.pages;
+    const int* const table = pages.table + sequence * pages.sequence;
+#pragma unroll 1
+    for (int row = first_row; row < first_row + kKeyTile; row += call_.box_rows, to += call_.box_rows * 128) {
+      const int page = row / pages.page_tokens;
+      rows.batch = row < keys ? __ldg(table + page) : -1;
+      unsigned chunk = to;
+#pragma unroll 1
+      for (int column = 0; column < Tile::kChunks * 64; column += 64, chunk += Tile::kChunkBytes) {
+        rows.start(chunk, column, row - page * pages.page_tokens, full);
+      }
+    }
+  }
+};
+
+}  // namespace tilewise::cuda::sm90

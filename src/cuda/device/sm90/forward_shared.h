@@ -1,0 +1,148 @@
+// What the producers and the consumers of the forward kernel share: shared memory, barriers, the walk over key tiles.
+#pragma once
+
+#include "sm90/lane_scores.h"
+#include "sm90/schedule.h"
+#include "sm90/tma.h"
+#include "sm90/wgmma.h"
+#include "sm90_call.h"
+#include "walk.h"
+
+namespace tilewise::cuda::sm90 {
+
+/// Config has
+///   Element                      of q, k, v and o
+///   kHeadQk, kHeadV              d_qk, d_v
+///   kConsumers                   warpgroups that compute
+///   kKeyTile, kStages            keys of a tile, and how many tiles of k, and of v, are in shared memory
+///   kQueryInRegisters            q stays in registers; otherwise it is read from shared memory for each tile
+///   kQueryStages                 query tiles in shared memory
+///   kStagesOutput                output goes through shared memory, from which the copy engine takes it
+///   kProducerRegisters, kConsumerRegisters
+///   kPolynomials                 of 8 exponentials of scored tiles, how many are made by polynomials
+///   kHasLists, kHasDropout
+///   kIsPaged                     k and v lie in pages of multiples of 8 tokens
+template <class Config, class Variant>
+class ForwardShared {
+ public:
+  using Element = typename Config::Element;
+  static constexpr int kConsumers = Config::kConsumers, kKeyTile = Config::kKeyTile, kStages = Config::kStages;
+  static constexpr int kQueryStages = Config::kQueryStages;
+  static constexpr int kThreads = 128 * (1 + kConsumers), kQueryTile = 64 * kConsumers;
+  static constexpr int kColumnsQk = (Config::kHeadQk + 15) / 16 * 16;
+  static constexpr int kColumnsV = (Config::kHeadV + 15) / 16 * 16;
+  using QueryTile = ChunkedTile<kQueryTile, kColumnsQk>;
+  using KeyTile = ChunkedTile<kKeyTile, kColumnsQk>;
+  using ValueTile = ChunkedTile<kKeyTile, kColumnsV>;
+
+  /// A piece of work, as it is told: with all that others would wait for global memory for. It stays in shared memory
+  /// until all are done with it, since little of it is read for a full tile.
+  struct Told {
+    Work work;
+    SequenceShape shape;
+    WalkStart walk;
+    typename Variant::Place variant;
+  };
+  /// One is at work, and one is told ahead.
+  static constexpr int kToldStages = 2;
+  /// Keys and diagonals of a tile are made while the tile before is at work; some warps may then read those of two
+  /// tiles before.
+  static constexpr int kKeptStages = 4;
+  using Values = KeptValues<Variant, 64, kKeyTile, 2, kKeptStages, kKeptStages>;
+  static constexpr bool kKeepsOfTiles = Values::kKeepsKeys || Values::kKeepsDiagonals;
+
+  static constexpr bool kStagesOutput = Config::kStagesOutput;
+  using OutputTile = ChunkedTile<kQueryTile, kColumnsV>;
+  static constexpr int kKeyTilesAt = kQueryStages * QueryTile::kBytes;
+  static constexpr int kValueTilesAt = kKeyTilesAt + kStages * KeyTile::kBytes;
+  static constexpr int kOutputAt = kValueTilesAt + kStages * ValueTile::kBytes;
+  static constexpr int kTileBytes = kOutputAt + (kStagesOutput ? OutputTile::kBytes : 0);
+  static constexpr int kQueriesAt = 3 * kToldStages, kKeysAt = kQueriesAt + 2 * kQueryStages;
+  static constexpr int kValuesAt = kKeysAt + 2 * kStages, kKeptBarriersAt = kValuesAt + 2 * kStages;
+  static constexpr int kBarriers = kKeptBarriersAt + (kKeepsOfTiles ? kKeptStages * kConsumers : 0);
+  static constexpr int kToldAt = (kTileBytes + 8 * kBarriers + 15) / 16 * 16;
+  static constexpr int kToldBytes = (int(sizeof(Told)) + 15) / 16 * 16;
+  static constexpr int kKeptAt = kToldAt + kToldStages * kToldBytes;
+  static constexpr int kKeptBytes = (int(sizeof(Values)) + 15) / 16 * 16;
+  static constexpr int kSharedBytes = kKeptAt + kConsumers * kKeptBytes;
+
+  __device__ ForwardShared(const ForwardCall& call, const typename Variant::Arguments& variant, unsigned char* shared)
+      : call_(call),
+        arguments_(call.arguments),
+        variant_(variant),
+        shared_(shared),
+        base_(static_cast<unsigned>(__cvta_generic_to_shared(shared))) {}
+
+ protected:
+  __device__ QueryTile query_tile(int stage) const { return {base_ + stage * QueryTile::kBytes}; }
+  __device__ KeyTile key_tile(int stage) const { return {base_ + kKeyTilesAt + stage * KeyTile::kBytes}; }
+  __device__ ValueTile value_tile(int stage) const { return {base_ + kValueTilesAt + stage * ValueTile::kBytes}; }
+  __device__ OutputTile output_tile() const { return {base_ + kOutputAt}; }
+  __device__ Barrier barrier(int index) const { return {base_ + kTileBytes + 8 * index}; }
+  __device__ Barrier told_full(int stage) const { return barrier(stage); }
+  __device__ Barrier told_empty(int stage) const { return barrier(kToldStages + stage); }
+  __device__ Barrier told_begun(int stage) const { return barrier(2 * kToldStages + stage); }
+  __device__ Barrier query_full(int stage) const { return barrier(kQueriesAt + stage); }
+  __device__ Barrier query_empty(int stage) const { return barrier(kQueriesAt + kQueryStages + stage); }
+  __device__ Barrier key_full(int stage) const { return barrier(kKeysAt + stage); }
+  __device__ Barrier key_empty(int stage) const { return barrier(kKeysAt + kStages + stage); }
+  __device__ Barrier value_full(int stage) const { return barrier(kValuesAt + stage); }
+  __device__ Barrier value_empty(int stage) const { return barrier(kValuesAt + kStages + stage); }
+  __device__ Barrier kept_full(int consumer, int stage) const {
+    return barrier(kKeptBarriersAt + kKeptStages * consumer + stage);
+  }
+  __device__ Told& told(int stage) const { return *reinterpret_cast<Told*>(shared_ + kToldAt + stage * kToldBytes); }
+  __device__ Values& kept_of(int consumer) const {
+    return *reinterpret_cast<Values*>(shared_ + kKeptAt + consumer * kKeptBytes);
+  }
+
+  /// What is full takes a producer's arrival and its bytes; what is empty one arrival of every consumer's warp. What is
+  /// told, also one of each of the three producers that read it.
+  __device__ void create_barriers() const {
+    const auto create_ring = [&](int at, int stages, int readers) {
+      for (int stage = 0; stage < stages; ++stage) {
+        barrier(at + stage).create(1);
+        barrier(at + stages + stage).create(readers);
+      }
+    };
+    for (int stage = 0; stage < kToldStages; ++stage) told_begun(stage).create(1);
+    create_ring(0, kToldStages, 4 * kConsumers + 3);
+    create_ring(kQueriesAt, kQueryStages, 4 * kConsumers);
+    create_ring(kKeysAt, kStages, 4 * kConsumers);
+    create_ring(kValuesAt, kStages, 4 * kConsumers);
+    for (int i = kKeptBarriersAt; i < kBarriers; ++i) barrier(i).create(4);
+    publish_barriers();
+  }
+
+  /// The key tiles of a piece of work: where there are lists or scores, from where queries meet their own positions.
+  /// Masks most often keep something of every row there, and biases by distance are largest, so that rows have a base
+  /// from then on and seldom outgrow it.
+  __device__ WalkStart start_of(const Work& work, const SequenceShape& shape) const {
+    const int position = work.query_tile * kQueryTile + kQueryTile / 2 + shape.query_offset;
+    const int tile = ::max(position - shape.key_offset, 0) / kKeyTile;
+    if constexpr (Config::kHasLists) {
+      return WalkStart::near(ListWalk(arguments_.lists, work.sequence, work.head, work.query_tile), tile);
+    } else {
+      return WalkStart::near(DenseWalk(shape, kKeyTile), Variant::kChangesScores ? tile : 0);
+    }
+  }
+  __device__ auto walk_of(const Told& piece) const {
+    const WalkStart& start = piece.walk;
+    if constexpr (Config::kHasLists) {
+      const long long list = list_of(arguments_.lists, piece.work.sequence, piece.work.head, piece.work.query_tile);
+      return RotatedWalk<ListWalk>{ListWalk(arguments_.lists, list, start.count), start.index};
+    } else if constexpr (Variant::kChangesScores) {
+      return RotatedWalk<DenseWalk>{DenseWalk(piece.shape, kKeyTile), start.index};
+    } else {
+      return DenseWalk(piece.shape, kKeyTile);
+    }
+  }
+
+  const ForwardCall& call_;
+  const ForwardArguments& arguments_;
+  const typename Variant::Arguments& variant_;
+  unsigned char* const shared_;
+  const unsigned base_;
+};
+
+}  // namespace tilewise::cuda::sm90

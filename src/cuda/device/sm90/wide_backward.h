@@ -1,0 +1,218 @@
+// Backward attention for compute capability 9.0, for heads of more than 128 columns.
+#pragma once
+
+#include "sm90/backward_entries.h"
+
+namespace tilewise::cuda::sm90 {
+
+/// Two consumers with the same 64 keys: d_k and d_v of so many columns do not fit in one's registers. The first one
+/// makes d_v, and d_q of the tile before; the second one d_k, and d_s, which the first one gets through shared memory.
+/// Both make the weights: three products each, where five would do for both.
+template <class Config, class Variant>
+class WideConsumers : public BackwardEntries<Config, Variant> {
+  using Shared = BackwardEntries<Config, Variant>;
+  using Shared::add_to_workspace, Shared::clear_missing_keys;
+  using Shared::arguments_, Shared::call_, Shared::variant_;
+  using Shared::clear_missing_queries, Shared::has_low_rows, Shared::prepare, Shared::prepare_tile, Shared::preset;
+  using Shared::draw, Shared::fragments_of, Shared::place_of, Shared::workspace_tile;
+  using Shared::first_head, Shared::walk_of;
+  using Shared::gradient_tile, Shared::key_tile, Shared::query_tile, Shared::score_tile, Shared::value_tile;
+  using Shared::is_first_lane, Shared::lane, Shared::warp_row;
+  using Shared::kColumnsQk, Shared::kColumnsV, Shared::kKeys, Shared::kQueries, Shared::kStages;
+  using Shared::keys_full, Shared::full, Shared::empty, Shared::scores_empty, Shared::scores_full;
+  using typename Shared::Element;
+  using typename Shared::Fragments;
+  using typename Shared::KeySums;
+  using typename Shared::Lane;
+  using typename Shared::Scores;
+  using typename Shared::Sizes;
+  using typename Shared::ValueSums;
+
+ public:
+  using Shared::Shared;
+
+  __device__ void consume(int tile, int consumer) const {
+    const int key_begin = tile * kKeys;
+    keys_full().wait(0);
+    const bool has_missing_keys = clear_missing_keys(key_begin);
+    if (consumer == 0) {
+      make_value_sums(tile, has_missing_keys);
+    } else {
+      make_key_sums(tile, has_missing_keys);
+    }
+  }
+
+ private:
+  static constexpr int kParts = Sizes::kParts;
+  using QuerySums = Accumulator<1, Sizes::kBlocks>;  // a part of d_q^T: [64 columns, queries]
+
+  /// A tile of queries that meets the keys.
+  struct Tile {
+    int head, number;
+    int part;  // PartClass of its entries
+    Turn<kStages> turn;
+
+    __device__ int stage() const { return turn.stage(); }
+    __device__ int query_begin() const { return number * kQueries; }
+    __device__ Turn<2> scores() const { return {turn.count}; }
+  };
+
+  /// Calls step(tile) for all of them.
+  template <class Step>
+  __device__ void for_each_tile(int tile, int consumer, bool has_missing_keys, const Step& step) const {
+    Turn<kStages> turn;
+#pragma unroll 1
+    for (int head = first_head(); head < first_head() + arguments_.heads_per_kv; ++head) {
+      prepare(consumer, head, tile * kKeys);
+      const auto walk = walk_of(tile, head);
+      const int count = walk.count();
+#pragma unroll 1
+      for (int i = 0; i < count; ++i, turn = turn.plus(1)) {
+        const Visit visit = walk.visit(i);
+        step(Tile{head, visit.tile(), this->part_of(visit, 0, has_missing_keys), turn});
+      }
+    }
+  }
+
+  /// Waits for a tile's queries.
+  __device__ void begin(Tile& tile, int consumer) const {
+    full(tile.stage()).wait(tile.turn.parity());
+    if (tile.query_begin() + kQueries > arguments_.sequences[blockIdx.z].queries) {
+      tile.part = kPartialPart;
+      clear_missing_queries(tile.query_begin(), consumer, tile.stage());
+    }
+  }
+
+  /// p (+)= k q^T, started.
+  __device__ void start_scores(Scores& p, int stage) const {
+    multiply_rows<Element, Variant::kChangesScores, kColumnsQk>(
+        p, Operand::of(key_tile().address, kKeys), kKeys, Operand::of(query_tile(stage).address, kQueries), kQueries);
+  }
+
+  /// Waits for the products; they become weights and gradients of scores.
+  __device__ void make_entries(Scores& p, Scores& d_s, Tile& tile, int consumer, int key_begin) const {
+    const int index = tile.scores().stage();
+    if (Variant::kChangesScores || tile.part == kPartialPart)
+      prepare_tile(consumer, index, tile.query_begin(), key_begin);
+    if (Variant::kChangesScores && tile.part == kFullPart && has_low_rows(tile.stage())) tile.part = kPartialPart;
+    wait_for_products<0>();
+    pin(p);
+    pin(d_s);
+    unsigned kept[Config::kHasDropout ? kQueries / 8 : 1];
+    if constexpr (Config::kHasDropout) draw(kept, tile.query_begin(), key_begin + warp_row(), tile.head);
+    const auto lane_scores = [&](int query_begin) {
+      return Lane(variant_, place_of(consumer).variant, place_of(consumer).values, index, 0, index, query_begin,
+                  key_begin, lane() % 4 * 2, warp_row() + lane() / 4);
+    };
+    this->make_part(tile.part, p, d_s, kept, lane_scores, tile.query_begin(), tile.stage());
+  }
+
+  // ---- The first consumer.
+
+  __device__ void make_value_sums(int key_tile_number, bool has_missing_keys) const {
+    const int key_begin = key_tile_number * kKeys;
+    ValueSums d_v;
+    d_v.clear();
+    Turn<2> before{~0u};
+    long long last = -1;  // the query tile before, in the workspace
+    for_each_tile(key_tile_number, 0, has_missing_keys, [&](Tile tile) {
+      begin(tile, 0);
+      Scores p, unused;
+      unused.clear();
+      preset_weights(p, tile.stage());
+      pin(p);
+      begin_products();
+      start_scores(p, tile.stage());
+      commit_products();
+      make_entries(p, unused, tile, 0, key_begin);
+      Fragments weights;
+      fragments_of(weights, p);
+      pin(d_v);
+      begin_products();
+      add_product<Element>(d_v, weights, Operand::of(gradient_tile(tile.stage()).address, kQueries));
+      commit_products();
+      if (last >= 0) scores_full(before.stage()).wait(before.parity());
+      // In the first step these products have no meaning and are dropped: under a condition they would cost registers.
+      make_query_sums(before.stage(), last);
+      pin(d_v);
+      empty(tile.stage()).arrive_if(is_first_lane());
+      if (last >= 0) scores_empty(before.stage()).arrive_if(is_first_lane());
+      before = tile.scores();
+      last = workspace_tile(tile.head, tile.number);
+    });
+    if (last >= 0) {
+      scores_full(before.stage()).wait(before.parity());
+      make_query_sums(before.stage(), last);
+    }
+    this->store_value_sums(d_v, key_begin);
+  }
+
+  /// d_q^T = k^T d_s^T, 64 columns at a time, added to a tile of the workspace: while one part is added, the next is
+  /// made.
+  __device__ void make_query_sums(int stage, long long tile) const {
+    QuerySums d_q[2];
+#pragma unroll
+    for (int part = 0; part <= kParts; ++part) {
+      if (part < kParts) {
+        begin_products();
+        multiply_columns_by_rows<Element, kKeys / 16>(d_q[part % 2], Operand::of(key_tile().chunk(part), kKeys),
+                                                      Operand::of(score_tile(stage).address, kQueries), kQueries);
+        commit_products();
+      }
+      if (part > 0) {
+        if (part < kParts) {
+          wait_for_products<1>();
+        } else {
+          wait_for_products<0>();
+        }
+        pin(d_q[(part - 1) % 2]);
+        if (tile >= 0) add_to_workspace(d_q[(part - 1) % 2], tile, part - 1);
+      }
+    }
+  }
+
+  /// What the scores begin at: see prepare_backward.
+  __device__ void preset_weights(Scores& p, int stage) const {
+    if constexpr (!Variant::kChangesScores) this->preset_from(p, this->numbers(stage));
+  }
+
+  // ---- The second consumer.
+
+  __device__ void make_key_sums(int key_tile_number, bool has_missing_keys) const {
+    const int key_begin = key_tile_number * kKeys;
+    KeySums d_k;
+    d_k.clear();
+    for_each_tile(key_tile_number, 1, has_missing_keys, [&](Tile tile) {
+      begin(tile, 1);
+      Scores p, d_s;
+      preset(p, d_s, tile.stage());
+      pin(p);
+      pin(d_s);
+      begin_products();
+      start_scores(p, tile.stage());
+      multiply_rows<Element, Config::kHasDropout, kColumnsV>(d_s, Operand::of(value_tile().address, kKeys), kKeys,
+                                                             Operand::of(gradient_tile(tile.stage()).address, kQueries),
+                                                             kQueries);
+      commit_products();
+      make_entries(p, d_s, tile, 1, key_begin);
+      Fragments d_scores;
+      fragments_of(d_scores, d_s);
+      const Turn<2> now = tile.scores();
+      scores_empty(now.stage()).wait(now.parity() ^ 1);
+      this->store_scores(d_scores, 0, now.stage());
+      publish_writes();
+      __syncwarp();
+      scores_full(now.stage()).arrive_if(is_first_lane());
+      pin(d_k);
+      begin_products();
+      add_product<Element>(d_k, d_scores, Operand::of(query_tile(tile.stage()).address, kQueries));
+      commit_products();
+      wait_for_products<0>();
+      pin(d_k);
+      empty(tile.stage()).arrive_if(is_first_lane());
+    });
+    this->store_key_sums(d_k, key_begin);
+  }
+};
+
+}  // namespace tilewise::cuda::sm90
