@@ -230,15 +230,17 @@ void CudaBackend::bind(CudaState& state) const {
                           forward_ ? forward_->usual().layout() : decode_->usual().layout(), state.bound);
 }
 
-/// Whether all sequences are as long as the plan's, which it has written once.
+/// Whether all sequences are as long as the plan's, one behind the other, which it has written once.
 bool CudaBackend::are_longest(const ForwardInputs& inputs, const variant::Call& call) const {
   const std::vector<Sequence>& sequences = call.problem.sequences;
-  return longest_ && !inputs.device_sequences && static_cast<std::int64_t>(sequences.size()) <= shape().b &&
-         std::ranges::all_of(sequences, [&](const Sequence& sequence) {
-           return sequence.s_q == shape().s_q && sequence.s_kv == shape().s_kv && sequence.key_start == 0 &&
-                  sequence.key_offset == 0 && sequence.first_query_position() == shape().s_kv - shape().s_q &&
-                  sequence.first_query_token == 0 && sequence.first_key_token == 0;
-         });
+  if (!longest_ || inputs.device_sequences || static_cast<std::int64_t>(sequences.size()) > shape().b) return false;
+  std::int64_t number = 0;
+  return std::ranges::all_of(sequences, [&](const Sequence& sequence) {
+    const std::int64_t i = number++;
+    return sequence.s_q == shape().s_q && sequence.s_kv == shape().s_kv && sequence.key_start == 0 &&
+           sequence.key_offset == 0 && sequence.first_query_position() == shape().s_kv - shape().s_q &&
+           sequence.first_query_token == i * shape().s_q && sequence.first_key_token == i * shape().s_kv;
+  });
 }
 
 void CudaBackend::write_sequences(const ForwardInputs& inputs, const variant::Call& call, CudaMemory& memory,
@@ -275,10 +277,10 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
   const cuda::ForwardExtent extent = extent_of(inputs, call);
   Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
   CudaMemory memory = memory_in(arena);
-  cuda::ForwardArguments arguments = forward_arguments(inputs, outputs, call);
-  arguments.sequences = memory.sequences;
   bind(state);
   write_sequences(inputs, call, memory, stream);
+  cuda::ForwardArguments arguments = forward_arguments(inputs, outputs, call);
+  arguments.sequences = memory.sequences;
   if (decodes(form, extent)) {
     const cuda::DecodeKernels& kernels = decode_->get(form);
     if (lister_) arguments.lists = list_tiles(state, memory, {kernels.tile(kDecodeQueries), false}, extent, stream);

@@ -46,21 +46,18 @@ class Float32Program : public jit::WithNvrtc, public ::testing::WithParamInterfa
 };
 
 TEST_P(Float32Program, ForwardStaysInRegisters) {
-  for (const auto& [d_qk, d_v] : {std::pair{64, 64}, {128, 128}, {8, 40}, {256, 256}})
+  for (const auto& [d_qk, d_v] : {std::pair{64, 64}, {128, 128}, {256, 256}})
     expect_forward(Variant(), shape_of(d_qk, d_v));
-  for (const Variant& variant : {zoo::causal(), zoo::softcap(30) & zoo::causal()}) {
-    ForwardShape shape = shape_of(64, 64);
-    shape.has_lists = true;
-    expect_forward(variant, shape);
-  }
+  ForwardShape listed = shape_of(64, 64);
+  listed.has_lists = true;
+  expect_forward(zoo::softcap(30) & zoo::causal(), listed);
   ForwardShape shape = shape_of(72, 72);
   shape.has_dropout = true, shape.is_aligned = false;
   expect_forward(Variant(), shape);
 }
 
 TEST_P(Float32Program, BackwardStaysInRegisters) {
-  for (const auto& [d_qk, d_v] : {std::pair{64, 64}, {128, 128}, {8, 40}, {160, 160}})
-    expect_backward(Variant(), shape_of(d_qk, d_v));
+  for (const auto& [d_qk, d_v] : {std::pair{8, 40}, {128, 128}}) expect_backward(Variant(), shape_of(d_qk, d_v));
   if (limits().shared_bytes_per_block > 128 * 1024) expect_backward(Variant(), shape_of(256, 256));
   ForwardShape shape = shape_of(64, 64);
   shape.has_lists = true, shape.has_dropout = true;

@@ -45,9 +45,13 @@ class Decode : DecodeRows<Config, Variant> {
     const int begin = count * split / splits, end = count * (split + 1) / splits;  // this split's share of the tiles
 #pragma unroll
     for (int i = 0; i < Config::kStages - 1; ++i) {
-      if (begin + i < end) start_loading(tiles.visit(begin + i), i);
+      if (begin + i < end) {
+        look_up(tiles.visit(begin + i));
+        start_loading(tiles.visit(begin + i), i);
+      }
       commit_copies();
     }
+    if (begin + Config::kStages - 1 < end) look_up(tiles.visit(begin + Config::kStages - 1));
     // While keys and values are on their way.
     this->prepare_rows();
     load_queries();
@@ -77,10 +81,49 @@ class Decode : DecodeRows<Config, Variant> {
   __device__ KeyTile key_tile(int stage) const { return {shared_ + (warp() * Config::kStages + stage) * kStageBytes}; }
   __device__ ValueTile value_tile(int stage) const { return {key_tile(stage).address + KeyTile::kBytes}; }
 
+  __device__ int first_key(const Visit& visit) const { return visit.tile() * kKeys + warp() * kWarpKeys; }
+
+  /// Asks for the page of a lane's key of the tile that is loaded next: its copies then need not wait for the number.
+  __device__ void look_up(const Visit& visit) {
+    if constexpr (Config::kPaged) {
+      const PageTable& pages = f_.pages;
+      const int index = first_key(visit) + lane() % kWarpKeys;
+      page_ = -1;
+      if (index < this->shape_.key_start || index >= this->shape_.keys) return;
+      page_ = __ldg(pages.table + this->sequence_ * pages.sequence + number_of_page(index));
+      if (static_cast<unsigned>(page_) >= static_cast<unsigned>(pages.pages)) page_ = -1;
+    }
+  }
+  __device__ int number_of_page(int index) const {
+    return f_.pages.shift >= 0 ? index >> f_.pages.shift : index / f_.pages.page_tokens;
+  }
+
   __device__ void start_loading(const Visit& visit, int stage) const {
-    const int first = visit.tile() * kKeys + warp() * kWarpKeys;
-    Rows::template load<32, Config::kHeadQk>(key_tile(stage), f_.k, first, lane());
-    Rows::template load<32, Config::kHeadV>(value_tile(stage), f_.v, first, lane());
+    const int first = first_key(visit);
+    if constexpr (Config::kPaged) {
+      const int index = first + lane() % kWarpKeys;
+      const int slot = index - number_of_page(index) * f_.pages.page_tokens;  // of the lane's key
+      load_page<Config::kHeadQk>(key_tile(stage), f_.k, slot);
+      load_page<Config::kHeadV>(value_tile(stage), f_.v, slot);
+    } else {
+      Rows::template load<32, Config::kHeadQk>(key_tile(stage), f_.k, first, lane());
+      Rows::template load<32, Config::kHeadV>(value_tile(stage), f_.v, first, lane());
+    }
+  }
+
+  /// The warp's rows of k or v, of the pages that its lanes have looked up.
+  template <int kColumns, class Tile>
+  __device__ void load_page(const Tile& tile, const TensorView& view, int slot) const {
+    constexpr int kChunks = Tile::kTileColumns / Tile::kChunk;
+    const Element* const data = static_cast<const Element*>(view.data) + this->kv_head_ * view.head;
+    const long long own = page_ < 0 ? -1 : page_ * view.batch + slot * view.row;
+#pragma unroll
+    for (int n = 0; n < kWarpKeys * kChunks / 32; ++n) {
+      const int chunk = n * 32 + lane(), row = chunk / kChunks, column = chunk % kChunks * Tile::kChunk;
+      const long long offset = __shfl_sync(~0u, own, row);
+      const bool exists = column < kColumns && offset >= 0;
+      copy_async(tile.at(row, column), exists ? data + offset + column : data, exists);
+    }
   }
 
   /// The tiles of a share, the first of which have been asked for.
@@ -93,6 +136,7 @@ class Decode : DecodeRows<Config, Variant> {
       const int ahead = i + Config::kStages - 1, next = stage == 0 ? Config::kStages - 1 : stage - 1;
       if (ahead < end) start_loading(tiles.visit(ahead), next);
       commit_copies();
+      if (ahead + 1 < end) look_up(tiles.visit(ahead + 1));
       visit_tile(tiles.visit(i), stage);
       stage = stage == Config::kStages - 1 ? 0 : stage + 1;
     }
@@ -188,6 +232,7 @@ class Decode : DecodeRows<Config, Variant> {
 
   unsigned char* const shared_memory_;
   const unsigned shared_;
+  int page_ = -1;  // of the lane's key in the tile that is loaded next; -1 where it is none
   const LaneAddress<KeyTile> key_fragments_;
   const LaneAddress<ValueTile> value_fragments_;
   LeftOf<Element> q_[kColumnsQk / 16];

@@ -94,6 +94,7 @@ class TileGradients {
     }
     if (memory == nullptr) return;
     const Sums& sums = sums_;
+    Pending pending{to_, memory, -1, 0};
     const auto add = [&](float sum, int at_query, int at_key) {
       if (sum == 0) return;
       long long element = 0;
@@ -101,7 +102,7 @@ class TileGradients {
         element = Variant::gradient_element(slot, variant_, place_, Variant::query_values(variant_, place_, at_query),
                                             Variant::key_values(variant_, place_, at_key), at_query, at_key);
       }
-      if (element >= 0) GradientAdder::add_one(to_, memory + element, sum);
+      if (element >= 0) pending.add(element, sum);
     };
     if constexpr (Sums::kClass == kOfAll) {
       const float sum = over_lanes<1, 32>(sums.x[0]);
@@ -121,7 +122,36 @@ class TileGradients {
     } else {
       flush_diagonals(sums, query, key, add);
     }
+    pending.flush();
   }
+
+  /// A lane's number on its way to memory: what follows for the same element joins it, and in the end those of all
+  /// lanes where they are for one. A distance that is clamped has but one element for most tiles, and atomic additions
+  /// to one element wait for each other.
+  struct Pending {
+    const GradientSums& to;
+    float* memory;
+    long long element;  // -1: none
+    float sum;
+
+    __device__ void add(long long next, float value) {
+      if (element >= 0 && element != next) GradientAdder::add_one(to, memory + element, sum), sum = 0;
+      element = next;
+      sum += value;
+    }
+    __device__ void flush() {
+      const unsigned lanes = __ballot_sync(~0u, element >= 0);
+      if (lanes == 0) return;
+      const int first = __ffs(lanes) - 1;
+      const long long other = __shfl_sync(~0u, element, first);
+      if (__all_sync(~0u, element < 0 || element == other)) {
+        const float all = over_lanes<1, 32>(element < 0 ? 0.0f : sum);
+        if (threadIdx.x % 32 == first) GradientAdder::add_one(to, memory + element, all);
+      } else if (element >= 0) {
+        GradientAdder::add_one(to, memory + element, sum);
+      }
+    }
+  };
 
   /// The sum over lanes whose numbers differ in the bits from kFirst up to kEnd.
   template <int kFirst, int kEnd>

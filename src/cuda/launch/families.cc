@@ -1,7 +1,9 @@
 #include "cuda/launch/families.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <span>
+#include <string_view>
 
 #include "core/fail.h"
 #include "cuda/launch/hopper_backward.h"
@@ -77,7 +79,12 @@ constexpr Family<BackwardRunner> kBackward[] = {
 template <class Runner, class Use>
 auto first_of(std::span<const Family<Runner>> families, const char* what, std::vector<std::string>& refusals, Use use) {
   std::vector<std::string> reasons;
+  const char* const wanted = std::getenv("TILEWISE_GPU_FAMILY");
   for (const Family<Runner>& family : families) {
+    if (wanted != nullptr && *wanted != '\0' && std::string_view(wanted) != family.name) {
+      reasons.push_back(fmt::format("{}: TILEWISE_GPU_FAMILY asks for {}", family.name, wanted));
+      continue;
+    }
     try {
       auto result = use(family);
       refusals.insert(refusals.end(), reasons.begin(), reasons.end());
