@@ -4,8 +4,8 @@
 Usage: python3 bench/python_gpu.py [--parts host rates] [--rounds R] [--tokens S]
 Needs the Python package and PyTorch with CUDA (PYTHONPATH=build/release/python).
 
-host:  microseconds until a call returns, which queues its kernels and waits for nothing: 100 calls in a row on few
-       tokens, then the GPU is waited for; the best of the rounds.
+host:  microseconds until a call returns, which queues its kernels and waits for nothing: 40 calls in a row behind a kernel
+       that keeps the GPU busy meanwhile, so that nobody waits for it; the best of the rounds.
 rates: TFLOP/s in bfloat16, b 1, hidden width 2048, of tilewise.torch.scaled_dot_product_attention and PyTorch's by cuDNN
        and by its own choice; forward, and backward through autograd. FLOPs are 4 d a kept entry (causal: half of all),
        2.5 times that backward. Each round times everyone in turn, by events, for at least 20 ms; medians.
@@ -32,10 +32,11 @@ def tensors(*shape, requires_grad=False):
             for _ in range(3)]
 
 
-def microseconds(call, rounds, count=100):
+def microseconds(call, rounds, count=40):
     best = float("inf")
-    for _ in range(rounds):
+    for _ in range(4 * rounds):
         torch.cuda.synchronize()
+        torch.cuda._sleep(20_000_000)  # some 10 ms
         begin = clock()
         for _ in range(count):
             call()

@@ -335,7 +335,7 @@ bias = tw.table(torch.zeros(64), frozen=True)
 o = tw.attention(q, q, q, tw.score(lambda s, at: s + bias[at.key]))
 o.sum().backward()
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
 
 
