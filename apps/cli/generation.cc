@@ -28,12 +28,26 @@ std::pair<std::int32_t, double> bias_of(const std::string& text) {
   return {token, bias};
 }
 
+/// For counts and seeds, which would else wrap at a minus sign, or be refused under another name than the option's.
+CLI::Validator whole_number_from(std::uint64_t least) {
+  const auto refusal = [least](const std::string& text) {
+    std::uint64_t number = 0;
+    const char* end = text.data() + text.size();
+    const auto [last, error] = std::from_chars(text.data(), end, number);
+    if (error == std::errc() && last == end && number >= least) return std::string();
+    return fmt::format("is {}; expected a whole number from {} on", text, least);
+  };
+  return {refusal, ""};
+}
+
 }  // namespace
 
 void add_request_options(CLI::App& command, RequestOptions& options) {
   Request& request = options.request;
   Sampling& sampling = request.sampling;
-  command.add_option("--n", request.most_tokens, "Tokens to generate at most")->capture_default_str();
+  command.add_option("--n", request.most_tokens, "Tokens to generate at most")
+      ->check(whole_number_from(1))
+      ->capture_default_str();
   command.add_option("--temperature", sampling.temperature, "0 takes the most probable token; 1 the model's own odds")
       ->capture_default_str();
   command.add_option("--top-k", sampling.top_k, "Draw from the k most probable tokens only; 0 means all")
@@ -47,7 +61,9 @@ void add_request_options(CLI::App& command, RequestOptions& options) {
       ->capture_default_str();
   command.add_option("--repetition-tokens", sampling.repetition_tokens, "In how many last tokens; -1 means all")
       ->capture_default_str();
-  command.add_option("--seed", sampling.seed, "The same seed draws the same tokens")->capture_default_str();
+  command.add_option("--seed", sampling.seed, "The same seed draws the same tokens")
+      ->check(whole_number_from(0))
+      ->capture_default_str();
   command.add_option("--logit-bias", options.biases, "TOKEN=NUMBER is added to a token's logit; -inf forbids it");
   command.add_option("--stop", request.stop, "End where this text appears; may be given several times");
   command.add_flag("--ignore-end", request.ignore_end, "Go on behind the model's own end");

@@ -162,7 +162,8 @@ class Generate(unittest.TestCase):
 
     def test_refusals(self):
         for arguments, told in ((("--prompt", "x", "--file", "y"), "both given"),
-                                (("--prompt", "x", "--n", "0"), "most_tokens is 0"),
+                                (("--prompt", "x", "--n", "0"), "--n: is 0; expected a whole number from 1 on"),
+                                (("--prompt", "x", "--seed", "-1"), "--seed: is -1"),
                                 (("--prompt", "x", "--top-p", "2"), "top_p is 2"),
                                 (("--prompt", "x", "--logit-bias", "1"), "TOKEN=NUMBER"),
                                 (("--prompt", "x", "--logit-bias", "99999=1"), "token 99999"),
