@@ -34,15 +34,10 @@ struct Row {
 };
 
 void check(const CacheOptions& options) {
-  const auto expect = [](const char* name, std::int64_t value, std::int64_t most) {
-    if (value < 1 || value > most) {
-      throw Error(ErrorCode::invalid_argument, fmt::format("{} is {}; expected 1 to {}", name, value, most));
-    }
-  };
-  expect("--sequences", options.sequences, 100'000);
-  expect("--longest", options.longest, 1'000'000);
-  for (const std::int64_t page_tokens : options.page_tokens) expect("--page-tokens", page_tokens, 1'000'000);
-  expect("--sequences times --longest", options.sequences * options.longest, 1'000'000'000);
+  expect_within("--sequences", options.sequences, 1, 100'000);
+  expect_within("--longest", options.longest, 1, 1'000'000);
+  for (const std::int64_t page_tokens : options.page_tokens) expect_within("--page-tokens", page_tokens, 1, 1'000'000);
+  expect_within("--sequences times --longest", options.sequences * options.longest, 1, 1'000'000'000);
   if (!options.plot.empty()) expect_picture_path(options.plot);
 }
 
@@ -146,7 +141,7 @@ void add_bench_cache(CLI::App& bench) {
   command.add_option("--page-tokens", options->page_tokens, "Tokens of a page")->capture_default_str()->delimiter(',');
   command.add_option("--sequences", options->sequences, "So many sequences")->capture_default_str();
   command.add_option("--longest", options->longest, "Of 1 to so many tokens, evenly drawn")->capture_default_str();
-  command.add_option("--seed", options->seed, "Of the lengths")->capture_default_str();
+  command.add_option("--seed", options->seed, "Of the lengths")->check(whole_number_from(0))->capture_default_str();
   command.add_option("--plot", options->plot, "Draw it into this .png or .svg file");
   command.footer(
       "Kwon et al., Efficient Memory Management for Large Language Model Serving with PagedAttention (2023), Figure "

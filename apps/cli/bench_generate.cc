@@ -92,17 +92,12 @@ std::vector<Row> rows_of(const BenchChoice& choice, const Model& model) {
 }
 
 void expect_sensible(const BenchChoice& choice, const Model& model) {
-  const auto expect = [&](const char* name, std::int64_t value, std::int64_t least, std::int64_t most) {
-    if (value < least || value > most) {
-      throw Error(ErrorCode::invalid_argument, fmt::format("{} is {}; expected {} to {}", name, value, least, most));
-    }
-  };
   const std::int64_t context = model.info().context;
-  for (const std::int64_t prompt : choice.prompts) expect("--prompt-tokens", prompt, 1, context);
-  for (const std::int64_t sequences : choice.sequences) expect("--sequences", sequences, 1, 4096);
-  expect("--context", choice.context, 0, context);
-  expect("--n", choice.generated, 1, context - std::max<std::int64_t>(choice.context, 8));
-  expect("--repeats", choice.repeats, 1, 1000);
+  for (const std::int64_t prompt : choice.prompts) expect_within("--prompt-tokens", prompt, 1, context);
+  for (const std::int64_t sequences : choice.sequences) expect_within("--sequences", sequences, 1, 4096);
+  expect_within("--context", choice.context, 0, context);
+  expect_within("--n", choice.generated, 1, context - std::max<std::int64_t>(choice.context, 8));
+  expect_within("--repeats", choice.repeats, 1, 1000);
 }
 
 std::string answer_text(const BenchChoice& choice) {

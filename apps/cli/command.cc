@@ -1,5 +1,8 @@
 #include "command.h"
 
+#include <fmt/format.h>
+
+#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <memory>
@@ -8,6 +11,7 @@
 #include "tilewise/error.h"
 
 namespace tilewise::cli {
+
 void write_out(const std::string& text) {
   const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
   if (!written) throw Error(ErrorCode::io, "standard output: could not be written; the answer is incomplete");
@@ -25,6 +29,23 @@ void add_answers(CLI::App& command, std::function<std::string()> answer_text, st
   command.callback([as_json, text = std::move(answer_text), json = std::move(answer_json)] {
     write_out(*as_json ? json_text(json(), 2) : text());
   });
+}
+
+CLI::Validator whole_number_from(std::uint64_t least) {
+  const auto refusal = [least](const std::string& text) {
+    std::uint64_t number = 0;
+    const char* end = text.data() + text.size();
+    const auto [last, error] = std::from_chars(text.data(), end, number);
+    if (error == std::errc() && last == end && number >= least) return std::string();
+    return fmt::format("is {}; expected a whole number from {} on", text, least);
+  };
+  return {refusal, ""};
+}
+
+void expect_within(const char* name, std::int64_t value, std::int64_t least, std::int64_t most) {
+  if (value < least || value > most) {
+    throw Error(ErrorCode::invalid_argument, fmt::format("{} is {}; expected {} to {}", name, value, least, most));
+  }
 }
 
 }  // namespace tilewise::cli

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -23,6 +24,13 @@ void write_out(const std::string& text);
 /// Adds `--json` to a command and arranges for `answer_text` or `answer_json` to run when the command is given.
 /// Both return what is printed on standard output.
 void add_answers(CLI::App& command, std::function<std::string()> answer_text, std::function<Json()> answer_json);
+
+/// For counts and seeds: refuses what is no whole number, and lesser ones. Negative numbers for unsigned options would
+/// wrap without it.
+CLI::Validator whole_number_from(std::uint64_t least);
+
+/// Throws Error(invalid_argument) unless least <= value <= most; `name` is the option, as it is typed.
+void expect_within(const char* name, std::int64_t value, std::int64_t least, std::int64_t most);
 
 // One for each subcommand, in a file of its name.
 void add_explain_softmax(CLI::App& explain);

@@ -28,18 +28,6 @@ std::pair<std::int32_t, double> bias_of(const std::string& text) {
   return {token, bias};
 }
 
-/// For counts and seeds, which would else wrap at a minus sign, or be refused under another name than the option's.
-CLI::Validator whole_number_from(std::uint64_t least) {
-  const auto refusal = [least](const std::string& text) {
-    std::uint64_t number = 0;
-    const char* end = text.data() + text.size();
-    const auto [last, error] = std::from_chars(text.data(), end, number);
-    if (error == std::errc() && last == end && number >= least) return std::string();
-    return fmt::format("is {}; expected a whole number from {} on", text, least);
-  };
-  return {refusal, ""};
-}
-
 }  // namespace
 
 void add_request_options(CLI::App& command, RequestOptions& options) {

@@ -318,7 +318,7 @@ class BenchCache(unittest.TestCase):
             self.assertIn(str(path), result.stdout)
             self.assertTrue(xml.etree.ElementTree.parse(path).getroot().tag.endswith("svg"))
             self.assertEqual(run("bench", "cache", "--plot", f"{folder}/no/such.svg").returncode, 1)
-        for option, value in (("--page-tokens", "0"), ("--sequences", "-1"), ("--longest", "1000001")):
+        for option, value in (("--page-tokens", "0"), ("--sequences", "-1"), ("--longest", "1000001"), ("--seed", "-1")):
             with self.subTest(option):
                 result = run("bench", "cache", option, value)
                 self.assertEqual(result.returncode, 2, result.stdout)
