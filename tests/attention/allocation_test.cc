@@ -2,8 +2,6 @@
 #include <gtest/gtest.h>
 
 #include <array>
-#include <atomic>
-#include <cstdlib>
 #include <new>
 #include <optional>
 #include <thread>
@@ -11,26 +9,8 @@
 
 #include "tests/attention/cache.h"
 #include "tests/attention/oracle.h"
+#include "tests/counted_allocations.h"
 #include "tilewise/error.h"
-
-namespace {
-std::atomic<std::int64_t> allocations{0};
-std::atomic<std::int64_t> failing{-1};  // the number of the one that fails
-}  // namespace
-
-// Replaced for the whole binary, with the form that does not throw, since sanitizers replace that one by their own. Not
-// inlined: the compiler would see malloc and delete, or new and free, and warn.
-__attribute__((noinline)) void* operator new(std::size_t bytes) {
-  if (allocations.fetch_add(1, std::memory_order_relaxed) == failing) throw std::bad_alloc();
-  if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
-  throw std::bad_alloc();
-}
-__attribute__((noinline)) void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  return std::malloc(bytes == 0 ? 1 : bytes);
-}
-__attribute__((noinline)) void operator delete(void* memory) noexcept { std::free(memory); }
-__attribute__((noinline)) void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace tilewise::attention::testing {
 namespace {
@@ -61,17 +41,17 @@ TEST(Allocations, AreNotMadeByCallsOnACache) {
 template <class Attempt>
 int failures_told(const Attempt& attempt) {
   for (int failures = 0; failures < 10000; ++failures) {
-    failing = allocations + failures;
+    failing_allocation = allocations + failures;
     try {
       attempt();
-      failing = -1;
+      failing_allocation = -1;
       return failures;
     } catch (const tilewise::Error& error) {
       EXPECT_EQ(error.code(), ErrorCode::out_of_memory) << error.what();
     } catch (const std::bad_alloc&) {
       ADD_FAILURE() << "allocation " << failures << " was not told by type";
     }
-    failing = -1;
+    failing_allocation = -1;
   }
   return -1;
 }

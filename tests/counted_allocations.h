@@ -1,0 +1,12 @@
+// Calls of operator new, counted in binaries that tests/counted_allocations.cc is linked into.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace tilewise {
+
+extern std::atomic<std::int64_t> allocations;
+extern std::atomic<std::int64_t> failing_allocation;  ///< The number of the one that throws; -1: none.
+
+}  // namespace tilewise
