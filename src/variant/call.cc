@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/fail.h"
+#include "variant/call_outputs.h"
 #include "variant/call_problem.h"
 #include "variant/call_tensors.h"
 
@@ -36,27 +37,6 @@ Dropout checked_dropout(const Variant& variant, const ForwardInputs& inputs, con
       static_cast<std::uint64_t>(problem.h_q) > (kMax32 + 1) / static_cast<std::uint64_t>(problem.b()))
     fail_argument("b is {} and h_q is {}; dropout expects b * h_q of at most 2^32", problem.b(), problem.h_q);
   return {1 - probability, inputs.seed, static_cast<std::uint32_t>(inputs.seed_offset)};
-}
-
-void check_inputs(const Variant& variant, const ForwardInputs& inputs, Call& call, TableData data) {
-  check_shapes(inputs);
-  set_problem(inputs, call.problem, data);
-  call.queries_packed = inputs.q.rank == 3;
-  call.keys_packed = inputs.k.rank == 3;
-  call.keys_paged = inputs.block_table.has_value();
-  call.block_table = inputs.block_table.value_or(ConstTensor());
-  call.page_tokens = call.keys_paged ? inputs.k.extents[2] : 0;
-  call.d_qk = axis_from_end(inputs.q, 0);
-  call.d_v = axis_from_end(inputs.v, 0);
-  call.scale = checked_scale(inputs, call.d_qk);
-  bind(variant.data().graph, inputs.tables, inputs.parameters, call.bound, data);
-  call.dropout = checked_dropout(variant, inputs, call.problem);
-  if (inputs.device_seed && data == TableData::readable)
-    fail_argument("device_seed is given to a plan for the processor; expected seed and seed_offset");
-  check_column("device_seed", inputs.device_seed, 2, DType::int64);
-  if (call.queries_packed && !inputs.device_sequences) {
-    check_own_rows("query", call.problem.sequences, &Sequence::s_q, &Sequence::first_query_token);
-  }
 }
 
 /// The gradients that a call asks for: each handle the variant's own, each once.
@@ -109,6 +89,27 @@ void check_variant_gradients(const Variant& variant, const Bound& bound, const B
 
 }  // namespace
 
+void check_inputs(const Variant& variant, const ForwardInputs& inputs, Call& call, TableData data) {
+  check_shapes(inputs);
+  set_problem(inputs, call.problem, data);
+  call.queries_packed = inputs.q.rank == 3;
+  call.keys_packed = inputs.k.rank == 3;
+  call.keys_paged = inputs.block_table.has_value();
+  call.block_table = inputs.block_table.value_or(ConstTensor());
+  call.page_tokens = call.keys_paged ? inputs.k.extents[2] : 0;
+  call.d_qk = axis_from_end(inputs.q, 0);
+  call.d_v = axis_from_end(inputs.v, 0);
+  call.scale = checked_scale(inputs, call.d_qk);
+  bind(variant.data().graph, inputs.tables, inputs.parameters, call.bound, data);
+  call.dropout = checked_dropout(variant, inputs, call.problem);
+  if (inputs.device_seed && data == TableData::readable)
+    fail_argument("device_seed is given to a plan for the processor; expected seed and seed_offset");
+  check_column("device_seed", inputs.device_seed, 2, DType::int64);
+  if (call.queries_packed && !inputs.device_sequences) {
+    check_own_rows("query", call.problem.sequences, &Sequence::s_q, &Sequence::first_query_token);
+  }
+}
+
 void check_forward(const Variant& variant, const ForwardInputs& inputs, const ForwardOutputs& outputs, Call& call,
                    TableData data) {
   check_inputs(variant, inputs, call, data);
@@ -122,6 +123,7 @@ void check_forward(const Variant& variant, const ForwardInputs& inputs, const Fo
     if (outputs.max_score->dtype != DType::float32)
       fail_argument("max_score has dtype {}; expected float32", to_string(outputs.max_score->dtype));
   }
+  check_own_memory(inputs, outputs);
 }
 
 void check_backward(const Variant& variant, const ForwardInputs& inputs, const BackwardInputs& given,
@@ -147,6 +149,7 @@ void check_backward(const Variant& variant, const ForwardInputs& inputs, const B
     check_own_rows("key", call.problem.sequences, &Sequence::s_kv, &Sequence::first_key_token);
   }
   check_variant_gradients(variant, call.bound, outputs);
+  check_own_memory(inputs, given, outputs);
 }
 
 Call check_forward(const Variant& variant, const ForwardInputs& inputs, const ForwardOutputs& outputs) {

@@ -87,16 +87,7 @@ void set_longest(const ForwardInputs& inputs, std::int64_t batch, Problem& probl
   if (inputs.q.rank == 3 && !given.s_q) fail_argument("device_sequences lacks s_q; expected it with packed queries");
   if ((inputs.k.rank == 3 || inputs.block_table) && !given.s_kv)
     fail_argument("device_sequences lacks s_kv; expected it with packed or paged keys");
-  using Column = std::optional<ConstTensor> DeviceSequences::*;
-  constexpr std::pair<const char*, Column> kColumns[] = {
-      {"device_sequences.s_q", &DeviceSequences::s_q},
-      {"device_sequences.s_kv", &DeviceSequences::s_kv},
-      {"device_sequences.query_offset", &DeviceSequences::query_offset},
-      {"device_sequences.key_offset", &DeviceSequences::key_offset},
-      {"device_sequences.key_start", &DeviceSequences::key_start},
-      {"device_sequences.first_query_token", &DeviceSequences::first_query_token},
-      {"device_sequences.first_key_token", &DeviceSequences::first_key_token}};
-  for (const auto& [name, column] : kColumns) check_column(name, given.*column, b, DType::int32);
+  for (const auto& [name, column] : kSequenceColumns) check_column(name, given.*column, b, DType::int32);
   const std::int64_t keys =
       inputs.block_table ? inputs.block_table->extents[1] * inputs.k.extents[2] : axis_from_end(inputs.k, 1);
   problem.set_uniform(b, axis_from_end(inputs.q, 1),

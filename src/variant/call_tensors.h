@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <utility>
 
 #include "tilewise/arguments.h"
 
@@ -32,6 +33,16 @@ inline Extents extents_of(const ConstTensor& tensor) { return {tensor.extents, s
 /// The extents of `tensor` with another last axis, or, for lse, without it.
 Extents with_last_axis(const ConstTensor& tensor, std::int64_t last);
 Extents without_last_axis(const ConstTensor& tensor);
+
+/// Every column of sequences on a GPU, by name.
+inline constexpr std::pair<const char*, std::optional<ConstTensor> DeviceSequences::*> kSequenceColumns[] = {
+    {"device_sequences.s_q", &DeviceSequences::s_q},
+    {"device_sequences.s_kv", &DeviceSequences::s_kv},
+    {"device_sequences.query_offset", &DeviceSequences::query_offset},
+    {"device_sequences.key_offset", &DeviceSequences::key_offset},
+    {"device_sequences.key_start", &DeviceSequences::key_start},
+    {"device_sequences.first_query_token", &DeviceSequences::first_query_token},
+    {"device_sequences.first_key_token", &DeviceSequences::first_key_token}};
 
 /// Expects tensors that one call can take together: q, k, v, scales and the block table.
 void check_shapes(const ForwardInputs& inputs);
