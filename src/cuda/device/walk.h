@@ -24,6 +24,8 @@ struct Visit {
   __device__ int tile() const { return entry >> kTileAt; }
   __device__ bool is_partial() const { return (entry & 1) != 0; }
   __device__ int part(int queries, int keys) const { return entry >> (1 + 2 * (2 * queries + keys)) & 3; }
+  /// Whether a mask removes all entries of 64 queries.
+  __device__ bool misses(int queries) const { return (entry >> (1 + 4 * queries) & 15) == 0; }
   /// Whether a mask removes some entries of 64 queries.
   __device__ bool cuts(int queries) const { return (entry >> (1 + 4 * queries) & 15) != (kFullPart | kFullPart << 2); }
 };
