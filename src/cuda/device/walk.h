@@ -87,7 +87,20 @@ struct AllTiles {
 /// The row that a block takes.
 __device__ inline int row_of(const TileLists& lists, int sequence, int head, int block) {
   if (lists.order == nullptr) return block;  // there is but one
-  return __ldg(lists.order + sequence * lists.sequence_rows + head * lists.head_rows + block);
+  return __ldg(&lists.order[sequence * lists.sequence_rows + head * lists.head_rows + block].row);
+}
+
+/// Likewise, with the beginning of its walk; where `order` is not null.
+__device__ inline RowStart row_start(const TileLists& lists, int sequence, int head, int block) {
+  const RowStart* const from = lists.order + sequence * lists.sequence_rows + head * lists.head_rows + block;
+  const int4 start = __ldg(reinterpret_cast<const int4*>(from));
+  return {start.x, start.y, start.z, start.w};
+}
+
+/// The key tile in which the middle of a query tile meets its own positions, or the first one.
+__device__ inline int tile_of_own_positions(const SequenceShape& shape, int query_tile, int queries, int keys) {
+  const int position = query_tile * queries + queries / 2 + shape.query_offset;
+  return ::max(position - shape.key_offset, 0) / keys;
 }
 
 /// The number of a row's list.

@@ -101,7 +101,7 @@ ListExtent TileLister::extent(std::int64_t b, std::int64_t h_q, std::int64_t s_q
 }
 
 TileLists TileLister::make(const SequenceShape* sequences, const ListExtent& extent, TileSizes tile, bool by_key,
-                           std::int64_t heads_per_kv, int* tiles, int* count, int* order,
+                           std::int64_t heads_per_kv, int* tiles, int* count, RowStart* order,
                            const std::vector<std::byte>& bound, jit::StreamHandle stream) const {
   ClassifyArguments arguments{};
   arguments.sequences = sequences;

@@ -38,7 +38,14 @@ class ForwardProducers : ForwardShared<Config, Variant> {
     Turn<Shared::kToldStages> turn;
     Schedule schedule(call_);
     while (schedule.has_work()) {
-      const Work work = schedule.template work<Config::kHasLists>();
+      Work work = schedule.work();
+      [[maybe_unused]] WalkStart listed;
+      const bool has_order = Config::kHasLists && arguments_.lists.order != nullptr;
+      if (has_order) {
+        const RowStart start = row_start(arguments_.lists, work.sequence, work.head, work.query_tile);
+        work.query_tile = start.row;
+        listed = {start.count, start.index, start.entry};
+      }
       if (work.query_tile * Shared::kQueryTile < arguments_.sequences[work.sequence].queries) {
         // Written and read back one by one: this thread has few registers.
         Told& told = this->told(turn.stage());
@@ -47,7 +54,7 @@ class ForwardProducers : ForwardShared<Config, Variant> {
         told.work.kv_head = told.work.head / arguments_.heads_per_kv;
         told.shape = arguments_.sequences[told.work.sequence];
         forget();
-        told.walk = this->start_of(told.work, told.shape);
+        told.walk = has_order ? listed : this->start_of(told.work, told.shape);
         this->told_begun(turn.stage()).arrive();
         this->keys_sent().wait(turn.count & 1);
         turn = turn.plus(1);

@@ -122,8 +122,7 @@ class ForwardShared {
   /// Masks most often keep something of every row there, and biases by distance are largest, so that rows have a base
   /// from then on and seldom outgrow it.
   __device__ WalkStart start_of(const Work& work, const SequenceShape& shape) const {
-    const int position = work.query_tile * kQueryTile + kQueryTile / 2 + shape.query_offset;
-    const int tile = ::max(position - shape.key_offset, 0) / kKeyTile;
+    const int tile = tile_of_own_positions(shape, work.query_tile, kQueryTile, kKeyTile);
     if constexpr (Config::kHasLists) {
       return WalkStart::near(ListWalk(arguments_.lists, work.sequence, work.head, work.query_tile), tile);
     } else {
