@@ -72,8 +72,8 @@ void* current_stream(const dlpack::Exchange* exchange, nb::handle object, const 
   return stream;
 }
 
-/// What a call needs at most of the memory that a thread keeps for each stream. A call that needs more keeps the GPU busy
-/// for longer than the allocator takes the host (two to three microseconds).
+/// What a call needs at most of the memory that a thread keeps for each stream. A call that needs more keeps the GPU
+/// busy for longer than the allocator takes the host (two to three microseconds).
 constexpr std::int64_t kSmall = std::int64_t{1} << 20;
 
 /// Of this thread, for a GPU and a stream: what plans keep between calls, and memory for small calls.
