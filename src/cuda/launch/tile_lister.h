@@ -20,7 +20,7 @@ struct ListExtent {
 
   std::int64_t lists() const { return b * heads * rows; }
 
-  /// Ints that lists take: the tiles, and a count and an order of each.
+  /// Ints that the tiles of all lists take; a count and an order of each come on top.
   std::int64_t tile_ints() const { return lists() * capacity; }
 };
 
@@ -45,8 +45,8 @@ class TileLister {
 
   /// Queues the making of lists. `tiles` [extent.tile_ints()], `count` and `order` [extent.lists()] lie on the GPU.
   TileLists make(const SequenceShape* sequences, const ListExtent& extent, TileSizes tile, bool by_key,
-                 std::int64_t heads_per_kv, int* tiles, int* count, int* order, const std::vector<std::byte>& bound,
-                 jit::StreamHandle stream) const;
+                 std::int64_t heads_per_kv, int* tiles, int* count, RowStart* order,
+                 const std::vector<std::byte>& bound, jit::StreamHandle stream) const;
 
   /// What the bytes of the variant are packed by: the same as for its other kernels.
   const variant::ArgumentLayout& layout() const { return text_.layout; }
