@@ -4,7 +4,7 @@
 Usage: python3 bench/python_gpu.py [--parts host rates] [--rounds R] [--tokens S]
 Needs the Python package and PyTorch with CUDA (PYTHONPATH=build/release/python).
 
-host:  microseconds until a call returns, which queues its kernels and waits for nothing: 20 calls in a row behind a kernel
+host:  microseconds until a call returns, which queues its kernels and waits for nothing: 100 calls in a row behind a kernel
        that keeps the GPU busy meanwhile, so that nobody waits for it; the best of the rounds.
 rates: TFLOP/s in bfloat16, b 1, hidden width 2048, of tilewise.torch.scaled_dot_product_attention and PyTorch's by cuDNN
        and by its own choice; forward, and backward through autograd. FLOPs are 4 d a kept entry (causal: half of all),
@@ -32,11 +32,11 @@ def tensors(*shape, requires_grad=False):
             for _ in range(3)]
 
 
-def microseconds(call, rounds, count=20):
+def microseconds(call, rounds, count=100):
     best = float("inf")
-    for _ in range(20 * rounds):
+    for _ in range(5 * rounds):
         torch.cuda.synchronize()
-        torch.cuda._sleep(10_000_000)  # some 5 ms
+        torch.cuda._sleep(40_000_000)  # some 20 ms
         begin = clock()
         for _ in range(count):
             call()
