@@ -176,7 +176,8 @@ cuda::TileLists CudaBackend::list_tiles(const CudaState& state, const CudaMemory
   const cuda::ListExtent lists =
       lister_->extent(extent.b, extent.h_q, extent.s_q, extent.s_kv, direction.tile, direction.by_key);
   return lister_->make(memory.sequences, lists, direction.tile, direction.by_key, extent.h_q / extent.h_kv,
-                       memory.tiles, memory.tile_counts, memory.tile_order, state.bound, stream);
+                       memory.tiles, memory.tile_counts, memory.tile_order,
+                       direction.by_key ? memory.tile_turns : nullptr, state.bound, stream);
 }
 
 /// Those whose plans of decoding differ.
@@ -210,6 +211,10 @@ CudaMemory CudaBackend::memory_in(Arena& arena) const {
   const std::int64_t parts = shape().deterministic ? cuda::deterministic_parts(shape().s_kv) : 1;
   memory.d_q_sums =
       arena.take<float>(parts * cuda::BackwardRunner::d_q_floats(shape().b, shape().h_q, shape().s_q, shape().d_qk));
+  if (shape().deterministic) {
+    memory.d_q_turns = arena.take<int>(cuda::BackwardRunner::turn_ints(shape().b, shape().h_q, shape().s_q));
+    if (lister_) memory.tile_turns = arena.take<int>(most_tiles_);
+  }
   memory.gradients = gradients_->memory_in(arena);
   return memory;
 }
@@ -321,6 +326,7 @@ void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& gi
   arguments.reference = memory.reference;
   arguments.delta = memory.delta;
   arguments.d_q_sums = memory.d_q_sums;
+  arguments.d_q_turns = memory.d_q_turns;
   arguments.d_q_parts = shape().deterministic ? cuda::deterministic_parts(shape().s_kv) : 0;
   arguments.sequences = memory.sequences;
   if (lister_) arguments.lists = list_tiles(state, memory, {kernels.tile(), true}, extent, stream);
