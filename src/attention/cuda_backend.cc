@@ -40,6 +40,22 @@ void limit_lengths(const PlanShape& shape, const ForwardInputs& inputs, variant:
   }
 }
 
+/// Rows of a sequence, the first ones in their order, whose lists are more than four times as long as the mean; 0 where
+/// heads have lists of their own. `order` [lists].
+int long_rows(const std::vector<cuda::RowStart>& order, const cuda::ListExtent& extent) {
+  if (extent.heads != 1) return 0;
+  std::int64_t visits = 0;
+  for (const cuda::RowStart& row : order) visits += row.count;
+  std::int64_t most = 0;
+  for (auto first = order.begin(); first != order.end(); first += extent.rows) {
+    const auto end = std::find_if(first, first + extent.rows, [&](const cuda::RowStart& row) {
+      return row.count * static_cast<std::int64_t>(order.size()) <= 4 * visits;
+    });
+    most = std::max<std::int64_t>(most, end - first);
+  }
+  return static_cast<int>(most);
+}
+
 }  // namespace
 
 CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const Device& device)
@@ -70,6 +86,7 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
     const Problem longest = Problem::uniform(shape.b, shape.h_q, shape.h_kv, shape.s_q, shape.s_kv);
     longest_ = cuda::DeviceMemory::of(context_, cuda::sequence_shapes(longest));
   }
+  keep_lists();
   Arena measure;
   memory_in(measure);
   workspace_bytes_ = measure.used();
@@ -170,9 +187,50 @@ void CudaBackend::measure_lists() {
   }
 }
 
-/// Queues the making of a call's lists.
+/// Where what is kept follows from the plan alone, for calls of its own lengths, lists are made here and not by each
+/// call: making them takes 6 us. As long as they are small.
+void CudaBackend::keep_lists() {
+  if (!lister_ || !longest_ || binds_anything(variant())) return;
+  const variant::Graph& graph = variant().data().graph;
+  variant::Bound tables = variant::bind(graph, Bindings());
+  for (const FrozenTable& table : frozen_) tables.tables[table.number] = table.view;
+  const std::vector<std::byte> bound = variant::pack_arguments(graph, tables, lister_->layout());
+  if (forward_) keep_lists({forward_->usual().tile(), false}, bound);
+  if (backward_) keep_lists({backward_->usual().tile(), true}, bound);
+}
+
+void CudaBackend::keep_lists(const Direction& direction, const std::vector<std::byte>& bound) {
+  constexpr std::int64_t kMostBytes = 1 << 26;
+  const cuda::ListExtent extent =
+      lister_->extent(shape().b, shape().h_q, shape().s_q, shape().s_kv, direction.tile, direction.by_key);
+  if (extent.tile_ints() > kMostBytes / static_cast<std::int64_t>(sizeof(int))) return;
+  const auto memory = [&](std::int64_t bytes) { return cuda::DeviceMemory(context_, static_cast<std::size_t>(bytes)); };
+  constexpr auto kInt = static_cast<std::int64_t>(sizeof(int)),
+                 kStart = static_cast<std::int64_t>(sizeof(cuda::RowStart));
+  KeptLists kept{direction,
+                 memory(extent.tile_ints() * kInt),
+                 memory(extent.lists() * kInt),
+                 memory(extent.lists() * kStart),
+                 std::nullopt,
+                 {}};
+  if (direction.by_key && shape().deterministic) kept.turns = memory(extent.tile_ints() * kInt);
+  kept.lists =
+      lister_->make(longest_->as<const cuda::SequenceShape>(), extent, direction.tile, direction.by_key,
+                    shape().h_q / shape().h_kv, kept.tiles.as<int>(), kept.counts.as<int>(),
+                    kept.order.as<cuda::RowStart>(), kept.turns ? kept.turns->as<int>() : nullptr, bound, nullptr);
+  const std::int64_t rows = kept.lists.order == nullptr ? 0 : extent.lists();  // copying waits until they are made
+  kept.lists.long_rows = long_rows(kept.order.values<cuda::RowStart>(static_cast<std::size_t>(rows)), extent);
+  kept_lists_.push_back(std::move(kept));
+}
+
+/// A call's lists: the plan's, or their making is queued.
 cuda::TileLists CudaBackend::list_tiles(const CudaState& state, const CudaMemory& memory, const Direction& direction,
                                         const cuda::ForwardExtent& extent, jit::StreamHandle stream) const {
+  if (longest_ && memory.sequences == longest_->as<const cuda::SequenceShape>()) {
+    for (const KeptLists& kept : kept_lists_) {
+      if (kept.direction == direction) return kept.lists;
+    }
+  }
   const cuda::ListExtent lists =
       lister_->extent(extent.b, extent.h_q, extent.s_q, extent.s_kv, direction.tile, direction.by_key);
   return lister_->make(memory.sequences, lists, direction.tile, direction.by_key, extent.h_q / extent.h_kv,
@@ -200,7 +258,7 @@ CudaMemory CudaBackend::memory_in(Arena& arena) const {
   if (lister_) {
     memory.tiles = arena.take<int>(most_tiles_);
     memory.tile_counts = arena.take<int>(most_lists_);
-    memory.tile_order = arena.take<int>(most_lists_);
+    memory.tile_order = arena.take<cuda::RowStart>(most_lists_);
   }
   memory.partial_o = arena.take<float>(partial_rows_ * shape().d_v);
   memory.partial_lse = arena.take<float>(partial_rows_);
@@ -349,7 +407,11 @@ std::string CudaBackend::explain() const {
   if (forward_) text += fmt::format("forward: {}\n", forward_->usual().text());
   if (backward_) text += fmt::format("backward: {}\n", backward_->usual().text());
   if (decode_) text += fmt::format("decoding, up to {} queries: {}\n", kDecodeQueries, decode_->usual().text());
-  text += fmt::format("mask: {}\n", lister_ ? "tiles are classified on the GPU, before each kernel" : "none");
+  text +=
+      fmt::format("mask: {}\n", !lister_              ? "none"
+                                : kept_lists_.empty() ? "tiles are classified on the GPU, before each kernel"
+                                                      : "tiles are classified on the GPU, with the plan for its own "
+                                                        "lengths, before each kernel for others");
   return text;
 }
 

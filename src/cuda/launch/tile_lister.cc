@@ -105,14 +105,13 @@ ListExtent TileLister::extent(std::int64_t b, std::int64_t h_q, std::int64_t s_q
 }
 
 TileLists TileLister::make(const SequenceShape* sequences, const ListExtent& extent, TileSizes tile, bool by_key,
-                           std::int64_t heads_per_kv, int* tiles, int* count, int* order, int* turns,
+                           std::int64_t heads_per_kv, int* tiles, int* count, RowStart* order, int* turns,
                            const std::vector<std::byte>& bound, jit::StreamHandle stream) const {
   ClassifyArguments arguments{};
   arguments.sequences = sequences;
   arguments.lists = {
-      tiles, count, order, extent.capacity, extent.heads * extent.rows, extent.heads == 1 ? 0 : extent.rows, nullptr};
+      tiles, count, order, extent.capacity, extent.heads * extent.rows, extent.heads == 1 ? 0 : extent.rows, 0, turns};
   arguments.tiles = tiles, arguments.count = count, arguments.order = order, arguments.turns = turns;
-  arguments.lists.turns = turns;
   arguments.tile_queries = static_cast<int>(tile.queries);
   arguments.tile_keys = static_cast<int>(tile.keys);
   arguments.by_key = by_key;

@@ -46,7 +46,7 @@ class TileLister {
   /// Queues the making of lists. `tiles` [extent.tile_ints()], `count` and `order` [extent.lists()] lie on the GPU;
   /// `turns` [extent.tile_ints()] as well, or is null where nobody asks for them.
   TileLists make(const SequenceShape* sequences, const ListExtent& extent, TileSizes tile, bool by_key,
-                 std::int64_t heads_per_kv, int* tiles, int* count, int* order, int* turns,
+                 std::int64_t heads_per_kv, int* tiles, int* count, RowStart* order, int* turns,
                  const std::vector<std::byte>& bound, jit::StreamHandle stream) const;
 
   /// What the bytes of the variant are packed by: the same as for its other kernels.

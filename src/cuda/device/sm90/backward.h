@@ -111,16 +111,17 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
       prepare_tile(consumer, now.stage(), query_begin, key_begin + 64 * consumer);
     }
     if (Variant::kChangesScores && part == kFullPart && has_low_rows(stage)) part = kPartialPart;
+    const auto lane_scores = [&](int tile_query) {
+      return Lane(variant_, place_of(consumer).variant, place_of(consumer).values, now.stage(), 0, now.stage(),
+                  tile_query, key_begin + 64 * consumer, lane() % 4 * 2, warp_row() + lane() / 4);
+    };
+    const unsigned stays = this->look_up(part, lane_scores(query_begin));
     wait_for_products<0>();
     pin(p);
     pin(d_s);
     unsigned kept[Config::kHasDropout ? kQueries / 8 : 1];  // bit e of [j]: dropout keeps the weight [j][e]
     if constexpr (Config::kHasDropout) draw(kept, query_begin, key_begin + 64 * consumer + warp_row(), head);
-    const auto lane_scores = [&](int tile_query) {
-      return Lane(variant_, place_of(consumer).variant, place_of(consumer).values, now.stage(), 0, now.stage(),
-                  tile_query, key_begin + 64 * consumer, lane() % 4 * 2, warp_row() + lane() / 4);
-    };
-    this->make_part(part, p, d_s, kept, lane_scores, query_begin, stage);
+    this->make_part(part, stays, p, d_s, kept, lane_scores, query_begin, stage);
     Fragments weights, d_scores;
     fragments_of(weights, p);
     fragments_of(d_scores, d_s);

@@ -81,15 +81,37 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
     return Sizes::kIsWide && visit.part(0, 1 - half) != part ? kPartialPart : part;
   }
 
+  /// Which of a lane's entries of a part stay: bit 4j + e is that of [j][e]. Asked while products are under way. With
+  /// score functions the mask is evaluated where scores are.
+  __device__ unsigned look_up(int part, const Lane& lane) const {
+    unsigned stays = part == kFullPart ? ~0u : 0;
+    if constexpr (!Variant::kChangesScores) {
+      if (part == kPartialPart) {
+        // Not all of them at once, which would spill.
+#pragma unroll 2
+        for (int i = 0; i < kQueries / 2; ++i) {
+          stays |= unsigned(stays_at(lane, 8 * (i / 4) + i % 2, i / 2 % 2 * 8)) << i;
+        }
+      }
+    }
+    return stays;
+  }
+  // No short cuts: a branch for each of 32 numbers would cost more.
+  __device__ bool stays_at(const Lane& lane, int query, int key) const {
+    const SequenceShape& shape = arguments_.sequences[sequence()];
+    return lane.keeps(query, key) & (lane.query_index(query) < shape.queries) &
+           (lane.key_index(key) >= shape.key_start) & (lane.key_index(key) < shape.keys);
+  }
+
   /// Products turned into weights and score gradients, as make_gradients, of a part. lane_of(query_begin) gives a Lane.
   template <class LaneOf>
-  __device__ void make_part(int part, Scores& p, Scores& d_s, const unsigned* kept, const LaneOf& lane_of,
-                            int query_begin, int stage) const {
+  __device__ void make_part(int part, unsigned stays, Scores& p, Scores& d_s, const unsigned* kept,
+                            const LaneOf& lane_of, int query_begin, int stage) const {
     if (part != kFullPart) {  // a third branch for empty parts would spill
       // Not the other branch's lane, which would be kept in registers for both.
-      make_gradients<true>(p, d_s, kept, lane_of(int(made_anew(query_begin))), stage);
+      make_gradients<true>(p, d_s, kept, stays, lane_of(int(made_anew(query_begin))), stage);
     } else {
-      make_gradients<false>(p, d_s, kept, lane_of(query_begin), stage);
+      make_gradients<false>(p, d_s, kept, stays, lane_of(query_begin), stage);
     }
   }
 
@@ -153,8 +175,8 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
 
   /// Products turned into weights (as d_v takes them) and score gradients.
   template <bool kPartial>
-  __device__ void make_gradients(Scores& p, Scores& d_s, const unsigned* kept, const Lane& lane, int stage) const {
-    const SequenceShape& shape = arguments_.sequences[sequence()];
+  __device__ void make_gradients(Scores& p, Scores& d_s, const unsigned* kept, unsigned stays, const Lane& lane,
+                                 int stage) const {
 #pragma unroll
     for (int j = 0; j < kQueries / 8; ++j) {
       float2 references = {0, 0}, deltas = {0, 0};
@@ -176,10 +198,7 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
           slope = lane.slope(query, key, product);
         }
         if constexpr (kPartial) {
-          // No short cuts: a branch for each of 32 numbers would cost more.
-          const bool stays = lane.keeps(query, key) & (lane.query_index(query) < shape.queries) &
-                             (lane.key_index(key) >= shape.key_start) & (lane.key_index(key) < shape.keys);
-          weight = stays ? weight : 0;
+          weight = (Variant::kChangesScores ? stays_at(lane, query, key) : stays >> (4 * j + e) & 1) ? weight : 0;
         }
         float gradient = d_s.x[0][j][e];
         if constexpr (Config::kHasDropout) {

@@ -95,16 +95,17 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
     if (Variant::kChangesScores || tile.part == kPartialPart)
       prepare_tile(consumer, index, tile.query_begin(), key_begin);
     if (Variant::kChangesScores && tile.part == kFullPart && has_low_rows(tile.stage())) tile.part = kPartialPart;
+    const auto lane_scores = [&](int query_begin) {
+      return Lane(variant_, place_of(consumer).variant, place_of(consumer).values, index, 0, index, query_begin,
+                  key_begin, lane() % 4 * 2, warp_row() + lane() / 4);
+    };
+    const unsigned stays = this->look_up(tile.part, lane_scores(tile.query_begin()));
     wait_for_products<0>();
     pin(p);
     pin(d_s);
     unsigned kept[Config::kHasDropout ? kQueries / 8 : 1];
     if constexpr (Config::kHasDropout) draw(kept, tile.query_begin(), key_begin + warp_row(), tile.head);
-    const auto lane_scores = [&](int query_begin) {
-      return Lane(variant_, place_of(consumer).variant, place_of(consumer).values, index, 0, index, query_begin,
-                  key_begin, lane() % 4 * 2, warp_row() + lane() / 4);
-    };
-    this->make_part(tile.part, p, d_s, kept, lane_scores, tile.query_begin(), tile.stage());
+    this->make_part(tile.part, stays, p, d_s, kept, lane_scores, tile.query_begin(), tile.stage());
   }
 
   // ---- The first consumer.
