@@ -64,11 +64,11 @@ TEST_F(DeterministicOnGpu, AreRight) {
 }
 
 TEST_F(DeterministicOnGpu, GiveTheSameBitsWithManyHeadsAndMasks) {
-  const Variant all[] = {Variant(), zoo::causal(), zoo::window(300), zoo::softcap(2) & zoo::causal(),
+  const Variant all[] = {Variant(), zoo::softcap(2) & zoo::causal(),
                          keep([](const At& at) { return at.key % (at.head + 2) == 0 || at.key + 64 > at.query; })};
   for (const int d : {64, 128, 256}) {
-    // 216 blocks of 128 keys, more than run at a time, and 18 key heads, of which 16 take turns.
-    const reference::Shape shape = uniform(2, 18, 9, 450, 1500, d, d);
+    // 162 blocks of 128 keys: more than run at a time.
+    const reference::Shape shape = uniform(1, 36, 18, 200, 1100, d, d);
     for (const Variant& variant : all) {
       const Bound bound = bind_random(variant, problem_of(shape), 1);
       PlanShape planned = plan_shape(shape, DType::bfloat16, true, bound);
@@ -78,7 +78,7 @@ TEST_F(DeterministicOnGpu, GiveTheSameBitsWithManyHeadsAndMasks) {
       data.inputs.parameters = bound.parameters;
       caller_->forward(plan, data.inputs, data.outputs());
       const std::vector<double> first = run(plan, data, bound);
-      for (int i = 1; i < 4; ++i) {
+      for (int i = 1; i < 3; ++i) {
         const std::vector<double> again = run(plan, data, bound);
         ASSERT_EQ(std::memcmp(first.data(), again.data(), first.size() * sizeof(double)), 0)
             << to_string(variant) << ", d " << d << ", run " << i;

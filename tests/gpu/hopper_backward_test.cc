@@ -60,10 +60,8 @@ TEST_F(HopperBackwardOnGpu, VariantsOverSeveralTiles) {
 TEST_F(HopperBackwardOnGpu, InAFixedOrder) {
   const Problem problem = Problem::uniform(1, 4, 2, 330, 390);
   for (const int d : {64, 128, 256}) {
-    for (const auto& [name, variant] : {std::pair{"full", Variant()},
-                                        {"causal", zoo::causal()},
-                                        {"window and softcap", zoo::window(150) & zoo::softcap(1.5)},
-                                        {"a mask for each head", keep([](const At& at) {
+    for (const auto& [name, variant] :
+         {std::pair{"full", Variant()}, {"a mask for each head", keep([](const At& at) {
                                            return (at.query_index - at.key_index) % (at.head + 2) < 70 + at.head * 30;
                                          })}}) {
       Case given = case_of(fmt::format("{}, d {}", name, d), variant, problem, d, d);

@@ -16,8 +16,8 @@ unsigned shared_bytes(const HopperBackwardPlan& plan, const ForwardShape& shape)
 }
 
 /// Key heads whose queries, and what is read and added beside them, the second-level cache holds; two at least, so that
-/// blocks that begin at the same time do not all follow each other. By two heads where the cache holds 16, the default
-/// pass's speed is kept; by 16 where it holds three, a quarter was lost to memory.
+/// blocks that begin at the same time do not all follow each other. At 16k, d 128 (3 heads) causal attention ran at
+/// 0.71 of the default pass with 2, 0.74 with 4 and 0.66 with 8; without a mask 2 to 8 made no difference.
 int heads_together(const ForwardShape& shape, const ForwardExtent& extent, int heads_per_kv, std::int64_t l2_bytes) {
   const std::int64_t of_query = 2 * (shape.d_qk + shape.d_v) + 4 * std::int64_t{shape.d_qk};
   const std::int64_t bytes = std::max<std::int64_t>(extent.s_q, 1) * heads_per_kv * of_query;

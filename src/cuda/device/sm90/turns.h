@@ -30,14 +30,14 @@ struct KeyWork {
 struct TurnCount {
   int* count;
 
-  /// Until so many have, whose additions are before what follows then.
+  /// Until so many have. Relaxed: what follows are additions, made in the second-level cache after this load has come
+  /// back from there. A load that acquires would empty the first-level cache (CCTL.IVALL) once a tile, and what
+  /// consumers read of the sequence in front of every tile's products would come from afar.
   __device__ void wait_for(int turn) const {
     int now;
     do {
       asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(now) : "l"(count) : "memory");
     } while (now != turn);
-    // Not in the loop: it empties the first-level cache.
-    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(now) : "l"(count) : "memory");
   }
   /// What this thread knows to be added is before the next turn.
   __device__ void pass_on() const { asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(count) : "memory"); }
