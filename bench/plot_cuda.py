@@ -130,7 +130,8 @@ def draw_variants(title, scores, masks, path):
               for d in sorted({row["d"] for row in scores}, key=int) for name in ("forward", "backward")]
     groups += [(f"{name}, d 128: kept share of plain's time, over time",
                 [(f"{row['mask']}, {int(row['tokens']) // 1024}k", 1 / float(row["ratio"]),
-                  f"{1 / float(row['ratio']):.2f}") for row in masks if row["pass"] == name]) for name in ("forward", "backward")]
+                  f"{1 / float(row['ratio']):.2f}") for row in masks if row["pass"] == name])
+               for name in ("forward", "backward")]
     width, bar, step = 330, 16, 430
     heights = [30 + 22 * max(len(bars) for _, bars in groups[i:i + 2]) for i in range(0, len(groups), 2)]
     drawing = Drawing(2 * step + 20, 60 + sum(heights) + 20, title + ": beside plain attention")

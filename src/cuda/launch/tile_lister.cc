@@ -47,6 +47,7 @@ struct KernelMask {
 )cuda";
 
 constexpr const char* kSource = R"cuda(#include "mask.h"
+#include "number_turns.h"
 
 extern "C" __global__ void __launch_bounds__(256)
     classify(const __grid_constant__ tilewise::cuda::ClassifyArguments arguments,
