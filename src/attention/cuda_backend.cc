@@ -200,7 +200,7 @@ void CudaBackend::keep_lists() {
 }
 
 void CudaBackend::keep_lists(const Direction& direction, const std::vector<std::byte>& bound) {
-  constexpr std::int64_t kMostBytes = 1 << 26;
+  constexpr std::int64_t kMostBytes = 1 << 24;
   const cuda::ListExtent extent =
       lister_->extent(shape().b, shape().h_q, shape().s_q, shape().s_kv, direction.tile, direction.by_key);
   if (extent.tile_ints() > kMostBytes / static_cast<std::int64_t>(sizeof(int))) return;
