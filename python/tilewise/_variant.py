@@ -13,6 +13,7 @@ import numpy
 
 from tilewise import _core
 from tilewise._errors import InvalidArgument
+from tilewise._sequences import Sequence
 from tilewise._show import TileMap
 from tilewise._typing import Array
 
@@ -155,7 +156,7 @@ class Variant:
         head: int = 0,
         sequence: int = 0,
         query_offset: int | None = None,
-        sequences: list[_core.Sequence] | None = None,
+        sequences: list[Sequence] | None = None,
         tables: Mapping[str, Array] | None = None,
         parameters: Mapping[str, float] | None = None,
     ) -> TileMap:

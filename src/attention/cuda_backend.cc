@@ -207,11 +207,17 @@ void CudaBackend::keep_lists(const Direction& direction, const std::vector<std::
   const auto memory = [&](std::int64_t bytes) { return cuda::DeviceMemory(context_, static_cast<std::size_t>(bytes)); };
   constexpr auto kInt = static_cast<std::int64_t>(sizeof(int)),
                  kStart = static_cast<std::int64_t>(sizeof(cuda::RowStart));
-  KeptLists kept{
-      direction, memory(extent.tile_ints() * kInt), memory(extent.lists() * kInt), memory(extent.lists() * kStart), {}};
-  kept.lists = lister_->make(longest_->as<const cuda::SequenceShape>(), extent, direction.tile, direction.by_key,
-                             shape().h_q / shape().h_kv, kept.tiles.as<int>(), kept.counts.as<int>(),
-                             kept.order.as<cuda::RowStart>(), bound, nullptr);
+  KeptLists kept{direction,
+                 memory(extent.tile_ints() * kInt),
+                 memory(extent.lists() * kInt),
+                 memory(extent.lists() * kStart),
+                 std::nullopt,
+                 {}};
+  if (direction.by_key && shape().deterministic) kept.turns = memory(extent.tile_ints() * kInt);
+  kept.lists =
+      lister_->make(longest_->as<const cuda::SequenceShape>(), extent, direction.tile, direction.by_key,
+                    shape().h_q / shape().h_kv, kept.tiles.as<int>(), kept.counts.as<int>(),
+                    kept.order.as<cuda::RowStart>(), kept.turns ? kept.turns->as<int>() : nullptr, bound, nullptr);
   const std::int64_t rows = kept.lists.order == nullptr ? 0 : extent.lists();  // copying waits until they are made
   kept.lists.long_rows = long_rows(kept.order.values<cuda::RowStart>(static_cast<std::size_t>(rows)), extent);
   kept_lists_.push_back(std::move(kept));
@@ -228,7 +234,8 @@ cuda::TileLists CudaBackend::list_tiles(const CudaState& state, const CudaMemory
   const cuda::ListExtent lists =
       lister_->extent(extent.b, extent.h_q, extent.s_q, extent.s_kv, direction.tile, direction.by_key);
   return lister_->make(memory.sequences, lists, direction.tile, direction.by_key, extent.h_q / extent.h_kv,
-                       memory.tiles, memory.tile_counts, memory.tile_order, state.bound, stream);
+                       memory.tiles, memory.tile_counts, memory.tile_order,
+                       direction.by_key ? memory.tile_turns : nullptr, state.bound, stream);
 }
 
 /// Those whose plans of decoding differ.
@@ -262,6 +269,10 @@ CudaMemory CudaBackend::memory_in(Arena& arena) const {
   const std::int64_t parts = shape().deterministic ? cuda::deterministic_parts(shape().s_kv) : 1;
   memory.d_q_sums =
       arena.take<float>(parts * cuda::BackwardRunner::d_q_floats(shape().b, shape().h_q, shape().s_q, shape().d_qk));
+  if (shape().deterministic) {
+    memory.d_q_turns = arena.take<int>(cuda::BackwardRunner::turn_ints(shape().b, shape().h_q, shape().s_q));
+    if (lister_) memory.tile_turns = arena.take<int>(most_tiles_);
+  }
   memory.gradients = gradients_->memory_in(arena);
   return memory;
 }
@@ -373,6 +384,7 @@ void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& gi
   arguments.reference = memory.reference;
   arguments.delta = memory.delta;
   arguments.d_q_sums = memory.d_q_sums;
+  arguments.d_q_turns = memory.d_q_turns;
   arguments.d_q_parts = shape().deterministic ? cuda::deterministic_parts(shape().s_kv) : 0;
   arguments.sequences = memory.sequences;
   if (lister_) arguments.lists = list_tiles(state, memory, {kernels.tile(), true}, extent, stream);

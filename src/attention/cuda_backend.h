@@ -76,6 +76,8 @@ struct CudaMemory {
   float* reference = nullptr;                        // [b, h_q, s_q], of a backward pass
   float* delta = nullptr;                            // likewise
   float* d_q_sums = nullptr;                         // [parts, b, h_q, s_q, d_qk]
+  int* tile_turns = nullptr;                         // of lists, of a deterministic backward pass
+  int* d_q_turns = nullptr;                          // [b, h_q, tiles of 64 queries], likewise
   CudaGradients::Memory gradients;                   // likewise
 };
 
@@ -113,6 +115,7 @@ class CudaBackend final : public Backend {
   struct KeptLists {
     Direction direction;
     cuda::DeviceMemory tiles, counts, order;
+    std::optional<cuda::DeviceMemory> turns;  // of a deterministic backward pass
     cuda::TileLists lists;
   };
 

@@ -289,7 +289,7 @@ TEST_F(PlansOnGpu, RefuseMemoryThatTheyCannotReach) {
   Workspace workspace(plan.workspace_bytes(), Device::cuda());
   GpuCopies copies(context_);
   const ForwardInputs inputs = copies.in(data.inputs);
-  const Tensor o = copies.out(data.o.tensor());
+  const Tensor o = copies.out(data.o.tensor()), lse = copies.out(data.lse.tensor());
   const auto refuse = [&](const std::string& message, auto change) {
     ForwardInputs bad_inputs = inputs;
     ForwardOutputs bad_outputs{.o = o};
@@ -299,10 +299,13 @@ TEST_F(PlansOnGpu, RefuseMemoryThatTheyCannotReach) {
   refuse("q lies in the host's memory", [&](ForwardInputs& bad, ForwardOutputs&) { bad.q = data.inputs.q; });
   refuse("v lies in the host's memory", [&](ForwardInputs& bad, ForwardOutputs&) { bad.v = data.inputs.v; });
   refuse("o lies in the host's memory", [&](ForwardInputs&, ForwardOutputs& bad) { bad.o = data.o.tensor(); });
+  refuse("o shares memory with q", [&](ForwardInputs& bad, ForwardOutputs&) {
+    bad.q = ConstTensor(o.data, DType::bfloat16, {1, 2, 32, 16});
+  });
   refuse("expected a multiple of 2",
          [&](ForwardInputs& bad, ForwardOutputs&) { bad.k.data = static_cast<const std::byte*>(bad.k.data) + 1; });
   refuse("lse has dtype float64; expected float32", [&](ForwardInputs&, ForwardOutputs& bad) {
-    bad.lse = Tensor(o.data, DType::float64, {1, 2, 32});
+    bad.lse = Tensor(lse.data, DType::float64, {1, 2, 32});
   });
   Workspace on_host(plan.workspace_bytes());
   expect_refusal(ErrorCode::invalid_argument, {"workspace lies on cpu", "cuda:0"},

@@ -256,6 +256,33 @@ def test_torch_compile(backend):
     expect_equal(compiled(q, k, v), wide.sin() + q.float(), (q, k, v))
 
 
+def test_sequences_and_pages_in_a_compiled_graph():
+    q, k, v = (torch.randn(300, h, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True) for h in (4, 2, 2))
+    ends = torch.tensor([0, 100, 300], device="cuda", dtype=torch.int32)
+
+    def packed(q, k, v, ends):
+        return tilewise.torch.flash_attn_varlen_func(q, k, v, ends, ends, 200, 200, causal=True)
+
+    parts = []
+    for begin, end in ((0, 100), (100, 300)):
+        one = [each[None, begin:end].transpose(1, 2) for each in (q, k, v)]
+        parts.append(formula(*one, mask=causal(end - begin, end - begin)).transpose(1, 2)[0])
+    expect_equal(torch.compile(packed, fullgraph=True, backend="aot_eager")(q, k, v, ends), torch.cat(parts), (q, k, v))
+    q, k, v = (torch.randn(2, 1, h, 64, device="cuda", dtype=torch.bfloat16) for h in (4, 2, 2))
+    table = torch.randperm(8, device="cuda").to(torch.int32).view(2, 4)
+    lengths = torch.tensor([70, 200], device="cuda", dtype=torch.int32)
+
+    def step(q, k, v, cache_k, cache_v):
+        return tilewise.torch.flash_attn_with_kvcache(q, cache_k, cache_v, k, v, cache_seqlens=lengths, causal=True,
+                                                      block_table=table)
+
+    caches = [torch.randn(8, 64, 2, 64, device="cuda", dtype=torch.bfloat16) for _ in range(2)]
+    others = [each.clone() for each in caches]
+    ours = torch.compile(step, fullgraph=True, backend="aot_eager")(q, k, v, *caches)
+    expect_close(ours, step(q, k, v, *others), torch.bfloat16)
+    assert all((mine == other).all() for mine, other in zip(caches, others))
+
+
 def test_cuda_graphs():
     """A captured step, forward and backward, serves new inputs, also once other calls have needed more memory."""
     static = tensors()

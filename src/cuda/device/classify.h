@@ -47,6 +47,9 @@ class RowClassifier {
     for (int first = 0; first < columns; first += kThreads) {
       const int column = first + static_cast<int>(threadIdx.x);
       const int entry = column < columns ? classify(column) : kEmpty;
+      if (arguments_.turns != nullptr && column < columns) {
+        arguments_.turns[list * arguments_.lists.capacity + column] = entry != kEmpty ? 1 : 0;
+      }
       const int place = place_of(entry != kEmpty, listed);
       if (entry != kEmpty) tiles[place] = entry;
     }
@@ -192,6 +195,32 @@ __device__ inline void order_rows(const ClassifyArguments& arguments, int rows) 
       }
     }
     order[place] = row_start(arguments, first + row, row, count[row]);
+  }
+}
+
+/// Turns from what the classifier leaves there, 1 where a row lists a tile and 0 where not: a thread to a column.
+__device__ inline void number_turns(const ClassifyArguments& arguments, int rows) {
+  constexpr int kAtOnce = 16;  // rows whose numbers are on their way together
+  const TileLists& lists = arguments.lists;
+  const int column = blockIdx.x * blockDim.x + threadIdx.x, head = blockIdx.y, sequence = blockIdx.z;
+  if (column >= lists.capacity) return;
+  const int first_head = head / arguments.heads_per_kv * arguments.heads_per_kv;  // by whose order blocks take rows
+  int turn = 0;
+  for (int place = 0; place < rows; place += kAtOnce) {
+    int* at[kAtOnce];
+    int listed[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int row = row_from_end(lists, sequence, first_head, ::min(place + i, rows - 1), rows);
+      at[i] = arguments.turns + list_of(lists, sequence, head, row) * lists.capacity + column;
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) listed[i] = *at[i];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      if (place + i < rows) *at[i] = turn;
+      turn += listed[i];
+    }
   }
 }
 

@@ -12,11 +12,6 @@
 namespace tilewise::cuda {
 namespace {
 
-/// The family for 9.0 has no deterministic backward pass.
-void expect_any_order(const Making& making) {
-  if (making.shape.is_deterministic) fail(ErrorCode::unsupported, "it sums up d_q by atomics, in any order");
-}
-
 /// A family in one direction. `make` and `tile` throw Error(unsupported) with its reason for what it does not take.
 template <class Runner>
 struct Family {
@@ -57,11 +52,9 @@ constexpr Family<ForwardRunner> kForward[] = {
 constexpr Family<BackwardRunner> kBackward[] = {
     {"sm_90a",
      [](const Making& m) -> std::unique_ptr<const BackwardRunner> {
-       expect_any_order(m);
        return std::make_unique<HopperBackwardKernels>(m.compiler, m.context, m.variant, m.shape);
      },
      [](const Making& m) {
-       expect_any_order(m);
        const HopperBackwardPlan plan = HopperBackwardKernels::plan_of(*m.context, m.variant, m.shape);
        return TileSizes{HopperBackwardPlan::kQueries, plan.keys};
      }},
