@@ -200,7 +200,8 @@ void CudaBackend::keep_lists() {
 }
 
 void CudaBackend::keep_lists(const Direction& direction, const std::vector<std::byte>& bound) {
-  constexpr std::int64_t kMostBytes = 1 << 26;
+  const jit::CurrentContext current(*context_);
+  constexpr std::int64_t kMostBytes = 1 << 24;
   const cuda::ListExtent extent =
       lister_->extent(shape().b, shape().h_q, shape().s_q, shape().s_kv, direction.tile, direction.by_key);
   if (extent.tile_ints() > kMostBytes / static_cast<std::int64_t>(sizeof(int))) return;
@@ -218,7 +219,8 @@ void CudaBackend::keep_lists(const Direction& direction, const std::vector<std::
       lister_->make(longest_->as<const cuda::SequenceShape>(), extent, direction.tile, direction.by_key,
                     shape().h_q / shape().h_kv, kept.tiles.as<int>(), kept.counts.as<int>(),
                     kept.order.as<cuda::RowStart>(), kept.turns ? kept.turns->as<int>() : nullptr, bound, nullptr);
-  const std::int64_t rows = kept.lists.order == nullptr ? 0 : extent.lists();  // copying waits until they are made
+  context_->driver().check(context_->driver().api().stream_synchronize(nullptr), "to list tiles");
+  const std::int64_t rows = kept.lists.order == nullptr ? 0 : extent.lists();
   kept.lists.long_rows = long_rows(kept.order.values<cuda::RowStart>(static_cast<std::size_t>(rows)), extent);
   kept_lists_.push_back(std::move(kept));
 }

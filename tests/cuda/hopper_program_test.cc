@@ -38,6 +38,9 @@ Variant ten_operations() {
 std::vector<Named> sample() {
   return {{"full", Variant()},
           {"causal", zoo::causal()},
+          {"window", zoo::window(1024)},
+          {"documents", zoo::documents({300, 500, 224})},
+          {"BigBird", zoo::bigbird(64, 3, 2, 3, 16384, 1)},
           {"softcap and causal", zoo::softcap(30) & zoo::causal(), 16},
           {"alibi", zoo::alibi(16)},
           {"alibi and window", zoo::alibi(16) & zoo::window(1024), 8},

@@ -86,7 +86,9 @@ void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std
   const auto heads = static_cast<unsigned>(extent.h_q), sequences = static_cast<unsigned>(extent.b);
   const jit::LaunchShape rows{
       .grid = {query_tiles * kQueries / kRowsOfBlock, heads, sequences}, .block = {kThreads, 1, 1}, .stream = stream};
-  const jit::LaunchShape tiles{.grid = {key_tiles, static_cast<unsigned>(h_kv), sequences},
+  const auto kv_heads = static_cast<unsigned>(h_kv);
+  const bool by_turns = arguments.lists.long_rows > 0 && !shape_.is_deterministic;  // as the kernel has it
+  const jit::LaunchShape tiles{.grid = {by_turns ? kv_heads : key_tiles, by_turns ? key_tiles : kv_heads, sequences},
                                .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
                                .dynamic_shared_bytes = shared_bytes(plan_, shape_),
                                .stream = stream};

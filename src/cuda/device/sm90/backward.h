@@ -214,7 +214,7 @@ class Backward : BackwardShared<Config, Variant> {
       __syncthreads();
     }
     const int sequence = this->sequence();
-    int tile = Config::kIsOrdered ? this->work().row : int(blockIdx.x);
+    int tile = Config::kIsOrdered ? this->work().row : int(this->by_turns() ? blockIdx.y : blockIdx.x);
     if constexpr (Config::kHasLists && Config::kIsOrdered) {
       tile = row_from_end(this->arguments_.lists, sequence, this->first_head(), tile, gridDim.x);
     } else if constexpr (Config::kHasLists) {

@@ -179,7 +179,13 @@ class BackwardShared {
 
   // The key head and the sequence that the block is at.
   __device__ KeyWork& work() const { return *reinterpret_cast<KeyWork*>(shared_ + kWorkAt); }
-  __device__ int kv_head() const { return Config::kIsOrdered ? work().kv_head : int(blockIdx.y); }
+  __device__ int kv_head() const {
+    if constexpr (Config::kIsOrdered) return work().kv_head;
+    return int(by_turns() ? blockIdx.x : blockIdx.y);
+  }
+  /// Whether heads take turns, the first rows of all first, rather than follow each other: where some rows are far
+  /// longer than most, the last head's would outlast everything.
+  __device__ bool by_turns() const { return Config::kHasLists && arguments_.lists.long_rows > 0; }
   __device__ int sequence() const { return Config::kIsOrdered ? work().sequence : int(blockIdx.z); }
 
   /// The query tiles that meet a key tile.
