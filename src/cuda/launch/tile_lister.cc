@@ -46,9 +46,9 @@ struct KernelMask {
 }  // namespace tilewise::cuda
 )cuda";
 
-constexpr const char* kSource = R"cuda(#include "mask.h"
-#include "number_turns.h"
-
+constexpr const char* kSource =
+    "#include \"mask.h\"\n#include \"number_turns.h\"\n"
+    R"cuda(
 extern "C" __global__ void __launch_bounds__(256)
     classify(const __grid_constant__ tilewise::cuda::ClassifyArguments arguments,
              const __grid_constant__ variant::Arguments bound) {
