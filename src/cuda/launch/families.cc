@@ -97,8 +97,8 @@ std::unique_ptr<const Runner> make(const Making& making, std::span<const Family<
 }
 
 template <class Runner>
-TileSizes tile(const Making& making, std::span<const Family<Runner>> families, const char* what) {
-  std::vector<std::string> refusals;
+TileSizes tile(const Making& making, std::span<const Family<Runner>> families, const char* what,
+               std::vector<std::string>& refusals) {
   return first_of<Runner>(families, what, refusals, [&](const Family<Runner>& family) { return family.tile(making); });
 }
 
@@ -112,8 +112,26 @@ std::unique_ptr<const BackwardRunner> make_backward(const Making& making, std::v
   return make<BackwardRunner>(making, kBackward, "backward", refusals);
 }
 
-TileSizes forward_tile(const Making& making) { return tile<ForwardRunner>(making, kForward, "forward"); }
+TileSizes forward_tile(const Making& making) {
+  std::vector<std::string> refusals;
+  return tile<ForwardRunner>(making, kForward, "forward", refusals);
+}
 
-TileSizes backward_tile(const Making& making) { return tile<BackwardRunner>(making, kBackward, "backward"); }
+TileSizes backward_tile(const Making& making) {
+  std::vector<std::string> refusals;
+  return tile<BackwardRunner>(making, kBackward, "backward", refusals);
+}
+
+std::vector<std::string> forward_refusals(const Making& making) {
+  std::vector<std::string> refusals;
+  tile<ForwardRunner>(making, kForward, "forward", refusals);
+  return refusals;
+}
+
+std::vector<std::string> backward_refusals(const Making& making) {
+  std::vector<std::string> refusals;
+  tile<BackwardRunner>(making, kBackward, "backward", refusals);
+  return refusals;
+}
 
 }  // namespace tilewise::cuda
