@@ -46,9 +46,8 @@ struct KernelMask {
 }  // namespace tilewise::cuda
 )cuda";
 
-constexpr const char* kSource =
-    "#include \"mask.h\"\n#include \"number_turns.h\"\n"
-    R"cuda(
+constexpr const char* kSource = R"cuda(#include "mask.h"
+
 extern "C" __global__ void __launch_bounds__(256)
     classify(const __grid_constant__ tilewise::cuda::ClassifyArguments arguments,
              const __grid_constant__ variant::Arguments bound) {
@@ -72,8 +71,8 @@ jit::Program tile_program(const Variant& variant, const variant::CudaText& text,
   program.name = "classify.cu";
   program.source = kSource;
   program.headers = device_headers();
-  program.headers.push_back({"mask.h", "#pragma once\n#include \"classify.h\"\n" + text.source +
-                                           variant::cuda_mask_text(variant, removes) + kMaskHeader});
+  program.headers.push_back({"mask.h", "#pragma once\n#include \"classify.h\"\n#include \"number_turns.h\"\n" +
+                                           text.source + variant::cuda_mask_text(variant, removes) + kMaskHeader});
   // Without contraction, bounds have the host's very bits.
   program.options = {"--std=c++17", "--fmad=false"};
   program.architecture = architecture;
