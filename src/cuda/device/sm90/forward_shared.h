@@ -1,7 +1,7 @@
 // What the producers and the consumers of the forward kernel share: shared memory, barriers, the walk over key tiles.
 #pragma once
 
-#include "sm90/lane_scores.h"
+#include "lane_scores.h"
 #include "sm90/schedule.h"
 #include "sm90/tma.h"
 #include "sm90/wgmma.h"
