@@ -13,7 +13,8 @@ namespace tilewise::cpu::testing {
 const Kernels* emulated_amx_kernels();
 
 /// By name; a name that is no instruction set's is that of the emulated AMX.
-inline constexpr const char* kEachIsa[] = {"baseline", "avx2", "avx512", "avx512_bf16", "amx", "emulated_amx"};
+inline constexpr const char* kEachIsa[] = {"baseline",    "avx2", "avx512",      "avx512_vnni",
+                                           "avx512_bf16", "amx",  "emulated_amx"};
 
 class EachIsaTest : public ::testing::TestWithParam<const char*> {
  protected:
