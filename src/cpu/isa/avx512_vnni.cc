@@ -5,15 +5,24 @@
 #include "cpu/kernels.h"
 
 namespace tilewise::cpu {
+namespace {
+
+Kernels with_integer_decoding(Kernels kernels) {
+  using Decode = DecodeKernel<Avx512VnniLanes, AvxPacking>;
+  kernels.name = "avx512_vnni";
+  kernels.decode_keys = Decode::kTileKeys;
+  kernels.decode_floats = Decode::workspace_floats;
+  kernels.decode = Decode::run;
+  return kernels;
+}
+
+}  // namespace
 
 const Kernels& avx512_vnni_kernels() {
+  static const Kernels kNarrow = with_integer_decoding(*avx512_kernels().narrow);
   static const Kernels kKernels = [] {
-    using Decode = DecodeKernel<Avx512VnniLanes, AvxPacking>;
-    Kernels kernels = avx512_kernels();
-    kernels.name = "avx512_vnni";
-    kernels.decode_keys = Decode::kTileKeys;
-    kernels.decode_floats = Decode::workspace_floats;
-    kernels.decode = Decode::run;
+    Kernels kernels = with_integer_decoding(avx512_kernels());
+    kernels.narrow = &kNarrow;
     return kernels;
   }();
   return kKernels;
