@@ -197,6 +197,9 @@ class Backward {
     return part == kFullPart && !has_all_queries ? kPartialPart : part;
   }
 
+  /// By a vote, so that the compiler sees that branches on it are the whole warp's.
+  __device__ static bool is_empty(int part) { return Config::kHasLists && __all_sync(~0u, part == kEmptyPart); }
+
   /// Whether rearranged scores of these queries may be below the clamp and count all the same.
   __device__ static bool has_low_rows(unsigned numbers) {
     if constexpr (!Variant::kIsRearranged || !Variant::kChangesScores) return false;
@@ -270,7 +273,7 @@ class Backward {
       store_scores(score_tile(), d_scores);
       __syncthreads();
     }
-    if (part_of(visit, ValueGrid::row(warp()), 16 * ValueGrid::kRows) != kEmptyPart) {
+    if (!is_empty(part_of(visit, ValueGrid::row(warp()), 16 * ValueGrid::kRows))) {
       add_product<ValueGrid>(d_v_, weights, weight_tile(), gradient_tile(stage));
       add_product<KeyGrid>(d_k_, d_scores, score_tile(), query_tile(stage));
     }
@@ -282,7 +285,7 @@ class Backward {
                               int stage) {
     Scores p, d_s;
     const int part = part_of(visit, ScoreGrid::row(warp()), 16 * kScoreRows);
-    if (part == kEmptyPart) {
+    if (is_empty(part)) {
       p.clear();
       d_s.clear();
     } else {
@@ -290,7 +293,7 @@ class Backward {
       multiply_transposed(d_s, value_tile(), gradient_tile(stage));
       const ScoreGradients<Config, Variant, ScoreGrid> gradients{arguments_, variant_,  shape_,
                                                                  values(),   sequence_, key_begin_};
-      if (part == kPartialPart || has_low_rows(row_numbers(stage))) {
+      if (__any_sync(~0u, part == kPartialPart) || has_low_rows(row_numbers(stage))) {
         gradients.template make<true>(p, d_s, number, visit.tile() * kQueries, head, row_numbers(stage));
       } else {
         gradients.template make<false>(p, d_s, number, visit.tile() * kQueries, head, row_numbers(stage));

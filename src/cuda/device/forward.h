@@ -141,7 +141,9 @@ class Forward {
     commit_copies();
     wait_for_copies<1>();
     __syncthreads();
-    prepare_values(visit, 0);
+    typename Values::Made made;
+    make_values(made, visit);
+    keep_values(made, visit, 0);
     load_queries_to_registers();
     Scores s;
     multiply_queries_by_keys(s, 0, [](int) {});
@@ -156,8 +158,7 @@ class Forward {
         commit_copies();
       };
       if constexpr (Config::kStages == 3) load_last();
-      if (i + 1 < count) prepare_values(next, i + 1);
-      visit_tile(s, tiles, i, visit, stage, next_stage, i + 1 < count && part_of(next) != kEmptyPart);
+      visit_tile(s, tiles, i, visit, next, stage, i + 1 < count ? next_stage : kNone);
       if constexpr (Config::kStages == 2) {
         __syncthreads();  // all are done with this tile, whose place the last one takes
         load_last();
@@ -178,16 +179,24 @@ class Forward {
     return shared;
   }
   /// What the variant keeps for the visit of a number.
-  __device__ void prepare_values(const Visit& visit, int number) {
-    values().prepare_tile(variant_, query_begin_, visit.tile() * Config::kKeyTile, number % 2);
+  __device__ void make_values(typename Values::Made& made, const Visit& visit) const {
+    values().make_tile(made, variant_, query_begin_, visit.tile() * Config::kKeyTile);
+  }
+  __device__ void keep_values(const typename Values::Made& made, const Visit& visit, int number) const {
+    values().keep_tile(made, variant_, query_begin_, visit.tile() * Config::kKeyTile, number % 2);
   }
 
-  /// What a mask does to the warp's rows of a tile.
-  __device__ int part_of(const Visit& visit) const {
-    if (!visit.is_partial()) return kFullPart;
-    if constexpr (!Config::kHasLists || kQueryTile > 64 * Visit::kMostParts / 2) return kPartialPart;
-    const int near = visit.part(first_row() / 64, 0), far = visit.part(first_row() / 64, 1);
-    return near == far ? near : kPartialPart;
+  /// Whether a mask leaves nothing of the warp's rows of a tile, or may remove some of it. By votes, so that the
+  /// compiler sees that branches on them are the whole warp's.
+  static constexpr bool kHasParts = Config::kHasLists && kQueryTile <= 64 * Visit::kMostParts / 2;
+  __device__ bool is_empty(const Visit& visit) const {
+    if constexpr (!kHasParts) return false;
+    const int part = first_row() / 64;
+    return __all_sync(~0u, visit.part(part, 0) == kEmptyPart && visit.part(part, 1) == kEmptyPart);
+  }
+  __device__ bool is_partial(const Visit& visit) const {
+    if constexpr (!kHasParts) return visit.is_partial();
+    return __any_sync(~0u, visit.is_partial() && visit.cuts(first_row() / 64));
   }
 
   __device__ void load_queries_to_registers() {
@@ -292,19 +301,25 @@ class Forward {
     return weights.outgrown();
   }
 
-  /// o += weights v for the tile at hand, whose products are `s`; leaves in `s` the products of the next, where it is
-  /// wanted. `index` is that of the visit, which where it is seldom needed is looked up again, because registers are
-  /// short.
+  /// o += weights v for the tile at hand, whose products are `s`; leaves in `s` the products of the next, which is in
+  /// another stage, or kNone. `index` is that of the visit, which where it is seldom needed is looked up again, because
+  /// registers are short.
+  static constexpr int kNone = -1;
   template <class Walk>
-  __device__ void visit_tile(Scores& s, const Walk& tiles, int index, const Visit& visit, int stage, int next_stage,
-                             bool wants_next) {
-    const int part = part_of(visit);
-    if (part == kEmptyPart) {
-      if (wants_next) multiply_queries_by_keys(s, next_stage, [](int) {});
-      return;
-    }
+  __device__ void visit_tile(Scores& s, const Walk& tiles, int index, const Visit& visit, const Visit& next_visit,
+                             int stage, int next_stage) {
+    typename Values::Made made;
+    if (next_stage != kNone) make_values(made, next_visit);
+    const bool wants_next = next_stage != kNone && !is_empty(next_visit);
     const bool rebase = !rows_.all_based();
-    float factor = score(s, visit, index, part == kPartialPart || (kClampsSeldom && rebase));
+    const bool has_entries = !is_empty(visit);
+    float factor = 1;
+    if (has_entries) {
+      factor = score(s, visit, index, is_partial(visit) || (kClampsSeldom && rebase));
+    } else {
+      s.fill(-infinity());
+    }
+    if (next_stage != kNone) keep_values(made, next_visit, index + 1);
     if (rebase) rows_.rebase(s, factor, o_);
     TileWeights weights;
     Scores next;
@@ -324,7 +339,7 @@ class Forward {
     }
     weights.add_sums_to(rows_);
     if constexpr (Config::kHasDropout) drop(weights, tiles.visit(index));
-    add_weights_times_values(weights, stage);
+    if (has_entries) add_weights_times_values(weights, stage);
     s = next;
   }
 

@@ -31,11 +31,4 @@ struct BackwardCall {
   float factor;     // scale * log2(e); where scale is 0, a number so small that it makes no difference
 };
 
-/// A call of decoding whose values are the keys' first columns.
-struct LatentCall {
-  TensorMap k;  // box: 64 columns of a key tile's rows, or as many rows as divide it and a page
-  DecodeArguments decode;
-  int box_rows;
-};
-
 }  // namespace tilewise::cuda::sm90
