@@ -27,8 +27,10 @@ struct ForwardCall {
 struct BackwardCall {
   TensorMap q, k, v, d_o;  // boxes: 64 columns of a query tile, and of a key tile
   BackwardArguments arguments;
-  int query_tiles;  // of the longest sequence
-  float factor;     // scale * log2(e); where scale is 0, a number so small that it makes no difference
+  int query_tiles;       // of the longest sequence
+  float factor;          // scale * log2(e); where scale is 0, a number so small that it makes no difference
+  unsigned* next_block;  // of a deterministic pass: 0 before and after
+  int heads_together;    // likewise: key heads, of any sequence, whose key tiles blocks take by turns
 };
 
 }  // namespace tilewise::cuda::sm90
