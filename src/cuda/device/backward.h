@@ -73,9 +73,7 @@ class Backward {
  private:
   using Scores = typename ScoreGrid::Sums;  // [keys, queries]
   static constexpr int kScoreRows = ScoreGrid::kRows, kScoreBlocks = ScoreGrid::kColumns;
-  struct TileFragments {
-    LeftOf<Element> of[kScoreBlocks][kScoreRows];
-  };
+  using TileFragments = Fragments<Element, kScoreRows, kScoreBlocks>;
 
   __device__ void take_keys(int tile) {
     load_keys();
@@ -244,25 +242,6 @@ class Backward {
     }
   }
 
-  /// Rounded to Element: left operands.
-  __device__ static TileFragments fragments_of(const Scores& x) {
-    TileFragments made;
-#pragma unroll
-    for (int k = 0; k < kScoreBlocks; ++k) {
-#pragma unroll
-      for (int i = 0; i < kScoreRows; ++i) {
-        const auto& near = x.x[i][2 * k];
-        const auto& far = x.x[i][2 * k + 1];
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          set_pair(made.of[k][i], Element{}, half, near[2 * half], near[2 * half + 1]);
-          set_pair(made.of[k][i], Element{}, half + 2, far[2 * half], far[2 * half + 1]);
-        }
-      }
-    }
-    return made;
-  }
-
   __device__ void visit_tile(const Visit& visit, int number, int head) {
     const int stage = number % kStages, query_begin = visit.tile() * kQueries;
     TileFragments weights, d_scores;
@@ -299,8 +278,8 @@ class Backward {
         gradients.template make<false>(p, d_s, number, visit.tile() * kQueries, head, row_numbers(stage));
       }
     }
-    weights = fragments_of(p);
-    d_scores = fragments_of(d_s);
+    weights = fragments_of(Element{}, p);
+    d_scores = fragments_of(Element{}, d_s);
   }
 
   /// Fragments [keys, queries] to shared memory.

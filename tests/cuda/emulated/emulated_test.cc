@@ -28,7 +28,8 @@ const jit::Architecture kArchitecture = jit::Architecture::parse("sm_90a");
 
 /// Lists of tiles as device/classify.h makes them, by the host's classifier.
 struct Lists {
-  std::vector<int> tiles, count, order;
+  std::vector<int> tiles, count;
+  std::vector<RowStart> order;
   std::int64_t rows = 0, columns = 0;
 
   Lists(const Variant& variant, const Bindings& bindings, const Problem& problem, TileSizes tile, bool by_key) {
@@ -39,7 +40,6 @@ struct Lists {
       const TileMap parts = classify_tiles(variant, bindings, problem, {64, part_keys}, 0, head);
       rows = by_key ? whole.columns : whole.rows, columns = by_key ? whole.rows : whole.columns;
       for (std::int64_t row = 0; row < rows; ++row) {
-        order.push_back(static_cast<int>(rows - 1 - row));
         count.push_back(0);
         tiles.resize(count.size() * static_cast<std::size_t>(columns));
         for (std::int64_t column = 0; column < columns; ++column) {
@@ -60,10 +60,19 @@ struct Lists {
               entry;
         }
       }
+      for (std::int64_t row = rows; row-- > 0;)  // any order will do
+        order.push_back({static_cast<int>(row), count[static_cast<std::size_t>(head * rows + row)], 0, 0});
     }
   }
 
-  TileLists view() const { return {tiles.data(), count.data(), order.data(), columns, kHeads * rows, rows}; }
+  TileLists view() const {
+    return {.tiles = tiles.data(),
+            .count = count.data(),
+            .order = order.data(),
+            .capacity = columns,
+            .sequence_rows = kHeads * rows,
+            .head_rows = rows};
+  }
 };
 
 TensorView view_of(Array& array) {

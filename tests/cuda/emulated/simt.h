@@ -26,6 +26,9 @@
 struct uint2 {
   unsigned x, y;
 };
+struct int4 {
+  int x, y, z, w;
+};
 struct uint4 {
   unsigned x, y, z, w;
 };
