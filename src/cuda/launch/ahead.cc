@@ -35,7 +35,7 @@ void add_backward(const Variant& variant, const ForwardShape& shape, const jit::
   const BackwardPlan plan = choose_backward(shape, changes_scores(variant), limits);
   programs.push_back(
       backward_program(variant, variant::cuda_text(variant, true, shape.has_gradients), shape, plan, architecture));
-  if (!is_hopper(architecture) || shape.is_deterministic || !hopper_backward_refusal(shape).empty()) return;
+  if (!is_hopper(architecture) || !hopper_backward_refusal(shape).empty()) return;
   const auto candidates = hopper_backward_candidates(shape, changes_scores(variant), limits);
   if (candidates.empty()) return;
   const variant::CudaText text = hopper_text(variant, shape, true);

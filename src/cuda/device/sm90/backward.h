@@ -19,6 +19,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
   using Shared::prepare, Shared::preset, Shared::fragments_of, Shared::workspace_tile, Shared::first_head;
   using Shared::score_tile, Shared::value_tile, Shared::is_first_lane, Shared::lane, Shared::warp_row;
   using Shared::sequence, Shared::walk_of, Shared::gradient_tile, Shared::key_tile, Shared::query_tile;
+  using typename Shared::ConsumerTile;
   using typename Shared::Element;
   using typename Shared::Fragments;
   using typename Shared::KeySums;
@@ -103,7 +104,8 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     pin(d_s);
     begin_products();
     start_scores(p, d_s, k, v, consumer, stage);
-    this->make_entries(p, d_s, {head, query_begin, key_begin + 64 * consumer, part, stage, now.stage()}, consumer);
+    const ConsumerTile tile{head, query_begin, key_begin + 64 * consumer, part, stage, now.stage()};
+    this->make_entries(p, d_s, tile, consumer);
     Fragments weights, d_scores;
     fragments_of(weights, p);
     fragments_of(d_scores, d_s);
