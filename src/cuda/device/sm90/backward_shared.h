@@ -1,8 +1,8 @@
 // What the producer and the consumers of the backward kernels share: shared memory, barriers, walks. And the producer.
 #pragma once
 
+#include "lane_scores.h"
 #include "sm90/backward_rows.h"
-#include "sm90/lane_scores.h"
 #include "sm90/tma.h"
 #include "sm90/turns.h"
 #include "sm90/wgmma.h"
