@@ -80,7 +80,8 @@ struct ForwardInputs {
   bool validate = false;
 };
 
-/// What the forward pass writes. Outputs' elements share no memory, neither within a tensor nor with anything else.
+/// What the forward pass writes. Outputs' elements share no memory, neither within a tensor nor with another output or
+/// anything that the call reads; slices of one buffer are fine.
 struct ForwardOutputs {
   Tensor o{};                   // [b, h_q, s_q, d_v], or packed [h_q, query tokens, d_v]
   std::optional<Tensor> lse{};  // [b, h_q, s_q], or packed [h_q, query tokens]; float32 or float64

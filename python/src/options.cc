@@ -2,7 +2,10 @@
 
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
+
+#include <tuple>
 
 namespace nb = nanobind;
 
@@ -15,25 +18,33 @@ BoundArrays::BoundArrays(const Options& options) {
   }
 }
 
+namespace {
+
+// tilewise.Sequence, a tuple with names: torch.compile reads such, but no type of an extension module.
+using Fields = std::tuple<std::int64_t, std::int64_t, std::optional<std::int64_t>, std::int64_t, std::int64_t,
+                          std::int64_t, std::int64_t>;
+
+std::vector<Sequence> sequences_of(const std::vector<Fields>& all) {
+  std::vector<Sequence> sequences;
+  sequences.reserve(all.size());
+  for (const Fields& fields : all) sequences.push_back(std::make_from_tuple<Sequence>(fields));
+  return sequences;
+}
+
+std::vector<Fields> fields_of(const std::vector<Sequence>& sequences) {
+  std::vector<Fields> all;
+  all.reserve(sequences.size());
+  for (const Sequence& each : sequences) {
+    all.emplace_back(each.s_q, each.s_kv, each.query_offset, each.key_offset, each.key_start, each.first_query_token,
+                     each.first_key_token);
+  }
+  return all;
+}
+
+}  // namespace
+
 void bind_options(nb::module_& module) {
   nb::enum_<Layout>(module, "Layout").value("bhsd", Layout::bhsd).value("bshd", Layout::bshd);
-  nb::class_<Sequence>(module, "Sequence")
-      .def(
-          "__init__",
-          [](Sequence* place, std::int64_t s_q, std::int64_t s_kv, std::optional<std::int64_t> query_offset,
-             std::int64_t key_offset, std::int64_t key_start, std::int64_t first_query_token,
-             std::int64_t first_key_token) {
-            new (place) Sequence{s_q, s_kv, query_offset, key_offset, key_start, first_query_token, first_key_token};
-          },
-          nb::arg("s_q"), nb::arg("s_kv"), nb::arg("query_offset") = nb::none(), nb::arg("key_offset") = 0,
-          nb::arg("key_start") = 0, nb::arg("first_query_token") = 0, nb::arg("first_key_token") = 0)
-      .def_rw("s_q", &Sequence::s_q)
-      .def_rw("s_kv", &Sequence::s_kv)
-      .def_rw("query_offset", &Sequence::query_offset)
-      .def_rw("key_offset", &Sequence::key_offset)
-      .def_rw("key_start", &Sequence::key_start)
-      .def_rw("first_query_token", &Sequence::first_query_token)
-      .def_rw("first_key_token", &Sequence::first_key_token);
   nb::class_<Options>(module, "Options")
       .def(nb::init<>())
       .def("copy", [](const Options& options) { return Options(options); })
@@ -45,7 +56,9 @@ void bind_options(nb::module_& module) {
              options.parameters.clear();
              for (const auto& [parameter, value] : values) options.parameters.push_back({parameter, value});
            })
-      .def_rw("sequences", &Options::sequences)
+      .def_prop_rw(
+          "sequences", [](const Options& options) { return fields_of(options.sequences); },
+          [](Options& options, const std::vector<Fields>& all) { options.sequences = sequences_of(all); })
       .def_rw("query_offset", &Options::query_offset, nb::arg().none())
       .def_rw("dropout", &Options::dropout, nb::arg().none())
       .def_rw("seed", &Options::seed)

@@ -11,7 +11,6 @@ from tilewise._attention import attention
 from tilewise._core import (
     At,
     Expr,
-    Sequence,
     abs,
     constant,
     cos,
@@ -37,9 +36,9 @@ from tilewise._core import (
 )
 from tilewise._errors import DeviceError, Error, FileError, InvalidArgument, OutOfMemory, ParseError, Unsupported
 from tilewise._model import Generation, Model
-from tilewise._options import packed
 from tilewise._plan import Plan
 from tilewise._recording import Parameter, Table, clip, dropout, keep, parse, score, sink, table
+from tilewise._sequences import Sequence, packed
 from tilewise._show import TileMap
 from tilewise._variant import Variant
 

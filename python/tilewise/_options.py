@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence as SequenceOf
-from typing import Any, TypeAlias, TypedDict, cast
+from typing import Any, TypedDict
 
 from tilewise import _core
 from tilewise._errors import InvalidArgument
+from tilewise._sequences import Sequences, sequences_of
 from tilewise._typing import Array
 from tilewise._variant import Variant
-
-Sequences: TypeAlias = SequenceOf[_core.Sequence] | SequenceOf[int]
 
 
 class CallOptions(TypedDict, total=False):
@@ -64,25 +63,6 @@ def layout_of(layout: str) -> _core.Layout:
     return found
 
 
-def packed(queries: SequenceOf[int], keys: SequenceOf[int] | None = None) -> list[_core.Sequence]:
-    """Sequences of these lengths, one behind the other in packed storage."""
-    result = []
-    first_query = first_key = 0
-    for s_q, s_kv in zip(queries, queries if keys is None else keys, strict=True):
-        result.append(_core.Sequence(int(s_q), int(s_kv), first_query_token=first_query, first_key_token=first_key))
-        first_query += int(s_q)
-        first_key += int(s_kv)
-    return result
-
-
-def sequences_of(sequences: Sequences, is_packed: bool) -> list[_core.Sequence]:
-    """Sequences as they are given: themselves, or lengths of queries and keys alike."""
-    if all(isinstance(each, _core.Sequence) for each in sequences):
-        return list(cast("SequenceOf[_core.Sequence]", sequences))
-    lengths = [int(each) for each in cast("SequenceOf[int]", sequences)]
-    return packed(lengths) if is_packed else [_core.Sequence(length, length) for length in lengths]
-
-
 def options_of(
     variant: Variant,
     rank: int,
@@ -120,10 +100,10 @@ def options_of(
     options.seed_offset = seed_offset or 0
     if scale is not None:
         options.scale = float(scale)
-    if sequences is not None:
-        options.sequences = sequences_of(sequences, rank == 3)
-    if query_offset is not None:
-        _set_offsets(options, query_offset)
+    if isinstance(query_offset, int):
+        options.query_offset = query_offset
+    if sequences is not None or not (query_offset is None or isinstance(query_offset, int)):
+        options.sequences = sequences_of(sequences or [], rank == 3, query_offset)
     if dropout is not None:
         options.dropout = float(dropout)
     if block_table is not None:
@@ -135,16 +115,3 @@ def options_of(
     if variant._needs or tables or parameters:
         variant._bind(options, tables, parameters)
     return variant, options
-
-
-def _set_offsets(options: _core.Options, query_offset: int | SequenceOf[int]) -> None:
-    if isinstance(query_offset, int):
-        options.query_offset = query_offset
-        return
-    sequences, offsets = options.sequences, [int(each) for each in query_offset]
-    if len(sequences) != len(offsets):
-        raise InvalidArgument(f"query_offset has {len(offsets)} elements for {len(sequences)} sequences; give one int, "
-                              "or `sequences` and as many offsets")
-    for sequence, offset in zip(sequences, offsets, strict=True):
-        sequence.query_offset = offset
-    options.sequences = sequences

@@ -17,7 +17,8 @@ import numpy
 
 from tilewise import _core
 from tilewise._errors import InvalidArgument, Unsupported
-from tilewise._options import CallOptions, layout_of, options_of, sequences_of, variant_of
+from tilewise._options import CallOptions, layout_of, options_of, variant_of
+from tilewise._sequences import Sequence, sequences_of
 from tilewise._typing import Array
 from tilewise._variant import Variant
 
@@ -53,7 +54,7 @@ class _Program:
         options.layout = layout_of(call.layout)
         options.scale, options.query_offset, options.dropout = call.scale, call.query_offset, call.dropout
         options.seed, options.seed_offset = call.seed & 0xFFFFFFFFFFFFFFFF, call.seed_offset
-        options.sequences = [_core.Sequence(*each) for each in call.sequences]
+        options.sequences = list(call.sequences)
         options.set_parameters([(each, float(value)) for each, value in variant._values
                                 if all(each != other for other in self.parameters)])
         self.number = _core.xla_program(recipe, options, call.rank, call.has_pages, call.has_scales, fixed, self.tables,
@@ -71,7 +72,7 @@ class _Call:
     dropout: float | None
     seed: int
     seed_offset: int
-    sequences: tuple[tuple[Any, ...], ...]  # the arguments of each Sequence
+    sequences: tuple[Sequence, ...]
     has_pages: bool
     has_scales: bool
     names: tuple[str, ...]  # of the tables and parameters that the call gives
@@ -178,8 +179,7 @@ def _call_of(q: Any, variant: Variant, given: CallOptions, names: tuple[str, ...
     return _Call(
         q.ndim, given.get("layout", "bhsd"), None if scale is None else float(scale), query_offset, dropout, seed or 0,
         given.get("seed_offset") or 0,
-        tuple((each.s_q, each.s_kv, each.query_offset, each.key_offset, each.key_start, each.first_query_token,
-               each.first_key_token) for each in found),
+        tuple(found),
         given.get("block_table") is not None, given.get("k_scales") is not None, tuple(sorted(names)),
     )
 

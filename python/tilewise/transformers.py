@@ -19,6 +19,7 @@ from tilewise import _core, zoo
 from tilewise._errors import Unsupported
 from tilewise._options import PLAIN
 from tilewise._recording import record
+from tilewise._sequences import Sequence
 from tilewise._variant import Variant
 from tilewise.torch._attention import attention
 from tilewise.torch._sdpa import scaled_dot_product_attention
@@ -29,7 +30,7 @@ __all__ = ["Mask", "register"]
 class Mask:
     """A model's mask as a variant, with where its queries and keys begin. No entry of it is stored."""
 
-    def __init__(self, variant: Variant, sequences: list[_core.Sequence] | None) -> None:
+    def __init__(self, variant: Variant, sequences: list[Sequence] | None) -> None:
         self.variant = variant
         self.sequences = sequences
 
@@ -61,7 +62,7 @@ def mask(
         variant = variant & record(_make_keep, lambda b, h, q, kv: padding[b, kv], clamp=True, form="positions")
     sequences = None
     if q_start != kv_start + kv_length - q_length or kv_start != 0:
-        one = _core.Sequence(q_length, kv_length, query_offset=q_start, key_offset=kv_start)
+        one = Sequence(q_length, kv_length, query_offset=q_start, key_offset=kv_start)
         sequences = [one] * batch_size
     return Mask(variant, sequences)
 

@@ -70,12 +70,14 @@ struct CudaMemory {
   const cuda::SequenceShape* sequences = nullptr;    // [b], these or the plan's own
   int* tiles = nullptr;                              // of lists, of the forward or the backward pass
   int* tile_counts = nullptr;                        // [lists]
-  int* tile_order = nullptr;                         // [lists]
+  cuda::RowStart* tile_order = nullptr;              // [lists]
   float* partial_o = nullptr;                        // of decoding
   float* partial_lse = nullptr;                      // likewise
   float* reference = nullptr;                        // [b, h_q, s_q], of a backward pass
   float* delta = nullptr;                            // likewise
   float* d_q_sums = nullptr;                         // [parts, b, h_q, s_q, d_qk]
+  int* tile_turns = nullptr;                         // of lists, of a deterministic backward pass
+  int* d_q_turns = nullptr;                          // [b, h_q, tiles of 64 queries], likewise
   CudaGradients::Memory gradients;                   // likewise
 };
 
@@ -92,6 +94,10 @@ class CudaBackend final : public Backend {
   std::string explain() const override;
 
  private:
+  /// Sequences of at most this many queries are decoded, where all heads of a key head make at most that many rows:
+  /// each 16 rows read the keys anew.
+  static constexpr std::int64_t kDecodeQueries = 16, kDecodeRows = 128;
+
   /// A table that the variant holds, on the GPU.
   struct FrozenTable {
     std::size_t number;  // among the graph's tables
@@ -102,6 +108,19 @@ class CudaBackend final : public Backend {
   struct Direction {
     TileSizes tile;
     bool by_key;
+
+    bool operator==(const Direction& other) const {
+      return tile.queries == other.tile.queries && tile.keys == other.tile.keys && by_key == other.by_key;
+    }
+  };
+
+  /// The lists of all calls whose sequences are as long as the plan's, where nothing that a call binds decides what is
+  /// kept.
+  struct KeptLists {
+    Direction direction;
+    cuda::DeviceMemory tiles, counts, order;
+    std::optional<cuda::DeviceMemory> turns;  // of a deterministic backward pass
+    cuda::TileLists lists;
   };
 
   cuda::ForwardShape kernel_shape(const Form& form) const;
@@ -110,7 +129,11 @@ class CudaBackend final : public Backend {
   std::optional<cuda::DecodePlan> decode_plan(const Form& form) const;
   std::vector<Form> decode_forms() const;
   bool decodes(const Form& form, const cuda::ForwardExtent& extent) const;
+  cuda::Making making(const cuda::ForwardShape& kernel) const;
+  std::string explain_refusals() const;
   void measure_lists();
+  void keep_lists();
+  void keep_lists(const Direction& direction, const std::vector<std::byte>& bound);
   cuda::TileLists list_tiles(const CudaState& state, const CudaMemory& memory, const Direction& direction,
                              const cuda::ForwardExtent& extent, jit::StreamHandle stream) const;
   CudaMemory memory_in(Arena& arena) const;
@@ -128,6 +151,7 @@ class CudaBackend final : public Backend {
   bool must_prove_reads_ = false;
   std::optional<cuda::TileLister> lister_;        // where some call may remove entries
   std::int64_t most_tiles_ = 0, most_lists_ = 0;  // of the lists of any call
+  std::vector<KeptLists> kept_lists_;
   std::vector<cuda::DeviceMemory> frozen_memory_;
   std::vector<FrozenTable> frozen_;
   cuda::SequenceWriter sequences_;

@@ -9,19 +9,6 @@
 #include "variant/call.h"
 
 namespace tilewise::attention {
-namespace {
-
-/// A tensor without memory that has the extents of o.
-Tensor output_like(const ForwardInputs& inputs) {
-  std::array<std::int64_t, kMaxRank> extents = inputs.q.extents;
-  const auto last = static_cast<std::size_t>(inputs.q.rank - 1);
-  extents[last] = inputs.v.extents[static_cast<std::size_t>(inputs.v.rank - 1)];
-  static std::byte nothing[16];  // check_forward looks at addresses alone
-  return {nothing, inputs.q.dtype, std::span(extents.data(), last + 1)};
-}
-
-}  // namespace
-
 /// A copy with the same extents and strides, which are 0 or more where kernels read it.
 ConstTensor GpuContents::to_host(const jit::Context& context, const ConstTensor& tensor) {
   ConstTensor copied = tensor;
@@ -77,7 +64,8 @@ GpuContents::GpuContents(const jit::Context& context, const ForwardInputs& input
 }
 
 void GpuContents::check(const Variant& variant, const PlanShape& shape) const {
-  const variant::Call call = variant::check_forward(variant, inputs_, {.o = output_like(inputs_)});
+  variant::Call call;
+  variant::check_inputs(variant, inputs_, call);
   check_planned(shape, inputs_, call);
   if (prove_planned_reads(variant, shape)) prove_reads(variant, shape, inputs_, call);
   if (!call.keys_paged || binds_anything(variant)) return;

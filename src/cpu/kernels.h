@@ -249,6 +249,9 @@ struct Kernels {
 
   std::int64_t (*decode_floats)(const Shape& shape, int row_count);  // workspace of one decode task; whole lines
   void (*decode)(const DecodeTask* tasks, int count);
+
+  const Kernels* narrow;  // the same with strips of fewer queries, for masks that keep narrow bands or small blocks;
+                          // null: there are none
 };
 
 /// For every processor of the architecture.

@@ -31,10 +31,14 @@ struct Call {
   }
 };
 
-/// Checks the arguments of a forward pass and puts them together in `call`, whose memory is used again: a call that has
-/// held one as large allocates nothing. Throws Error(invalid_argument) naming the argument, its value and what was
-/// expected. That tables are read inside their extents, and that no entry of a hole of the block table is kept, is not
-/// checked here: it takes a look at every entry, or a proof.
+/// Checks what a pass reads and puts it together in `call`, whose memory is used again: a call that has held one as
+/// large allocates nothing. Throws Error(invalid_argument) naming the argument, its value and what was expected. That
+/// tables are read inside their extents, and that no entry of a hole of the block table is kept, is not checked here:
+/// it takes a look at every entry, or a proof.
+void check_inputs(const Variant& variant, const ForwardInputs& inputs, Call& call,
+                  TableData data = TableData::readable);
+
+/// The same with what a forward pass writes.
 void check_forward(const Variant& variant, const ForwardInputs& inputs, const ForwardOutputs& outputs, Call& call,
                    TableData data = TableData::readable);
 Call check_forward(const Variant& variant, const ForwardInputs& inputs, const ForwardOutputs& outputs);

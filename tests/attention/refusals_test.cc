@@ -241,6 +241,9 @@ TEST(Refusals, OfOutputs) {
       {"lse has extents [2, 4, 29]; expected [2, 4, 30]", [](Call& call) { call.outputs.lse->extents[2] = 29; }},
       {"lse is null", [](Call& call) { call.outputs.lse->data = nullptr; }},
       {"lse has extents [2, 4, 30] and strides [120, 29, 1]", [](Call& call) { call.outputs.lse->strides[1] = 29; }},
+      {"o shares memory with lse", [](Call& call) { call.outputs.lse->data = call.outputs.o.data; }},
+      {"lse shares memory with table 'bias'", [](Call& call) { call.outputs.lse->data = call.biases.data(); }},
+      {"o shares memory with v", [](Call& call) { call.inputs.v.data = call.outputs.o.data; }},
   };
   for (const Spoilt& spoilt : of_forward) expect_refused(spoilt, Pass::forward, false);
   const Table stranger("stranger", DType::float32, 1);
@@ -250,6 +253,11 @@ TEST(Refusals, OfOutputs) {
       {"d_k is null", [](Call& call) { call.gradients.d_k->data = nullptr; }},
       {"d_v has extents [2, 2, 40, 4] and strides [0, 160, 4, 1]; expected an output whose elements share no memory",
        [](Call& call) { call.gradients.d_v->strides[0] = 0; }},
+      {"d_k shares memory with d_v", [](Call& call) { call.gradients.d_v->data = call.gradients.d_k->data; }},
+      {"d_q shares memory with q", [](Call& call) { call.inputs.q.data = call.gradients.d_q->data; }},
+      {"d_v shares memory with o", [](Call& call) { call.given.o->data = call.gradients.d_v->data; }},
+      {"the gradient of table 'bias' shares memory with table 'bias'",
+       [](Call& call) { call.inputs.tables[0].data.data = call.d_biases.data(); }},
       {"d_o has extents [2, 4, 30, 3]", [](Call& call) { call.given.d_o.extents[3] = 3; }},
       {"d_o is null", [](Call& call) { call.given.d_o.data = nullptr; }},
       {"d_o has dtype int8", [](Call& call) { call.given.d_o.dtype = DType::int8; }},

@@ -86,7 +86,7 @@ TEST(Executors, WorkInAChildProcess) {
   expect_every_index_once(default_executor(), 100);
 }
 
-TEST(Executors, MadeBeforeAForkWorkAndEndInTheChild) {
+TEST(Executors, MadeBeforeAForkWorkAndEndInAChildProcess) {
 #ifdef __SANITIZE_THREAD__
   GTEST_SKIP() << "the thread sanitizer ends a child whose thread takes the stack of one that the fork has ended";
 #endif

@@ -42,9 +42,10 @@ MadeLists::MadeLists(jit::Compiler& compiler, const std::shared_ptr<const jit::C
   const auto ints = [&](std::int64_t count) {
     return DeviceMemory(context, static_cast<std::size_t>(count) * sizeof(int));
   };
-  tiles_ = ints(extent_.tile_ints()), count_ = ints(extent_.lists()), order_ = ints(extent_.lists());
+  tiles_ = ints(extent_.tile_ints()), turns_ = ints(extent_.tile_ints());
+  count_ = ints(extent_.lists()), order_ = ints(4 * extent_.lists());
   view_ = lister.make(sequences_.as<const SequenceShape>(), extent_, tile, by_key, problem.h_q / problem.h_kv,
-                      tiles_.as<int>(), count_.as<int>(), order_.as<int>(), bound, nullptr);
+                      tiles_.as<int>(), count_.as<int>(), order_.as<RowStart>(), turns_.as<int>(), bound, nullptr);
 }
 
 std::vector<int> MadeLists::list(std::int64_t sequence, std::int64_t head, std::int64_t row) const {
@@ -53,9 +54,17 @@ std::vector<int> MadeLists::list(std::int64_t sequence, std::int64_t head, std::
   return downloaded<int>(*context_, tiles_, number * view_.capacity, count);
 }
 
+std::vector<int> MadeLists::turns(std::int64_t sequence, std::int64_t head, std::int64_t row) const {
+  const std::int64_t number = sequence * view_.sequence_rows + head * view_.head_rows + row;
+  return downloaded<int>(*context_, turns_, number * view_.capacity, view_.capacity);
+}
+
 std::vector<int> MadeLists::order(std::int64_t sequence, std::int64_t head) const {
   if (view_.order == nullptr) return std::vector<int>(static_cast<std::size_t>(extent_.rows), 0);
-  return downloaded<int>(*context_, order_, sequence * view_.sequence_rows + head * view_.head_rows, extent_.rows);
+  const std::int64_t first = sequence * view_.sequence_rows + head * view_.head_rows;
+  std::vector<int> rows;
+  for (const RowStart& start : downloaded<RowStart>(*context_, order_, first, extent_.rows)) rows.push_back(start.row);
+  return rows;
 }
 
 }  // namespace tilewise::cuda::testing

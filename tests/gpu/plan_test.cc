@@ -229,6 +229,19 @@ TEST_F(PlansOnGpu, DecodingKnowsLengthsAndLeftPadding) {
   }
 }
 
+// Lists that the plan keeps, walks that begin in their midst, tiles that leave nothing to some of a block's queries,
+// and rows far longer than most, which are taken first.
+TEST_F(PlansOnGpu, SparseMasksOverManyTiles) {
+  for (const std::int64_t d : {16, 72}) {
+    Oracle oracle(DType::bfloat16, true, &*caller_);
+    for (const Variant& variant :
+         {zoo::bigbird(64, 1, 1, 0, 3000, 1), zoo::bigbird(64, 3, 1, 2, 3000, 2), zoo::window(300),
+          zoo::documents({700, 50, 1000, 1, 249}), zoo::documents({400, 600, 1000}) & zoo::causal()})
+      oracle.run(variant, uniform(1, 4, 2, 3000, 3000, d, d), {}, 1);
+    oracle.expect_close("sparse masks");
+  }
+}
+
 struct Zoo : PlansOnGpu, ::testing::WithParamInterface<const zoo::Entry*> {};
 
 TEST_P(Zoo, IsClose) {
@@ -276,7 +289,7 @@ TEST_F(PlansOnGpu, RefuseMemoryThatTheyCannotReach) {
   Workspace workspace(plan.workspace_bytes(), Device::cuda());
   GpuCopies copies(context_);
   const ForwardInputs inputs = copies.in(data.inputs);
-  const Tensor o = copies.out(data.o.tensor());
+  const Tensor o = copies.out(data.o.tensor()), lse = copies.out(data.lse.tensor());
   const auto refuse = [&](const std::string& message, auto change) {
     ForwardInputs bad_inputs = inputs;
     ForwardOutputs bad_outputs{.o = o};
@@ -286,10 +299,13 @@ TEST_F(PlansOnGpu, RefuseMemoryThatTheyCannotReach) {
   refuse("q lies in the host's memory", [&](ForwardInputs& bad, ForwardOutputs&) { bad.q = data.inputs.q; });
   refuse("v lies in the host's memory", [&](ForwardInputs& bad, ForwardOutputs&) { bad.v = data.inputs.v; });
   refuse("o lies in the host's memory", [&](ForwardInputs&, ForwardOutputs& bad) { bad.o = data.o.tensor(); });
+  refuse("o shares memory with q", [&](ForwardInputs& bad, ForwardOutputs&) {
+    bad.q = ConstTensor(o.data, DType::bfloat16, {1, 2, 32, 16});
+  });
   refuse("expected a multiple of 2",
          [&](ForwardInputs& bad, ForwardOutputs&) { bad.k.data = static_cast<const std::byte*>(bad.k.data) + 1; });
   refuse("lse has dtype float64; expected float32", [&](ForwardInputs&, ForwardOutputs& bad) {
-    bad.lse = Tensor(o.data, DType::float64, {1, 2, 32});
+    bad.lse = Tensor(lse.data, DType::float64, {1, 2, 32});
   });
   Workspace on_host(plan.workspace_bytes());
   expect_refusal(ErrorCode::invalid_argument, {"workspace lies on cpu", "cuda:0"},

@@ -105,3 +105,6 @@ def test_flash_attn_refuses_by_name():
     q, k, v = (torch.randn(1, 4, 2, 8) for _ in range(3))
     with pytest.raises(tw.Unsupported, match="return_attn_probs"):
         tilewise.torch.flash_attn_func(q, k, v, return_attn_probs=True)
+    for function in (tilewise.torch.flash_attn_func, tilewise.torch.scaled_dot_product_attention):
+        with pytest.raises(TypeError, match="return_debug_mask"):  # an argument of PyTorch's internal operator
+            function(q, k, v, return_debug_mask=True)

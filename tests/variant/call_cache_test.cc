@@ -7,15 +7,14 @@
 #include <vector>
 
 #include "tests/refusal.h"
+#include "tests/variant/tensor_of_its_own.h"
 #include "variant/call.h"
 
 namespace tilewise::variant {
 namespace {
 
-std::vector<double> memory(4096);
-
 Tensor tensor(std::initializer_list<std::int64_t> extents, DType dtype = DType::float32) {
-  return Tensor(memory.data(), dtype, extents);
+  return tensor_of_its_own(extents, dtype);
 }
 
 /// A call that is accepted: b = 2, 4/2 heads, s_q = 3 and 1, s_kv = 5 and 9, in seven pages of 4 tokens, int8 keys.

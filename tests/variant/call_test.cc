@@ -10,15 +10,14 @@
 #include <vector>
 
 #include "tests/refusal.h"
+#include "tests/variant/tensor_of_its_own.h"
 #include "tilewise/error.h"
 
 namespace tilewise::variant {
 namespace {
 
-std::vector<double> memory(4096);
-
 Tensor tensor(std::initializer_list<std::int64_t> extents, DType dtype = DType::float64) {
-  return Tensor(memory.data(), dtype, extents);
+  return tensor_of_its_own(extents, dtype);
 }
 
 /// A call that is accepted: b = 2, 4/2 heads, s_q = 3, s_kv = 5, d_qk = 8, d_v = 6. Tests change one thing.
@@ -283,6 +282,77 @@ TEST(Call, WrongArgumentsOfBackwardAreRefused) {
       backward_refusal([](Arguments& a) { a.gradients.d_v->strides[1] = 6; }),
       "d_v has extents [2, 2, 5, 6] and strides [60, 6, 6, 1]; expected an output whose elements share no memory");
   EXPECT_EQ(backward_refusal([](Arguments& a) { a.given.o = a.given.lse = a.given.d_lse = std::nullopt; }), "");
+}
+
+/// Puts one tensor where the other one's last byte is.
+template <class Moved, class Other>
+void put_at_the_end(Moved& moved, const Other& other) {
+  const auto* first = static_cast<const std::byte*>(other.data);
+  moved.data = const_cast<std::byte*>(first + other.elements() * size_of(other.dtype) - 1);
+}
+
+TEST(Call, OutputsThatShareMemoryAreRefused) {
+  const auto expected = [](const std::string& output, const std::string& other) {
+    return output + " shares memory with " + other +
+           "; expected memory of its own, for it is written while others are in use";
+  };
+  const Table bias("bias", DType::float64, 1);
+  const Parameter gain("gain");
+  Arguments a;
+  a.variant = score([&](Expr s, const At& at) { return s * gain + bias.clamped(at.key); });
+  a.inputs.tables = {{bias, tensor({7})}};
+  a.inputs.parameters = {{gain, 1}};
+  a.outputs.max_score = tensor({4}, DType::float32);
+  a.gradients.d_tables = {{bias, tensor({7})}};
+  a.gradients.d_parameters = {{gain, tensor({})}};
+  ASSERT_EQ(forward_refusal([](Arguments&) {}, a), "");
+  ASSERT_EQ(backward_refusal([](Arguments&) {}, a), "");
+
+  for (const auto& [name, input] :
+       {std::pair{"q", &ForwardInputs::q}, {"k", &ForwardInputs::k}, {"v", &ForwardInputs::v}}) {
+    const auto forward = [&](Arguments& c) { put_at_the_end(c.outputs.o, c.inputs.*input); };
+    EXPECT_EQ(forward_refusal(forward, a), expected("o", name));
+    const auto backward = [&](Arguments& c) { put_at_the_end(*c.gradients.d_v, c.inputs.*input); };
+    EXPECT_EQ(backward_refusal(backward, a), expected("d_v", name));
+  }
+  EXPECT_EQ(forward_refusal([](Arguments& c) { put_at_the_end(*c.outputs.lse, c.outputs.o); }, a),
+            expected("o", "lse"));
+  EXPECT_EQ(forward_refusal([](Arguments& c) { put_at_the_end(*c.outputs.max_score, c.inputs.tables[0].data); }, a),
+            expected("max_score", "table 'bias'"));
+  EXPECT_EQ(backward_refusal([](Arguments& c) { put_at_the_end(*c.gradients.d_q, c.given.d_o); }, a),
+            expected("d_q", "d_o"));
+  EXPECT_EQ(backward_refusal([](Arguments& c) { put_at_the_end(*c.gradients.d_q, *c.given.o); }, a),
+            expected("d_q", "o"));
+  EXPECT_EQ(backward_refusal([](Arguments& c) { put_at_the_end(*c.gradients.d_k, *c.given.lse); }, a),
+            expected("d_k", "lse"));
+  EXPECT_EQ(backward_refusal([](Arguments& c) { put_at_the_end(*c.gradients.d_k, *c.given.d_lse); }, a),
+            expected("d_k", "d_lse"));
+  EXPECT_EQ(backward_refusal([](Arguments& c) { put_at_the_end(*c.gradients.d_k, *c.gradients.d_q); }, a),
+            expected("d_q", "d_k"));
+  EXPECT_EQ(backward_refusal([](Arguments& c) { put_at_the_end(c.gradients.d_tables[0].gradient, c.inputs.k); }, a),
+            expected("the gradient of table 'bias'", "k"));
+  const auto among_gradients = [](Arguments& c) {
+    put_at_the_end(c.gradients.d_parameters[0].gradient, c.gradients.d_tables[0].gradient);
+  };
+  EXPECT_EQ(backward_refusal(among_gradients, a),
+            expected("the gradient of table 'bias'", "the gradient of parameter 'gain'"));
+}
+
+TEST(Call, InputsMayShareMemoryAndOutputsABuffer) {
+  const Change slices = [](Arguments& a) {
+    a.inputs.v = a.inputs.k;  // as where values are a part of keys' rows
+    a.inputs.v.extents[3] = 6;
+    // d_q, d_k and d_v side by side for each token: [b, tokens, 8 of 4 heads, 8 of 2, 6 of 2].
+    const Tensor buffer = tensor({2, 5, 60});
+    std::int64_t first = 0;
+    for (Tensor* gradient : {&*a.gradients.d_q, &*a.gradients.d_k, &*a.gradients.d_v}) {
+      gradient->data = static_cast<double*>(buffer.data) + first;
+      gradient->strides = {300, gradient->extents[3], 60, 1};
+      first += gradient->extents[1] * gradient->extents[3];
+    }
+  };
+  EXPECT_EQ(forward_refusal(slices), "");
+  EXPECT_EQ(backward_refusal(slices), "");
 }
 
 TEST(Call, WrongBindingsAreRefused) {

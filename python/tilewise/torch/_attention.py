@@ -14,6 +14,7 @@ from tilewise._variant import Variant
 from tilewise.torch._compute import forward
 from tilewise.torch._function import Attention
 from tilewise.torch._operators import attention_in_graph
+from tilewise.torch._sequences import sequences_in
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -38,9 +39,14 @@ def attention(
     if _is_compiling():
         return attention_in_graph(q, k, v, variant, return_lse, **given)
     made = variant if type(variant) is Variant else variant_of(variant)
-    if given.get("seed") is None and (given.get("dropout") is not None or made.has_dropout):
-        given["seed"] = draw_seed()
-    made, options = options_of(made, q.dim(), **given)
+    options = PLAIN_CALL
+    if given or made._needs:
+        if given.get("seed") is None and (given.get("dropout") is not None or made.has_dropout):
+            given["seed"] = draw_seed()
+        sequences = given.get("sequences")
+        if isinstance(sequences, Tensor) and sequences.dim() == 2:
+            given["sequences"] = sequences_in(sequences, [])
+        made, options = options_of(made, q.dim(), **given)
     if not isinstance(k, Tensor) or not isinstance(v, Tensor):
         raise TypeError(f"q is a tensor, k a {type(k).__name__} and v a {type(v).__name__}; expected three tensors")
     if _is_grad_enabled():

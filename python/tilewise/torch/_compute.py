@@ -28,11 +28,13 @@ def forward(variant: Variant, options: _core.Options, q: Tensor, k: Tensor, v: T
 
 def _empty_outputs(q: Tensor, v: Tensor, options: _core.Options) -> Tensor:
     """Memory for o, its axes in the order of q's; zeros where sequences may leave rows out."""
-    if options is PLAIN_CALL and q.shape[-1] == v.shape[-1] and q.is_contiguous():
-        return _empty_like(q)
-    make = torch.zeros if options is not PLAIN_CALL and options.sequences else torch.empty
+    has_gaps = options is not PLAIN_CALL and options.sequences
+    # Of heads behind tokens, as projections leave them, o is joined to rows of all heads without a copy: PyTorch keeps the
+    # order of axes of what it makes like something else, in a third of the time that an empty tensor with a dtype takes.
+    if q.shape[-1] == v.shape[-1]:
+        return torch.zeros_like(q) if has_gaps else _empty_like(q)
+    make = torch.zeros if has_gaps else torch.empty
     *outer, y, x, _ = q.shape
-    # Of heads behind tokens, as projections leave them, o is joined to rows of all heads without a copy.
     if q.stride(-3) < q.stride(-2):
         return make((*outer, x, y, v.shape[-1]), dtype=q.dtype, device=q.device).transpose(-3, -2)
     return make((*outer, y, x, v.shape[-1]), dtype=q.dtype, device=q.device)

@@ -15,6 +15,7 @@ from tilewise._options import PLAIN
 from tilewise._recording import Table
 from tilewise._variant import Variant
 from tilewise.torch._attention import attention
+from tilewise.torch._sequences import rows_of
 
 _Make = Callable[[bool, tuple[int, int], float, int], Variant]
 _at_once: Callable[[_Make], _Make] = torch.compiler.assume_constant_result
@@ -111,15 +112,11 @@ def flash_attn_varlen_func(
     h_kv, d], or with `block_table` paged, [pages, page_tokens, h_kv, d]. The lengths are those of `cu_seqlens_q` and
     `cu_seqlens_k`, int32 [b + 1]; the two maxima are not needed."""
     _refuse_probs(return_attn_probs)
-    query_ends, key_ends = cu_seqlens_q.tolist(), cu_seqlens_k.tolist()
-    if len(query_ends) != len(key_ends):
-        raise InvalidArgument(f"cu_seqlens_q has {len(query_ends)} elements and cu_seqlens_k {len(key_ends)}; expected "
-                              "the batch and one more in both")
-    sequences = [
-        _core.Sequence(query_ends[i + 1] - query_ends[i], key_ends[i + 1] - key_ends[i],
-                       first_query_token=query_ends[i], first_key_token=key_ends[i])
-        for i in range(len(query_ends) - 1)
-    ]
+    if cu_seqlens_q.shape != cu_seqlens_k.shape:
+        raise InvalidArgument(f"cu_seqlens_q has {cu_seqlens_q.numel()} elements and cu_seqlens_k "
+                              f"{cu_seqlens_k.numel()}; expected the batch and one more in both")
+    sequences = rows_of(cu_seqlens_q.diff(), cu_seqlens_k.diff(), first_query_token=cu_seqlens_q[:-1],
+                        first_key_token=cu_seqlens_k[:-1])
     o: Tensor = _call(q, k, v, dropout_p, softmax_scale, causal, window_size, softcap, alibi_slopes, deterministic,
                       sequences=sequences, block_table=block_table)
     return o
@@ -186,7 +183,8 @@ def flash_attn_with_kvcache(
     with torch.no_grad():
         if k is not None and v is not None:
             positions = lengths[:, None] + torch.arange(k.shape[1], device=q.device)
-            if int(lengths.max()) + k.shape[1] > capacity:
+            # In a graph, where nothing can be looked at, PyTorch's own write refuses the place.
+            if not torch.compiler.is_compiling() and int(lengths.max()) + k.shape[1] > capacity:
                 raise InvalidArgument(f"cache_seqlens: {int(lengths.max())} tokens and {k.shape[1]} new ones exceed the "
                                       f"cache's {capacity}")
             if rotary_cos is not None and rotary_sin is not None:
@@ -200,8 +198,7 @@ def flash_attn_with_kvcache(
             q = _rotated(q, rotary_cos, rotary_sin, lengths[:, None] + steps, rotary_interleaved)
         if k is not None:
             lengths = lengths + k.shape[1]
-        pads = [0] * b if cache_leftpad is None else cache_leftpad.tolist()
-        sequences = [_core.Sequence(s_q, length, key_start=pad) for length, pad in zip(lengths.tolist(), pads)]
+        sequences = rows_of(torch.full_like(lengths, s_q), lengths, key_start=cache_leftpad)
         if cache_batch_idx is not None:  # a row of the cache is one long page
             block_table = rows.to(torch.int32)[:, None]
         return _call(q, k_cache, v_cache, 0.0, softmax_scale, causal, window_size, softcap, alibi_slopes, False,

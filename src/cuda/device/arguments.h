@@ -18,22 +18,32 @@ struct TensorView {
   long long batch, head, row;
 };
 
+/// A row of tiles as blocks take it, in one load: its number, how many tiles it visits, and where a walk that begins
+/// near its queries' own positions does so: the index of that visit, and its entry. Both are 0 in an empty row.
+struct alignas(16) RowStart {
+  int row, count, index, entry;
+};
+
 /// The key tiles that each row of query tiles visits, in the order of the visits; in a backward pass, the query tiles
 /// that each row of key tiles meets. There is a list for every (sequence, head, row); heads that share their lists have
 /// a head stride of 0.
 struct TileLists {
-  const int* tiles;    // [lists, capacity], entries as Visit reads them (walk.h)
-  const int* count;    // [lists], tiles of a list
-  const int* order;    // [lists], for each (sequence, head) its rows in the order in which blocks take them
-  long long capacity;  // the most tiles of a list
+  const int* tiles;       // [lists, capacity], entries as Visit reads them (walk.h)
+  const int* count;       // [lists], tiles of a list
+  const RowStart* order;  // [lists], for each (sequence, head) its rows in the order in which blocks take them
+  long long capacity;     // the most tiles of a list
   long long sequence_rows, head_rows;  // strides of lists
+  int long_rows;                       // so many of a sequence's first rows in `order` are far longer than most
+  const int* turns;                    // [lists, capacity] or null: how many rows list a tile that blocks take
 };
 
 /// What makes such lists.
 struct ClassifyArguments {
   const SequenceShape* sequences;  // [b]
   TileLists lists;                 // the shape of
-  int *tiles, *count, *order;      // these, to be written
+  int *tiles, *count;              // these, to be written
+  RowStart* order;                 // likewise
+  int* turns;                      // likewise, or null
   int tile_queries, tile_keys;
   int by_key;  // rows are key tiles
   int heads_per_kv;
@@ -138,7 +148,8 @@ struct BackwardArguments {
   float* d_q_sums;     // workspace [parts, b, h_q, s_q of the longest, d_qk]
   long long d_q_part;  // its stride of parts; 0 where all blocks add to one, by atomics
   int d_q_parts;
-  int key_tiles;                   // of the longest sequence
+  int* d_q_turns;  // workspace [b, h_q, tiles of 64 queries]: of a deterministic pass of the family for 9.0
+  int key_tiles;   // of the longest sequence
   const SequenceShape* sequences;  // [b]
   TileLists lists;  // rows are key tiles and entries query tiles; `order` is [sequences, h_kv, key tiles]
   DropoutArguments dropout;

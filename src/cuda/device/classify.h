@@ -47,6 +47,9 @@ class RowClassifier {
     for (int first = 0; first < columns; first += kThreads) {
       const int column = first + static_cast<int>(threadIdx.x);
       const int entry = column < columns ? classify(column) : kEmpty;
+      if (arguments_.turns != nullptr && column < columns) {
+        arguments_.turns[list * arguments_.lists.capacity + column] = entry != kEmpty ? 1 : 0;
+      }
       const int place = place_of(entry != kEmpty, listed);
       if (entry != kEmpty) tiles[place] = entry;
     }
@@ -164,13 +167,23 @@ class RowClassifier {
   const typename Mask::Uniform uniform_;
 };
 
+/// Where the walk of a row begins; rows that are key tiles are walked from their first visit.
+__device__ inline RowStart row_start(const ClassifyArguments& arguments, long long list, int row, int count) {
+  const ListWalk walk(arguments.lists, list, count);
+  const int tile = arguments.by_key ? 0
+                                    : tile_of_own_positions(arguments.sequences[blockIdx.y], row,
+                                                            arguments.tile_queries, arguments.tile_keys);
+  const WalkStart start = WalkStart::near(walk, tile);
+  return {row, start.count, start.index, start.entry};
+}
+
 /// The rows of a (sequence, head) in the order in which blocks take them: the longest list first, equal ones by number.
 /// Many rows are taken from the last on, where attention that is causal has the most to do.
 __device__ inline void order_rows(const ClassifyArguments& arguments, int rows) {
   constexpr int kMostSorted = 4096;
   const long long first = blockIdx.y * arguments.lists.sequence_rows + blockIdx.x * arguments.lists.head_rows;
   const int* const count = arguments.count + first;
-  int* const order = arguments.order + first;
+  RowStart* const order = arguments.order + first;
   for (int row = threadIdx.x; row < rows; row += blockDim.x) {
     int place = rows - 1 - row;
     if (rows <= kMostSorted) {
@@ -181,7 +194,7 @@ __device__ inline void order_rows(const ClassifyArguments& arguments, int rows) 
         place += length > own || (length == own && other < row) ? 1 : 0;
       }
     }
-    order[place] = row;
+    order[place] = row_start(arguments, first + row, row, count[row]);
   }
 }
 

@@ -24,6 +24,8 @@ struct Visit {
   __device__ int tile() const { return entry >> kTileAt; }
   __device__ bool is_partial() const { return (entry & 1) != 0; }
   __device__ int part(int queries, int keys) const { return entry >> (1 + 2 * (2 * queries + keys)) & 3; }
+  /// Whether a mask removes all entries of 64 queries.
+  __device__ bool misses(int queries) const { return (entry >> (1 + 4 * queries) & 15) == 0; }
   /// Whether a mask removes some entries of 64 queries.
   __device__ bool cuts(int queries) const { return (entry >> (1 + 4 * queries) & 15) != (kFullPart | kFullPart << 2); }
 };
@@ -45,23 +47,23 @@ struct DenseWalk {
   }
 };
 
-/// The tiles of a walk from its visit `start` on, then those before.
+/// The tiles of a walk, its visit `start` in front of all others. These are in order, so that blocks at different query
+/// tiles of a head read about the same keys at a time.
 template <class Walk>
-struct RotatedWalk {
+struct LedWalk {
   Walk walk;
   int start;
 
   __device__ int count() const { return walk.count(); }
   __device__ Visit visit(int index) const {
-    const int from_start = index + start;
-    return walk.visit(from_start < walk.count() ? from_start : from_start - walk.count());
+    return walk.visit(index == 0 ? start : index <= start ? index - 1 : index);
   }
 };
 
 /// What one thread learns of a walk for others.
 struct WalkStart {
   int count;  // of visits
-  int index;  // of the visit that a rotated walk begins with
+  int index;  // of the visit that a led walk begins with
   int entry;  // of that visit
 
   /// From `tile` on, or about there where the walk leaves tiles out.
@@ -85,7 +87,25 @@ struct AllTiles {
 /// The row that a block takes.
 __device__ inline int row_of(const TileLists& lists, int sequence, int head, int block) {
   if (lists.order == nullptr) return block;  // there is but one
-  return __ldg(lists.order + sequence * lists.sequence_rows + head * lists.head_rows + block);
+  return __ldg(&lists.order[sequence * lists.sequence_rows + head * lists.head_rows + block].row);
+}
+
+/// Likewise, with the beginning of its walk; where `order` is not null.
+__device__ inline RowStart row_start(const TileLists& lists, int sequence, int head, int block) {
+  const RowStart* const from = lists.order + sequence * lists.sequence_rows + head * lists.head_rows + block;
+  const int4 start = __ldg(reinterpret_cast<const int4*>(from));
+  return {start.x, start.y, start.z, start.w};
+}
+
+/// The key tile in which the middle of a query tile meets its own positions, or the first one.
+__device__ inline int tile_of_own_positions(const SequenceShape& shape, int query_tile, int queries, int keys) {
+  const int position = query_tile * queries + queries / 2 + shape.query_offset;
+  return ::max(position - shape.key_offset, 0) / keys;
+}
+
+/// The row that a block takes where the shortest list is first.
+__device__ inline int row_from_end(const TileLists& lists, int sequence, int head, int block, int rows) {
+  return row_of(lists, sequence, head, rows - 1 - block);
 }
 
 /// The number of a row's list.

@@ -39,4 +39,11 @@ void DeviceMemory::copy_from(std::span<const std::byte> bytes) {
                            "to copy to the GPU");
 }
 
+void DeviceMemory::copy_to(std::span<std::byte> bytes) const {
+  if (bytes.empty()) return;
+  const jit::CurrentContext current(*context_);
+  context_->driver().check(context_->driver().api().copy_to_host(bytes.data(), pointer_, bytes.size()),
+                           "to copy from the GPU");
+}
+
 }  // namespace tilewise::cuda

@@ -32,6 +32,15 @@ class DeviceMemory {
   /// Copies to its beginning; waits for it. The span is no longer than the allocation.
   void copy_from(std::span<const std::byte> bytes);
 
+  /// Copies from its beginning, when what is queued on the default stream is done.
+  template <class T>
+  std::vector<T> values(std::size_t count) const {
+    std::vector<T> copies(count);
+    copy_to(std::as_writable_bytes(std::span(copies)));
+    return copies;
+  }
+  void copy_to(std::span<std::byte> bytes) const;
+
   template <class T>
   T* as() const {
     return reinterpret_cast<T*>(pointer_);  // an address on the GPU: not to be followed here

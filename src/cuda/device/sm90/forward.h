@@ -49,8 +49,16 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
   using Scores = Accumulator<1, kKeyTile / 8>;
   using TileWeights = Weights<Element, 1, kKeyTile / 8>;
   static constexpr int kSteps = kKeyTile / 16;
+  /// Tiles that a mask leaves nothing of for this consumer are passed by.
+  static constexpr bool kPassesTiles = Config::kHasLists && !kKeepsOfTiles;
   using Fragments = LeftFragment[kSteps];
   using QueryFragments = LeftFragment[kColumnsQk / 16];
+
+  /// Which of a lane's entries stay: a word for each half of the keys, a bit for each entry. With score functions the
+  /// mask is evaluated where scores are.
+  struct Stays {
+    unsigned halves[2];
+  };
 
   __device__ static int lane() { return threadIdx.x % 32; }
   __device__ static int warp_row() { return threadIdx.x / 32 % 4 * 16; }  // in the consumer's 64 queries
@@ -158,18 +166,21 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
   __device__ void attend(Piece& piece, Turn<kStages>& turn, Turn<kKeptStages>& kept_turn) const {
     QueryFragments q;
     Scores s;
+    Stays stays;
     begin(piece, q);
     prepare_tile(first_visit(piece), piece, kept_turn);
     key_full(turn.stage()).wait(turn.parity());
     begin_products();
     start_scores(s, q, piece, turn.stage());
+    look_up(stays, first_visit(piece), piece);
     wait_for_products<0>();
     pin(s);
-    for (bool goes_on = true; goes_on;) goes_on = attend_one(piece, q, s, turn, kept_turn);
+    for (bool goes_on = true; goes_on;) goes_on = attend_one(piece, q, s, stays, turn, kept_turn);
   }
 
-  /// A piece whose first products are there, up to the first products of the next one. Whether there are any.
-  __device__ bool attend_one(Piece& piece, QueryFragments& q, Scores& s, Turn<kStages>& turn,
+  /// A piece whose first products are there, up to the first products of the next one. Whether there are any. `stays`
+  /// is of these products' tiles.
+  __device__ bool attend_one(Piece& piece, QueryFragments& q, Scores& s, Stays& stays, Turn<kStages>& turn,
                              Turn<kKeptStages>& kept_turn) const {
     Visit visit = first_visit(piece);
     const auto walk = walk_of(place_of(piece));
@@ -184,15 +195,26 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
     wait_for_tile(piece, kept_turn);
     {
       TileWeights first;
-      make_first(first, s, visit, piece, kept_turn, rows);
+      make_first(first, s, stays, visit, piece, kept_turn, rows);
       first.add_sums_to(rows);
       if constexpr (Config::kHasDropout) drop(first, visit, piece);
       move(weights, first.fragments);
     }
+    unsigned passed = 0;  // tiles between the one whose values are to be read and the next one
     for (int i = 1; i < count; ++i) {
       const Visit last = visit;
       visit = walk.visit(i);
-      const Turn<kStages> keys = turn.plus(1);
+      const Turn<kStages> keys = turn.plus(passed + 1);
+      if constexpr (kPassesTiles) {
+        // No more at a time than there are stages but one: the values of the tile before are not read yet.
+        if (i + 1 < count && passed + 1 < kStages && uniform(visit.misses(piece.consumer)) != 0) {
+          pass_tile(keys);
+          ++passed;
+          visit = last;
+          continue;
+        }
+        passed = 0;
+      }
       key_full(keys.stage()).wait(keys.parity());
       pin(o);
       begin_products();
@@ -204,6 +226,7 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
       if (i + 1 < count) prepare_tile(walk.visit(i + 1), piece, kept_turn.plus(1));
       // Looked up while products are under way, and not behind the wait for them.
       const bool is_cut = made_anew(visit.cuts(piece.consumer)) != 0;
+      if (is_cut) look_up(stays, visit, piece);
       wait_for_products<1>();
       pin(s);
       key_empty(keys.stage()).arrive_if(is_first_lane());
@@ -225,7 +248,7 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
         }
         if (is_classical) {
           // A lane of its own: what the other one knows need not outlive its weights.
-          make_exponents(s, visit, piece, made_anew(kept_turn.stage()));
+          make_exponents(s, stays, visit, piece, made_anew(kept_turn.stage()));
           wait_for_products<0>();
           pin(o);
           rows.rebase(s, 1, o);
@@ -235,7 +258,7 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
       } else {
         float factor = arguments_.scale * kLog2E;
         if (is_cut) {
-          make_exponents(s, visit, piece, 0);
+          make_exponents(s, stays, visit, piece, 0);
           factor = 1;
         }
         next.make(s, factor, rows);
@@ -275,6 +298,7 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
     pin(o);
     value_empty(turn.stage()).arrive_if(is_first_lane());
     finish(piece, o, rows);
+    if (goes_on) look_up(stays, first_visit(next), next);
     wait_for_products<0>();
     pin(s);
     turn = keys;
@@ -285,11 +309,11 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
   __device__ Visit first_visit(const Piece& piece) const { return {place_of(piece).walk.entry}; }
 
   /// A piece's first weights, which give rows their bases.
-  __device__ void make_first(TileWeights& weights, Scores& s, const Visit& visit, const Piece& piece,
-                             Turn<kKeptStages> kept_turn, RowStatistics<1>& rows) const {
+  __device__ void make_first(TileWeights& weights, Scores& s, const Stays& stays, const Visit& visit,
+                             const Piece& piece, Turn<kKeptStages> kept_turn, RowStatistics<1>& rows) const {
     float factor = arguments_.scale * kLog2E;
     if (Variant::kChangesScores || visit.cuts(piece.consumer)) {
-      make_exponents(s, visit, piece, made_anew(kept_turn.stage()));
+      make_exponents(s, stays, visit, piece, made_anew(kept_turn.stage()));
       factor = 1;
     }
     rows.begin_at(s, factor);
@@ -312,41 +336,71 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
                 first_query(piece), visit.tile() * kKeyTile, warp_row() + lane() / 4, lane() % 4 * 2);
   }
 
-  /// Products of a tile turned into scores in log2 units, -inf for what is removed or does not exist.
-  __device__ void make_exponents(Scores& s, const Visit& visit, const Piece& piece, unsigned kept_stage) const {
-    const Lane lane = lane_of(visit, piece, kept_stage);
+  /// Lets go of a tile that has nothing for this consumer.
+  __device__ void pass_tile(const Turn<kStages>& turn) const {
+    key_full(turn.stage()).wait(turn.parity());
+    key_empty(turn.stage()).arrive_if(is_first_lane());
+    value_full(turn.stage()).wait(turn.parity());
+    value_empty(turn.stage()).arrive_if(is_first_lane());
+  }
+
+  // A lane's entries in the order of its registers, query and key as distances from its first one.
+  static constexpr int kEntriesOfHalf = kKeyTile / 4;
+  static_assert(kEntriesOfHalf <= 32);
+  __device__ static constexpr int query_of_entry(int i) { return i / 2 % 2 * 8; }
+  __device__ static constexpr int key_of_entry(int i) { return i / 4 * 8 + i % 2; }
+
+  /// Asked while the products are under way.
+  __device__ void look_up(Stays& stays, const Visit& visit, const Piece& piece) const {
+    if constexpr (!Variant::kChangesScores) {
+      const Lane lane = lane_of(visit, piece, 0);
+      const SequenceShape& shape = place_of(piece).shape;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      // Where all of a part stays, or nothing, its mask is not looked at; but twice the text of scores would spill.
-      const int part = visit.part(piece.consumer, half);
-      if (Variant::kChangesScores || part == kPartialPart) {
-        make_exponents_of<true>(s, half, true, lane, piece);
-      } else {
-        make_exponents_of<false>(s, half, part == kFullPart, lane, piece);
+      for (int half = 0; half < 2; ++half) {
+        const int part = visit.part(piece.consumer, half);
+        unsigned bits = part == kFullPart ? ~0u : 0;
+        if (part == kPartialPart) {
+          // Not all of them at once, which would spill.
+#pragma unroll 2
+          for (int i = 0; i < kEntriesOfHalf; ++i) {
+            const int entry = half * kEntriesOfHalf + i;
+            bits |= unsigned(stays_at(lane, shape, query_of_entry(entry), key_of_entry(entry))) << i;
+          }
+        }
+        stays.halves[half] = bits;
       }
     }
   }
 
-  template <bool kPartial>
-  __device__ void make_exponents_of(Scores& s, int half, bool all_stay, const Lane& lane, const Piece& piece) const {
-    const SequenceShape& shape = place_of(piece).shape;
-    [[maybe_unused]] const float factor = arguments_.scale * kLog2E;
-    constexpr int kBlocks = kKeyTile / 16;
+  __device__ static bool stays_at(const Lane& lane, const SequenceShape& shape, int query, int key) {
+    const int key_index = lane.key_index(key);
+    return (key_index >= shape.key_start) & (key_index < shape.keys) & lane.keeps(query, key);
+  }
+
+  /// Products of a tile turned into scores in log2 units, -inf for what is removed or does not exist.
+  __device__ void make_exponents(Scores& s, const Stays& stays, const Visit& visit, const Piece& piece,
+                                 unsigned kept_stage) const {
+    // Made for all entries: a branch for each would cost more.
+    if constexpr (Variant::kChangesScores) {
+      const Lane lane = lane_of(visit, piece, kept_stage);
+      const SequenceShape& shape = place_of(piece).shape;
 #pragma unroll
-    for (int j = half * kBlocks; j < (half + 1) * kBlocks; ++j) {
+      for (int half = 0; half < 2; ++half) {
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        float& x = s.x[0][j][e];
-        const int query = e / 2 * 8, key = 8 * j + e % 2;
-        bool stays = all_stay;
-        if constexpr (kPartial) {
-          const int key_index = lane.key_index(key);
-          stays = (key_index >= shape.key_start) & (key_index < shape.keys) & lane.keeps(query, key);
+        for (int i = half * kEntriesOfHalf; i < (half + 1) * kEntriesOfHalf; ++i) {
+          float& x = s.x[0][i / 4][i % 4];
+          const int query = query_of_entry(i), key = key_of_entry(i);
+          const bool stays_here = stays_at(lane, shape, query, key);
+          const float exponent = Lane::clamped(lane.score(query, key, x)) * kLog2E;
+          x = stays_here ? exponent : -infinity();
         }
-        // Made for all of them: a branch for each would cost more.
-        float exponent = factor * x;
-        if constexpr (Variant::kChangesScores) exponent = Lane::clamped(lane.score(query, key, x)) * kLog2E;
-        x = stays ? exponent : -infinity();
+      }
+    } else {
+      const float factor = arguments_.scale * kLog2E;
+#pragma unroll
+      for (int i = 0; i < 2 * kEntriesOfHalf; ++i) {
+        float& x = s.x[0][i / 4][i % 4];
+        x = stays.halves[i / kEntriesOfHalf] >> i % kEntriesOfHalf & 1 ? factor * x : -infinity();
       }
     }
   }

@@ -34,12 +34,18 @@ class ForwardProducers : ForwardShared<Config, Variant> {
 
  private:
   /// Takes a piece when the keys of the one before are on their way: no earlier, since another block may be idle then.
-  /// Only the second one is taken at once.
   __device__ void produce_work() const {
     Turn<Shared::kToldStages> turn;
     Schedule schedule(call_);
     while (schedule.has_work()) {
-      const Work work = schedule.template work<Config::kHasLists>();
+      Work work = schedule.work();
+      [[maybe_unused]] WalkStart listed;
+      const bool has_order = Config::kHasLists && arguments_.lists.order != nullptr;
+      if (has_order) {
+        const RowStart start = row_start(arguments_.lists, work.sequence, work.head, work.query_tile);
+        work.query_tile = start.row;
+        listed = {start.count, start.index, start.entry};
+      }
       if (work.query_tile * Shared::kQueryTile < arguments_.sequences[work.sequence].queries) {
         // Written and read back one by one: this thread has few registers.
         Told& told = this->told(turn.stage());
@@ -48,8 +54,9 @@ class ForwardProducers : ForwardShared<Config, Variant> {
         told.work.kv_head = told.work.head / arguments_.heads_per_kv;
         told.shape = arguments_.sequences[told.work.sequence];
         forget();
-        told.walk = this->start_of(told.work, told.shape);
+        told.walk = has_order ? listed : this->start_of(told.work, told.shape);
         this->told_begun(turn.stage()).arrive();
+        this->keys_sent().wait(turn.count & 1);
         turn = turn.plus(1);
         this->told_empty(turn.stage()).wait(turn.parity() ^ 1);
       }
@@ -87,25 +94,24 @@ class ForwardProducers : ForwardShared<Config, Variant> {
   }
 
   __device__ void produce_keys() const {
-    // Gives up a piece's place after the keys of the next one only: so a piece is not taken too early.
-    produce_tiles<KeyTile>(call_.k, this->key_tile(0), Shared::kKeysAt, 1);
+    produce_tiles<KeyTile>(call_.k, this->key_tile(0), Shared::kKeysAt, [&] { this->keys_sent().arrive(); });
   }
   __device__ void produce_values() const {
-    produce_tiles<ValueTile>(call_.v, this->value_tile(0), Shared::kValuesAt, 0);
+    produce_tiles<ValueTile>(call_.v, this->value_tile(0), Shared::kValuesAt, [] {});
   }
 
   /// All tiles of all pieces, to a ring whose first tile is `first`; its barriers begin with that number, those that
-  /// say full before those that say empty. After a piece it gives up the place of the one that is `behind` pieces
-  /// before.
-  template <class Tile>
-  __device__ void produce_tiles(const TensorMap& map, const Tile& first, int barriers, unsigned behind) const {
+  /// say full before those that say empty. sent() follows each piece.
+  template <class Tile, class Sent>
+  __device__ void produce_tiles(const TensorMap& map, const Tile& first, int barriers, const Sent& sent) const {
     Turn<kStages> turn;
     for (Turn<Shared::kToldStages> piece;; piece = piece.plus(1)) {
       this->told_full(piece.stage()).wait(piece.parity());
       const Told& told = this->told(piece.stage());
       if (told.work.query_tile < 0) break;
       load_tiles<Tile>(map, told, first, barriers, turn);
-      if (piece.count >= behind) this->told_empty(piece.plus(0u - behind).stage()).arrive();
+      this->told_empty(piece.stage()).arrive();
+      sent();
     }
   }
 

@@ -1,7 +1,7 @@
 // What the producers and the consumers of the forward kernel share: shared memory, barriers, the walk over key tiles.
 #pragma once
 
-#include "sm90/lane_scores.h"
+#include "lane_scores.h"
 #include "sm90/schedule.h"
 #include "sm90/tma.h"
 #include "sm90/wgmma.h"
@@ -59,7 +59,8 @@ class ForwardShared {
   static constexpr int kTileBytes = kOutputAt + (kStagesOutput ? OutputTile::kBytes : 0);
   static constexpr int kQueriesAt = 3 * kToldStages, kKeysAt = kQueriesAt + 2 * kQueryStages;
   static constexpr int kValuesAt = kKeysAt + 2 * kStages, kKeptBarriersAt = kValuesAt + 2 * kStages;
-  static constexpr int kBarriers = kKeptBarriersAt + (kKeepsOfTiles ? kKeptStages * kConsumers : 0);
+  static constexpr int kKeysSentAt = kKeptBarriersAt + (kKeepsOfTiles ? kKeptStages * kConsumers : 0);
+  static constexpr int kBarriers = kKeysSentAt + 1;
   static constexpr int kToldAt = (kTileBytes + 8 * kBarriers + 15) / 16 * 16;
   static constexpr int kToldBytes = (int(sizeof(Told)) + 15) / 16 * 16;
   static constexpr int kKeptAt = kToldAt + kToldStages * kToldBytes;
@@ -91,6 +92,8 @@ class ForwardShared {
   __device__ Barrier kept_full(int consumer, int stage) const {
     return barrier(kKeptBarriersAt + kKeptStages * consumer + stage);
   }
+  /// A phase for each piece: all of its keys are on their way.
+  __device__ Barrier keys_sent() const { return barrier(kKeysSentAt); }
   __device__ Told& told(int stage) const { return *reinterpret_cast<Told*>(shared_ + kToldAt + stage * kToldBytes); }
   __device__ Values& kept_of(int consumer) const {
     return *reinterpret_cast<Values*>(shared_ + kKeptAt + consumer * kKeptBytes);
@@ -110,16 +113,16 @@ class ForwardShared {
     create_ring(kQueriesAt, kQueryStages, 4 * kConsumers);
     create_ring(kKeysAt, kStages, 4 * kConsumers);
     create_ring(kValuesAt, kStages, 4 * kConsumers);
-    for (int i = kKeptBarriersAt; i < kBarriers; ++i) barrier(i).create(4);
+    for (int i = kKeptBarriersAt; i < kKeysSentAt; ++i) barrier(i).create(4);
+    keys_sent().create(1);
     publish_barriers();
   }
 
-  /// The key tiles of a piece of work: where there are lists or scores, from where queries meet their own positions.
-  /// Masks most often keep something of every row there, and biases by distance are largest, so that rows have a base
-  /// from then on and seldom outgrow it.
+  /// The key tiles of a piece of work: where there are lists or scores, the one where queries meet their own positions
+  /// comes first. Masks most often keep something of every row there, and biases by distance are largest, so that rows
+  /// have a base from then on and seldom outgrow it.
   __device__ WalkStart start_of(const Work& work, const SequenceShape& shape) const {
-    const int position = work.query_tile * kQueryTile + kQueryTile / 2 + shape.query_offset;
-    const int tile = ::max(position - shape.key_offset, 0) / kKeyTile;
+    const int tile = tile_of_own_positions(shape, work.query_tile, kQueryTile, kKeyTile);
     if constexpr (Config::kHasLists) {
       return WalkStart::near(ListWalk(arguments_.lists, work.sequence, work.head, work.query_tile), tile);
     } else {
@@ -130,9 +133,9 @@ class ForwardShared {
     const WalkStart& start = piece.walk;
     if constexpr (Config::kHasLists) {
       const long long list = list_of(arguments_.lists, piece.work.sequence, piece.work.head, piece.work.query_tile);
-      return RotatedWalk<ListWalk>{ListWalk(arguments_.lists, list, start.count), start.index};
+      return LedWalk<ListWalk>{ListWalk(arguments_.lists, list, start.count), start.index};
     } else if constexpr (Variant::kChangesScores) {
-      return RotatedWalk<DenseWalk>{DenseWalk(piece.shape, kKeyTile), start.index};
+      return LedWalk<DenseWalk>{DenseWalk(piece.shape, kKeyTile), start.index};
     } else {
       return DenseWalk(piece.shape, kKeyTile);
     }

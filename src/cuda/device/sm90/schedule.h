@@ -8,30 +8,31 @@ namespace tilewise::cuda::sm90 {
 
 /// A query tile of a head, as the producer tells it to the consumers.
 struct Work {
-  int query_tile;  // -1: there is no more
+  int query_tile;  // -1: there is no more; where there are lists, at first its place in their order
   int head, sequence;
   int kv_head;  // set where it is told
 };
 
 /// Hands out the work by a counter in global memory: the blocks' first pieces by their numbers, the others to whoever
-/// is done first. The order is: sequences; heads, as many together as the second-level cache holds keys and values of;
-/// rows of query tiles, the longest list first; the heads of the group.
+/// is done first. The order is: sequences; rows far longer than most, of all heads, since the last of them to begin
+/// would otherwise outlast everything; heads, as many together as the second-level cache holds keys and values of; rows
+/// of query tiles, the longest list first; the heads of the group.
 class Schedule {
  public:
   __device__ explicit Schedule(const ForwardCall& call) : call_(call), index_(blockIdx.x) {}
 
   __device__ bool has_work() const { return index_ < total(); }
 
-  template <bool kHasLists>
   __device__ Work work() const {
-    const int of_sequence = call_.query_tiles * call_.h_q, of_group = call_.query_tiles * call_.heads_together;
-    const int sequence = index_ / of_sequence, within = index_ % of_sequence;
+    const int of_sequence = call_.query_tiles * call_.h_q, long_rows = call_.arguments.lists.long_rows;
+    const int sequence = index_ / of_sequence;
+    int within = index_ % of_sequence;
+    if (within < long_rows * call_.h_q) return {within / call_.h_q, within % call_.h_q, sequence, 0};
+    within -= long_rows * call_.h_q;
+    const int of_group = (call_.query_tiles - long_rows) * call_.heads_together;
     const int first_head = within / of_group * call_.heads_together, place = within % of_group;
     const int heads = min(call_.heads_together, call_.h_q - first_head);
-    const int head = first_head + place % heads;
-    int tile = place / heads;
-    if constexpr (kHasLists) tile = row_of(call_.arguments.lists, sequence, head, tile);
-    return {tile, head, sequence, 0};
+    return {long_rows + place / heads, first_head + place % heads, sequence, 0};
   }
 
   /// Every block asks once more than it gets, so the last to ask, who sees total - 1, leaves the counter as it was.
