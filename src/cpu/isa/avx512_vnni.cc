@@ -7,15 +7,17 @@
 namespace tilewise::cpu {
 
 const Kernels& avx512_vnni_kernels() {
-  static const Kernels kKernels = [] {
+  static constexpr auto kWithCodes = [](Kernels kernels, const Kernels* narrow) {
     using Decode = DecodeKernel<Avx512VnniLanes, AvxPacking>;
-    Kernels kernels = avx512_kernels();
     kernels.name = "avx512_vnni";
     kernels.decode_keys = Decode::kTileKeys;
     kernels.decode_floats = Decode::workspace_floats;
     kernels.decode = Decode::run;
+    kernels.narrow = narrow;
     return kernels;
-  }();
+  };
+  static const Kernels kNarrow = kWithCodes(*avx512_kernels().narrow, nullptr);
+  static const Kernels kKernels = kWithCodes(avx512_kernels(), &kNarrow);
   return kKernels;
 }
 
