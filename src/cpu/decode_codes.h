@@ -79,6 +79,10 @@ class DecodeCodes<Lanes, kTileKeys, true> {
         if (kAhead && column / Tiles::kLine * Tiles::kLine + Tiles::kLine <= d) {
           ahead.template touch<Lanes::kWidth * kColumns / Tiles::kLine>();
         }
+        if constexpr (kAhead) {
+          constexpr int kBlocks = static_cast<int>(Tiles::kLine) / kColumns, kRowsOfBlock = Lanes::kWidth / kBlocks;
+          fetch<kRowsOfBlock>(tiles.k() + key + kNear + column / kColumns % kBlocks * kRowsOfBlock, column);
+        }
         multiply<kDigits, R, true>(tiles.k() + key, column, kColumns, digits, sums);
       }
       if (column < d) multiply<kDigits, R, false>(tiles.k() + key, column, d - column, digits, sums);
@@ -146,6 +150,19 @@ class DecodeCodes<Lanes, kTileKeys, true> {
                             kRows * kTileKeys);
     }
     return true;
+  }
+
+  // Rows so far ahead are fetched from L2. Without it, int8 was decoded at 0.9 of the rate on four cores of a Zen 4,
+  // and at the same from L2: requests for memory fill the buffers that misses of L1 wait for.
+  static constexpr int kNear = 16;
+
+  /// The lines of `count` rows that hold a column; behind the last key of a tile, rows of what is used next stand.
+  template <int kCount>
+  static TILEWISE_INLINE void fetch(const void* const* rows, int column) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kCount; ++i) {
+      __builtin_prefetch(static_cast<const char*>(rows[i]) + column / Tiles::kLine * Tiles::kLine);
+    }
   }
 
   static TILEWISE_INLINE float power_of_two(int biased_exponent) {
@@ -226,6 +243,7 @@ class DecodeCodes<Lanes, kTileKeys, true> {
     for (int i = 0; i < kDigits * R; ++i) sums[i][0] = sums[i][1] = Lanes::zero_ints();
     for (int key = 0; key < tiles.count(); key += 4) {
       if constexpr (kAhead) ahead.template touch<2>();
+      if constexpr (kAhead && kHalf == 0) fetch<4>(tiles.v() + key + kNear, column);
       Ints values[2];
       Lanes::template rows_of<kWhole, kHalf>(tiles.v() + key, column, count, values);
 #pragma GCC unroll 12

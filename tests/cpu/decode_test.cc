@@ -19,8 +19,9 @@ namespace {
 /// NaN, or where the type has none, its largest value with a scale of NaN.
 class Cache {
  public:
-  /// Rounds `rows` to what it stores. page_tokens == 0: in one piece.
-  Cache(Matrix& rows, DType dtype, std::int64_t page_tokens, std::uint64_t seed) : dtype_(dtype), page_(page_tokens) {
+  /// Rounds `rows` to what it stores. page_tokens == 0: in one piece. signs: every third scale is negative.
+  Cache(Matrix& rows, DType dtype, std::int64_t page_tokens, std::uint64_t seed, bool signs)
+      : dtype_(dtype), page_(page_tokens), signs_(signs) {
     const std::int64_t tokens = rows.rows(), d = rows.columns();
     const std::int64_t pages = page_ == 0 ? 1 : (tokens + page_ - 1) / page_ + 3;
     const std::int64_t slots = page_ == 0 ? tokens : pages * page_;
@@ -59,7 +60,7 @@ class Cache {
   void store(Matrix& rows, std::int64_t token, std::int64_t slot) {
     float largest = 0;
     for (std::int64_t i = 0; i < rows.columns(); ++i) largest = std::max(largest, std::abs(rows.at(token, i)));
-    const float scale = largest / 127;
+    const float scale = signs_ && token % 3 == 0 ? -largest / 127 : largest / 127;
     scales_[static_cast<std::size_t>(slot)] = scale;
     for (std::int64_t i = 0; i < rows.columns(); ++i) {
       float& value = rows.at(token, i);
@@ -83,6 +84,7 @@ class Cache {
 
   DType dtype_;
   std::int64_t page_, stride_ = 0;
+  bool signs_;
   std::vector<std::int32_t> table_;
   std::vector<unsigned char> bytes_;
   std::vector<float> scales_;
@@ -95,6 +97,9 @@ struct DecodeCase {
   std::int64_t page_tokens = 0;
   int splits = 1;
   const float* sink = nullptr;
+  DType q = DType::float32;
+  float q_deviation = 1;
+  bool signs = false;  // some of the cache's scales are negative
 };
 
 class DecodeTest : public EachIsaTest {
@@ -103,11 +108,13 @@ class DecodeTest : public EachIsaTest {
     SCOPED_TRACE(::testing::Message() << variant.name << " heads " << c.heads << " s_q " << c.s_q << " s_kv " << c.s_kv
                                       << " d_qk " << c.d_qk << " d_v " << c.d_v << " cache "
                                       << static_cast<int>(c.cache) << " page " << c.page_tokens << " splits "
-                                      << c.splits);
+                                      << c.splits << " q " << static_cast<int>(c.q) << " of " << c.q_deviation
+                                      << (c.signs ? " negative scales" : ""));
     Comparison o, lse;
     for (std::uint64_t seed = 0; seed < 3; ++seed) compare(c, variant, seed, &o, &lse);
-    o.expect_close("o", 2, epsilon_of(DType::float32));
-    lse.expect_close("lse", 2, epsilon_of(DType::float32));
+    // Where queries and outputs have 16 bits, so has what standard attention rounds scores and weights to.
+    o.expect_close("o", 2, epsilon_of(c.q));
+    lse.expect_close("lse", 2, epsilon_of(c.q));
   }
 
  private:
@@ -117,16 +124,25 @@ class DecodeTest : public EachIsaTest {
     Matrix k(c.s_kv, c.d_qk), v(c.s_kv, c.d_v);
     k.fill_normal(random);
     v.fill_normal(random);
-    const Cache k_cache(k, c.cache, c.page_tokens, seed + 1), v_cache(v, c.cache, c.page_tokens, seed + 2);
+    const Cache k_cache(k, c.cache, c.page_tokens, seed + 1, c.signs);
+    const Cache v_cache(v, c.cache, c.page_tokens, seed + 2, c.signs);
     std::vector<Matrix> q;
-    for (int head = 0; head < c.heads; ++head) q.emplace_back(c.s_q, c.d_qk).fill_normal(random);
+    std::vector<Stored> stored_q;
+    for (int head = 0; head < c.heads; ++head) {
+      Matrix& of_head = q.emplace_back(c.s_q, c.d_qk);
+      of_head.fill_normal(random, c.q_deviation);
+      of_head.round_to(c.q);
+      stored_q.emplace_back(of_head, c.q);
+    }
     const double scale = 1 / std::sqrt(static_cast<double>(c.d_qk));
     const Hooks hooks(variant);
 
     std::vector<DecodeRow> rows;
-    for (Matrix& of_head : q) {
+    for (const Stored& of_head : stored_q) {
+      const auto* first = static_cast<const char*>(of_head.view().data);
+      const std::int64_t row_bytes = of_head.view().stride * (c.q == DType::float32 ? 4 : 2);
       for (std::int64_t query = 0; query < c.s_q; ++query) {
-        rows.push_back({&of_head.at(query, 0), query, hooks.walk(), hooks.score()});
+        rows.push_back({first + query * row_bytes, query, hooks.walk(), hooks.score()});
       }
     }
     const auto count = static_cast<std::int64_t>(rows.size());
@@ -138,6 +154,7 @@ class DecodeTest : public EachIsaTest {
       task.shape = {c.s_q, c.s_kv, static_cast<int>(c.d_qk), static_cast<int>(c.d_v)};
       task.key_begin = c.s_kv * split / c.splits;
       task.key_end = c.s_kv * (split + 1) / c.splits;
+      task.q_dtype = c.q;
       task.rows = rows.data();
       task.row_count = static_cast<int>(count);
       task.k = k_cache.source();
@@ -202,6 +219,43 @@ TEST_P(DecodeTest, ReadsEveryKindOfCache) {
       check(c, causal(300));
       c.d_qk = 30;
       check(c, full());
+    }
+  }
+}
+
+TEST_P(DecodeTest, TakesQueriesOf16Bits) {
+  for (const DType q : {DType::bfloat16, DType::float16}) {
+    for (const DType cache : {q, DType::int8}) {
+      for (const DecodeCase& shape : {DecodeCase{4, 1, 333, 64, 40}, DecodeCase{3, 2, 130, 17, 9},
+                                      DecodeCase{5, 1, 129, 128, 200}, DecodeCase{1, 1, 65, 576, 512}}) {
+        DecodeCase c = shape;
+        c.q = q;
+        c.cache = cache;
+        for (const TestVariant& variant : {full(), causal(c.s_kv - c.s_q), softcapped(full()), scattered()}) {
+          for (const std::int64_t page_tokens : {0, 16}) {
+            c.page_tokens = page_tokens;
+            check(c, variant);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(DecodeTest, TakesInt8OfAnyShapeAndScale) {
+  for (const DecodeCase& shape :
+       {DecodeCase{4, 1, 333, 128, 128}, DecodeCase{5, 3, 200, 72, 200}, DecodeCase{2, 1, 129, 576, 512},
+        DecodeCase{8, 1, 100, 31, 65}, DecodeCase{1, 1, 1, 1, 1}, DecodeCase{4, 1, 67, 15, 17}}) {
+    DecodeCase c = shape;
+    c.cache = DType::int8;
+    for (const TestVariant& variant : {full(), window(70, 1000), scattered()}) {
+      for (const bool signs : {false, true}) {
+        for (const float deviation : {1.0f, 6.0f, 0.0f, 1e-30f}) {
+          c.signs = signs;
+          c.q_deviation = deviation;
+          check(c, variant);
+        }
+      }
     }
   }
 }
