@@ -39,7 +39,8 @@ std::int64_t table_view_size(int rank);
 ///                          where `with_gradients`: what an entry, or a row's sink, gives to the gradients of tables
 ///                          and parameters, from the derivative of the loss by its last score or its sink's logit;
 ///                          handed to add_table(slot, table, number, value, indices...) and add_parameter(slot,
-///                          number, value). What a slot of an entry adds to one element is shared by the entries of
+///                          number, value). add_gradients<false>() takes for granted that no stage's score is
+///                          clamped. What a slot of an entry adds to one element is shared by the entries of
 ///                          its class, kClass, a Hoist: Slot<0>, Slot<1> and so on, kSlots of them; a sink's is Direct;
 ///   gradient_element(...)  the number of the element that a slot's entry adds to, in row-major order; -1 where the
 ///   table
@@ -51,6 +52,7 @@ std::int64_t table_view_size(int rank);
 struct CudaText {
   std::string source;
   ArgumentLayout layout;
+  bool is_rearranged = false;
   bool has_slope = false;
   bool has_gradients = false;
   std::array<int, 5> fields{};   // of the structs of hoisted values, by Hoist

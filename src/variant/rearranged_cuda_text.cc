@@ -47,7 +47,7 @@ class RearrangedWriter : public CudaWriter {
     if (has_slope) write_value("slope", rearranged_.slope);
     if (data_.sink != kNoNode) write_sink();
     text_ += "}  // namespace variant\n";
-    CudaText text{std::move(text_), std::move(layout_), has_slope, false, fields_, rearranged_.slope_is_finite};
+    CudaText text{std::move(text_), std::move(layout_), true, has_slope, false, fields_, rearranged_.slope_is_finite};
     count_operations(text);
     return text;
   }

@@ -38,6 +38,9 @@ Variant ten_operations() {
 std::vector<Named> sample() {
   return {{"full", Variant()},
           {"causal", zoo::causal()},
+          {"window", zoo::window(1024)},
+          {"documents", zoo::documents({300, 500, 224})},
+          {"BigBird", zoo::bigbird(64, 3, 2, 3, 16384, 1)},
           {"softcap and causal", zoo::softcap(30) & zoo::causal(), 16},
           {"alibi", zoo::alibi(16)},
           {"alibi and window", zoo::alibi(16) & zoo::window(1024), 8},
@@ -78,6 +81,8 @@ class HopperProgram : public jit::WithNvrtc {
                                     [](const auto& stage) { return stage.kind == variant::Stage::Kind::keep; });
       EXPECT_LE(forward(one.variant, shape).stack_bytes, one.stack_bytes);
       EXPECT_LE(backward(one.variant, shape).stack_bytes, one.stack_bytes);
+      shape.is_deterministic = true;
+      EXPECT_LE(backward(one.variant, shape).stack_bytes, one.stack_bytes);
     }
   }
 
@@ -116,7 +121,11 @@ TEST_F(HopperProgram, CompilesForEveryKindOfShape) {
     shape.is_paged = shape.pages_of_eights = true;
     forward(Variant(), shape);
     shape.is_paged = false;
-    if (hopper_backward_refusal(shape).empty()) backward(Variant(), shape);
+    if (!hopper_backward_refusal(shape).empty()) continue;
+    for (const bool is_deterministic : {false, true}) {
+      shape.is_deterministic = is_deterministic;
+      backward(Variant(), shape);
+    }
   }
 }
 

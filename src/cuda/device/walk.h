@@ -47,23 +47,23 @@ struct DenseWalk {
   }
 };
 
-/// The tiles of a walk from its visit `start` on, then those before.
+/// The tiles of a walk, its visit `start` in front of all others. These are in order, so that blocks at different query
+/// tiles of a head read about the same keys at a time.
 template <class Walk>
-struct RotatedWalk {
+struct LedWalk {
   Walk walk;
   int start;
 
   __device__ int count() const { return walk.count(); }
   __device__ Visit visit(int index) const {
-    const int from_start = index + start;
-    return walk.visit(from_start < walk.count() ? from_start : from_start - walk.count());
+    return walk.visit(index == 0 ? start : index <= start ? index - 1 : index);
   }
 };
 
 /// What one thread learns of a walk for others.
 struct WalkStart {
   int count;  // of visits
-  int index;  // of the visit that a rotated walk begins with
+  int index;  // of the visit that a led walk begins with
   int entry;  // of that visit
 
   /// From `tile` on, or about there where the walk leaves tiles out.
@@ -101,6 +101,11 @@ __device__ inline RowStart row_start(const TileLists& lists, int sequence, int h
 __device__ inline int tile_of_own_positions(const SequenceShape& shape, int query_tile, int queries, int keys) {
   const int position = query_tile * queries + queries / 2 + shape.query_offset;
   return ::max(position - shape.key_offset, 0) / keys;
+}
+
+/// The row that a block takes where the shortest list is first.
+__device__ inline int row_from_end(const TileLists& lists, int sequence, int head, int block, int rows) {
+  return row_of(lists, sequence, head, rows - 1 - block);
 }
 
 /// The number of a row's list.

@@ -1,7 +1,7 @@
 // What the producers and the consumers of the forward kernel share: shared memory, barriers, the walk over key tiles.
 #pragma once
 
-#include "sm90/lane_scores.h"
+#include "lane_scores.h"
 #include "sm90/schedule.h"
 #include "sm90/tma.h"
 #include "sm90/wgmma.h"
@@ -118,9 +118,9 @@ class ForwardShared {
     publish_barriers();
   }
 
-  /// The key tiles of a piece of work: where there are lists or scores, from where queries meet their own positions.
-  /// Masks most often keep something of every row there, and biases by distance are largest, so that rows have a base
-  /// from then on and seldom outgrow it.
+  /// The key tiles of a piece of work: where there are lists or scores, the one where queries meet their own positions
+  /// comes first. Masks most often keep something of every row there, and biases by distance are largest, so that rows
+  /// have a base from then on and seldom outgrow it.
   __device__ WalkStart start_of(const Work& work, const SequenceShape& shape) const {
     const int tile = tile_of_own_positions(shape, work.query_tile, kQueryTile, kKeyTile);
     if constexpr (Config::kHasLists) {
@@ -133,9 +133,9 @@ class ForwardShared {
     const WalkStart& start = piece.walk;
     if constexpr (Config::kHasLists) {
       const long long list = list_of(arguments_.lists, piece.work.sequence, piece.work.head, piece.work.query_tile);
-      return RotatedWalk<ListWalk>{ListWalk(arguments_.lists, list, start.count), start.index};
+      return LedWalk<ListWalk>{ListWalk(arguments_.lists, list, start.count), start.index};
     } else if constexpr (Variant::kChangesScores) {
-      return RotatedWalk<DenseWalk>{DenseWalk(piece.shape, kKeyTile), start.index};
+      return LedWalk<DenseWalk>{DenseWalk(piece.shape, kKeyTile), start.index};
     } else {
       return DenseWalk(piece.shape, kKeyTile);
     }

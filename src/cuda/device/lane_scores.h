@@ -16,12 +16,13 @@
 #include "arguments.h"
 #include "softmax.h"
 
-namespace tilewise::cuda::sm90 {
+namespace tilewise::cuda {
 
-/// What a consumer keeps of its variant in shared memory for a tile of kQueries x kKeys: values that many entries
-/// share, which a lane reads instead of making them for each of its entries. Each kind has so many stages that none is
-/// written anew while some warp reads it.
-template <class Variant, int kQueries, int kKeys, int kQueryStages, int kKeyStages, int kDiagonalStages>
+/// What kThreads threads keep of their variant in shared memory for a tile of kQueries x kKeys: values that many
+/// entries share, which a lane reads instead of making them for each of its entries. Each kind has so many stages that
+/// none is written anew while some warp reads it.
+template <class Variant, int kQueries, int kKeys, int kQueryStages, int kKeyStages, int kDiagonalStages,
+          int kThreads = 128>
 struct KeptValues {
   __device__ static constexpr bool are_few(int fields) { return fields > 0 && fields <= Variant::kMostKeptFields; }
   static constexpr bool kKeepsQueries = are_few(Variant::kQueryFields);
@@ -35,7 +36,7 @@ struct KeptValues {
   typename Variant::Diagonal diagonals[kKeepsDiagonals ? kDiagonalStages : 1]
                                       [kKeepsDiagonals ? kQueries + kKeys - 1 : 1];
 
-  // By a warpgroup; what they write is there after its threads have met.
+  // By all of the threads; what they write is there after they have met.
   __device__ void make_queries(const Arguments& arguments, const Place& place, int stage, int first_query) {
     if constexpr (kKeepsQueries) {
       for_each<kQueries>([&](int i) { queries[stage][i] = Variant::query_values(arguments, place, first_query + i); });
@@ -58,7 +59,6 @@ struct KeptValues {
   /// One number a thread at a time; two together where that is little text, which hides half of the waiting.
   template <int kCount, class Make>
   __device__ static void for_each(const Make& make) {
-    constexpr int kThreads = 128;
     const int thread = threadIdx.x % kThreads;
     if constexpr (Variant::kIsShort && kCount > kThreads && kCount <= 2 * kThreads) {
       // The last ones are made twice rather than under a condition.
@@ -139,4 +139,4 @@ struct LaneScores {
   }
 };
 
-}  // namespace tilewise::cuda::sm90
+}  // namespace tilewise::cuda
