@@ -71,7 +71,9 @@ struct Lists {
             .order = order.data(),
             .capacity = columns,
             .sequence_rows = kHeads * rows,
-            .head_rows = rows};
+            .head_rows = rows,
+            .long_rows = 0,
+            .turns = nullptr};
   }
 };
 
