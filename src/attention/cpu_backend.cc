@@ -60,11 +60,6 @@ CpuBackend::CpuBackend(const Variant& variant, const PlanShape& shape, const cpu
 Cuts CpuBackend::cuts_of(std::int64_t s_q, std::int64_t s_kv, bool may_decode) const {
   Cuts cuts;
   cuts.decodes = may_decode && s_q <= kDecodeQueries && s_kv > 0;
-  const std::int64_t splits = most_decode_splits(shape());
-  cuts.decode_keys = std::max(kLeastDecodeKeys, round_up((s_kv + splits - 1) / splits, kernels_.decode_keys));
-  const std::int64_t decode_tasks = shape().b * shape().h_kv * ((s_kv + cuts.decode_keys - 1) / cuts.decode_keys);
-  cuts.decode_heads = std::clamp<std::int64_t>(decode_tasks / (kDecodeTasksOfWorker * executor_.workers()), 1,
-                                               std::min<std::int64_t>(cpu::kMostDecodeTasks, shape().h_kv));
   // Four strips share each key tile that is packed; fewer would pay for the packing.
   const std::int64_t queries = s_q * shape().h_q;
   const std::int64_t tasks = round_up((queries + kernels_.tile_queries - 1) / kernels_.tile_queries, kForwardTasks);
@@ -77,6 +72,15 @@ Cuts CpuBackend::cuts_of(std::int64_t s_q, std::int64_t s_kv, bool may_decode) c
   const std::int64_t most = std::max<std::int64_t>(4, std::min(tiles / kSplitTiles, 64 / group()));
   cuts.backward_splits = std::max<std::int64_t>(1, std::min({wanted, tiles, most}));
   return cuts;
+}
+
+SplitRules CpuBackend::decode_rules() const {
+  return {kernels_.decode_keys, kLeastDecodeKeys, most_decode_splits(shape())};
+}
+
+std::int64_t CpuBackend::decode_heads(std::int64_t splits) const {
+  return std::clamp<std::int64_t>(shape().b * shape().h_kv * splits / (kDecodeTasksOfWorker * executor_.workers()), 1,
+                                  std::min<std::int64_t>(cpu::kMostDecodeTasks, shape().h_kv));
 }
 
 /// Bytes for as many units at a time as keep the threads busy.
@@ -189,6 +193,7 @@ void CpuBackend::backward(const ForwardInputs& inputs, const BackwardInputs& giv
 
 std::string CpuBackend::explain() const {
   const Cuts cuts = cuts_of(shape().s_q, shape().s_kv, true);
+  const std::int64_t decode_keys = split_all(shape().s_kv, decode_rules()).keys;
   std::string text = fmt::format("backend: cpu, instruction set {}, {} workers\n", kernels_.name, executor_.workers());
   text += fmt::format("forward: tasks of {} queries of a head, strips of {} queries, tiles of {} keys\n",
                       cuts.task_queries, kernels_.strip_queries, kernels_.tile_keys);
@@ -199,8 +204,8 @@ std::string CpuBackend::explain() const {
         strips_.wide.queries);
   }
   text += fmt::format(
-      "decode: sequences of up to {} queries without dropout{}; at {} keys, splits of {} keys, merged in their order\n",
-      kDecodeQueries, shape().backward ? ", where lse is not asked for" : "", shape().s_kv, cuts.decode_keys);
+      "decode: sequences of up to {} queries without dropout{}; {} kept keys in splits of {}, merged in their order\n",
+      kDecodeQueries, shape().backward ? ", where lse is not asked for" : "", shape().s_kv, decode_keys);
   if (shape().backward) {
     text += fmt::format("backward: tiles of {} keys x {} queries, {} splits of the keys of a key head\n",
                         kernels_.backward_keys, kernels_.backward_queries, cuts.backward_splits);

@@ -10,6 +10,7 @@
 #include "attention/call_masks.h"
 #include "attention/call_reads.h"
 #include "attention/call_state.h"
+#include "attention/decode_splits.h"
 #include "attention/programs.h"
 #include "attention/strip_choice.h"
 #include "attention/variant_gradients.h"
@@ -29,13 +30,11 @@ inline constexpr std::int64_t kMostDecodeRows = 16;
 inline constexpr std::int64_t kPreparedBlocks = 1;
 
 /// How a sequence is cut into tasks. What decides the order of sums follows from its own lengths and the heads alone,
-/// so that results do not depend on threads or on the rest of a batch; how many heads share a decode task does not
-/// decide it.
+/// so that results do not depend on threads or on the rest of a batch. Of a sequence that is decoded the splits of its
+/// kept keys decide it (decode_splits.h), and not how many heads share a task.
 struct Cuts {
   bool decodes = false;              // few queries: its keys are split
   std::int64_t task_queries = 0;     // of a forward task
-  std::int64_t decode_keys = 0;      // of a split of a decoded sequence
-  std::int64_t decode_heads = 0;     // key heads of a decode task
   std::int64_t backward_splits = 1;  // of the keys, in a backward pass
 };
 
@@ -44,7 +43,8 @@ struct DecodeUnit {
   std::int64_t sequence = 0, kv_head = 0, kv_heads = 0;  // the first, and how many
   std::int64_t first_task = 0;                           // among the wave's: rows in chunks, times splits
   std::int64_t first_head = 0;                           // among the wave's key heads
-  std::int64_t splits = 0, chunks = 0, rows = 0;
+  DecodeSplits splits;
+  std::int64_t chunks = 0, rows = 0;
   float* o = nullptr;    // [kv_heads, splits, rows, d_v]; row = query head within the group * s_q + query
   float* lse = nullptr;  // [kv_heads, splits, rows]
 };
@@ -104,8 +104,12 @@ class CpuBackend final : public Backend {
   /// `may_decode`: the call is one that decoding serves.
   Cuts cuts_of(std::int64_t s_q, std::int64_t s_kv, bool may_decode) const;
 
+  SplitRules decode_rules() const;
+  /// Key heads of a decode task of sequences that have so many splits.
+  std::int64_t decode_heads(std::int64_t splits) const;
+
   /// A unit's memory, or how much it needs.
-  void lay_out(DecodeUnit& unit, std::int64_t s_q, const Cuts& cuts, std::int64_t s_kv, Arena& arena) const;
+  void lay_out(DecodeUnit& unit, std::int64_t s_q, Arena& arena) const;
   void lay_out(BackwardUnit& unit, std::int64_t s_q, std::int64_t s_kv, const Cuts& cuts, Arena& arena) const;
 
  private:

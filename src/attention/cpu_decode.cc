@@ -23,43 +23,53 @@ class Decode {
     for (std::int64_t sequence = 0; sequence < call_.problem.b(); ++sequence) {
       const Sequence& lengths = call_.problem.sequences[static_cast<std::size_t>(sequence)];
       const cpu::Shape shape = shape_of(call_, sequence);
-      const Cuts cuts = backend_.cuts_of(shape.s_q, shape.s_kv, state_.may_decode);
-      if (!cuts.decodes || lengths.s_q == 0) continue;
-      for (std::int64_t kv_head = 0; kv_head < call_.problem.h_kv; kv_head += cuts.decode_heads)
-        add(sequence, kv_head, shape, cuts);
+      if (!backend_.cuts_of(shape.s_q, shape.s_kv, state_.may_decode).decodes || lengths.s_q == 0) continue;
+      DecodeUnit unit{.sequence = sequence, .splits = splits_of(sequence, lengths)};
+      const std::int64_t heads = backend_.decode_heads(unit.splits.count());
+      for (; unit.kv_head < call_.problem.h_kv; unit.kv_head += heads) {
+        unit.kv_heads = std::min(heads, call_.problem.h_kv - unit.kv_head);
+        add(unit);
+      }
     }
     run_wave();
   }
 
  private:
+  DecodeSplits splits_of(std::int64_t sequence, const Sequence& lengths) {
+    // A look takes some microseconds, and one for every head would take longer than what holes cost.
+    if (state_.last_mask->follows_head || state_.last_mask->program.wanted.empty())
+      return split_all(lengths.s_kv - lengths.key_start, backend_.decode_rules());
+    tiles::KeySpans& spans = state_.workers.front().spans();
+    spans.enter(sequence, 0, tiles::Walk::along_keys);
+    return split_kept(spans, {0, lengths.s_q, lengths.key_start, lengths.s_kv}, backend_.decode_rules());
+  }
+
   void start_wave() {
     state_.decode_units.clear();
     arena_ = Arena(state_.shared);
     tasks_ = heads_ = 0;
   }
 
-  void add(std::int64_t sequence, std::int64_t kv_head, const cpu::Shape& shape, const Cuts& cuts) {
-    DecodeUnit unit{.sequence = sequence,
-                    .kv_head = kv_head,
-                    .kv_heads = std::min(cuts.decode_heads, call_.problem.h_kv - kv_head)};
+  void add(DecodeUnit unit) {
+    const std::int64_t s_q = call_.problem.sequences[static_cast<std::size_t>(unit.sequence)].s_q;
     Arena measure;
-    backend_.lay_out(unit, shape.s_q, cuts, shape.s_kv, measure);
+    backend_.lay_out(unit, s_q, measure);
     if (arena_.used() + measure.used() > static_cast<std::int64_t>(state_.shared.size())) {
       run_wave();
       start_wave();
     }
-    backend_.lay_out(unit, shape.s_q, cuts, shape.s_kv, arena_);
+    backend_.lay_out(unit, s_q, arena_);
     unit.first_task = tasks_;
     unit.first_head = heads_;
     heads_ += unit.kv_heads;
-    tasks_ += unit.splits * unit.chunks;
+    tasks_ += unit.splits.count() * unit.chunks;
     state_.decode_units.push_back(unit);
   }
 
   void run_wave() {
     if (state_.decode_units.empty()) return;
     // What one task computes whole it also merges: of short sequences that is all, and the second round falls away.
-    const auto is_whole = [](const DecodeUnit& unit) { return unit.splits * unit.chunks == 1; };
+    const auto is_whole = [](const DecodeUnit& unit) { return unit.splits.count() * unit.chunks == 1; };
     backend_.executor().parallel_for(tasks_, [&](std::int64_t task, int worker) {
       const DecodeUnit& unit = unit_of(task, &DecodeUnit::first_task);
       split(unit, task - unit.first_task, worker);
@@ -84,7 +94,7 @@ class Decode {
   void split(const DecodeUnit& unit, std::int64_t task_number, int number) {
     const std::int64_t split = task_number / unit.chunks, first = task_number % unit.chunks * kMostDecodeRows;
     const auto count = static_cast<int>(std::min(kMostDecodeRows, unit.rows - first));
-    const Sequence& lengths = call_.problem.sequences[static_cast<std::size_t>(unit.sequence)];
+    const tiles::KeyRange keys = unit.splits.at(split);
     std::array<HeadRows, cpu::kMostDecodeTasks> heads;
     std::array<cpu::DecodeTask, cpu::kMostDecodeTasks> tasks;
     for (std::int64_t in_unit = 0; in_unit < unit.kv_heads; ++in_unit) {
@@ -94,16 +104,15 @@ class Decode {
 
       cpu::DecodeTask& task = tasks[static_cast<std::size_t>(in_unit)];
       task.shape = shape_of(call_, unit.sequence);
-      const std::int64_t keys = backend_.cuts_of(lengths.s_q, task.shape.s_kv, state_.may_decode).decode_keys;
-      task.key_begin = split * keys;
-      task.key_end = std::min(task.key_begin + keys, task.shape.s_kv);
+      task.key_begin = keys.begin;
+      task.key_end = keys.end;
       task.q_dtype = inputs_.q.dtype;
       task.rows = head.rows.data();
       task.row_count = count;
       task.k = source_of(inputs_.k, inputs_.k_scales, call_, unit.sequence, kv_head);
       task.v = source_of(inputs_.v, inputs_.v_scales, call_, unit.sequence, kv_head);
       task.scale = static_cast<float>(call_.scale);
-      const std::int64_t row = (in_unit * unit.splits + split) * unit.rows + first;
+      const std::int64_t row = (in_unit * unit.splits.count() + split) * unit.rows + first;
       task.o = unit.o + row * call_.d_v;
       task.lse = unit.lse + row;
       task.workspace = state_.kernel_memory[static_cast<std::size_t>(number)] +
@@ -147,12 +156,13 @@ class Decode {
     Worker& worker = state_.workers[static_cast<std::size_t>(number)];
     const Sequence& lengths = call_.problem.sequences[static_cast<std::size_t>(unit.sequence)];
     const Side side = query_side(call_, unit.sequence);
+    const std::int64_t splits = unit.splits.count();
     for (std::int64_t row = 0; row < unit.rows; ++row) {
       const std::int64_t query = row % lengths.s_q;
       const std::int64_t head = (unit.kv_head + in_unit) * backend_.group() + row / lengths.s_q;
-      const std::int64_t first = in_unit * unit.splits * unit.rows + row;
+      const std::int64_t first = in_unit * splits * unit.rows + row;
       tiles::Partial<float> all{unit.o + first * call_.d_v, unit.lse[first]};
-      for (std::int64_t split = 1; split < unit.splits; ++split) {
+      for (std::int64_t split = 1; split < splits; ++split) {
         const std::int64_t at = first + split * unit.rows;
         tiles::merge(all, tiles::Partial<const float>{unit.o + at * call_.d_v, unit.lse[at]}, call_.d_v);
       }
@@ -188,12 +198,12 @@ class Decode {
 
 }  // namespace
 
-void CpuBackend::lay_out(DecodeUnit& unit, std::int64_t s_q, const Cuts& cuts, std::int64_t s_kv, Arena& arena) const {
+void CpuBackend::lay_out(DecodeUnit& unit, std::int64_t s_q, Arena& arena) const {
+  const std::int64_t splits = unit.splits.count();
   unit.rows = group() * s_q;
   unit.chunks = (unit.rows + kMostDecodeRows - 1) / kMostDecodeRows;
-  unit.splits = (s_kv + cuts.decode_keys - 1) / cuts.decode_keys;
-  unit.o = arena.take<float>(unit.kv_heads * unit.splits * unit.rows * shape().d_v);
-  unit.lse = arena.take<float>(unit.kv_heads * unit.splits * unit.rows);
+  unit.o = arena.take<float>(unit.kv_heads * splits * unit.rows * shape().d_v);
+  unit.lse = arena.take<float>(unit.kv_heads * splits * unit.rows);
 }
 
 void run_decode(const CpuBackend& backend, CpuState& state, const ForwardInputs& inputs,

@@ -82,6 +82,24 @@ class BackwardKernel {
   }
 
   void key_tile(std::int64_t key, int keys) {
+    bool is_packed = false;  // once a query keeps some of it
+    clear(d_k_, std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_qk));
+    clear(d_v_, std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_v));
+    for (int head = 0; head < task_.head_count; ++head) {
+      units_ = score_units(task_.scale, task_.heads[head].score);
+      for (std::int64_t query = 0; query < shape_.s_q; query += kQueries) {
+        Tile tile{query, key, keys, {}};
+        if (!classify(task_.heads[head], &tile)) continue;
+        if (!is_packed) pack_keys(key, keys);
+        is_packed = true;
+        query_block(task_.heads[head], tile);
+      }
+    }
+    Engine::unpack_rows(d_k_, Engine::rounded_to_panel(shape_.d_qk), task_.scale, key, keys, shape_.d_qk, task_.d_k);
+    Engine::unpack_rows(d_v_, Engine::rounded_to_panel(shape_.d_v), 1, key, keys, shape_.d_v, task_.d_v);
+  }
+
+  void pack_keys(std::int64_t key, int keys) {
     k_ = Engine::pack_k(task_.k, key, keys, shape_.d_qk, packed_k_);
     v_ = Engine::pack_k(task_.v, key, keys, shape_.d_v, packed_v_);
     Engine::pack_k_columns(task_.k, key, keys, shape_.d_qk, k_columns_);
@@ -90,17 +108,6 @@ class BackwardKernel {
       clear(weights_ + row * kWeightsStride, kWeightsStride);
       clear(d_scores_ + row * kWeightsStride, kWeightsStride);
     }
-    clear(d_k_, std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_qk));
-    clear(d_v_, std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_v));
-    for (int head = 0; head < task_.head_count; ++head) {
-      units_ = score_units(task_.scale, task_.heads[head].score);
-      for (std::int64_t query = 0; query < shape_.s_q; query += kQueries) {
-        Tile tile{query, key, keys, {}};
-        if (classify(task_.heads[head], &tile)) query_block(task_.heads[head], tile);
-      }
-    }
-    Engine::unpack_rows(d_k_, Engine::rounded_to_panel(shape_.d_qk), task_.scale, key, keys, shape_.d_qk, task_.d_k);
-    Engine::unpack_rows(d_v_, Engine::rounded_to_panel(shape_.d_v), 1, key, keys, shape_.d_v, task_.d_v);
   }
 
   /// Fills tile->spans; false where nothing is kept.
@@ -125,6 +132,7 @@ class BackwardKernel {
 
   void query_block(const BackwardHead& head, const Tile& tile) {
     const Block block = Head::block(head.prepared, shape_, tile.query);
+    if (block.is_odd[0] == Head::kNothingKept) return;  // though the walk could not prove it
     d_q_ = Head::d_q_block(head.d_q, shape_, tile.query);
     for (int i = 0; i < kStrips; ++i) strip(head, tile, block, i);
     // From the first kept key on, so that a block of kept keys takes no more rows than it has, wherever it lies.

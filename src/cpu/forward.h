@@ -72,8 +72,9 @@ class ForwardKernel {
   }
 
   void run() {
-    for (int i = 0; i < strip_count_; ++i) start(strips_[i]);
     next_tile_ = kept_tile(0);
+    const bool keeps_any = next_tile_.begin < next_tile_.end;
+    for (int i = 0; i < strip_count_; ++i) start(strips_[i], keeps_any);
     while (next_tile_.begin < next_tile_.end) {
       const KeySpan tile = next_tile_;
       next_tile_ = kept_tile((tile.begin / kTileKeys + 1) * kTileKeys);
@@ -92,8 +93,8 @@ class ForwardKernel {
     return {};
   }
 
-  void start(const Strip& strip) {
-    Engine::pack_q(task_.q, strip.begin, strip.count, shape_.d_qk, units_.q_factor, strip.q);
+  void start(const Strip& strip, bool keeps_any) {
+    if (keeps_any) Engine::pack_q(task_.q, strip.begin, strip.count, shape_.d_qk, units_.q_factor, strip.q);
     for (std::int64_t i = 0; i < o_floats(shape_); ++i) strip.o[i] = 0;
     for (int i = 0; i < kStrip; ++i) {
       strip.maximum[i] = -__builtin_inff();

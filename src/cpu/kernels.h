@@ -191,7 +191,7 @@ struct BackwardTask {
 struct FinishTask {
   Shape shape;
   std::int64_t query_begin = 0, query_end = 0;  // begins at a multiple of Kernels::backward_queries
-  float* const* partials = nullptr;             // [partial_count], each d_q_floats long; the first receives the sum
+  float* const* partials = nullptr;             // [partial_count], each d_q_floats long; one of them receives the sum
   int partial_count = 0;
   float scale = 1;
   MutableRows d_q;  // [s_q, d_qk]

@@ -31,8 +31,10 @@ struct Prepared {
     Float* share;      // [kQueries], 0; of an odd row, whose lse is NaN or too large to tell weights by or whose
                        // delta is not finite, what exp(score - reference) is to be multiplied by, with the reference
                        // in the score buffer's units
-    Float* is_odd;     // [kStrips], whether a strip has an odd row
+    Float* is_odd;     // [kStrips], whether a strip has an odd row; the first is kNothingKept where no row of the block
+                       // keeps anything: nothing else is filled then
   };
+  static constexpr float kNothingKept = -1;
 
   static std::int64_t block_floats(const Shape& shape) {
     return kStrips * (Engine::packed_q_floats(shape.d_qk) + Engine::packed_q_floats(shape.d_v)) +
@@ -88,8 +90,11 @@ struct Prepared {
     const std::int64_t strip_floats = d_q_strip(task.shape);
     for (std::int64_t query = task.query_begin; query < task.query_end; query += kStrip) {
       const std::int64_t within = query % kQueries / kStrip * strip_floats;
-      float* strip = d_q_block(task.partials[0], task.shape, query) + within;
-      for (int i = 1; i < task.partial_count; ++i) {
+      // The first that has something is added to: of a sparse mask it is mostly the only one.
+      int first = 0;
+      while (first + 1 < task.partial_count && task.partials[first][query / kQueries] == 0) ++first;
+      float* strip = d_q_block(task.partials[first], task.shape, query) + within;
+      for (int i = first + 1; i < task.partial_count; ++i) {
         if (task.partials[i][query / kQueries] == 0) continue;
         const float* partial = d_q_block(task.partials[i], task.shape, query) + within;
         for (std::int64_t j = 0; j < strip_floats; ++j) strip[j] += partial[j];
@@ -101,11 +106,24 @@ struct Prepared {
   }
 
  private:
+  /// Whether no row of a block keeps an entry or has a sink.
+  static bool keeps_nothing(const PrepareTask& task, std::int64_t query, int count) {
+    for (int i = 0; i < count; ++i) {
+      if (task.lse[query + i] != -__builtin_inff()) return false;
+    }
+    return true;
+  }
+
   static void prepare_block(const PrepareTask& task, std::int64_t query, const Block<float>& block) {
     const ScoreUnits units = score_units(task.scale, task.score);
     const Shape& shape = task.shape;
     const std::int64_t left = shape.s_q - query;
     const int count = static_cast<int>(left < kQueries ? left : kQueries);
+    if (keeps_nothing(task, query, count)) {
+      block.is_odd[0] = kNothingKept;
+      for (int i = 0; i < count; ++i) task.delta[query + i] = 0;  // goes nowhere
+      return;
+    }
     for (int strip = 0; strip < kStrips; ++strip) {
       const int first = strip * kStrip;
       const int present = count <= first ? 0 : count - first < kStrip ? count - first : kStrip;

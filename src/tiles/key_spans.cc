@@ -152,6 +152,42 @@ KeySpan KeySpans::refine(const Box& box) {
   return span_of(classes, box, step);
 }
 
+void KeySpans::find_ranges(const Box& box, std::int64_t step, KeptRanges& ranges) {
+  constexpr std::int64_t kMostSteps = 512, kWays = kParts;
+  const auto in_units = [](std::int64_t keys, std::int64_t unit) { return (keys + unit - 1) / unit; };
+  const std::int64_t keys = box.key_end - box.key_begin;
+  const std::int64_t least = step * in_units(in_units(keys, step), kMostSteps);
+  struct Part {
+    KeyRange range;
+    bool is_decided;  // as kept
+  };
+  // The first part lies on top, so that ranges come in order. Each of five levels leaves kParts - 1 others.
+  std::array<Part, 8 * kParts> open;
+  std::size_t count = 0;
+  open[count++] = {{0, keys}, false};
+  while (count > 0) {
+    const auto [range, is_decided] = open[--count];
+    if (is_decided) {
+      ranges.add(range);
+      continue;
+    }
+    const std::int64_t length = least * in_units(in_units(range.keys(), least), kWays);
+    std::array<Box, kParts> boxes;
+    std::size_t parts = 0;
+    for (std::int64_t begin = range.begin; begin < range.end; begin += length) {
+      boxes[parts++] = {box.query_begin, box.query_end, box.key_begin + begin,
+                        box.key_begin + std::min(begin + length, range.end)};
+    }
+    reading_.evaluate(std::span(boxes.data(), parts));
+    for (std::size_t i = parts; i-- > 0;) {
+      const TileClass found = class_of(kept(reading_, i));
+      if (found == TileClass::empty) continue;
+      const KeyRange part{boxes[i].key_begin - box.key_begin, boxes[i].key_end - box.key_begin};
+      open[count++] = {part, found == TileClass::full || part.keys() <= least};
+    }
+  }
+}
+
 std::optional<KeptEntries> KeySpans::find_kept(const Box& box) {
   constexpr int kMostGroups = 1 << 14;  // some 10 ms
   // Every level of a descent leaves at most kParts - 1 boxes open, and halves the area at least.

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "tiles/kept_ranges.h"
 #include "tiles/mask.h"
 #include "tilewise/problem.h"
 #include "tilewise/tiles.h"
@@ -49,6 +50,10 @@ class KeySpans {
   /// The spans of the strips of `step` queries that such a box consists of, the last of which may be shorter:
   /// spans[i] of strip i. Costs a quarter of asking for each.
   void strips(const Box& box, std::int64_t step, KeySpan* spans);
+
+  /// Adds the ranges of keys, counted from the box's first, outside of which such a box keeps nothing. They begin and
+  /// end at multiples of `step` keys, of more where the box has more than 512 steps.
+  void find_ranges(const Box& box, std::int64_t step, KeptRanges& ranges);
 
   /// What the mask keeps of such a box, found by bisection down to single entries; nothing where it is proven to keep
   /// none. Gives up on the rare mask that needs too many boxes.

@@ -15,9 +15,9 @@ const Kernels* emulated_amx_kernels();
 
 /// By name, a narrow form by its instruction set's and a suffix; a name that is no instruction set's is that of the
 /// emulated AMX.
-inline constexpr const char* kEachIsa[] = {"baseline",      "avx2",        "avx2_narrow", "avx512",
-                                           "avx512_narrow", "avx512_vnni", "avx512_bf16", "avx512_bf16_narrow",
-                                           "amx",           "emulated_amx"};
+inline constexpr const char* kEachIsa[] = {"baseline",           "avx2",        "avx2_narrow",        "avx512",
+                                           "avx512_narrow",      "avx512_vnni", "avx512_vnni_narrow", "avx512_bf16",
+                                           "avx512_bf16_narrow", "amx",         "emulated_amx"};
 
 class EachIsaTest : public ::testing::TestWithParam<const char*> {
  protected:

@@ -19,7 +19,7 @@ def _without_compiled_graphs_of_others() -> contextlib.AbstractContextManager[An
     with contextlib.suppress(ImportError, AttributeError):  # of a PyTorch that has no such cache
         from torch._functorch import config
 
-        found = config.patch(enable_autograd_cache=False)  # type: ignore[attr-defined]
+        found = config.patch(enable_autograd_cache=False)
     return found
 
 

@@ -25,7 +25,8 @@ const cpu::RateLoops& loops_of(Isa isa) {
 #if defined(__x86_64__)
   if (isa == Isa::amx) return cpu::compiled_rate_loops<Isa::amx>();
   if (isa == Isa::avx512_bf16) return cpu::compiled_rate_loops<Isa::avx512_bf16>();
-  if (isa == Isa::avx512) return cpu::compiled_rate_loops<Isa::avx512>();
+  // VNNI's products of bytes are for decoding alone.
+  if (isa == Isa::avx512 || isa == Isa::avx512_vnni) return cpu::compiled_rate_loops<Isa::avx512>();
   if (isa == Isa::avx2) return cpu::compiled_rate_loops<Isa::avx2>();
 #endif
   if (isa == Isa::baseline) return cpu::compiled_rate_loops<Isa::baseline>();

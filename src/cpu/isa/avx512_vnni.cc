@@ -5,19 +5,26 @@
 #include "cpu/kernels.h"
 
 namespace tilewise::cpu {
+namespace {
+
+Kernels with_integer_decoding(Kernels kernels) {
+  using Decode = DecodeKernel<Avx512VnniLanes, AvxPacking>;
+  kernels.name = "avx512_vnni";
+  kernels.decode_keys = Decode::kTileKeys;
+  kernels.decode_floats = Decode::workspace_floats;
+  kernels.decode = Decode::run;
+  return kernels;
+}
+
+}  // namespace
 
 const Kernels& avx512_vnni_kernels() {
-  static constexpr auto kWithCodes = [](Kernels kernels, const Kernels* narrow) {
-    using Decode = DecodeKernel<Avx512VnniLanes, AvxPacking>;
-    kernels.name = "avx512_vnni";
-    kernels.decode_keys = Decode::kTileKeys;
-    kernels.decode_floats = Decode::workspace_floats;
-    kernels.decode = Decode::run;
-    kernels.narrow = narrow;
+  static const Kernels kNarrow = with_integer_decoding(*avx512_kernels().narrow);
+  static const Kernels kKernels = [] {
+    Kernels kernels = with_integer_decoding(avx512_kernels());
+    kernels.narrow = &kNarrow;
     return kernels;
-  };
-  static const Kernels kNarrow = kWithCodes(*avx512_kernels().narrow, nullptr);
-  static const Kernels kKernels = kWithCodes(avx512_kernels(), &kNarrow);
+  }();
   return kKernels;
 }
 

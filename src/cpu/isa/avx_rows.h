@@ -146,20 +146,33 @@ void transpose_out(const float* packed, int columns, const float* factors, int c
 }
 
 /// rows: [count, width] elements, stride apart  ->  panels: [ceil(width / panel), count, panel] float32, panels
-/// panel_stride floats apart, columns past width zero. panel is 4 or a multiple of 8.
+/// panel_stride floats apart, columns past width zero up to a multiple of 8. panel is 4 or a multiple of 8.
 template <class Element>
 void pack_panels(const Element* rows, std::int64_t stride, int count, int width, int panel, std::int64_t panel_stride,
                  float* panels) {
+  if (panel % 8 == 0) {  // a row of a panel is read and written as one piece
+    for (int column = 0; column < width; column += panel, panels += panel_stride) {
+      const int wide = width - column < panel ? width - column : panel;
+      for (int row = 0; row < count; ++row) {
+        const Element* source = rows + row * stride + column;
+        float* target = panels + std::int64_t{row} * panel;
+        int at = 0;
+        for (; at + 8 <= wide; at += 8) _mm256_storeu_ps(target + at, load8(source + at));
+        if (at < wide) _mm256_storeu_ps(target + at, load_some(source + at, wide - at));
+      }
+    }
+    return;
+  }
   for (int column = 0; column < width; column += 8) {
     const int wide = width - column < 8 ? width - column : 8;
-    float* low = panels + column / panel * panel_stride + column % panel;
-    float* high = panel == 4 ? low + panel_stride : low + 4;
-    const bool has_high = panel != 4 || wide > 4;
+    float* low = panels + column / 4 * panel_stride;
+    float* high = low + panel_stride;
+    const bool has_high = wide > 4;
     for (int row = 0; row < count; ++row) {
       const Element* source = rows + row * stride + column;
       const __m256 x = wide == 8 ? load8(source) : load_some(source, wide);
-      _mm_storeu_ps(low + std::int64_t{row} * panel, _mm256_castps256_ps128(x));
-      if (has_high) _mm_storeu_ps(high + std::int64_t{row} * panel, _mm256_extractf128_ps(x, 1));
+      _mm_storeu_ps(low + std::int64_t{row} * 4, _mm256_castps256_ps128(x));
+      if (has_high) _mm_storeu_ps(high + std::int64_t{row} * 4, _mm256_extractf128_ps(x, 1));
     }
   }
 }
