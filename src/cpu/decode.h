@@ -186,7 +186,12 @@ class DecodeKernel {
         row == 0 ? products<R, true, K>(row, tiles) : products<R, false, K>(row, tiles);
       });
     }
-    for (int row = 0; row < rows_; ++row) softmax(row, key, tiles);
+    for (int row = 0; row < rows_; ++row) {
+      softmax(row, key, tiles);
+      // Products of codes are so short that the memory would wait for the end of this. Four cores of a Zen 4 decode
+      // pages at 0.93 to 0.96 of one piece's rate so, and at 0.90 without.
+      if constexpr (kIsCodes<V>) typename Tiles::Ahead(tiles).touch_part_of_v(4 * rows_);
+    }
     for (int row = 0; row < rows_; row += kRows) {
       with_count<kRows>(rows_ - row, [&]<int R>() {
         row == 0 ? accumulate<R, true, V>(row, tiles) : accumulate<R, false, V>(row, tiles);

@@ -76,8 +76,13 @@ class DecodeTiles {
       for (int i = 0; i < kLines; ++i) {
         __builtin_prefetch(at_.line, 0, 2);
         at_.line += kLine;
-        if (--at_.lines_left == 0) enter(at_.row + 1);
+        if (--at_.lines_left == 0) enter(at_.row < kLast ? at_.row + 1 : kLast);
       }
+    }
+
+    /// A part of what a tile's v takes, where no product asks for it.
+    void touch_part_of_v(int parts) {
+      for (int i = kTileKeys * tiles_.v_lines_ / parts; i > 0; --i) touch<1>();
     }
 
     /// At the beginning of a tile: up to the full distance, if that is not so far away already.
@@ -87,6 +92,8 @@ class DecodeTiles {
     }
 
    private:
+    static constexpr int kLast = 4 * kTileKeys - 1;
+
     TILEWISE_INLINE void enter(int row) {
       at_.row = row;
       at_.line = static_cast<const char*>(tiles_.rows_[row]);
