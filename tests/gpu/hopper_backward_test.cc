@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "tests/gpu/diagonal_scores.h"
 #include "tests/gpu/gradient_case.h"
 #include "tests/gpu/with_hopper.h"
 #include "tilewise/zoo.h"
@@ -54,6 +55,12 @@ TEST_F(HopperBackwardOnGpu, VariantsOverSeveralTiles) {
     expect(case_of("alibi and causal", zoo::alibi(2) & zoo::causal(), problem, d, d));
     expect(
         case_of("late keys", keep([](const At& at) { return at.key_index >= at.query_index + 100; }), problem, d, d));
+  }
+}
+
+TEST_F(HopperBackwardOnGpu, ScoresAlongDiagonals) {
+  for (const auto& [name, variant] : diagonal_scores(2)) {
+    expect(case_of(name, variant, Problem::uniform(1, 2, 1, 300, 500), 128, 128));
   }
 }
 

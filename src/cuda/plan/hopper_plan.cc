@@ -16,10 +16,11 @@ std::int64_t chunked_bytes(int rows, int columns) { return std::int64_t{rows} * 
 // Barriers, and a piece of work as it is told: the sequence and the variant's uniform values.
 constexpr int kBarrierBytes = 320, kPlaceBytes = 384;
 
-/// The most that values of `queries`, and with score functions of `others` (keys and diagonals), take.
+/// The most that values of `queries`, and with score functions of `others` (keys and diagonals), take, and with them
+/// what four warps know of 64 tiles each.
 std::int64_t kept_bytes(bool has_scores, int queries, int others) {
-  return 4 *
-         std::int64_t{has_scores ? variant::kMostKeptFields * (queries + others) : variant::kMostKeptOfMasks * queries};
+  if (!has_scores) return std::int64_t{4} * variant::kMostKeptOfMasks * queries + 16;
+  return std::int64_t{4} * variant::kMostKeptFields * (queries + others) + 4 * 64 * 8;
 }
 
 }  // namespace
@@ -68,7 +69,7 @@ std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& sha
   };
   // Values kept for a tile take registers, for which the tile is smaller: larger ones spill.
   if (shape.d_v <= 64) {
-    if (scores == ScoreKind::tiles) add({3, 96, 4, false});
+    if (scores >= ScoreKind::tiles) add({3, 96, 4, false});
     add({3, 112, 4, false}), add({3, 112, 2, false}), add({3, 96, 2, true}), add({2, 128, 2, true});
   } else if (shape.d_v <= 128) {
     if (shape.d_qk <= 128) {  // beyond, q takes registers that weights need

@@ -11,12 +11,25 @@
 //   keeps                     (arguments, place, query, key, diagonal, query_index, key_index, 0)
 //   score, exponent, slope    likewise with the product q.k as the last: the score, the score in log2 units, and the
 //                             score's derivative by scale * product
+//   kMayBeSteady              whether there are tiles all of whose diagonals add the same to an exponent, which then is
+//                             factor(arguments, place) * value(arguments, place, query, product)
+//                             + of_query(arguments, place, query) + that number
+//   steady_value              (arguments, place, least, most): that number, where it is one from one diagonal to
+//   another
 #pragma once
 
 #include "arguments.h"
+#include "sm90/barrier.h"
+#include "sm90/steady.h"
 #include "softmax.h"
 
 namespace tilewise::cuda::sm90 {
+
+/// What all diagonals of a tile add to exponents, where that is one number.
+struct SteadyTile {
+  float value;
+  int is_steady;
+};
 
 /// What a consumer keeps of its variant in shared memory for a tile of kQueries x kKeys: values that many entries
 /// share, which a lane reads instead of making them for each of its entries. Each kind has so many stages that none is
@@ -29,11 +42,16 @@ struct KeptValues {
   static constexpr bool kKeepsDiagonals = Variant::kChangesScores && are_few(Variant::kDiagonalFields);
   using Arguments = typename Variant::Arguments;
   using Place = typename Variant::Place;
+  /// Each warp finds out about 32 tiles together, a lane about one of them; of the 32 before the last is still read
+  /// then.
+  static constexpr bool kKnowsSteady = Variant::kMayBeSteady && kKeepsDiagonals;
+  static constexpr int kAhead = 32;
 
   typename Variant::Query queries[kKeepsQueries ? kQueryStages : 1][kKeepsQueries ? kQueries : 1];
   typename Variant::Key keys[kKeepsKeys ? kKeyStages : 1][kKeepsKeys ? kKeys : 1];
   typename Variant::Diagonal diagonals[kKeepsDiagonals ? kDiagonalStages : 1]
                                       [kKeepsDiagonals ? kQueries + kKeys - 1 : 1];
+  SteadyTile steady_tiles[kKnowsSteady ? 4 : 1][kKnowsSteady ? 2 * kAhead : 1];  // of each warp
 
   // By a warpgroup; what they write is there after its threads have met.
   __device__ void make_queries(const Arguments& arguments, const Place& place, int stage, int first_query) {
@@ -53,8 +71,43 @@ struct KeptValues {
           [&](int i) { diagonals[stage][i] = Variant::diagonal_values(arguments, place, least + i); });
     }
   }
+  /// Likewise those of a warp's queries or keys from `first` on, kOfWarp of them, by that warp, which has them at once.
+  /// Other warps may write the same to the same places.
+  template <int kOfWarp>
+  __device__ void make_diagonals_of_warp(const Arguments& arguments, const Place& place, int stage, int first_query,
+                                         int first_key, int first) {
+    if constexpr (kKeepsDiagonals) {
+      const int least = first_query - (first_key + kKeys - 1);
+#pragma unroll 1
+      for (int i = first + thread_read_anew() % 32; i < first + kOfWarp; i += 32) {
+        diagonals[stage][i] = Variant::diagonal_values(arguments, place, least + i);
+      }
+      __syncwarp();
+    }
+  }
+
+  /// Whether a warp's tiles from `index` on, a multiple of kAhead, are steady: `first_query` and `first_key` are those
+  /// of the lane's.
+  __device__ void look_ahead(const Arguments& arguments, const Place& place, int index, int first_query,
+                             int first_key) {
+    if constexpr (kKnowsSteady) {
+      const int least = first_query - (first_key + kKeys - 1);
+      const auto found = Variant::steady_value(arguments, place, least, least + kQueries + kKeys - 2);
+      steady_tiles[warp()][index % (2 * kAhead) + thread_read_anew() % 32] = {found.value, found.is_known};
+      __syncwarp();
+    }
+  }
+  __device__ bool is_steady(int index) const {
+    if constexpr (kKnowsSteady) return uniform(steady_tiles[warp()][index % (2 * kAhead)].is_steady) != 0;
+    return false;
+  }
+  __device__ float steady_value(int index) const {
+    return steady_tiles[warp()][kKnowsSteady ? index % (2 * kAhead) : 0].value;
+  }
 
  private:
+  __device__ static int warp() { return threadIdx.x / 32 % 4; }
+
   /// One number a thread at a time; two together where that is little text, which hides half of the waiting.
   template <int kCount, class Make>
   __device__ static void for_each(const Make& make) {
