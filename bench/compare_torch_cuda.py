@@ -3,7 +3,7 @@
 
 Usage: python3 bench/compare_torch_cuda.py BRIDGE [--rounds N] [--peers NAME ...] [--forward CASE ...]
            [--backward CASE ...] [--variants CASE ...] [--backward_variants CASE ...] [--first CASE ...]
-           [--decoding NAME:B:H_Q:H_KV:S ...]
+           [--deterministic CASE ...] [--gradients CASE ...] [--decoding NAME:B:H_Q:H_KV:S ...]
 BRIDGE: build/release/lib/libbench_torch_bridge.so. Needs PyTorch with CUDA.
 A CASE is VARIANT:D, VARIANT:D:S or VARIANT:D:S:D_V; b is 16384 / S (at least 1), and there are 2048 / D_V heads.
 
@@ -15,6 +15,7 @@ are the clock (MHz) and the power (W) while it was taken.
 
 Variants are timed in turns with plain attention of the same shape. A score function's ratio is plain's time over its
 own. A mask's is its own time over kept share times plain's: the share of tiles of 128 x 128 that it keeps entries of.
+Deterministic backward passes, and such with the gradient of the variant's table, are timed in turns with the default's.
 """
 
 import argparse
@@ -127,7 +128,7 @@ def documents(tokens):
 class Tilewise:
     """A public plan for [b, s, h, d] tensors."""
 
-    def __init__(self, bridge, case, backward=False, sizes=None):
+    def __init__(self, bridge, case, backward=False, sizes=None, deterministic=False):
         self.bridge, self.handle = bridge, ctypes.c_void_p()
         columns = {"relative": (case.heads, 257), "t5": (32, case.heads)}.get(case.variant, (0, 0))
         self.table = torch.randn(*columns, device="cuda") if columns[0] else None
@@ -135,7 +136,7 @@ class Tilewise:
                                                case.d_v)), *columns)
         begin = time.perf_counter()
         bridge.check(bridge.library.bridge_open(case.text().encode(), b"bfloat16", ctypes.cast(sizes, ctypes.c_void_p),
-                                                int(backward), None if self.table is None else self.table.data_ptr(),
+                                                int(backward) + int(deterministic), None if self.table is None else self.table.data_ptr(),
                                                 ctypes.byref(self.handle)))
         self.seconds = time.perf_counter() - begin
         lines = bridge.library.bridge_plan(self.handle).decode().splitlines()
@@ -150,8 +151,8 @@ class Tilewise:
         self.call(self.bridge.library.bridge_forward, (q, k, v, o, lse))
 
     def backward(self, *tensors):
-        """q, k, v, o, lse, d_o, d_q, d_k, d_v"""
-        self.call(self.bridge.library.bridge_backward, tensors)
+        """q, k, v, o, lse, d_o, d_q, d_k, d_v, and the table's gradient or nothing"""
+        self.call(self.bridge.library.bridge_backward, (*tensors, None) if len(tensors) == 9 else tensors)
 
     def close(self):
         self.bridge.library.bridge_close(self.handle)
@@ -249,16 +250,18 @@ class Comparison:
         exact = expected_rows(case, q, k, v, rows)
         return "not asked" if exact is None else f"{((o[0, rows].float() - exact).norm() / exact.norm()).item():.1e}"
 
-    def gradients(self, case):
+    def gradients(self, case, deterministic=False, of_table=False):
         """A plan and its tensors, ready for backward calls."""
         q, k, v = case.inputs()
         o = torch.empty(*q.shape[:-1], case.d_v, device="cuda", dtype=q.dtype)
         d_o = torch.randn_like(o)
         lse = torch.empty(case.b, case.heads, case.tokens, device="cuda", dtype=torch.float32)
-        ours = Tilewise(self.bridge, case, backward=True)
+        ours = Tilewise(self.bridge, case, backward=True, deterministic=deterministic)
         ours.forward(q, k, v, o, lse)
         outputs = [torch.full_like(x, torch.nan) for x in (q, k, v)]
         tensors = (q, k, v, o, lse, d_o, *outputs)
+        if of_table:
+            tensors += (torch.full_like(ours.table, torch.nan),)
         ours.backward(*tensors)
         return ours, tensors
 
@@ -313,6 +316,21 @@ class Comparison:
         for ours in plans:
             ours.close()
 
+    def beside_default(self, case, what, **asked):
+        """A backward pass that is asked for more, beside the default one; whether a second run gives the same bits."""
+        (ours, tensors), (default, plain) = self.gradients(case, **asked), self.gradients(case)
+        first = [x.clone() for x in tensors[6:]]
+        ours.backward(*tensors)
+        same = all(torch.equal(a, b) for a, b in zip(first, tensors[6:]))
+        apart = max(((a.float() - b.float()).norm() / b.float().norm()).item() for a, b in zip(first, plain[6:9]))
+        times = Times(self.gpu, {"asked": lambda: ours.backward(*tensors), "default": lambda: default.backward(*plain)},
+                      self.rounds)
+        print(f"backward {case}, {what}: {2.5 * case.teraflops(times['asked']):.1f} TFLOP/s, default "
+              f"{2.5 * case.teraflops(times['default']):.1f}, {times.ratio('default', 'asked'):.3f} of it; "
+              f"{'the same bits again' if same else 'other bits again'}, {apart:.1e} from the default's "
+              f"({times.state('asked')}; {ours.plan})", flush=True)
+        ours.close(), default.close()
+
     def first(self, case):
         """Seconds until a first call's plan is there, compiled or found in the cache."""
         for backward in (False, True):
@@ -365,6 +383,8 @@ def main():
     parser.add_argument("--backward", nargs="*", default=[*plain, *wide, *lengths])
     parser.add_argument("--variants", nargs="*", default=scores + masks)
     parser.add_argument("--backward_variants", nargs="*", default=scores + masks)
+    parser.add_argument("--deterministic", nargs="*", default=[*plain, *wide, "window:128", "documents:128"])
+    parser.add_argument("--gradients", nargs="*", default=[f"{name}:{d}" for d in (64, 128) for name in ("relative", "t5")])
     parser.add_argument("--first", nargs="*", default=[])
     parser.add_argument("--decoding", nargs="*", default=["16:32:8:8192", "1:32:8:65536", "64:32:8:4096"])
     arguments = parser.parse_args()
@@ -382,6 +402,10 @@ def main():
         comparison.variant(Case(case), False)
     for case in arguments.backward_variants:
         comparison.variant(Case(case), True)
+    for case in arguments.deterministic:
+        comparison.beside_default(Case(case), "deterministic", deterministic=True)
+    for case in arguments.gradients:
+        comparison.beside_default(Case(case), "with the table's gradient", of_table=True)
     for case in arguments.decoding:
         comparison.decoding(*map(int, case.split(":")))
 

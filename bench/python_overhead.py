@@ -102,7 +102,7 @@ def sdpa(arguments):
 
             functions = {"ours": tilewise.torch.scaled_dot_product_attention,
                          "theirs": functional.scaled_dot_product_attention}
-            rounds = max(3, min(arguments.rounds, 2**24 // (s * s) * 5))
+            rounds = min(arguments.rounds, max(3, 2**24 // (s * s) * 5))
             if "forward" in arguments.passes:
                 with torch.no_grad():
                     calls = {name: lambda f=f: f(*given, is_causal=True) for name, f in functions.items()}

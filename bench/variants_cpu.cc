@@ -5,7 +5,7 @@
 // "share" is the variant's rate against plain attention's: best time against best time, and the median of the pairs'
 // quotients. For masks it is time against kept share (non-empty tiles of 64 x 64 over all) x plain attention's time,
 // "cost". Options: --variant=<textual form> (by default a list), --s=<length>, --d=<dimension>, --runs=<pairs>,
-// --dtype=bfloat16.
+// --dtype=bfloat16; --alone times one direction of the variant only: backward, or with --forward that.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -135,7 +135,12 @@ void measure(const std::string& text, std::int64_t s, int d, const Options& opti
   const Variant variant = parse_variant(wants_tables ? text.substr(0, text.size() - 7) : text);
   if (options.alone) {
     Subject subject(variant, s, d, options.dtype, executor, wants_tables);
-    for (int i = 0; i < options.runs; ++i) options.forward_only ? subject.forward() : subject.backward();
+    std::vector<double> times;
+    subject.forward();
+    for (int i = 0; i < options.runs; ++i)
+      times.push_back(options.forward_only ? subject.forward() : subject.backward());
+    std::printf("%-40s d%d s%lld %s: %.3f ms (median %.3f)\n", text.c_str(), d, static_cast<long long>(s),
+                options.forward_only ? "forward" : "backward", std::ranges::min(times) * 1e3, median(times) * 1e3);
     return;
   }
   Subject plain(Variant(), s, d, options.dtype, executor, false);

@@ -90,9 +90,6 @@ CaseShape shape_of(const Options& options, std::int64_t dim, bool backward) {
 }
 
 void check(const Options& options) {
-  const auto expect = [](bool holds, const std::string& what) {
-    if (!holds) throw Error(ErrorCode::invalid_argument, what);
-  };
   expect(options.direction == "forward" || options.direction == "backward" || options.direction == "both",
          fmt::format("--direction is '{}', expected forward, backward or both", options.direction));
   expect(options.seconds >= 0, fmt::format("--seconds is {}, expected 0 or more", options.seconds));
@@ -100,9 +97,7 @@ void check(const Options& options) {
   expect(options.batch >= 1, fmt::format("--batch is {}, expected at least 1", options.batch));
   if (!options.plot.empty()) expect_picture_path(options.plot);
   expect(!options.dims.empty(), "--dim is empty, expected at least one dimension");
-  const std::string dtype = dtype_of(options);
-  expect(dtype == "float32" || dtype == "float16" || dtype == "bfloat16",
-         fmt::format("--dtype is {}, expected float32, float16 or bfloat16: what kernels take", dtype));
+  expect_kernels_dtype(dtype_of(options));
   for (std::int64_t dim : options.dims) {
     expect(dim >= 1, fmt::format("--dim is {}, expected at least 1", dim));
     const CaseShape shape = shape_of(options, dim, false);

@@ -34,21 +34,11 @@ std::vector<std::string> variants_of(std::int64_t length) {
 }
 
 void check(const Options& options) {
-  const auto expect = [](bool holds, const std::string& what) {
-    if (!holds) throw Error(ErrorCode::invalid_argument, what);
-  };
   constexpr std::int64_t kMost = 64 * 16384;  // what bigbird() takes in blocks of 64
-  expect(!options.lengths.empty(), "--lengths is empty, expected at least one length");
-  for (std::size_t i = 0; i < options.lengths.size(); ++i) {
-    const std::int64_t length = options.lengths[i];
-    expect(length >= 1 && length <= kMost, fmt::format("--lengths has {}, expected 1 to {}", length, kMost));
-    expect(i == 0 || length > options.lengths[i - 1],
-           fmt::format("--lengths has {} behind a longer one, expected rising lengths", length));
-  }
+  expect_lengths(options.lengths, kMost);
   expect(options.dim >= 1, fmt::format("--dim is {}, expected at least 1", options.dim));
   expect(options.heads >= 1, fmt::format("--heads is {}, expected at least 1", options.heads));
-  expect(options.dtype == "float32" || options.dtype == "float16" || options.dtype == "bfloat16",
-         fmt::format("--dtype is {}, expected float32, float16 or bfloat16", options.dtype));
+  expect_kernels_dtype(options.dtype);
   expect(options.seconds >= 0, fmt::format("--seconds is {}, expected 0 or more", options.seconds));
   if (!options.plot.empty()) expect_picture_path(options.plot);
 }

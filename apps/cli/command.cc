@@ -42,10 +42,27 @@ CLI::Validator whole_number_from(std::uint64_t least) {
   return {refusal, ""};
 }
 
-void expect_within(const char* name, std::int64_t value, std::int64_t least, std::int64_t most) {
-  if (value < least || value > most) {
-    throw Error(ErrorCode::invalid_argument, fmt::format("{} is {}; expected {} to {}", name, value, least, most));
+void expect(bool holds, const std::string& what) {
+  if (!holds) throw Error(ErrorCode::invalid_argument, what);
+}
+
+void expect_lengths(const std::vector<std::int64_t>& lengths, std::int64_t most) {
+  expect(!lengths.empty(), "--lengths is empty, expected at least one length");
+  std::int64_t before = 0;
+  for (const std::int64_t length : lengths) {
+    expect(length >= 1 && length <= most, fmt::format("--lengths has {}, expected 1 to {}", length, most));
+    expect(length > before, fmt::format("--lengths has {} behind {}, expected rising lengths", length, before));
+    before = length;
   }
+}
+
+void expect_kernels_dtype(const std::string& dtype) {
+  expect(dtype == "float32" || dtype == "float16" || dtype == "bfloat16",
+         fmt::format("--dtype is {}, expected float32, float16 or bfloat16: what kernels take", dtype));
+}
+
+void expect_within(const char* name, std::int64_t value, std::int64_t least, std::int64_t most) {
+  expect(value >= least && value <= most, fmt::format("{} is {}; expected {} to {}", name, value, least, most));
 }
 
 }  // namespace tilewise::cli

@@ -6,6 +6,7 @@
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 namespace tilewise::cli {
 
@@ -28,6 +29,15 @@ void add_answers(CLI::App& command, std::function<std::string()> answer_text, st
 /// For counts and seeds: refuses what is no whole number, and lesser ones. Negative numbers for unsigned options would
 /// wrap without it.
 CLI::Validator whole_number_from(std::uint64_t least);
+
+/// Throws Error(invalid_argument) that says `what`, unless it holds.
+void expect(bool holds, const std::string& what);
+
+/// Of --lengths: some, each more than the one before, of 1 to `most`.
+void expect_lengths(const std::vector<std::int64_t>& lengths, std::int64_t most);
+
+/// Of --dtype: one that kernels take.
+void expect_kernels_dtype(const std::string& dtype);
 
 /// Throws Error(invalid_argument) unless least <= value <= most; `name` is the option, as it is typed.
 void expect_within(const char* name, std::int64_t value, std::int64_t least, std::int64_t most);

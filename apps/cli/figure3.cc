@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "attention_case.h"
+#include "command.h"
 #include "memory_use.h"
 #include "progress.h"
 #include "standard_case.h"
@@ -136,18 +137,8 @@ const char* name_of(Figure3Method method) {
 }
 
 void check(const Figure3Options& options) {
-  const auto expect = [](bool holds, const std::string& what) {
-    if (!holds) throw Error(ErrorCode::invalid_argument, what);
-  };
   constexpr std::int64_t kMost = std::int64_t{1} << 24;
-  expect(!options.lengths.empty(), "--lengths is empty, expected at least one length");
-  for (std::size_t i = 0; i < options.lengths.size(); ++i) {
-    expect(options.lengths[i] >= 1 && options.lengths[i] <= kMost,
-           fmt::format("--lengths has {}, expected 1 to {}", options.lengths[i], kMost));
-    expect(i == 0 || options.lengths[i] > options.lengths[i - 1],
-           fmt::format("--lengths has {} behind {}, expected rising lengths", options.lengths[i],
-                       options.lengths[i - (i > 0 ? 1 : 0)]));
-  }
+  expect_lengths(options.lengths, kMost);
   expect(options.dim >= 1, fmt::format("--dim is {}, expected at least 1", options.dim));
   expect(options.heads >= 1, fmt::format("--heads is {}, expected at least 1", options.heads));
   expect(options.block >= 1 && options.block <= kMost,

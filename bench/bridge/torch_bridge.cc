@@ -56,8 +56,8 @@ extern "C" {
 const char* bridge_error() { return error.c_str(); }
 
 /// `variant` and `dtype` are textual forms; `sizes` is b, h_q, h_kv, s_q, s_kv, d_qk, d_v, and the extents of `table`,
-/// float32 [rows, columns] on the GPU: what the variant's table reads that it does not hold, or null. What is made is
-/// closed by bridge_close.
+/// float32 [rows, columns] on the GPU: what the variant's table reads that it does not hold, or null. `backward` is 1
+/// for plans with a backward pass, 2 for deterministic ones. What is made is closed by bridge_close.
 int bridge_open(const char* variant, const char* dtype, const int* sizes, int backward, void* table, void** made) {
   return guarded([&] {
     PlanShape shape{.dtype = dtype_from_string(dtype),
@@ -68,7 +68,8 @@ int bridge_open(const char* variant, const char* dtype, const int* sizes, int ba
                     .d_v = sizes[6],
                     .s_q = sizes[3],
                     .s_kv = sizes[4],
-                    .backward = backward != 0};
+                    .backward = backward != 0,
+                    .deterministic = backward == 2};
     const Variant parsed = parse_variant(variant);
     std::vector<TableBinding> tables;
     for (const Table& one : parsed.tables()) {
@@ -103,18 +104,25 @@ int bridge_forward(void* bridge, void** tensors, void* stream) {
   });
 }
 
-/// `tensors`: q, k, v, o, lse as above, d_o, d_q, d_k, d_v.
+/// `tensors`: q, k, v, o, lse as above, d_o, d_q, d_k, d_v, and the gradient of the table, as it is, or null.
 int bridge_backward(void* bridge, void** tensors, void* stream) {
   return guarded([&] {
     Bridge& b = *static_cast<Bridge*>(bridge);
     const PlanShape& shape = b.plan.shape();
+    std::vector<TableGradientBinding> d_tables;
+    for (const TableBinding& one : b.tables) {
+      if (tensors[9] == nullptr) continue;
+      const auto& extents = one.data.extents;
+      d_tables.push_back({one.table, Tensor(tensors[9], DType::float32, {extents[0], extents[1]})});
+    }
     b.plan.backward(b.inputs(tensors),
                     {.o = b.of_queries(tensors[3], shape.d_v),
                      .lse = b.lse(tensors[4]),
                      .d_o = b.of_queries(tensors[5], shape.d_v)},
                     {.d_q = b.of_queries(tensors[6], shape.d_qk),
                      .d_k = b.of_keys(tensors[7], shape.d_qk),
-                     .d_v = b.of_keys(tensors[8], shape.d_v)},
+                     .d_v = b.of_keys(tensors[8], shape.d_v),
+                     .d_tables = d_tables},
                     b.on(stream));
   });
 }

@@ -37,4 +37,8 @@ class GpuMemory {
 /// of them failed; does nothing for the processor.
 void synchronize(const Device& device, void* stream = nullptr);
 
+/// Whether a CUDA graph captures what is queued on that stream at present, so that the memory that it works in must
+/// live as long as the graph. False for the default stream, which no graph can capture. Throws Error(device).
+bool is_captured(void* stream);
+
 }  // namespace tilewise

@@ -3,11 +3,13 @@
 #include <array>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
 
 #include "tilewise/error.h"
+#include "tilewise/gpu_memory.h"
 
 namespace nb = nanobind;
 
@@ -70,10 +72,22 @@ void* current_stream(const dlpack::Exchange* exchange, nb::handle object, const 
   return stream;
 }
 
-/// This thread's, for a GPU and a stream, with what plans keep between calls.
-Workspace& workspace_of(int device, void* stream) {
-  static thread_local std::map<std::pair<int, void*>, Workspace> workspaces;
-  return workspaces.try_emplace({device, stream}, 0, Device::cuda(device), stream).first->second;
+/// What a call needs at most of the memory that a thread keeps for each stream. A call that needs more keeps the GPU
+/// busy for longer than the allocator takes the host (two to three microseconds).
+constexpr std::int64_t kSmall = std::int64_t{1} << 20;
+
+/// Of this thread, for a GPU and a stream: what plans keep between calls, and memory for small calls.
+struct OnStream {
+  Workspace workspace;
+  std::optional<GpuMemory> small;
+};
+
+OnStream& on_stream(int device, void* stream) {
+  static thread_local std::map<std::pair<int, void*>, OnStream> streams;
+  const auto found = streams.find({device, stream});
+  if (found != streams.end()) return found->second;
+  return streams.emplace(std::pair(device, stream), OnStream{Workspace(0, Device::cuda(device), stream), {}})
+      .first->second;
 }
 
 }  // namespace
@@ -82,8 +96,16 @@ void run_on_gpu(nb::handle object, const Array& q, const Plan& plan,
                 const std::function<void(Workspace& workspace)>& run) {
   const dlpack::Exchange* exchange = exchange_of(object);
   void* stream = current_stream(exchange, object, q);
-  Workspace& workspace = workspace_of(q.device_id(), stream);
+  auto& [workspace, small] = on_stream(q.device_id(), stream);
   const std::int64_t bytes = plan.workspace_bytes();
+  // A graph works in that memory whenever it is replayed, so it must be the graph's own.
+  if (bytes <= kSmall && !is_captured(stream)) {
+    const nb::gil_scoped_release unlocked;
+    if (!small) small.emplace(kSmall, Device::cuda(q.device_id()));
+    workspace.use({small->data(), static_cast<std::size_t>(small->bytes())});
+    run(workspace);
+    return;
+  }
   if (exchange != nullptr && exchange->allocate != nullptr) {
     const Memory memory = allocate(*exchange, q, bytes);
     workspace.use(bytes_of(*memory));

@@ -31,7 +31,7 @@ class Variant:
     keep(query >= key) & score(30 * tanh(s / 30))
     """
 
-    __slots__ = ("_arrays", "_composed", "_data", "_id", "_names", "_needs", "_recipe", "_values", "__weakref__")
+    __slots__ = ("_arrays", "_composed", "_data", "_id", "_is_dropping", "_names", "_needs", "_recipe", "_values", "__weakref__")
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class Variant:
         # In forms that PyTorch's compiler can read: the tables' names and data, and a name to find the variant by (a text,
         # since it would make a number that differs between calls symbolic).
         self._names = tuple(table.name for table in tables)
+        self._is_dropping = recipe.has_dropout
         self._data = tuple(next((array for own, array in arrays if own == table), None) for table in tables)
         self._id = str(next(_ids))
         BY_ID[self._id] = self

@@ -29,6 +29,9 @@ class CallMasks {
   /// The mask of a call, in the plan or in `analysed`. Sets *is_new to whether it was made for this call.
   const tiles::Mask& of(const variant::Call& call, AnalysedMask& analysed, bool* is_new) const;
 
+  /// The mask of the stages that do not follow bindings: of every call whose data remove nothing more.
+  const tiles::Mask& planned() const { return planned_; }
+
   /// Whether every call's bindings have to be looked at; whether no entry of any call is removed.
   bool follows_bindings() const { return follows_bindings_; }
   bool is_empty() const { return planned_.program.wanted.empty() && !follows_bindings_; }

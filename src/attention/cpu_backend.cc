@@ -45,11 +45,12 @@ cpu::Shape largest_shape(const PlanShape& shape) {
 
 CpuBackend::CpuBackend(const Variant& variant, const PlanShape& shape, const cpu::Kernels& kernels, Executor& executor)
     : Backend(variant, shape),
-      kernels_(kernels),
+      masks_(variant, shape),
+      strips_(choose_strips(kernels, masks_.planned(), shape)),
+      kernels_(*strips_.kernels),
       executor_(executor),
-      programs_(variant, kernels, shape.backward, shape.s_q + shape.s_kv),
-      reads_(variant, shape),
-      masks_(variant, shape) {
+      programs_(variant, kernels_, shape.backward, shape.s_q + shape.s_kv),
+      reads_(variant, shape) {
   Arena measure;
   CpuState state;
   take_memory(measure, state);
@@ -191,6 +192,12 @@ std::string CpuBackend::explain() const {
   std::string text = fmt::format("backend: cpu, instruction set {}, {} workers\n", kernels_.name, executor_.workers());
   text += fmt::format("forward: tasks of {} queries of a head, strips of {} queries, tiles of {} keys\n",
                       cuts.task_queries, kernels_.strip_queries, kernels_.tile_keys);
+  if (strips_.wide.visited > 0) {
+    text += fmt::format(
+        "strips: of {} queries; a sample of the mask's tiles costs {:.2f} in strips of {} of what it does in {}\n",
+        kernels_.strip_queries, strips_.narrow.total() / strips_.wide.total(), strips_.narrow.queries,
+        strips_.wide.queries);
+  }
   text += fmt::format(
       "decode: sequences of up to {} queries without dropout{}; at {} keys, splits of {} keys, merged in their order\n",
       kDecodeQueries, shape().backward ? ", where lse is not asked for" : "", shape().s_kv, cuts.decode_keys);

@@ -11,6 +11,7 @@
 #include "attention/call_reads.h"
 #include "attention/call_state.h"
 #include "attention/programs.h"
+#include "attention/strip_choice.h"
 #include "attention/variant_gradients.h"
 #include "attention/worker.h"
 
@@ -84,6 +85,7 @@ struct CpuState final : CallState {
 
 class CpuBackend final : public Backend {
  public:
+  /// `kernels`: of the chosen instruction set; the plan's are these or their narrow form.
   CpuBackend(const Variant& variant, const PlanShape& shape, const cpu::Kernels& kernels, Executor& executor);
 
   void forward(const ForwardInputs& inputs, const ForwardOutputs& outputs, Workspace& workspace) const override;
@@ -114,11 +116,12 @@ class CpuBackend final : public Backend {
   void start(CpuState& state, VariantGradients* gradients) const;
   std::int64_t shared_bytes() const;
 
-  const cpu::Kernels& kernels_;
+  CallMasks masks_;
+  StripChoice strips_;
+  const cpu::Kernels& kernels_;  // of strips_
   Executor& executor_;
   Programs programs_;
   CallReads reads_;
-  CallMasks masks_;
   std::int64_t workspace_bytes_ = 0;
 };
 

@@ -16,10 +16,6 @@ namespace {
 
 constexpr std::int64_t kMostBlocks = 65535;  // of a grid, along its second and third axis
 
-/// Sequences of at most this many queries are decoded, where all heads of a key head make at most that many rows: each
-/// 16 rows read the keys anew.
-constexpr std::int64_t kDecodeQueries = 16, kDecodeRows = 128;
-
 void check_cuda_shape(const PlanShape& shape) {
   if (kv_dtype_of(shape) != shape.dtype) {
     fail(ErrorCode::unsupported, "dtype is {} and kv_dtype is {}; the GPU's kernels take one dtype for all",
@@ -40,22 +36,6 @@ void limit_lengths(const PlanShape& shape, const ForwardInputs& inputs, variant:
   }
 }
 
-/// Rows of a sequence, the first ones in their order, whose lists are more than four times as long as the mean; 0 where
-/// heads have lists of their own. `order` [lists].
-int long_rows(const std::vector<cuda::RowStart>& order, const cuda::ListExtent& extent) {
-  if (extent.heads != 1) return 0;
-  std::int64_t visits = 0;
-  for (const cuda::RowStart& row : order) visits += row.count;
-  std::int64_t most = 0;
-  for (auto first = order.begin(); first != order.end(); first += extent.rows) {
-    const auto end = std::find_if(first, first + extent.rows, [&](const cuda::RowStart& row) {
-      return row.count * static_cast<std::int64_t>(order.size()) <= 4 * visits;
-    });
-    most = std::max<std::int64_t>(most, end - first);
-  }
-  return static_cast<int>(most);
-}
-
 }  // namespace
 
 CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const Device& device)
@@ -70,14 +50,20 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
   upload_frozen_tables();
   if (!cuda::needs_wide_decode(kernel_shape({}))) {
     forward_.emplace([this](const Form& form) {
-      return cuda::make_forward({jit::Compiler::instance(), context_, this->variant(), kernel_shape(form)}, refusals);
+      std::vector<std::string> of_form;
+      auto made = cuda::make_forward(making(kernel_shape(form)), of_form);
+      if (form == Form()) refusals = std::move(of_form);  // the plan's: calls may run beside each other
+      return made;
     });
   }
   make_decoder();
   if (shape.backward) {
     gradients_.emplace(variant, shape, jit::Compiler::instance(), context_);
     backward_.emplace([this](const Form& form) {
-      return cuda::make_backward({jit::Compiler::instance(), context_, this->variant(), kernel_shape(form)}, refusals);
+      std::vector<std::string> of_form;
+      auto made = cuda::make_backward(making(kernel_shape(form)), of_form);
+      if (form == Form()) refusals.insert(refusals.end(), of_form.begin(), of_form.end());
+      return made;
     });
   }
   if (lister_) measure_lists();
@@ -151,6 +137,10 @@ cuda::ForwardShape CudaBackend::kernel_shape(const Form& form) const {
           .is_aligned = form.is_aligned};
 }
 
+cuda::Making CudaBackend::making(const cuda::ForwardShape& kernel) const {
+  return {jit::Compiler::instance(), context_, variant(), kernel};
+}
+
 void CudaBackend::upload_frozen_tables() {
   for (std::size_t i = 0; i < variant().tables().size(); ++i) {
     const Table& table = variant().tables()[i];
@@ -159,76 +149,6 @@ void CudaBackend::upload_frozen_tables() {
     cuda::move_to_gpu(context_, view, frozen_memory_);
     frozen_.push_back({i, view});
   }
-}
-
-/// Calls of other forms than the usual one may run on kernels of another family, with other tiles, as decoding does:
-/// the workspace has room for the lists of all of them.
-void CudaBackend::measure_lists() {
-  const auto room_for = [&](const Direction& direction) {
-    const cuda::ListExtent lists =
-        lister_->extent(shape().b, shape().h_q, shape().s_q, shape().s_kv, direction.tile, direction.by_key);
-    most_tiles_ = std::max(most_tiles_, lists.tile_ints());
-    most_lists_ = std::max(most_lists_, lists.lists());
-  };
-  const auto making = [&](const cuda::ForwardShape& kernel) {
-    return cuda::Making{jit::Compiler::instance(), context_, variant(), kernel};
-  };
-  for (const Form& form : decode_forms()) room_for({{kDecodeQueries, decode_plan(form)->keys}, false});
-  if (!forward_) return;
-  for (const bool is_aligned : {true, false}) {
-    for (const Form& form : {Form{is_aligned}, Form{is_aligned, true, true}, Form{is_aligned, true, false},
-                             Form{.is_aligned = is_aligned, .has_max_score = true}})
-      room_for({cuda::forward_tile(making(kernel_shape(form))), false});
-    if (!backward_) continue;
-    for (const bool has_gradients : {false, true}) {
-      const cuda::ForwardShape kernel = kernel_shape({.is_aligned = is_aligned, .has_gradients = has_gradients});
-      room_for({cuda::backward_tile(making(kernel)), true});
-    }
-  }
-}
-
-/// Where what is kept follows from the plan alone, for calls of its own lengths, lists are made here and not by each
-/// call: making them takes 6 us. As long as they are small.
-void CudaBackend::keep_lists() {
-  if (!lister_ || !longest_ || binds_anything(variant())) return;
-  const variant::Graph& graph = variant().data().graph;
-  variant::Bound tables = variant::bind(graph, Bindings());
-  for (const FrozenTable& table : frozen_) tables.tables[table.number] = table.view;
-  const std::vector<std::byte> bound = variant::pack_arguments(graph, tables, lister_->layout());
-  if (forward_) keep_lists({forward_->usual().tile(), false}, bound);
-  if (backward_) keep_lists({backward_->usual().tile(), true}, bound);
-}
-
-void CudaBackend::keep_lists(const Direction& direction, const std::vector<std::byte>& bound) {
-  constexpr std::int64_t kMostBytes = 1 << 26;
-  const cuda::ListExtent extent =
-      lister_->extent(shape().b, shape().h_q, shape().s_q, shape().s_kv, direction.tile, direction.by_key);
-  if (extent.tile_ints() > kMostBytes / static_cast<std::int64_t>(sizeof(int))) return;
-  const auto memory = [&](std::int64_t bytes) { return cuda::DeviceMemory(context_, static_cast<std::size_t>(bytes)); };
-  constexpr auto kInt = static_cast<std::int64_t>(sizeof(int)),
-                 kStart = static_cast<std::int64_t>(sizeof(cuda::RowStart));
-  KeptLists kept{
-      direction, memory(extent.tile_ints() * kInt), memory(extent.lists() * kInt), memory(extent.lists() * kStart), {}};
-  kept.lists = lister_->make(longest_->as<const cuda::SequenceShape>(), extent, direction.tile, direction.by_key,
-                             shape().h_q / shape().h_kv, kept.tiles.as<int>(), kept.counts.as<int>(),
-                             kept.order.as<cuda::RowStart>(), bound, nullptr);
-  const std::int64_t rows = kept.lists.order == nullptr ? 0 : extent.lists();  // copying waits until they are made
-  kept.lists.long_rows = long_rows(kept.order.values<cuda::RowStart>(static_cast<std::size_t>(rows)), extent);
-  kept_lists_.push_back(std::move(kept));
-}
-
-/// A call's lists: the plan's, or their making is queued.
-cuda::TileLists CudaBackend::list_tiles(const CudaState& state, const CudaMemory& memory, const Direction& direction,
-                                        const cuda::ForwardExtent& extent, jit::StreamHandle stream) const {
-  if (longest_ && memory.sequences == longest_->as<const cuda::SequenceShape>()) {
-    for (const KeptLists& kept : kept_lists_) {
-      if (kept.direction == direction) return kept.lists;
-    }
-  }
-  const cuda::ListExtent lists =
-      lister_->extent(extent.b, extent.h_q, extent.s_q, extent.s_kv, direction.tile, direction.by_key);
-  return lister_->make(memory.sequences, lists, direction.tile, direction.by_key, extent.h_q / extent.h_kv,
-                       memory.tiles, memory.tile_counts, memory.tile_order, state.bound, stream);
 }
 
 /// Those whose plans of decoding differ.
@@ -262,6 +182,10 @@ CudaMemory CudaBackend::memory_in(Arena& arena) const {
   const std::int64_t parts = shape().deterministic ? cuda::deterministic_parts(shape().s_kv) : 1;
   memory.d_q_sums =
       arena.take<float>(parts * cuda::BackwardRunner::d_q_floats(shape().b, shape().h_q, shape().s_q, shape().d_qk));
+  if (shape().deterministic) {
+    memory.d_q_turns = arena.take<int>(cuda::BackwardRunner::turn_ints(shape().b, shape().h_q, shape().s_q));
+    if (lister_) memory.tile_turns = arena.take<int>(most_tiles_);
+  }
   memory.gradients = gradients_->memory_in(arena);
   return memory;
 }
@@ -373,6 +297,7 @@ void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& gi
   arguments.reference = memory.reference;
   arguments.delta = memory.delta;
   arguments.d_q_sums = memory.d_q_sums;
+  arguments.d_q_turns = memory.d_q_turns;
   arguments.d_q_parts = shape().deterministic ? cuda::deterministic_parts(shape().s_kv) : 0;
   arguments.sequences = memory.sequences;
   if (lister_) arguments.lists = list_tiles(state, memory, {kernels.tile(), true}, extent, stream);
@@ -388,19 +313,6 @@ void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& gi
 void CudaBackend::validate(const ForwardInputs& inputs, jit::StreamHandle stream) const {
   const GpuContents contents(*context_, inputs, stream);
   contents.check(variant(), shape());
-}
-
-std::string CudaBackend::explain() const {
-  std::string text = fmt::format("backend: {}, {}\n", device_.text(), context_->device().name);
-  if (forward_) text += fmt::format("forward: {}\n", forward_->usual().text());
-  if (backward_) text += fmt::format("backward: {}\n", backward_->usual().text());
-  if (decode_) text += fmt::format("decoding, up to {} queries: {}\n", kDecodeQueries, decode_->usual().text());
-  text +=
-      fmt::format("mask: {}\n", !lister_              ? "none"
-                                : kept_lists_.empty() ? "tiles are classified on the GPU, before each kernel"
-                                                      : "tiles are classified on the GPU, with the plan for its own "
-                                                        "lengths, before each kernel for others");
-  return text;
 }
 
 std::shared_ptr<Backend> make_cuda_backend(const Variant& variant, const PlanShape& shape, const Device& device) {

@@ -76,6 +76,8 @@ struct CudaMemory {
   float* reference = nullptr;                        // [b, h_q, s_q], of a backward pass
   float* delta = nullptr;                            // likewise
   float* d_q_sums = nullptr;                         // [parts, b, h_q, s_q, d_qk]
+  int* tile_turns = nullptr;                         // of lists, of a deterministic backward pass
+  int* d_q_turns = nullptr;                          // [b, h_q, tiles of 64 queries], likewise
   CudaGradients::Memory gradients;                   // likewise
 };
 
@@ -92,6 +94,10 @@ class CudaBackend final : public Backend {
   std::string explain() const override;
 
  private:
+  /// Sequences of at most this many queries are decoded, where all heads of a key head make at most that many rows:
+  /// each 16 rows read the keys anew.
+  static constexpr std::int64_t kDecodeQueries = 16, kDecodeRows = 128;
+
   /// A table that the variant holds, on the GPU.
   struct FrozenTable {
     std::size_t number;  // among the graph's tables
@@ -113,6 +119,7 @@ class CudaBackend final : public Backend {
   struct KeptLists {
     Direction direction;
     cuda::DeviceMemory tiles, counts, order;
+    std::optional<cuda::DeviceMemory> turns;  // of a deterministic backward pass
     cuda::TileLists lists;
   };
 
@@ -122,6 +129,8 @@ class CudaBackend final : public Backend {
   std::optional<cuda::DecodePlan> decode_plan(const Form& form) const;
   std::vector<Form> decode_forms() const;
   bool decodes(const Form& form, const cuda::ForwardExtent& extent) const;
+  cuda::Making making(const cuda::ForwardShape& kernel) const;
+  std::string explain_refusals() const;
   void measure_lists();
   void keep_lists();
   void keep_lists(const Direction& direction, const std::vector<std::byte>& bound);

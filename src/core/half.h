@@ -1,9 +1,11 @@
-// bfloat16 and float16 as storage: conversions from and to float, correctly rounded, in portable integer arithmetic.
+// bfloat16 and float16 as storage: conversions from and to float, correctly rounded, in portable arithmetic.
 #pragma once
 
-#include <algorithm>
 #include <bit>
+#include <concepts>
 #include <cstdint>
+#include <limits>
+#include <type_traits>
 
 namespace tilewise {
 namespace half_detail {
@@ -11,39 +13,34 @@ namespace half_detail {
 /// The 16-bit pattern nearest to `value` in the IEEE-like format of 1 sign bit, 15 - kMantissaBits exponent bits and
 /// kMantissaBits mantissa bits: ties go to even, values past the largest finite one (plus half a unit) to infinity,
 /// small values to subnormals. A NaN stays a (quiet) NaN with its sign and the top of its payload.
-/// The source is a double so that float64 rounds once; widening a float to double loses nothing.
-template <int kMantissaBits>
-constexpr std::uint16_t encode(double value) {
-  constexpr int kDoubleMantissaBits = 52;
-  constexpr std::uint64_t kDoubleInfinity = 0x7FF0'0000'0000'0000;
-  constexpr std::uint64_t kImplicitOne = std::uint64_t{1} << kDoubleMantissaBits;
-  constexpr int kDropped = kDoubleMantissaBits - kMantissaBits;
-  constexpr std::uint64_t kInfinity = (std::uint64_t{1} << 15) - (std::uint64_t{1} << kMantissaBits);
-  constexpr int kMaxExponent = (1 << (14 - kMantissaBits)) - 1;  // also the bias
-  constexpr int kMinExponent = 1 - kMaxExponent;                 // of a normal number
+/// Without branches, so that compilers make vectors of rows; with signed integers, which SSE2 compares.
+template <int kMantissaBits, std::floating_point Real>
+constexpr std::uint16_t encode(Real value) {
+  using Int = std::conditional_t<sizeof(Real) == 4, std::int32_t, std::int64_t>;
+  using Bits = std::make_unsigned_t<Int>;
+  constexpr int kRealMantissaBits = std::numeric_limits<Real>::digits - 1;
+  constexpr int kRealBias = std::numeric_limits<Real>::max_exponent - 1;
+  constexpr int kBias = (1 << (14 - kMantissaBits)) - 1;
+  constexpr int kDropped = kRealMantissaBits - kMantissaBits;
+  constexpr auto power_of_two = [](int exponent) { return Int{exponent + kRealBias} << kRealMantissaBits; };
+  constexpr Int kRealInfinity = power_of_two(kRealBias + 1);
+  constexpr Int kInfinity = (1 << 15) - (1 << kMantissaBits), kQuiet = 1 << (kMantissaBits - 1);
 
-  const std::uint64_t bits = std::bit_cast<std::uint64_t>(value);
-  const std::uint64_t sign = (bits >> 63) << 15;
-  const std::uint64_t magnitude = bits & ~(std::uint64_t{1} << 63);
-  if (magnitude > kDoubleInfinity) {
-    const std::uint64_t payload = (magnitude & (kImplicitOne - 1)) >> kDropped;
-    const std::uint64_t quiet = std::uint64_t{1} << (kMantissaBits - 1);
-    return static_cast<std::uint16_t>(sign | kInfinity | quiet | payload);
+  const Bits bits = std::bit_cast<Bits>(value);
+  const auto magnitude = static_cast<Int>(bits & ~(Bits{1} << (8 * sizeof(Real) - 1)));
+  // The exponent's bias falls, and a carry out of the mantissa moves into the exponent by itself.
+  const Int odd = magnitude >> kDropped & 1, below_half = (Int{1} << (kDropped - 1)) - 1;
+  Int rounded = (magnitude - (Int{kRealBias - kBias} << kRealMantissaBits) + below_half + odd) >> kDropped;
+  // A narrower range ends earlier. Below its smallest normal number the unit stays the same: it is the last bit of a
+  // power of two among the reals, so an addition to that rounds.
+  if constexpr (kBias < kRealBias) {
+    constexpr Int kUnits = power_of_two(1 - kBias - kMantissaBits + kRealMantissaBits);
+    const Real sum = std::bit_cast<Real>(magnitude) + std::bit_cast<Real>(kUnits);
+    rounded = magnitude < power_of_two(1 - kBias) ? std::bit_cast<Int>(sum) - kUnits : rounded;
+    rounded = magnitude >= power_of_two(kBias + 1) ? kInfinity : rounded;
   }
-
-  const int exponent = static_cast<int>(magnitude >> kDoubleMantissaBits) - 1023;
-  if (exponent > kMaxExponent) return static_cast<std::uint16_t>(sign | kInfinity);
-  // Below the smallest normal number each lower exponent costs one more bit. At 54 dropped bits less than half a unit
-  // is left: zero. That includes all subnormal doubles, so the implicit one may be assumed.
-  const int dropped = kDropped + std::max(kMinExponent - exponent, 0);
-  if (dropped > kDoubleMantissaBits + 1) return static_cast<std::uint16_t>(sign);
-  const std::uint64_t significand = (magnitude & (kImplicitOne - 1)) | kImplicitOne;
-  const std::uint64_t odd = (significand >> dropped) & 1;
-  const std::uint64_t rounded = (significand + (std::uint64_t{1} << (dropped - 1)) - 1 + odd) >> dropped;
-  // `rounded` still holds the implicit one, worth one step of the exponent field; a carry out of the mantissa moves
-  // into the exponent by itself, up to infinity.
-  const auto exponent_steps = static_cast<std::uint64_t>(std::max(exponent - kMinExponent, 0));
-  return static_cast<std::uint16_t>(sign | ((exponent_steps << kMantissaBits) + rounded));
+  rounded = magnitude > kRealInfinity ? kInfinity | kQuiet | (magnitude >> kDropped & (kQuiet - 1)) : rounded;
+  return static_cast<std::uint16_t>((bits >> (8 * sizeof(Real) - 16) & 0x8000) | static_cast<Bits>(rounded));
 }
 
 }  // namespace half_detail
@@ -54,7 +51,7 @@ struct Bfloat16 {
 
   Bfloat16() = default;
   /// Nearest, ties to even; from a float or (rounding once) a double.
-  constexpr explicit Bfloat16(double value) : bits(half_detail::encode<7>(value)) {}
+  constexpr explicit Bfloat16(std::floating_point auto value) : bits(half_detail::encode<7>(value)) {}
   static constexpr Bfloat16 from_bits(std::uint16_t bits) {
     Bfloat16 result;
     result.bits = bits;
@@ -72,7 +69,7 @@ struct Float16 {
 
   Float16() = default;
   /// Nearest, ties to even; from a float or (rounding once) a double.
-  constexpr explicit Float16(double value) : bits(half_detail::encode<10>(value)) {}
+  constexpr explicit Float16(std::floating_point auto value) : bits(half_detail::encode<10>(value)) {}
   static constexpr Float16 from_bits(std::uint16_t bits) {
     Float16 result;
     result.bits = bits;

@@ -209,6 +209,8 @@ struct BroadcastEngine {
   }
 
  private:
+  static constexpr int kFew = 4;  // keys in a block where fewer than kBlock are left: spans end at multiples of it
+
   // Panels start a cache line off a power of two, so that packing does not store to one cache set.
   static constexpr std::int64_t kPanelStride = kTileKeys / kDepth * kBlock + 16;
 
@@ -221,6 +223,9 @@ struct BroadcastEngine {
     for (; key + kBlock <= keys; key += kBlock, row += kBlock * k.stride, out += kBlock * kStrip) {
       ahead.touch();
       rows_block<kBlock>(packed_q, row, k.stride, d_qk, out, finish);
+    }
+    for (; kBlock > kFew && key + kFew <= keys; key += kFew, row += kFew * k.stride, out += kFew * kStrip) {
+      rows_block<kFew>(packed_q, row, k.stride, d_qk, out, finish);
     }
     for (; key < keys; ++key, row += k.stride, out += kStrip) {
       rows_block<1>(packed_q, row, k.stride, d_qk, out, finish);

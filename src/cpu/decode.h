@@ -3,8 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
 #include "cpu/decode_blocks.h"
+#include "cpu/decode_codes.h"
+#include "cpu/decode_pairs.h"
 #include "cpu/decode_tiles.h"
 #include "cpu/exp2.h"
 #include "cpu/kernels.h"
@@ -20,7 +23,8 @@ class DecodeKernel {
   /// Workspace of one task, in floats; a multiple of 16.
   static std::int64_t workspace_floats(const Shape& shape, int row_count) {
     return row_count * (padded(shape.d_qk) + padded(shape.d_v) + kTileKeys) + rounded(row_count * kWidth) +
-           rounded(row_count) + 2 * rounded(row_count * kSpanFloats) + hole_floats(shape);
+           rounded(row_count) + 2 * rounded(row_count * kSpanFloats) + hole_floats(shape) +
+           packed_floats(shape, row_count);
   }
 
   static void run(const DecodeTask* tasks, int count) {
@@ -39,6 +43,14 @@ class DecodeKernel {
   using Vec = typename Lanes::Vec;
   using Blocks = DecodeBlocks<Lanes, kTileKeys>;
   using Tiles = typename Blocks::Tiles;
+  using Codes = DecodeCodes<Lanes, kTileKeys>;
+  /// Whether these are multiplied as integers.
+  template <class Element>
+  static constexpr bool kIsCodes = Codes::kAvailable&& std::is_same_v<Element, std::int8_t>;
+  using Pairs = DecodePairs<Lanes, kTileKeys>;
+  /// Whether these are multiplied as pairs of bfloat16, where queries are bfloat16 too.
+  template <class Element>
+  static constexpr bool kIsPairs = Pairs::kAvailable&& std::is_same_v<Element, BFloat16>;
   static constexpr int kWidth = Lanes::kWidth;
   static constexpr int kRows = Blocks::kRows;
   static constexpr int kSpanFloats = sizeof(KeySpan) / sizeof(float);
@@ -52,6 +64,11 @@ class DecodeKernel {
   static std::int64_t padded(int d) { return rounded(d); }
   static std::int64_t hole_floats(const Shape& shape) {
     return padded(shape.d_qk) < padded(shape.d_v) ? padded(shape.d_v) : padded(shape.d_qk);
+  }
+
+  static std::int64_t packed_floats(const Shape& shape, int rows) {
+    const std::int64_t padded_d = padded(shape.d_qk);
+    return (rows + kRows - 1) / kRows * Codes::query_floats(padded_d) + rows * Pairs::query_floats(padded_d);
   }
 
   struct Range {
@@ -76,6 +93,7 @@ class DecodeKernel {
     sum_ = take(rounded(rows_ * kWidth));
     maximum_ = take(rounded(rows_));
     zeros_ = take(hole_floats(shape_));
+    packed_q_ = take(packed_floats(shape_, rows_));
 
     for (std::int64_t i = 0; i < rows_ * padded(shape_.d_v); ++i) o_[i] = 0;
     for (std::int64_t i = 0; i < hole_floats(shape_); ++i) zeros_[i] = 0;
@@ -133,6 +151,7 @@ class DecodeKernel {
       tiles.template locate_next<K, V>(*kernel.task_, step.key, left < kTileKeys ? first.key_end : step.key + kTileKeys,
                                        kernel.zeros_);
     };
+    for (int i = 0; i < count; ++i) kernels[i].template pack_queries<K>();
     Step step = after({first.key_begin, -1}, kernels, count);
     locate(step);
     while (step.key < first.key_end) {
@@ -161,24 +180,85 @@ class DecodeKernel {
     }
     if (!kept) return;
     typename Tiles::Ahead(tiles).catch_up();
-    const std::int64_t q_stride = padded(shape_.d_qk), o_stride = padded(shape_.d_v);
+    // The first rows to come along ask for memory for all.
     for (int row = 0; row < rows_; row += kRows) {
-      // The first rows to come along ask for memory for all.
       with_count<kRows>(rows_ - row, [&]<int R>() {
-        const float* q = q_ + row * q_stride;
-        float* scores = scores_ + row * kTileKeys;
-        row == 0 ? Blocks::template products<R, true, K>(q, q_stride, shape_.d_qk, tiles, scores)
-                 : Blocks::template products<R, false, K>(q, q_stride, shape_.d_qk, tiles, scores);
+        row == 0 ? products<R, true, K>(row, tiles) : products<R, false, K>(row, tiles);
       });
     }
     for (int row = 0; row < rows_; ++row) softmax(row, key, tiles);
     for (int row = 0; row < rows_; row += kRows) {
       with_count<kRows>(rows_ - row, [&]<int R>() {
-        const float* weights = scores_ + row * kTileKeys;
-        float* o = o_ + row * o_stride;
-        row == 0 ? Blocks::template accumulate<R, true, V>(weights, tiles, shape_.d_v, o, o_stride)
-                 : Blocks::template accumulate<R, false, V>(weights, tiles, shape_.d_v, o, o_stride);
+        row == 0 ? accumulate<R, true, V>(row, tiles) : accumulate<R, false, V>(row, tiles);
       });
+    }
+  }
+
+  /// Scores of R rows, unscaled.
+  template <int R, bool kAhead, class K>
+  void products(int row, Tiles& tiles) {
+    float* scores = scores_ + row * kTileKeys;
+    if constexpr (kIsCodes<K>) {
+      const typename Codes::Queries queries = queries_at(row);
+      if (queries.usable()) {
+        return has_short_queries() ? Codes::template products<2, R, kAhead>(queries, shape_.d_qk, tiles, scores)
+                                   : Codes::template products<3, R, kAhead>(queries, shape_.d_qk, tiles, scores);
+      }
+    }
+    const std::int64_t stride = padded(shape_.d_qk);
+    if constexpr (kIsPairs<K>) {
+      if (has_pairs()) {
+        const std::int64_t packed = Pairs::query_floats(stride);
+        return Pairs::template products<R, kAhead>(packed_q_ + row * packed, packed, shape_.d_qk, tiles, scores);
+      }
+    }
+    using Operand = DecodeWidened<Lanes, K>;
+    Blocks::template products<R, kAhead, Operand>(q_ + row * stride, stride, shape_.d_qk, tiles, scores);
+  }
+
+  /// o of R rows.
+  template <int R, bool kAhead, class V>
+  void accumulate(int row, Tiles& tiles) {
+    const float* weights = scores_ + row * kTileKeys;
+    const std::int64_t stride = padded(shape_.d_v);
+    float* o = o_ + row * stride;
+    if constexpr (kIsCodes<V>) {
+      const bool done = has_short_queries()
+                            ? Codes::template accumulate<2, R, kAhead>(weights, tiles, shape_.d_v, o, stride)
+                            : Codes::template accumulate<3, R, kAhead>(weights, tiles, shape_.d_v, o, stride);
+      if (done) return;
+    }
+    if constexpr (kIsPairs<V>) {
+      if (has_pairs()) return Pairs::template accumulate<R, kAhead>(weights, tiles, shape_.d_v, o, stride);
+    }
+    Blocks::template accumulate<R, kAhead, V>(weights, tiles, shape_.d_v, o, stride);
+  }
+
+  /// Whether two bytes of a query or a weight are more than inputs and outputs of 16 bits show.
+  bool has_short_queries() const { return task_->q_dtype != DType::float32; }
+
+  bool has_pairs() const { return task_->q_dtype == DType::bfloat16; }
+
+  typename Codes::Queries queries_at(int row) const {
+    return typename Codes::Queries(packed_q_ + row / kRows * Codes::query_floats(padded(shape_.d_qk)));
+  }
+
+  /// q as operands against keys of a storage type.
+  template <class K>
+  void pack_queries() {
+    const std::int64_t stride = padded(shape_.d_qk);
+    if constexpr (kIsCodes<K>) {
+      for (int row = 0; row < rows_; row += kRows) {
+        const int count = rows_ - row < kRows ? rows_ - row : kRows;
+        const typename Codes::Queries queries = queries_at(row);
+        has_short_queries() ? Codes::template round<2>(q_ + row * stride, stride, shape_.d_qk, count, queries)
+                            : Codes::template round<3>(q_ + row * stride, stride, shape_.d_qk, count, queries);
+      }
+    }
+    if constexpr (kIsPairs<K>) {
+      if (!has_pairs()) return;
+      for (int row = 0; row < rows_; ++row)
+        Pairs::pack_query(q_ + row * stride, stride, packed_q_ + row * Pairs::query_floats(stride));
     }
   }
 
@@ -264,6 +344,7 @@ class DecodeKernel {
   float* sum_;            // [rows][kWidth], of weights
   float* maximum_;        // [rows], what weights are relative to
   float* zeros_;          // a row of k or v of a hole
+  float* packed_q_;       // q as other products take it
 };
 
 }  // namespace tilewise::cpu

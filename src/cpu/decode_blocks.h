@@ -9,6 +9,19 @@
 
 namespace tilewise::cpu {
 
+/// Elements of k as float32 against q as float32.
+template <class Lanes, class K>
+struct DecodeWidened {
+  using Element = K;
+  static constexpr int kColumns = Lanes::kWidth;  // of a vector
+  static TILEWISE_INLINE auto load(const K* p) { return Lanes::load(p); }
+  static TILEWISE_INLINE auto load_first(const K* p, int count) { return Lanes::load_first(p, count); }
+  template <class Vec>
+  static TILEWISE_INLINE Vec multiply(Vec a, Vec b, Vec sum) {
+    return Lanes::fma(a, b, sum);
+  }
+};
+
 /// Scores and weights are [rows][kTileKeys].
 template <class Lanes, int kTileKeys>
 class DecodeBlocks {
@@ -17,15 +30,16 @@ class DecodeBlocks {
   using Vec = typename Lanes::Vec;
   static constexpr int kRows = 4;  // most query rows of a block
 
-  /// scores = q k, unscaled, of R rows and the tile's keys. q: [R][q_stride] floats, d of them zero-padded to whole
-  /// vectors. kAhead: memory is asked for meanwhile.
-  template <int R, bool kAhead, class K>
+  /// scores = q k, unscaled, of R rows and the tile's keys. q: [R][q_stride] floats, operands of d columns zero-padded
+  /// to whole vectors. kAhead: memory is asked for meanwhile.
+  template <int R, bool kAhead, class Operand>
   static void products(const float* q, std::int64_t q_stride, int d, Tiles& tiles, float* scores) {
     typename Tiles::Ahead ahead(tiles);
     int key = 0;
     for (; key + kKeys <= tiles.count(); key += kKeys)
-      products<R, kKeys, kAhead, K>(q, q_stride, d, tiles.k() + key, ahead, scores + key);
-    for (; key < tiles.count(); ++key) products<R, 1, kAhead, K>(q, q_stride, d, tiles.k() + key, ahead, scores + key);
+      products<R, kKeys, kAhead, Operand>(q, q_stride, d, tiles.k() + key, ahead, scores + key);
+    for (; key < tiles.count(); ++key)
+      products<R, 1, kAhead, Operand>(q, q_stride, d, tiles.k() + key, ahead, scores + key);
   }
 
   /// o [R][o_stride] += weights v, of R rows and the tile's keys, of which there are some.
@@ -49,7 +63,7 @@ class DecodeBlocks {
   static constexpr int kVectors = Lanes::kDecodeVectors;  // vectors of a register block of outputs
   static_assert(kKeys == 2 || kKeys == 4);
 
-  template <int R, int M, bool kAhead, class K>
+  template <int R, int M, bool kAhead, class Operand>
   static TILEWISE_INLINE void products(const float* q, std::int64_t q_stride, int d, const void* const* k,
                                        typename Tiles::Ahead& ahead, float* scores) {
     Vec sums[R][M];
@@ -58,31 +72,34 @@ class DecodeBlocks {
 #pragma GCC unroll 4
       for (int m = 0; m < M; ++m) sums[r][m] = Lanes::zero();
     }
+    using K = typename Operand::Element;
+    constexpr int kColumns = Operand::kColumns, kLineColumns = static_cast<int>(Tiles::kLine / sizeof(K));
     const K* keys[M];
 #pragma GCC unroll 4
     for (int m = 0; m < M; ++m) keys[m] = static_cast<const K*>(k[m]);
     const auto step = [&](std::int64_t column, const auto& load) {
       Vec right[R];
 #pragma GCC unroll 4
-      for (int r = 0; r < R; ++r) right[r] = Lanes::load(q + r * q_stride + column);
+      for (int r = 0; r < R; ++r) {
+        right[r] = Lanes::load(q + r * q_stride + column * Lanes::kWidth / kColumns);
+      }
 #pragma GCC unroll 4
       for (int m = 0; m < M; ++m) {
         const Vec left = load(keys[m] + column);
 #pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) sums[r][m] = Lanes::fma(left, right[r], sums[r][m]);
+        for (int r = 0; r < R; ++r) sums[r][m] = Operand::multiply(left, right[r], sums[r][m]);
       }
     };
-    const auto load = [](const K* p) { return Lanes::load(p); };
-    constexpr int kColumns = static_cast<int>(Tiles::kLine / sizeof(K));
+    const auto load = [](const K* p) { return Operand::load(p); };
     int column = 0;
-    for (; column + kColumns <= d; column += kColumns) {
+    for (; column + kLineColumns <= d; column += kLineColumns) {
       if constexpr (kAhead) ahead.template touch<M>();
 #pragma GCC unroll 8
-      for (int i = 0; i < kColumns; i += Lanes::kWidth) step(column + i, load);
+      for (int i = 0; i < kLineColumns; i += kColumns) step(column + i, load);
     }
-    for (; column + Lanes::kWidth <= d; column += Lanes::kWidth) step(column, load);
+    for (; column + kColumns <= d; column += kColumns) step(column, load);
     const int left = d - column;
-    if (left > 0) step(column, [left](const K* p) { return Lanes::load_first(p, left); });
+    if (left > 0) step(column, [left](const K* p) { return Operand::load_first(p, left); });
     store_sums<R, M>(sums, scores);
   }
 

@@ -249,6 +249,9 @@ struct Kernels {
 
   std::int64_t (*decode_floats)(const Shape& shape, int row_count);  // workspace of one decode task; whole lines
   void (*decode)(const DecodeTask* tasks, int count);
+
+  const Kernels* narrow;  // the same with strips of fewer queries, for masks that keep narrow bands or small blocks;
+                          // null: there are none
 };
 
 /// For every processor of the architecture.
@@ -257,6 +260,8 @@ const Kernels& baseline_kernels();
 const Kernels& avx2_kernels();
 /// To be called only where the processor has AVX-512 F, BW, DQ and VL as well.
 const Kernels& avx512_kernels();
+/// And AVX512-VNNI.
+const Kernels& avx512_vnni_kernels();
 /// And AVX512-BF16.
 const Kernels& avx512_bf16_kernels();
 /// And AMX-TILE and AMX-BF16, granted by the operating system.

@@ -27,6 +27,7 @@ void each_symbol(DriverApi& api, Visit visit) {
   visit(api.function_set_attribute, "cuFuncSetAttribute");
   visit(api.launch_kernel, "cuLaunchKernelEx");
   visit(api.stream_synchronize, "cuStreamSynchronize");
+  visit(api.stream_is_capturing, "cuStreamIsCapturing");
   visit(api.memory_allocate, "cuMemAlloc_v2");
   visit(api.memory_free, "cuMemFree_v2");
   visit(api.copy_to_device, "cuMemcpyHtoD_v2");

@@ -105,6 +105,7 @@ struct DriverApi {
   DriverResult (*launch_kernel)(const LaunchConfig* config, FunctionHandle function, void** arguments, void** extra);
 
   DriverResult (*stream_synchronize)(StreamHandle stream);
+  DriverResult (*stream_is_capturing)(StreamHandle stream, int* status);  // 0: not
   DriverResult (*memory_allocate)(DevicePointer* pointer, std::size_t bytes);
   DriverResult (*memory_free)(DevicePointer pointer);
   DriverResult (*copy_to_device)(DevicePointer to, const void* from, std::size_t bytes);

@@ -10,12 +10,19 @@
 
 #include "core/fail.h"
 #include "core/half.h"
-#include "core/half_rows.h"
 
 namespace tilewise::kv_cache {
 namespace {
 
 constexpr float kMostQuant = 127.0F;
+
+template <class Half>
+void store_halves(const float* row, std::int64_t d, std::byte* out) {
+  for (std::int64_t i = 0; i < d; ++i, out += sizeof(Half)) {
+    const Half value(row[i]);
+    std::memcpy(out, &value, sizeof(value));
+  }
+}
 
 template <class Half>
 void load_halves(const std::byte* stored, std::int64_t d, float* row) {
@@ -91,8 +98,8 @@ void PageMemory::store(std::int64_t layer, std::int32_t page, std::int64_t head,
   const std::int64_t index = row_of(layer, page, head, slot);
   std::byte* out = rows_.get() + index * row_bytes_;
   switch (shape_.dtype) {
-    case DType::bfloat16: return store_bfloat16(row, d_, out);
-    case DType::float16: return store_float16(row, d_, out);
+    case DType::bfloat16: return store_halves<Bfloat16>(row, d_, out);
+    case DType::float16: return store_halves<Float16>(row, d_, out);
     case DType::int8: scales_.get()[index] = store_int8(row, d_, out); return;
     default: std::memcpy(out, row, static_cast<std::size_t>(row_bytes_));
   }

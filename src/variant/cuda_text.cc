@@ -47,7 +47,7 @@ class RecordedWriter : public CudaWriter {
     if (data_.sink != kNoNode) write_sink();
     if (has_gradients_) write_gradients();
     text_ += "}  // namespace variant\n";
-    return {std::move(text_), std::move(layout_), has_slope_, has_gradients_, fields_};
+    return {std::move(text_), std::move(layout_), false, has_slope_, has_gradients_, fields_};
   }
 
  private:
@@ -230,16 +230,17 @@ class RecordedWriter : public CudaWriter {
     const ClassText& entry = text_of(Hoist::entry);
     write_slots();
     text_ += fmt::format(
-        "template <class Gradients>\n__device__ inline void add_gradients({}, float d, Gradients& gradients) {{\n",
+        "template <bool kMayClamp, class Gradients>\n"
+        "__device__ inline void add_gradients({}, float d, Gradients& gradients) {{\n",
         parameters(entry));
     std::size_t number = 0;
     for (const Stage& stage : data_.stages) {
       if (stage.kind != Stage::Kind::score) continue;
       text_ += fmt::format("  const float s{} = s;\n  {{\n", number);
       write_values(entry, needed_by({stage.root}, entry));
-      text_ +=
-          fmt::format("  s = {};\n  }}\n  const bool floored{} = s < -0x1p126f;\n  if (floored{}) s = -0x1p126f;\n",
-                      name(stage.root, entry), number, number);
+      text_ += fmt::format(
+          "  s = {};\n  }}\n  const bool floored{} = kMayClamp && s < -0x1p126f;\n  if (floored{}) s = -0x1p126f;\n",
+          name(stage.root, entry), number, number);
       ++number;
     }
     while (number-- > 0) {

@@ -39,7 +39,8 @@ std::int64_t table_view_size(int rank);
 ///                          where `with_gradients`: what an entry, or a row's sink, gives to the gradients of tables
 ///                          and parameters, from the derivative of the loss by its last score or its sink's logit;
 ///                          handed to add_table(slot, table, number, value, indices...) and add_parameter(slot,
-///                          number, value). What a slot of an entry adds to one element is shared by the entries of
+///                          number, value). add_gradients<false>() takes for granted that no stage's score is
+///                          clamped. What a slot of an entry adds to one element is shared by the entries of
 ///                          its class, kClass, a Hoist: Slot<0>, Slot<1> and so on, kSlots of them; a sink's is Direct;
 ///   gradient_element(...)  the number of the element that a slot's entry adds to, in row-major order; -1 where the
 ///   table
@@ -51,6 +52,7 @@ std::int64_t table_view_size(int rank);
 struct CudaText {
   std::string source;
   ArgumentLayout layout;
+  bool is_rearranged = false;
   bool has_slope = false;
   bool has_gradients = false;
   std::array<int, 5> fields{};    // of the structs of hoisted values, by Hoist
@@ -69,7 +71,7 @@ CudaText cuda_text(const Variant& variant, bool with_slope = false, bool with_gr
 ///   exponent(...)          the same times log2(e), by fewer operations: score() would be clamped from below;
 ///   slope(...)             where `with_slope`: the derivative of the score by scale * product;
 ///   steady_value(...)      where may_be_steady: what diagonals from `least` to `most` add to exponents, if that is
-///                          proven to be one number (cuda/device/sm90/steady.h, which such a text is to follow);
+///                          proven to be one number (cuda/device/steady.h, which such a text is to follow);
 ///   value(...), factor(...), of_query(...)
 ///                          then an exponent is factor * value + of_query + that number (variant/rearranged.h).
 /// The last six where there are score stages. `layout` is the exact text's.

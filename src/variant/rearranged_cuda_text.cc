@@ -54,7 +54,7 @@ class RearrangedWriter : public CudaWriter {
     if (data_.sink != kNoNode) write_sink();
     if (may_be_steady()) write_parts();
     text_ += "}  // namespace variant\n";
-    CudaText text{std::move(text_), std::move(layout_), has_slope, false, fields_, rearranged_.slope_is_finite};
+    CudaText text{std::move(text_), std::move(layout_), true, has_slope, false, fields_, rearranged_.slope_is_finite};
     count_operations(text);
     text.may_be_steady = may_be_steady();
     text.value_is_product = text.may_be_steady && graph_[rearranged_.parts.value].kind == Kind::score;

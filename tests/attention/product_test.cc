@@ -84,7 +84,7 @@ TEST_P(InstructionSets, AreRightAtRandom) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, InstructionSets, ::testing::Values("avx2", "avx512", "avx512_bf16", "amx"),
+INSTANTIATE_TEST_SUITE_P(All, InstructionSets, ::testing::Values("avx2", "avx512", "avx512_vnni", "avx512_bf16", "amx"),
                          [](const auto& of) { return std::string(of.param); });
 
 }  // namespace

@@ -13,7 +13,8 @@ import tempfile
 import time
 import unittest
 
-PROGRAM = sys.argv.pop(1)
+from program import PROGRAM
+
 FOLDER = os.environ.get("TILEWISE_MODELS")
 if not FOLDER:
     if os.environ.get("TILEWISE_REQUIRE_MODELS"):

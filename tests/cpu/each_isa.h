@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <string_view>
 
 #include "cpu/select.h"
 
@@ -12,15 +13,22 @@ namespace tilewise::cpu::testing {
 /// AMX's kernels with the tile registers emulated, on AVX512-BF16 vectors; null where the build has none.
 const Kernels* emulated_amx_kernels();
 
-/// By name; a name that is no instruction set's is that of the emulated AMX.
-inline constexpr const char* kEachIsa[] = {"baseline", "avx2", "avx512", "avx512_bf16", "amx", "emulated_amx"};
+/// By name, a narrow form by its instruction set's and a suffix; a name that is no instruction set's is that of the
+/// emulated AMX.
+inline constexpr const char* kEachIsa[] = {"baseline",      "avx2",        "avx2_narrow", "avx512",
+                                           "avx512_narrow", "avx512_vnni", "avx512_bf16", "avx512_bf16_narrow",
+                                           "amx",           "emulated_amx"};
 
 class EachIsaTest : public ::testing::TestWithParam<const char*> {
  protected:
   void SetUp() override {
-    const bool emulated = GetParam() == std::string("emulated_amx");
+    constexpr std::string_view kSuffix = "_narrow";
+    std::string name = GetParam();
+    const bool emulated = name == "emulated_amx", narrow = name.ends_with(kSuffix);
+    if (narrow) name.resize(name.size() - kSuffix.size());
     if (!emulated) {
-      kernels_ = kernels_for(isa_from_string(GetParam()));
+      kernels_ = kernels_for(isa_from_string(name));
+      if (kernels_ != nullptr && narrow) kernels_ = kernels_->narrow;
     } else if (kernels_for(Isa::avx512_bf16) != nullptr) {
       kernels_ = emulated_amx_kernels();
     }

@@ -14,7 +14,7 @@ namespace {
 class BackwardProgram : public jit::WithNvrtc, public ::testing::WithParamInterface<const char*> {
  protected:
   jit::Resources compile(const Variant& variant, const ForwardShape& shape) {
-    const variant::CudaText text = variant::cuda_text(variant, true, shape.has_gradients);
+    const variant::CudaText text = kernel_text(variant, shape.dtype, true);
     const jit::Architecture architecture = jit::Architecture::parse(GetParam());
     const BackwardPlan plan = choose_backward(shape, changes_scores(variant), Multiprocessor::of(architecture));
     const jit::Binary binary = nvrtc_->compile(backward_program(variant, text, shape, plan, architecture));

@@ -30,18 +30,19 @@ class Float32Program : public jit::WithNvrtc, public ::testing::WithParamInterfa
 
   void expect_forward(const Variant& variant, const ForwardShape& shape) {
     const ForwardPlan plan = choose_forward(shape, limits());
-    expect_in_registers(forward_program(variant, variant::cuda_text(variant), shape, plan, architecture()), "forward",
-                        fmt::format("d {}/{}, {}, {}", shape.d_qk, shape.d_v, to_string(variant), plan.text()),
-                        shape.d_qk > 64 ? 192 : 80);
+    expect_in_registers(
+        forward_program(variant, kernel_text(variant, DType::float32, false), shape, plan, architecture()), "forward",
+        fmt::format("d {}/{}, {}, {}", shape.d_qk, shape.d_v, to_string(variant), plan.text()),
+        shape.d_qk > 64 ? 192 : 80);
   }
   void expect_backward(const Variant& variant, const ForwardShape& shape) {
     const BackwardPlan plan = choose_backward(shape, changes_scores(variant), limits());
-    expect_in_registers(backward_program(variant, variant::cuda_text(variant, true), shape, plan, architecture()),
-                        "backward",
-                        fmt::format("d {}/{}, {}, {}", shape.d_qk, shape.d_v, to_string(variant), plan.text()),
-                        shape.d_qk > 160  ? 1024
-                        : shape.d_qk > 64 ? 320
-                                          : 192);
+    expect_in_registers(
+        backward_program(variant, kernel_text(variant, DType::float32, true), shape, plan, architecture()), "backward",
+        fmt::format("d {}/{}, {}, {}", shape.d_qk, shape.d_v, to_string(variant), plan.text()),
+        shape.d_qk > 160  ? 1024
+        : shape.d_qk > 64 ? 320
+                          : 192);
   }
 };
 

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include "cuda/launch/kernel_text.h"
 #include "tests/jit/support.h"
 #include "tilewise/zoo.h"
 
@@ -28,7 +29,7 @@ class ForwardProgram : public jit::WithNvrtc, public ::testing::WithParamInterfa
 
   jit::Resources compile(const Variant& variant, const ForwardShape& shape) {
     const ForwardPlan plan = choose_forward(shape, Multiprocessor::of(architecture()));
-    const variant::CudaText text = variant::cuda_text(variant);
+    const variant::CudaText text = kernel_text(variant, shape.dtype, false);
     const jit::Binary binary = nvrtc_->compile(forward_program(variant, text, shape, plan, architecture()));
     EXPECT_EQ(binary.log.find("warning"), std::string::npos) << binary.log;
     const jit::Resources resources = binary.kernel("forward").resources.value();
@@ -74,8 +75,8 @@ TEST(ForwardProgramText, HoldsNoLiteralAndNoLength) {
   const ForwardPlan plan = choose_forward(shape, Multiprocessor::of(jit::Architecture::parse("sm_90a")));
   const auto program = [&](double cap) {
     const Variant variant = zoo::softcap(cap);
-    const jit::Program made =
-        forward_program(variant, variant::cuda_text(variant), shape, plan, jit::Architecture::parse("sm_90a"));
+    const jit::Program made = forward_program(variant, kernel_text(variant, shape.dtype, false), shape, plan,
+                                              jit::Architecture::parse("sm_90a"));
     return made.source + made.headers.back().text;
   };
   EXPECT_EQ(program(20), program(30));

@@ -43,7 +43,7 @@ constexpr const char* kStandIns = R"cpp(
   static float __fmul_rn(float a, float b) { return a * b; }
   static float __fdiv_rn(float a, float b) { return a / b; }
   static float __double2float_rn(double a) { return float(a); }
-#include "cuda/device/sm90/steady.h"
+#include "cuda/device/steady.h"
 )cpp";
 
 /// For a variant's text: the exponent of a product of 0 on a diagonal, and the tile's value, if there is one.

@@ -63,6 +63,30 @@ TEST_F(DeterministicOnGpu, AreRight) {
   }
 }
 
+TEST_F(DeterministicOnGpu, GiveTheSameBitsWithManyHeadsAndMasks) {
+  const Variant all[] = {Variant(), zoo::softcap(2) & zoo::causal(),
+                         keep([](const At& at) { return at.key % (at.head + 2) == 0 || at.key + 64 > at.query; })};
+  for (const int d : {64, 128, 256}) {
+    // 162 blocks of 128 keys: more than run at a time.
+    const reference::Shape shape = uniform(1, 36, 18, 200, 1100, d, d);
+    for (const Variant& variant : all) {
+      const Bound bound = bind_random(variant, problem_of(shape), 1);
+      PlanShape planned = plan_shape(shape, DType::bfloat16, true, bound);
+      planned.deterministic = true;
+      const Plan plan = Attention(variant).plan(planned, Device::cuda());
+      reference::AttentionData data(shape, 3, DType::bfloat16, DType::float32);
+      data.inputs.parameters = bound.parameters;
+      caller_->forward(plan, data.inputs, data.outputs());
+      const std::vector<double> first = run(plan, data, bound);
+      for (int i = 1; i < 3; ++i) {
+        const std::vector<double> again = run(plan, data, bound);
+        ASSERT_EQ(std::memcmp(first.data(), again.data(), first.size() * sizeof(double)), 0)
+            << to_string(variant) << ", d " << d << ", run " << i;
+      }
+    }
+  }
+}
+
 TEST_F(DeterministicOnGpu, GiveTheSameBitsAHundredTimes) {
   const reference::Shape shape = uniform(1, 4, 2, 300, 4100, 64, 64);
   for (const Variant& variant : {zoo::causal(), biased()}) {

@@ -252,6 +252,7 @@ std::array<std::vector<double>, 3> kernel_gradients(const std::shared_ptr<const 
   shape.has_lists = given.with_lists;
   shape.has_dropout = given.dropout.has_value();
   shape.is_aligned = given.gap % 8 == 0;
+  shape.is_deterministic = given.d_q_parts > 0;
   const std::unique_ptr<const BackwardRunner> made = kernels_of(context, compiler, given, shape);
   const BackwardRunner& kernels = *made;
   const BoundVariant bound(context, given.variant, kernels.layout(), given.bindings);
@@ -291,6 +292,8 @@ std::array<std::vector<double>, 3> kernel_gradients(const std::shared_ptr<const 
   arguments.delta = floats(BackwardRunner::row_floats(b, h_q, s_q));
   arguments.d_q_sums = floats(std::max(given.d_q_parts, 1) * BackwardRunner::d_q_floats(b, h_q, s_q, given.d_qk));
   arguments.d_q_parts = given.d_q_parts;
+  kept.emplace_back(context, static_cast<std::size_t>(BackwardRunner::turn_ints(b, h_q, s_q)) * sizeof(int));
+  arguments.d_q_turns = kept.back().as<int>();
   kept.push_back(DeviceMemory::of(context, sequence_shapes(given.problem)));
   arguments.sequences = kept.back().as<const SequenceShape>();
   std::optional<MadeLists> lists;

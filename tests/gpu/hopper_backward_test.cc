@@ -58,6 +58,28 @@ TEST_F(HopperBackwardOnGpu, VariantsOverSeveralTiles) {
   }
 }
 
+TEST_F(HopperBackwardOnGpu, InAFixedOrder) {
+  const Problem problem = Problem::uniform(1, 4, 2, 330, 390);
+  for (const int d : {64, 128, 256}) {
+    for (const auto& [name, variant] :
+         {std::pair{"full", Variant()}, {"a mask for each head", keep([](const At& at) {
+                                           return (at.query_index - at.key_index) % (at.head + 2) < 70 + at.head * 30;
+                                         })}}) {
+      Case given = case_of(fmt::format("{}, d {}", name, d), variant, problem, d, d);
+      given.d_q_parts = 1;
+      expect(given);
+    }
+  }
+  const std::array<std::int64_t, 5> s_q = {5, 330, 0, 64, 1}, s_kv = {270, 330, 10, 0, 150};
+  for (const Variant& variant : {Variant(), zoo::causal()}) {
+    Case given = case_of("packed", variant, Problem::packed(4, 2, s_q, s_kv), 128, 128);
+    given.is_packed = true;
+    given.d_q_parts = 1;
+    given.dropout = Dropout(0.7, 0x123456789abcdefULL, 5);
+    expect(given);
+  }
+}
+
 TEST_F(HopperBackwardOnGpu, ScoresAlongDiagonals) {
   for (const auto& [name, variant] : diagonal_scores(2)) {
     expect(case_of(name, variant, Problem::uniform(1, 2, 1, 300, 500), 128, 128));

@@ -22,10 +22,12 @@ class MadeLists {
   /// A list's entries, and the order of rows of a (sequence, head with lists).
   std::vector<int> list(std::int64_t sequence, std::int64_t head, std::int64_t row) const;
   std::vector<int> order(std::int64_t sequence, std::int64_t head) const;
+  /// A list's turns, one a tile of the row.
+  std::vector<int> turns(std::int64_t sequence, std::int64_t head, std::int64_t row) const;
 
  private:
   std::shared_ptr<const jit::Context> context_;
-  DeviceMemory sequences_, tiles_, count_, order_;
+  DeviceMemory sequences_, tiles_, count_, order_, turns_;
   ListExtent extent_;
   TileLists view_{};
 };

@@ -35,6 +35,7 @@ class TileListsOnGpu : public jit::WithGpu {
           const TileMap map = tiles::map_of(classifier, tile, sequence, head);
           check(lists, map, classifier, problem.sequences[static_cast<std::size_t>(sequence)], sequence, head, by_key,
                 loose);
+          if (by_key) check_turns(lists, problem.h_q / problem.h_kv, sequence, head, map.rows);
         }
       }
     }
@@ -82,6 +83,21 @@ class TileListsOnGpu : public jit::WithGpu {
                             found == 1 ? TileClass::full : TileClass::empty))
             << "sequence " << sequence << ", head " << head << ", queries from " << query_begin << ", keys from "
             << key_begin << ", part " << found;
+      }
+    }
+  }
+
+  /// A row's turn at a tile: how many rows list that tile, too, that blocks take before, the shortest list first.
+  static void check_turns(const MadeLists& lists, std::int64_t heads_per_kv, std::int64_t sequence, std::int64_t head,
+                          std::int64_t columns) {
+    std::vector<int> visits(static_cast<std::size_t>(columns), 0);
+    std::vector<int> order = lists.order(sequence, head / heads_per_kv * heads_per_kv);
+    std::ranges::reverse(order);
+    for (const int row : order) {
+      const std::vector<int> turns = lists.turns(sequence, head, row);
+      for (const int entry : lists.list(sequence, head, row)) {
+        const auto column = static_cast<std::size_t>(entry >> 13);
+        ASSERT_EQ(turns[column], visits[column]++) << "row " << row << ", tile " << column;
       }
     }
   }

@@ -111,6 +111,7 @@ int cuLaunchKernelEx(const LaunchConfig* config, void*, void** arguments, void**
 }
 
 int cuStreamSynchronize(void*) { return result_of("cuStreamSynchronize"); }
+int cuStreamIsCapturing(void*, int* status) { return *status = 0, result_of("cuStreamIsCapturing"); }
 int cuMemAlloc_v2(std::uint64_t*, std::size_t) { return result_of("cuMemAlloc_v2"); }
 int cuMemFree_v2(std::uint64_t) { return 0; }
 int cuMemcpyHtoD_v2(std::uint64_t, const void*, std::size_t) { return 0; }

@@ -4,48 +4,17 @@
 // are the pages of a fresh workspace that its most demanding calls touch, and what they allocate besides by operator
 // new. One worker, since a worker that finds nothing left to do does not touch its part.
 #include <gtest/gtest.h>
-#include <malloc.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
-#include <cstdlib>
 #include <new>
 #include <numeric>
 #include <vector>
 
+#include "tests/counted_allocations.h"
 #include "tilewise/attention.h"
 #include "tilewise/zoo.h"
-
-namespace {
-std::atomic<std::int64_t> live_bytes{0}, peak_bytes{0};
-
-void* counted(std::size_t bytes) {
-  void* memory = std::malloc(bytes == 0 ? 1 : bytes);
-  if (memory == nullptr) return nullptr;
-  const std::int64_t live = live_bytes += static_cast<std::int64_t>(malloc_usable_size(memory));
-  for (std::int64_t peak = peak_bytes; live > peak && !peak_bytes.compare_exchange_weak(peak, live);) {
-  }
-  return memory;
-}
-
-void release(void* memory) {
-  if (memory != nullptr) live_bytes -= static_cast<std::int64_t>(malloc_usable_size(memory));
-  std::free(memory);
-}
-}  // namespace
-
-// For the whole binary, like those of the test of allocations.
-__attribute__((noinline)) void* operator new(std::size_t bytes) {
-  if (void* memory = counted(bytes)) return memory;
-  throw std::bad_alloc();
-}
-__attribute__((noinline)) void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
-  return counted(bytes);
-}
-__attribute__((noinline)) void operator delete(void* memory) noexcept { release(memory); }
-__attribute__((noinline)) void operator delete(void* memory, std::size_t) noexcept { release(memory); }
 
 namespace tilewise {
 namespace {

@@ -1,5 +1,7 @@
 """Attention in graphs of torch.compile."""
 
+import contextlib
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -37,6 +39,14 @@ def test_dropout_in_a_graph_follows_manual_seed():
     assert (results[0] != results[2]).any()
 
 
+def test_a_graph_draws_nothing_without_dropout():
+    q, k, v = tensors()
+    compiled = torch.compile(lambda q, k, v: tilewise.torch.scaled_dot_product_attention(q, k, v), backend="aot_eager")
+    before = torch.get_rng_state()
+    compiled(q, k, v)
+    assert (torch.get_rng_state() == before).all()
+
+
 def test_sinks_parameters_and_lse_in_a_graph():
     logit, cap = torch.randn(4, requires_grad=True), torch.tensor(2.0, requires_grad=True)
     c = tw.Parameter("cap")
@@ -63,6 +73,22 @@ def test_drop_ins_in_a_graph():
         layer = torch.nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
         x = torch.randn(2, 9, 16, requires_grad=True)
         expect_equal(torch.compile(layer)(x), layer(x), (x, *layer.parameters()))
+
+
+def test_graphs_with_and_without_patch_are_not_mixed_up(tmp_path, monkeypatch):
+    """The layer's attention is a node of one name in both, which PyTorch's cache on disk finds them by."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    layer = torch.nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+    x = torch.randn(2, 9, 16, requires_grad=True)
+    for is_patched in (False, True, False):
+        torch.compiler.reset()  # what is kept on disk stays
+        with tilewise.torch.patch() if is_patched else contextlib.nullcontext():
+            compiled = torch.compile(layer)
+            compiled(x).sum().backward()
+            with torch.profiler.profile() as profile:
+                compiled(x).sum().backward()
+        is_ours = any("tilewise" in each.key for each in profile.key_averages())
+        assert is_ours == is_patched
 
 
 def test_packed_and_shorter_sequences_in_a_graph():
@@ -152,8 +178,7 @@ def test_custom_operators_are_registered_as_pytorch_wants_them():
     q, k, v = tensors(b=1, h_q=2, h_kv=2, s_q=5, s_kv=6)
     identity = tw.zoo.causal()._id
     for rows in (None, torch.tensor([[3, 5, 2, 0, 0, 0, 0]])):
-        arguments = (q, k, v, [], [], torch.tensor(0), rows, None, None, None, identity, "", None, None, None, 0, "bhsd",
-                     False)
+        arguments = (q, k, v, [], [], None, rows, None, None, None, identity, "", [0], None, None, None, 0, "bhsd", False)
         torch.library.opcheck(torch.ops.tilewise.attention.default, arguments)
 
 
@@ -167,8 +192,8 @@ def test_gradcheck_through_the_operators():
                & tw.sink(lambda at: s[at.head]))
 
     def function(q, k, v, bias, logit, cap):
-        o, lse = torch.ops.tilewise.attention(q, k, v, [bias, logit], [cap], torch.tensor(0), None, None, None, None,
-                                              variant._id, "cap", 0.7, None, None, 0, "bhsd", False)
+        o, lse = torch.ops.tilewise.attention(q, k, v, [bias, logit], [cap], None, None, None, None, None, variant._id,
+                                              "cap", [0], 0.7, None, None, 0, "bhsd", False)
         return o, lse
 
     assert torch.autograd.gradcheck(function, (q, k, v, bias, logit, cap))

@@ -1,5 +1,7 @@
 """tilewise.torch.flex_attention against FlexAttention's eager form, and its functions on whole tensors."""
 
+import inspect
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -86,3 +88,8 @@ def test_block_masks_blocks_are_honoured_beside_the_mask():
     kept = ((i // 16 == j // 16) & (i >= j)) | ((i >= 16) & (j < 16))
     torch.testing.assert_close(tilewise.torch.flex_attention(q, k, v, block_mask=mask), by_pytorch(q, k, v, kept), **LOOSE)
     torch.testing.assert_close(flex.flex_attention(q, k, v, block_mask=mask), by_pytorch(q, k, v, kept), **LOOSE)
+
+
+def test_the_signature_is_pytorchs():
+    assert inspect.signature(tilewise.torch.flex_attention).parameters.keys() == (
+        inspect.signature(flex.flex_attention).parameters.keys())

@@ -1,26 +1,11 @@
-// Running a lane program allocates nothing: this binary's operator new counts.
+// Running a lane program allocates nothing: operator new is counted.
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <new>
 #include <vector>
 
+#include "tests/counted_allocations.h"
 #include "variant/lanes/runner.h"
 #include "variant/lanes/variant_lanes.h"
-
-namespace {
-thread_local std::size_t allocations = 0;
-}  // namespace
-
-// The other forms of operator new and delete come down to these. Never inlined: GCC that inlines the delete of a pair,
-// but not the new, warns that free() does not match it.
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  ++allocations;
-  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace tilewise::variant {
 namespace {
@@ -38,7 +23,7 @@ TEST(LaneRunner, AllocatesNothing) {
   std::vector<float> scores(32 * 32, 1.0f);
   const TileStrip tile[] = {{scores.data(), 32}};
 
-  const std::size_t before = allocations;
+  const std::int64_t before = allocations;
   LaneRunner runner(lanes.partial, std::span(memory).subspan(skipped));
   runner.enter(bound, Place{});
   runner.run({0, 32, 0, 32}, tile[0], {}, tile);

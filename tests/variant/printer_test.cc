@@ -263,7 +263,7 @@ TEST(Printer, SmallFrozenTablesShowTheirValues) {
             "table t: float64[3] = [0.1, 0.10000000000000002, 5e-324]; keep(t.clamped[head] > 0)");
   EXPECT_EQ(text_of(with_frozen(DType::bfloat16, std::array{Bfloat16(0.1), Bfloat16(kInfinity)}, {2})),
             "table t: bfloat16[2] = [0.1, inf]; keep(t.clamped[head] > 0)");
-  EXPECT_EQ(text_of(with_frozen(DType::float16, std::array{Float16(65504), Float16(6e-8)}, {2})),
+  EXPECT_EQ(text_of(with_frozen(DType::float16, std::array{Float16(65504.0), Float16(6e-8)}, {2})),
             "table t: float16[2] = [65500, 6e-08]; keep(t.clamped[head] > 0)");
   EXPECT_EQ(text_of(with_frozen(DType::int32, std::array{-2147483647 - 1, 7}, {2, 1})),
             "table t: int32[2, 1] = [-2147483648, 7]; keep(t.clamped[head, head] > 0)");

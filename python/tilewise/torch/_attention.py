@@ -45,7 +45,7 @@ def attention(
             given["seed"] = draw_seed()
         sequences = given.get("sequences")
         if isinstance(sequences, Tensor) and sequences.dim() == 2:
-            given["sequences"] = sequences_in(sequences)
+            given["sequences"] = sequences_in(sequences, [])
         made, options = options_of(made, q.dim(), **given)
     if not isinstance(k, Tensor) or not isinstance(v, Tensor):
         raise TypeError(f"q is a tensor, k a {type(k).__name__} and v a {type(v).__name__}; expected three tensors")

@@ -47,18 +47,22 @@ def attention_in_graph(
     for name, value in (parameters or {}).items():
         names.append(name)
         values.append(value if isinstance(value, Tensor) else torch.tensor(float(value), dtype=torch.float64))
-    seed_tensor = torch.randint(-(2**63), 2**63 - 1, ()) if seed is None else torch.tensor(seed)
-    rows = rows_in_graph(sequences, q.dim() == 3, query_offset)
+    # What no call needs is not in the graph: inductor would make code for the processor of it, which takes minutes where
+    # it has not looked at that processor before, and without which a GPU's graph is captured whole.
+    drawn = None
+    if dropout is not None or (variant is not None and variant._is_dropping):
+        drawn = torch.randint(-(2**63), 2**63 - 1, ()) if seed is None else torch.tensor(seed)
+    rows, fields = rows_in_graph(sequences, q.dim() == 3, query_offset)
     o, lse = torch.ops.tilewise.attention(
-        q, k, v, data, values, seed_tensor, rows, block_table, k_scales, v_scales, identity, ",".join(names), scale,
+        q, k, v, data, values, drawn, rows, block_table, k_scales, v_scales, identity, ",".join(names), fields, scale,
         query_offset if isinstance(query_offset, int) else None, dropout, seed_offset or 0, layout, deterministic,
     )
     return (o, lse) if return_lse else o
 
 
-_REST = """Tensor[] data, Tensor[] values, Tensor seed, Tensor? sequences, Tensor? block_table, Tensor? k_scales,
-    Tensor? v_scales, str identity, str names, float? scale, SymInt? query_offset, float? dropout, SymInt seed_offset,
-    str layout, bool deterministic"""
+_REST = """Tensor[] data, Tensor[] values, Tensor? seed, Tensor? sequences, Tensor? block_table, Tensor? k_scales,
+    Tensor? v_scales, str identity, str names, SymInt[] fields, float? scale, SymInt? query_offset, float? dropout,
+    SymInt seed_offset, str layout, bool deterministic"""
 
 
 class _Rest(NamedTuple):
@@ -66,13 +70,14 @@ class _Rest(NamedTuple):
 
     data: list[Tensor]
     values: list[Tensor]
-    seed: Tensor
+    seed: Tensor | None
     sequences: Tensor | None  # [b, 7], the fields of each Sequence
     block_table: Tensor | None
     k_scales: Tensor | None
     v_scales: Tensor | None
     identity: str
     names: str
+    fields: list[int]  # [1 + 7 b], likewise where they are numbers, behind how many sequences those are
     scale: float | None
     query_offset: int | None
     dropout: float | None
@@ -87,11 +92,10 @@ class _Rest(NamedTuple):
         tables = {name: next(remaining) if own is None or isinstance(own, Tensor) else own
                   for name, own in zip(variant._names, variant._data)}
         given = dict(zip(self.names.split(","), self.values)) if self.names else {}
-        is_dropping = self.dropout is not None or variant.has_dropout
         made, options = options_of(
             variant, rank, layout=self.layout, scale=self.scale, query_offset=self.query_offset, dropout=self.dropout,
-            sequences=None if self.sequences is None else sequences_in(self.sequences), tables=tables, parameters=given,
-            seed=int(self.seed.item()) if is_dropping else 0, seed_offset=self.seed_offset,
+            sequences=sequences_in(self.sequences, self.fields), tables=tables, parameters=given,
+            seed=0 if self.seed is None else int(self.seed.item()), seed_offset=self.seed_offset,
             deterministic=self.deterministic, block_table=self.block_table, k_scales=self.k_scales,
             v_scales=self.v_scales,
         )
@@ -166,7 +170,7 @@ def _backward(ctx: Any, d_o: Tensor | None, d_lse: Tensor | None) -> Any:
         d_o, d_lse, q, k, v, o, lse, data, values, seed, *beside, *ctx.rest, ctx.needed
     )
     wanted = [gradient if needed else None for gradient, needed in zip(d_extras, ctx.needed)]
-    nothing = (None for _ in range(1 + len(beside) + len(ctx.rest)))
+    nothing = (None for _ in (seed, *beside, *ctx.rest))
     return d_q, d_k, d_v, wanted[: len(data)], wanted[len(data) :], *nothing
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional
@@ -11,12 +12,24 @@ import torch.nn.functional
 from tilewise.torch._sdpa import scaled_dot_product_attention
 
 
+def _without_compiled_graphs_of_others() -> contextlib.AbstractContextManager[Any]:
+    """PyTorch's own functions that call attention, such as multi_head_attention_forward, are nodes of torch.compile's
+    graphs, and its cache on disk finds graphs by such names: it would mix those with Tilewise and those without."""
+    found: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    with contextlib.suppress(ImportError, AttributeError):  # of a PyTorch that has no such cache
+        from torch._functorch import config
+
+        found = config.patch(enable_autograd_cache=False)  # type: ignore[attr-defined]
+    return found
+
+
 @contextlib.contextmanager
 def patch() -> Iterator[None]:
     """Within the block torch.nn.functional.scaled_dot_product_attention, and flex_attention where this PyTorch has it,
     are Tilewise's.
 
-    What has imported the function by name before keeps PyTorch's.
+    What has imported the function by name before keeps PyTorch's, and what torch.compile compiles within the block keeps
+    Tilewise's.
 
     >>> import torch, tilewise.torch
     >>> with tilewise.torch.patch():
@@ -37,7 +50,8 @@ def patch() -> Iterator[None]:
     for module, name, ours in places:
         setattr(module, name, ours)
     try:
-        yield
+        with _without_compiled_graphs_of_others():
+            yield
     finally:
         for module, name, original in originals:
             setattr(module, name, original)

@@ -25,25 +25,29 @@ def rows_of(
 
 def rows_in_graph(
     sequences: Sequences | Tensor | None, is_packed: bool, query_offset: int | SequenceOf[int] | None
-) -> Tensor | None:
-    """Sequences as an operator takes them, read in no way that torch.compile could not trace. A tensor has rows as above,
-    or lengths [b]."""
+) -> tuple[Tensor | None, list[int]]:
+    """Sequences as an operator takes them, read in no way that torch.compile could not trace: rows as above, or how many
+    there are and then the fields of each (a list that is never empty: PyTorch takes empty ones for lists of tensors). A
+    tensor has rows, or lengths [b]."""
     is_for_all = query_offset is None or isinstance(query_offset, int)
-    if sequences is None and is_for_all:
-        return None
     if isinstance(sequences, Tensor):
         if not is_for_all:
             raise Unsupported("query_offset: one int under torch.compile where sequences are a tensor")
         if sequences.dim() == 2:
-            return sequences
+            return sequences, [0]
         first = sequences.cumsum(0) - sequences if is_packed else None
-        return rows_of(sequences, sequences, first_query_token=first, first_key_token=first)
-    fields: list[Any] = []
-    for each in sequences_of([] if sequences is None else sequences, is_packed, query_offset):
+        return rows_of(sequences, sequences, first_query_token=first, first_key_token=first), [0]
+    if sequences is None and is_for_all:
+        return None, [0]
+    found = sequences_of([] if sequences is None else sequences, is_packed, query_offset)
+    fields: list[Any] = [len(found)]
+    for each in found:
         fields += (each.s_q, each.s_kv, each.first_query_position, *each[3:])
-    return torch.tensor(fields, dtype=torch.int64).view(-1, 7)
+    return None, fields
 
 
-def sequences_in(rows: Tensor) -> list[Sequence]:
-    """The sequences of `rows` [b, 7]."""
-    return [Sequence(*row) for row in rows.tolist()]
+def sequences_in(rows: Tensor | None, fields: list[int]) -> list[Sequence] | None:
+    """The sequences of what the function above returned."""
+    if rows is not None:
+        return [Sequence(*row) for row in rows.tolist()]
+    return [Sequence(*fields[i : i + 7]) for i in range(1, len(fields), 7)] or None

@@ -24,10 +24,19 @@ struct Avx512Bf16Config {
   static constexpr int kBackwardQueries = 192;
 };
 
+struct Avx512Bf16NarrowConfig : Avx512Bf16Config {
+  static constexpr int kVectors = 1;
+  static constexpr int kBlock = 8;
+  // Backward.
+  static constexpr int kRows = 8;
+  static constexpr int kBackwardKeys = 128;
+};
+
 }  // namespace
 
 const Kernels& avx512_bf16_kernels() {
-  static constexpr Kernels kKernels = kernels_of<BroadcastEngine<Avx512Bf16Config>>("avx512_bf16");
+  static constexpr Kernels kNarrow = kernels_of<BroadcastEngine<Avx512Bf16NarrowConfig>>("avx512_bf16");
+  static constexpr Kernels kKernels = kernels_of<BroadcastEngine<Avx512Bf16Config>>("avx512_bf16", &kNarrow);
   return kKernels;
 }
 

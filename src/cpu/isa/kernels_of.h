@@ -12,7 +12,7 @@
 namespace tilewise::cpu {
 
 template <class Engine>
-constexpr Kernels kernels_of(const char* name) {
+constexpr Kernels kernels_of(const char* name, const Kernels* narrow = nullptr) {
   using Forward = ForwardKernel<Engine>;
   using Decode = DecodeKernel<typename Engine::Lanes, typename Engine::Packing>;
   using Backward = BackwardKernel<Engine>;
@@ -35,7 +35,8 @@ constexpr Kernels kernels_of(const char* name) {
           .backward = Backward::run,
           .finish = Prepared<Engine>::finish,
           .decode_floats = Decode::workspace_floats,
-          .decode = Decode::run};
+          .decode = Decode::run,
+          .narrow = narrow};
 }
 
 }  // namespace tilewise::cpu

@@ -34,6 +34,7 @@ struct TileLists {
   long long capacity;     // the most tiles of a list
   long long sequence_rows, head_rows;  // strides of lists
   int long_rows;                       // so many of a sequence's first rows in `order` are far longer than most
+  const int* turns;                    // [lists, capacity] or null: how many rows list a tile that blocks take
 };
 
 /// What makes such lists.
@@ -42,6 +43,7 @@ struct ClassifyArguments {
   TileLists lists;                 // the shape of
   int *tiles, *count;              // these, to be written
   RowStart* order;                 // likewise
+  int* turns;                      // likewise, or null
   int tile_queries, tile_keys;
   int by_key;  // rows are key tiles
   int heads_per_kv;
@@ -146,7 +148,8 @@ struct BackwardArguments {
   float* d_q_sums;     // workspace [parts, b, h_q, s_q of the longest, d_qk]
   long long d_q_part;  // its stride of parts; 0 where all blocks add to one, by atomics
   int d_q_parts;
-  int key_tiles;                   // of the longest sequence
+  int* d_q_turns;  // workspace [b, h_q, tiles of 64 queries]: of a deterministic pass of the family for 9.0
+  int key_tiles;   // of the longest sequence
   const SequenceShape* sequences;  // [b]
   TileLists lists;  // rows are key tiles and entries query tiles; `order` is [sequences, h_kv, key tiles]
   DropoutArguments dropout;

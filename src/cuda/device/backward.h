@@ -148,10 +148,10 @@ class Backward {
   __device__ void walk(const Walk& tiles, int head) {
     const int count = tiles.count();
     if (count == 0) return;
-    __syncthreads();  // the stages and the place are free
-    if (threadIdx.x == 0) place() = Variant::place_of(variant_, shape_, sequence_, head, kv_head_);
+    __syncthreads();  // the stages and the values are free
     start_loading(head, tiles.visit(0).tile() * kQueries, 0);
     commit_copies();
+    prepare_values(head, tiles.visit(0).tile() * kQueries);
     for (int i = 0; i < count; ++i) {
       wait_for_copies<0>();
       __syncthreads();  // this tile is here, and all are done with the one before
@@ -160,7 +160,8 @@ class Backward {
         commit_copies();
       };
       if constexpr (kStages > 1) load_next();
-      visit_tile(tiles.visit(i), head, i % kStages);
+      if (i + 1 < count) values().prepare_tile(variant_, tiles.visit(i + 1).tile() * kQueries, key_begin_, i + 1);
+      visit_tile(tiles.visit(i), i, head);
       if constexpr (kStages == 1) {
         __syncthreads();  // all are done with this tile, whose place the next one takes
         load_next();
@@ -168,9 +169,45 @@ class Backward {
     }
   }
 
-  __device__ static typename Variant::Place& place() {
-    __shared__ typename Variant::Place shared;
+  using Values = HeadValues<Config, Variant>;
+  __device__ static Values& values() {
+    __shared__ Values shared;
     return shared;
+  }
+  __device__ void prepare_values(int head, int first_query) const {
+    using Recorded = typename Variant::Recorded;
+    const auto& recorded = reinterpret_cast<const typename Recorded::Arguments&>(variant_);
+    values().prepare(variant_, Variant::place_of(variant_, shape_, sequence_, head, kv_head_, arguments_.scale),
+                     Recorded::place_of(recorded, shape_, sequence_, head, kv_head_, arguments_.scale), first_query,
+                     key_begin_);
+  }
+
+  /// What a mask does to the keys [row, row + rows) of a tile, all queries of it.
+  __device__ int part_of(const Visit& visit, int row, int rows) const {
+    const bool has_all_queries = (visit.tile() + 1) * kQueries <= shape_.queries;
+    if constexpr (!Config::kHasLists) {
+      const bool has_all_keys = key_begin_ >= shape_.key_start && key_begin_ + kKeys <= shape_.keys;
+      return has_all_queries && has_all_keys ? kFullPart : kPartialPart;
+    }
+    int part = kFullPart;
+    if (visit.is_partial()) {
+      const int near = visit.part(0, row / (kKeys / 2)), far = visit.part(0, (row + rows - 1) / (kKeys / 2));
+      part = near == far ? near : kPartialPart;
+    }
+    return part == kFullPart && !has_all_queries ? kPartialPart : part;
+  }
+
+  /// Whether rearranged scores of these queries may be below the clamp and count all the same.
+  __device__ static bool has_low_rows(unsigned numbers) {
+    if constexpr (!Variant::kIsRearranged || !Variant::kChangesScores) return false;
+    float lowest = 0;
+#pragma unroll
+    for (int first = 0; first < kQueries; first += 32) {
+      float reference;
+      asm volatile("ld.shared.f32 %0, [%1];" : "=f"(reference) : "r"(numbers + (first + lane()) * 4) : "memory");
+      lowest = fminf(lowest, reference);
+    }
+    return __any_sync(~0u, lowest < kLeastFreeBase);
   }
 
   /// products[keys, queries] = a b^T, this warp's piece.
@@ -223,30 +260,44 @@ class Backward {
     return made;
   }
 
-  __device__ void visit_tile(const Visit& visit, int head, int stage) {
-    const int query_begin = visit.tile() * kQueries;
-    const bool is_partial = visit.is_partial() || query_begin + kQueries > shape_.queries ||
-                            key_begin_ < shape_.key_start || key_begin_ + kKeys > shape_.keys;
-    Scores p, d_s;
-    multiply_transposed(p, key_tile(), query_tile(stage));
-    multiply_transposed(d_s, value_tile(), gradient_tile(stage));
-    const ScoreGradients<Config, Variant, ScoreGrid> score_gradients{arguments_, variant_,  shape_,
-                                                                     place(),    sequence_, key_begin_};
-    if (is_partial) {
-      score_gradients.template make<true>(p, d_s, query_begin, head, row_numbers(stage));
-    } else {
-      score_gradients.template make<false>(p, d_s, query_begin, head, row_numbers(stage));
-    }
-    const TileFragments weights = fragments_of(p), d_scores = fragments_of(d_s);
+  __device__ void visit_tile(const Visit& visit, int number, int head) {
+    const int stage = number % kStages, query_begin = visit.tile() * kQueries;
+    TileFragments weights, d_scores;
+    make_scores(weights, d_scores, visit, number, head, stage);
     const bool wants_queries = arguments_.d_q.data != nullptr;
     if constexpr (!kInRegisters) store_scores(weight_tile(), weights);
     if (!kInRegisters || wants_queries) {
       store_scores(score_tile(), d_scores);
       __syncthreads();
     }
-    add_product<ValueGrid>(d_v_, weights, weight_tile(), gradient_tile(stage));
-    add_product<KeyGrid>(d_k_, d_scores, score_tile(), query_tile(stage));
+    if (part_of(visit, ValueGrid::row(warp()), 16 * ValueGrid::kRows) != kEmptyPart) {
+      add_product<ValueGrid>(d_v_, weights, weight_tile(), gradient_tile(stage));
+      add_product<KeyGrid>(d_k_, d_scores, score_tile(), query_tile(stage));
+    }
     if (wants_queries) reduce_queries(query_begin, head);
+  }
+
+  /// The warp's piece of a tile's weights and of the gradients of its products.
+  __device__ void make_scores(TileFragments& weights, TileFragments& d_scores, const Visit& visit, int number, int head,
+                              int stage) {
+    Scores p, d_s;
+    const int part = part_of(visit, ScoreGrid::row(warp()), 16 * kScoreRows);
+    if (part == kEmptyPart) {
+      p.clear();
+      d_s.clear();
+    } else {
+      multiply_transposed(p, key_tile(), query_tile(stage));
+      multiply_transposed(d_s, value_tile(), gradient_tile(stage));
+      const ScoreGradients<Config, Variant, ScoreGrid> gradients{arguments_, variant_,  shape_,
+                                                                 values(),   sequence_, key_begin_};
+      if (part == kPartialPart || has_low_rows(row_numbers(stage))) {
+        gradients.template make<true>(p, d_s, number, visit.tile() * kQueries, head, row_numbers(stage));
+      } else {
+        gradients.template make<false>(p, d_s, number, visit.tile() * kQueries, head, row_numbers(stage));
+      }
+    }
+    weights = fragments_of(p);
+    d_scores = fragments_of(d_s);
   }
 
   /// Fragments [keys, queries] to shared memory.

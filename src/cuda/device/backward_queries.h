@@ -20,7 +20,13 @@ __device__ inline void prepare_backward(const BackwardArguments& a, const typena
   const auto* o = static_cast<const Element*>(a.o.data) + at(a.o);
   const auto* d_o = static_cast<const Element*>(a.d_o.data) + at(a.d_o);
   float sum = 0;
-  for (int column = lane; column < Config::kHeadV; column += 32) sum += value_of(o[column]) * value_of(d_o[column]);
+  static_assert(Config::kHeadQk % 4 == 0 && Config::kHeadV % 4 == 0);
+  for (int column = 4 * lane; column < Config::kHeadV; column += 128) {
+    float x[4], y[4];
+    load_four<Config::kAligned>(o + column, x);
+    load_four<Config::kAligned>(d_o + column, y);
+    sum += (x[0] * y[0] + x[1] * y[1]) + (x[2] * y[2] + x[3] * y[3]);
+  }
 #pragma unroll
   for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
   const long long place = (static_cast<long long>(blockIdx.z) * a.h_q + head) * a.s_q + query;
@@ -30,17 +36,20 @@ __device__ inline void prepare_backward(const BackwardArguments& a, const typena
     a.reference[place] = lse == -infinity() ? infinity() : lse * kLog2E;
     a.delta[place] = sum - d_lse;
     if constexpr (Config::kHasGradients && Variant::kHasSink) {
-      const auto of_head = Variant::place_of(variant, shape, blockIdx.z, head, head / a.heads_per_kv);
+      using Recorded = typename Variant::Recorded;
+      const auto& recorded = reinterpret_cast<const typename Recorded::Arguments&>(variant);
+      const auto of_head = Recorded::place_of(recorded, shape, blockIdx.z, head, head / a.heads_per_kv, a.scale);
       // The sink is an entry whose value is 0.
-      const float weight = exp2_of((Variant::sink_logit(variant, of_head) - lse) * kLog2E);
+      const float weight = exp2_of((Recorded::sink_logit(recorded, of_head) - lse) * kLog2E);
       GradientAdder adder(a.gradients);
-      if (weight > 0) Variant::add_sink_gradients(variant, of_head, -weight * (sum - d_lse), adder);
+      if (weight > 0) Recorded::add_sink_gradients(recorded, of_head, -weight * (sum - d_lse), adder);
     }
   }
   if (a.d_q.data == nullptr) return;
   for (int part = 0; part < a.d_q_parts; ++part) {
     float* const sums = a.d_q_sums + part * a.d_q_part + place * Config::kHeadQk;
-    for (int column = lane; column < Config::kHeadQk; column += 32) sums[column] = 0;
+    for (int column = 4 * lane; column < Config::kHeadQk; column += 128)
+      *reinterpret_cast<float4*>(sums + column) = make_float4(0, 0, 0, 0);
   }
 }
 
@@ -54,12 +63,17 @@ __device__ inline void finish_backward(const BackwardArguments& a) {
   const long long row = query + (a.queries_packed ? shape.query_token : 0);
   auto* d_q = static_cast<Element*>(a.d_q.data) + blockIdx.z * a.d_q.batch + head * a.d_q.head + row * a.d_q.row;
   const long long place = (static_cast<long long>(blockIdx.z) * a.h_q + head) * a.s_q + query;
-  for (int column = lane; column < Config::kHeadQk; column += 32) {
-    float sum = a.d_q_sums[place * Config::kHeadQk + column];
+  for (int column = 4 * lane; column < Config::kHeadQk; column += 128) {
+    const auto part_at = [&](int part) {
+      return *reinterpret_cast<const float4*>(a.d_q_sums + part * a.d_q_part + place * Config::kHeadQk + column);
+    };
+    float4 sum = part_at(0);
     for (int part = 1; part < a.d_q_parts; ++part) {
-      sum += a.d_q_sums[part * a.d_q_part + place * Config::kHeadQk + column];
+      const float4 next = part_at(part);
+      sum.x += next.x, sum.y += next.y, sum.z += next.z, sum.w += next.w;
     }
-    d_q[column] = element_of(Element{}, sum * a.scale);
+    const float values[4] = {sum.x * a.scale, sum.y * a.scale, sum.z * a.scale, sum.w * a.scale};
+    store_four<Config::kAligned>(d_q + column, values);
   }
 }
 

@@ -47,6 +47,9 @@ class RowClassifier {
     for (int first = 0; first < columns; first += kThreads) {
       const int column = first + static_cast<int>(threadIdx.x);
       const int entry = column < columns ? classify(column) : kEmpty;
+      if (arguments_.turns != nullptr && column < columns) {
+        arguments_.turns[list * arguments_.lists.capacity + column] = entry != kEmpty ? 1 : 0;
+      }
       const int place = place_of(entry != kEmpty, listed);
       if (entry != kEmpty) tiles[place] = entry;
     }

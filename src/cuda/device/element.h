@@ -42,6 +42,28 @@ __device__ inline Element element_of(Element, float value) {
 }
 __device__ inline Float32 element_of(Float32, float value) { return {value}; }
 
+/// Four neighbouring elements in memory; `kAligned`: the first lies at a multiple of their bytes.
+template <bool kAligned, class Element>
+__device__ inline void load_four(const Element* from, float (&to)[4]) {
+  if constexpr (kAligned && sizeof(Element) == 2) {
+    const uint2 pairs = *reinterpret_cast<const uint2*>(from);
+    const unsigned short bits[4] = {static_cast<unsigned short>(pairs.x), static_cast<unsigned short>(pairs.x >> 16),
+                                    static_cast<unsigned short>(pairs.y), static_cast<unsigned short>(pairs.y >> 16)};
+    for (int i = 0; i < 4; ++i) to[i] = value_of(Element{bits[i]});
+  } else {
+    for (int i = 0; i < 4; ++i) to[i] = value_of(from[i]);
+  }
+}
+template <bool kAligned, class Element>
+__device__ inline void store_four(Element* to, const float (&from)[4]) {
+  if constexpr (kAligned && sizeof(Element) == 2) {
+    *reinterpret_cast<uint2*>(to) =
+        make_uint2(packed(Element{}, from[0], from[1]), packed(Element{}, from[2], from[3]));
+  } else {
+    for (int i = 0; i < 4; ++i) to[i] = element_of(Element{}, from[i]);
+  }
+}
+
 /// A power of two that a weight may reach before it is divided by its row's sum. In float16 the largest is 65504; in
 /// bfloat16 and float32 the limit only has to keep sums over a tile far from overflow.
 template <class Element>

@@ -3,6 +3,7 @@
 
 #include "arguments.h"
 #include "copy.h"
+#include "largest_score.h"
 #include "mma.h"
 #include "philox.h"
 #include "scores.h"
@@ -57,7 +58,10 @@ class Forward {
     }
     query_begin_ = row * kQueryTile;
     if (query_begin_ >= shape_.queries) return;
-    prepare_values();
+    values().prepare(
+        variant_,
+        Variant::place_of(variant_, shape_, sequence_, head_, head_ / arguments_.heads_per_kv, arguments_.scale),
+        query_begin_);
     start_loading_queries();
     if constexpr (Config::kHasLists) {
       walk(ListWalk(arguments_.lists, sequence_, head_, row));
@@ -137,6 +141,7 @@ class Forward {
     commit_copies();
     wait_for_copies<1>();
     __syncthreads();
+    prepare_values(visit, 0);
     load_queries_to_registers();
     Scores s;
     multiply_queries_by_keys(s, 0, [](int) {});
@@ -151,7 +156,8 @@ class Forward {
         commit_copies();
       };
       if constexpr (Config::kStages == 3) load_last();
-      visit_tile(s, tiles, i, visit, stage, next_stage, i + 1 < count);
+      if (i + 1 < count) prepare_values(next, i + 1);
+      visit_tile(s, tiles, i, visit, stage, next_stage, i + 1 < count && part_of(next) != kEmptyPart);
       if constexpr (Config::kStages == 2) {
         __syncthreads();  // all are done with this tile, whose place the last one takes
         load_last();
@@ -166,18 +172,22 @@ class Forward {
   __device__ int first_row() const { return threadIdx.x / 32 * kRows; }  // of the warp
   __device__ int lane_query() const { return query_begin_ + first_row() + lane() / 4; }
 
-  using Values = BlockValues<Variant, kQueryTile>;
+  using Values = TileScores<Variant, kQueryTile, Config::kKeyTile, kThreads>;
   __device__ static Values& values() {
     __shared__ Values shared;
     return shared;
   }
+  /// What the variant keeps for the visit of a number.
+  __device__ void prepare_values(const Visit& visit, int number) {
+    values().prepare_tile(variant_, query_begin_, visit.tile() * Config::kKeyTile, number % 2);
+  }
 
-  __device__ void prepare_values() {
-    const auto place = Variant::place_of(variant_, shape_, sequence_, head_, head_ / arguments_.heads_per_kv);
-    if (threadIdx.x == 0) values().place = place;
-    for (int row = threadIdx.x; row < kQueryTile; row += kThreads) {
-      values().queries[row] = Variant::query_values(variant_, place, query_begin_ + row);
-    }
+  /// What a mask does to the warp's rows of a tile.
+  __device__ int part_of(const Visit& visit) const {
+    if (!visit.is_partial()) return kFullPart;
+    if constexpr (!Config::kHasLists || kQueryTile > 64 * Visit::kMostParts / 2) return kPartialPart;
+    const int near = visit.part(first_row() / 64, 0), far = visit.part(first_row() / 64, 1);
+    return near == far ? near : kPartialPart;
   }
 
   __device__ void load_queries_to_registers() {
@@ -256,78 +266,58 @@ class Forward {
     }
   }
 
-  /// Products of a tile turned into scores; returns their factor to log2 units.
-  __device__ float score(Scores& s, const Visit& visit, bool is_partial) {
-    const LanePlace lane_place{first_row() + lane() / 4, lane_query(), visit.tile() * Config::kKeyTile + lane() % 4 * 2,
-                               shape_.key_start, shape_.keys};
+  /// Products of a visit's tile turned into scores; returns their factor to log2 units.
+  __device__ float score(Scores& s, const Visit& visit, int number, bool is_partial) {
+    const int column = lane() % 4 * 2;
+    const LanePlace place{first_row() + lane() / 4, column,     lane_query(), visit.tile() * Config::kKeyTile + column,
+                          shape_.key_start,         shape_.keys};
     const auto apply = [&] {
-      if (is_partial) return apply_variant<true, Variant>(s, arguments_.scale, variant_, values(), lane_place);
-      return apply_variant<false, Variant>(s, arguments_.scale, variant_, values(), lane_place);
+      if (is_partial) return values().template apply<true>(s, arguments_.scale, variant_, place, number % 2);
+      return values().template apply<false>(s, arguments_.scale, variant_, place, number % 2);
     };
     if constexpr (Config::kHasMaxScore) {
       const Scores products = s;
       const float factor = apply();
-      note_largest(products, s);
+      largest_.note(products, s, arguments_.scale, lane_query(), shape_.queries);
       return factor;
     }
     return apply();
   }
 
-  /// Keeps the largest product of an entry that exists and is not removed.
-  __device__ void note_largest(const Scores& products, const Scores& scores) {
-#pragma unroll
-    for (int i = 0; i < Config::kRowBlocks; ++i) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        if (lane_query() + 16 * i + 8 * half >= shape_.queries) continue;
-#pragma unroll
-        for (int j = 0; j < Config::kKeyTile / 8; ++j) {
-#pragma unroll
-          for (int e = 2 * half; e < 2 * half + 2; ++e) {
-            if (scores.x[i][j][e] != -infinity()) largest_ = fmaxf(largest_, arguments_.scale * products.x[i][j][e]);
-          }
-        }
-      }
-    }
+  /// Rearranged scores are clamped where that can matter: in partial tiles, where rows have no base yet, and where
+  /// weights say that a base is low.
+  static constexpr bool kClampsSeldom = Variant::kIsRearranged && Variant::kChangesScores;
+  __device__ bool outgrown(const TileWeights& weights) const {
+    if constexpr (kClampsSeldom) return weights.outgrown(rows_);
+    return weights.outgrown();
   }
 
-  /// Raises the head's largest score to that of the warp.
-  __device__ void store_largest() const {
-    float largest = largest_of_row(largest_);
-#pragma unroll
-    for (int step = 4; step < 32; step *= 2) largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, step));
-    if (lane() == 0) raise(arguments_.max_score + head_, largest + 0.0f);  // + 0: no negative zero
-  }
-
-  /// *to = max(*to, x): as ints floats are ordered alike from 0 on, and as unsigned ones the other way round below it.
-  __device__ static void raise(float* to, float x) {
-    if (x >= 0) {
-      atomicMax(reinterpret_cast<int*>(to), __float_as_int(x));
-    } else {
-      atomicMin(reinterpret_cast<unsigned*>(to), __float_as_uint(x));
-    }
-  }
-
-  /// o += weights v for the tile at hand, whose products are `s`; leaves in `s` the products of the next. `index` is
-  /// that of the visit, which where it is seldom needed is looked up again, because registers are short.
+  /// o += weights v for the tile at hand, whose products are `s`; leaves in `s` the products of the next, where it is
+  /// wanted. `index` is that of the visit, which where it is seldom needed is looked up again, because registers are
+  /// short.
   template <class Walk>
   __device__ void visit_tile(Scores& s, const Walk& tiles, int index, const Visit& visit, int stage, int next_stage,
-                             bool has_next) {
-    float factor = score(s, visit, visit.is_partial());
+                             bool wants_next) {
+    const int part = part_of(visit);
+    if (part == kEmptyPart) {
+      if (wants_next) multiply_queries_by_keys(s, next_stage, [](int) {});
+      return;
+    }
     const bool rebase = !rows_.all_based();
+    float factor = score(s, visit, index, part == kPartialPart || (kClampsSeldom && rebase));
     if (rebase) rows_.rebase(s, factor, o_);
     TileWeights weights;
     Scores next;
-    if (has_next) {
+    if (wants_next) {
       multiply_queries_by_keys(next, next_stage,
                                [&](int step) { weights.template make_share<kProductSteps>(step, s, factor, rows_); });
     } else {
       weights.make(s, factor, rows_);
     }
-    if (!rebase && weights.outgrown()) {
+    if (!rebase && outgrown(weights)) {
       // The rows need new bases, and what they are taken from is overwritten: once more, which is rare.
       multiply_queries_by_keys(s, stage, [](int) {});
-      factor = score(s, tiles.visit(index), true);
+      factor = score(s, tiles.visit(index), index, true);
       rows_.rebase(s, factor, o_);
       weights = TileWeights();
       weights.make(s, factor, rows_);
@@ -361,7 +351,7 @@ class Forward {
 
   /// Divides by the sums, with the sink's part, and writes o and lse.
   __device__ void finish() {
-    if constexpr (Config::kHasMaxScore) store_largest();
+    if constexpr (Config::kHasMaxScore) largest_.store(arguments_.max_score + head_);
     commit_copies();  // of queries that met no key
     wait_for_copies<0>();
     __syncthreads();  // all are done with the tiles whose place the output takes
@@ -387,7 +377,7 @@ class Forward {
   __device__ float close_row(int i, int half) {
     float base = rows_.base[i][half], sum = sum_of_row(rows_.sum[i][half]), multiplier = 1;
     if constexpr (Variant::kHasSink) {
-      const float sink = Variant::sink_logit(variant_, values().place) * kLog2E;
+      const float sink = Variant::sink_logit(variant_, values().place()) * kLog2E;
       const float joint = fmaxf(base, sink);
       multiplier = exp2_of(base - joint);
       sum = sum * multiplier + exp2_of(sink - joint);
@@ -416,7 +406,7 @@ class Forward {
   const KeyLoader keys_;
   const ValueLoader values_;
   int query_begin_ = 0;
-  float largest_ = -infinity();  // scale * product of this lane's entries so far, where it is asked for
+  LargestScore largest_;  // where it is asked for
   LeftOf<Element> q_[Config::kRowBlocks][Config::kQueryInRegisters ? kColumnsQk / 16 : 1];
   RowStatistics<Config::kRowBlocks> rows_;
   Output o_;

@@ -1,35 +1,170 @@
 // What the backward pass makes of a tile's products, entry by entry.
 #pragma once
 
+#include "lane_scores.h"
 #include "philox.h"
 #include "products.h"
-#include "scores.h"
 #include "softmax.h"
 #include "tile_gradients.h"
 
 namespace tilewise::cuda {
 
+/// What a variant's values depend on besides the entry, of one (sequence, head), in shared memory: for a tile of keys
+/// against one of queries after the other.
+///
+/// As the text was recorded: each entry makes its own.
+template <class Config, class Variant, bool kIsRearranged = Variant::kIsRearranged>
+class HeadValues {
+ public:
+  using Arguments = typename Variant::Arguments;
+  using Place = typename Variant::Place;
+
+  /// For the keys and the first tile's queries from these on. By all threads, which then must meet.
+  __device__ void prepare(const Arguments&, const Place& of_head, const Place&, int, int) {
+    if (threadIdx.x == 0) place_ = of_head;
+  }
+  /// For the tile of a number; before any warp makes its scores, the threads must meet.
+  __device__ void prepare_tile(const Arguments&, int, int, int) {}
+
+  __device__ const Place& place() const { return place_; }
+  __device__ const Place& recorded() const { return place_; }
+
+ private:
+  Place place_;
+};
+
+/// By a rearranged text: what entries share is made once for a tile.
+template <class Config, class Variant>
+class HeadValues<Config, Variant, true> {
+ public:
+  using Arguments = typename Variant::Arguments;
+  using Place = typename Variant::Place;
+  using RecordedPlace = typename Variant::Recorded::Place;
+  using Values = KeptValues<Variant, Config::kQueries, Config::kKeys, 2, 1, 2, 32 * Config::kWarps>;
+
+  __device__ void prepare(const Arguments& arguments, const Place& of_head, const RecordedPlace& recorded,
+                          int first_query, int first_key) {
+    if (threadIdx.x == 0) place_ = of_head, recorded_ = recorded;
+    values_.make_keys(arguments, of_head, 0, first_key);
+    values_.make_queries(arguments, of_head, 0, first_query);
+    values_.make_diagonals(arguments, of_head, 0, first_query, first_key);
+  }
+  __device__ void prepare_tile(const Arguments& arguments, int first_query, int first_key, int number) {
+    values_.make_queries(arguments, place_, number % 2, first_query);
+    values_.make_diagonals(arguments, place_, number % 2, first_query, first_key);
+  }
+
+  __device__ const Place& place() const { return place_; }
+  __device__ const RecordedPlace& recorded() const { return recorded_; }
+  __device__ const Values& values() const { return values_; }
+
+ private:
+  Place place_;
+  RecordedPlace recorded_;
+  Values values_;
+};
+
+/// The weight of an entry before it is divided by its row's sum, 2^(score - reference) in log2 units, and the slope of
+/// its score.
+struct Weighed {
+  float weight, slope;
+};
+
+/// A tile's entries by the text as it was recorded.
+template <class Variant, class Head, int kKeys, bool kIsRearranged = Variant::kIsRearranged>
+struct EntryScores {
+  const typename Variant::Arguments& arguments;
+  const typename Variant::Place place;
+  const SequenceShape& shape;
+  float scale;
+  int first_query, first_key;  // of the lane
+
+  __device__ EntryScores(const Head& head, const typename Variant::Arguments& bound, const SequenceShape& of_sequence,
+                         float factor, int, int tile_query, int tile_key, int column, int row)
+      : arguments(bound),
+        place(head.place()),
+        shape(of_sequence),
+        scale(factor),
+        first_query(tile_query + column),
+        first_key(tile_key + row) {}
+
+  template <bool kPartial>
+  __device__ Weighed weigh(int from_query, int from_key, float product, float reference) const {
+    float x = scale * product, slope = 1;
+    if constexpr (kPartial || Variant::kChangesScores) {
+      const int query = first_query + from_query, key = first_key + from_key;
+      const auto scored =
+          Variant::sloped_score(arguments, place, Variant::query_values(arguments, place, query),
+                                Variant::key_values(arguments, place, key), query, key, scale * product);
+      const bool exists = !kPartial || (query < shape.queries && key >= shape.key_start && key < shape.keys);
+      x = exists ? scored.score : -infinity();
+      slope = scored.slope;
+    }
+    return {exp2_of(fmaf(x, kLog2E, -reference)), slope};
+  }
+};
+
+/// By a rearranged text. Where `kPartial` is false scores are not clamped: no reference may be below kLeastFreeBase.
+template <class Variant, class Head, int kKeys>
+struct EntryScores<Variant, Head, kKeys, true> {
+  using Lane = LaneScores<Variant, typename Head::Values, kKeys>;
+  const Lane lane;
+  const SequenceShape& shape;
+  float factor;
+
+  __device__ EntryScores(const Head& head, const typename Variant::Arguments& bound, const SequenceShape& of_sequence,
+                         float scale, int number, int tile_query, int tile_key, int column, int row)
+      : lane(bound, head.place(), head.values(), number % 2, 0, number % 2, tile_query, tile_key, column, row),
+        shape(of_sequence),
+        factor(scale * kLog2E) {}
+
+  template <bool kPartial>
+  __device__ Weighed weigh(int query, int key, float product, float reference) const {
+    Weighed made{0, 1};
+    if constexpr (!Variant::kChangesScores) {
+      made.weight = exp2_of(fmaf(product, factor, -reference));
+    } else if constexpr (kPartial) {
+      const float score = lane.score(query, key, product);
+      made.weight = exp2_of(fmaf(Lane::clamped(score), kLog2E, -reference));
+      made.slope = score < Lane::kFloor ? 0 : lane.slope(query, key, product);
+    } else {
+      made.weight = exp2_of(lane.exponent(query, key, product) - reference);
+      made.slope = lane.slope(query, key, product);
+    }
+    if constexpr (kPartial) {
+      // No short cuts: a branch for each would cost more.
+      const bool stays = lane.keeps(query, key) & (lane.query_index(query) < shape.queries) &
+                         (lane.key_index(key) >= shape.key_start) & (lane.key_index(key) < shape.keys);
+      made.weight = stays ? made.weight : 0;
+    }
+    return made;
+  }
+};
+
 /// A tile of scores [keys, queries] that warps share as Grid, from a key on, of one (sequence, head).
 ///
-/// Config has kQueries, kHasDropout and kHasGradients as for Backward.
+/// Config has kQueries, kKeys, kWarps, kHasDropout and kHasGradients as for Backward.
 template <class Config, class Variant, class Grid>
 struct ScoreGradients {
+  using Recorded = typename Variant::Recorded;
+
   const BackwardArguments& arguments;
   const typename Variant::Arguments& variant;
   const SequenceShape& shape;
-  const typename Variant::Place& of_head;
+  const HeadValues<Config, Variant>& of_head;
   int sequence, key_begin;
 
-  /// From products q k^T and d_o v^T of the tile that begins at a query to the weights that d_v takes, and the
-  /// gradients of the products. `numbers` is where references and deltas of the tile's queries lie in shared memory.
+  /// From products q k^T and d_o v^T of the tile of a number, which begins at a query, to the weights that d_v takes,
+  /// and the gradients of the products. `numbers` is where references and deltas of the tile's queries lie in shared
+  /// memory.
   template <bool kPartial>
-  __device__ void make(typename Grid::Sums& s, typename Grid::Sums& d, int query_begin, int head,
+  __device__ void make(typename Grid::Sums& s, typename Grid::Sums& d, int number, int query_begin, int head,
                        unsigned numbers) const {
-    const typename Variant::Place place = of_head;
-    const int first_key = key_begin + Grid::row(warp()) + lane() / 4;
-    const int first_column = Grid::column(warp()) + lane() % 4 * 2;  // in the tile
-    constexpr bool kScores = kPartial || Variant::kChangesScores;
-    Gradients gradients(arguments.gradients, variant, place);
+    const int first_row = Grid::row(warp()) + lane() / 4;            // in the tile
+    const int first_column = Grid::column(warp()) + lane() % 4 * 2;  // likewise
+    const EntryScores<Variant, HeadValues<Config, Variant>, Config::kKeys> entries(
+        of_head, variant, shape, arguments.scale, number, query_begin, key_begin, first_column, first_row);
+    Gradients gradients(arguments.gradients, recorded(), of_head.recorded());
 #pragma unroll
     for (int j = 0; j < 2 * Grid::kColumns; ++j) {
       const float2 references = numbers_at(numbers, first_column + 8 * j);
@@ -38,40 +173,29 @@ struct ScoreGradients {
       for (int column = 0; column < 2; ++column) {
         const int query = query_begin + first_column + 8 * j + column;
         const float reference = column == 0 ? references.x : references.y, delta = column == 0 ? deltas.x : deltas.y;
-        const auto query_values = Variant::query_values(variant, place, query);
 #pragma unroll
         for (int i = 0; i < Grid::kRows; ++i) {
           unsigned kept = 3;  // bit `half`: dropout keeps the weight
           if constexpr (Config::kHasDropout) kept = draw(key_begin + Grid::row(warp()) + 16 * i, query, head);
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
-            const int key = first_key + 16 * i + 8 * half;
             float &weight = s.x[i][j][2 * half + column], &gradient = d.x[i][j][2 * half + column];
-            const float score = arguments.scale * weight;
-            float x = score, slope = 1;
-            if constexpr (kScores) {
-              const auto scored = Variant::sloped_score(variant, place, query_values,
-                                                        Variant::key_values(variant, place, key), query, key, score);
-              const bool exists = !kPartial || (query < shape.queries && key >= shape.key_start && key < shape.keys);
-              x = exists ? scored.score : -infinity();
-              slope = scored.slope;
-            }
-            const float p = exp2_of(fmaf(x, kLog2E, -reference));
+            const float product = weight;
+            const auto [p, slope] =
+                entries.template weigh<kPartial>(8 * j + column, 16 * i + 8 * half, product, reference);
             float d_p = gradient;
             weight = p;
             if constexpr (Config::kHasDropout) {
               d_p = kept >> half & 1 ? d_p * arguments.dropout.scale : 0;
               weight = kept >> half & 1 ? p : 0;
             }
-            const float d_score = p * (d_p - delta);
+            const float d_score = p == 0 ? 0 : p * (d_p - delta);  // whatever else is NaN there
             if constexpr (Config::kHasGradients) {
-              if (p != 0) {
-                gradients.enter(2 * i + half, j, column);
-                Variant::add_gradients(variant, place, query_values, Variant::key_values(variant, place, key), query,
-                                       key, score, d_score, gradients);
-              }
+              gradients.enter(2 * i + half, j, column);
+              add_gradients<kPartial>(gradients, query, key_begin + first_row + 16 * i + 8 * half, product, d_score);
             }
-            gradient = p == 0 ? 0 : Variant::kChangesScores ? d_score * slope : d_score;  // whatever else is NaN there
+            gradient = d_score;
+            if constexpr (Variant::kChangesScores) gradient = p == 0 ? 0 : d_score * slope;
           }
         }
       }
@@ -89,7 +213,21 @@ struct ScoreGradients {
   struct GradientsOf<true, AnyVariant> {
     using Type = TileGradients<Config, AnyVariant, Grid>;
   };
-  using Gradients = typename GradientsOf<Config::kHasGradients, Variant>::Type;
+  using Gradients = typename GradientsOf<Config::kHasGradients, Recorded>::Type;
+
+  /// The same bytes as the recorded text names them.
+  __device__ const typename Recorded::Arguments& recorded() const {
+    return reinterpret_cast<const typename Recorded::Arguments&>(variant);
+  }
+
+  /// What an entry gives to tables and parameters. A score of a rearranged text can only be clamped in a partial tile.
+  template <bool kPartial>
+  __device__ void add_gradients(Gradients& gradients, int query, int key, float product, float d_score) const {
+    const typename Recorded::Place& place = of_head.recorded();
+    Recorded::template add_gradients<kPartial || !Variant::kIsRearranged>(
+        recorded(), place, Recorded::query_values(recorded(), place, query),
+        Recorded::key_values(recorded(), place, key), query, key, arguments.scale * product, d_score, gradients);
+  }
 
   /// Two numbers of a tile's rows.
   __device__ static float2 numbers_at(unsigned numbers, int row) {

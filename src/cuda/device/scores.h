@@ -1,7 +1,9 @@
-// From products q.k to scores: scale, variant, and what does not exist.
+// From products q.k to scores, for a block of warps: by a rearranged text (lane_scores.h), which kernels for 16-bit
+// inputs read, or by the text as it was recorded.
 //
-// A kernel's Variant has
+// A kernel's Variant has, as recorded,
 //   Arguments                 what the call binds
+//   kIsRearranged             false; what a rearranged one has is described in lane_scores.h
 //   kChangesScores            whether there are score functions; where not, a full tile's scores are the products
 //   kHasSink, sink_logit(arguments, place)
 //   Place                     a (sequence, head): see place_of
@@ -9,69 +11,145 @@
 //   full_score, partial_score (arguments, place, query, key, query_index, key_index, s); -inf removes an entry
 #pragma once
 
+#include "lane_scores.h"
 #include "softmax.h"
 
 namespace tilewise::cuda {
 
 /// The rows and columns of a tile of scores that a lane holds.
 struct LanePlace {
-  int row;        // its first row in the block's tile: row block i, half h is row + 16 i + 8 h
-  int query;      // the index of that row's query
-  int key;        // index of its first column: column block j, element e is key + 8 j + e
-  int key_begin;  // keys in [key_begin, key_end) exist
+  int row, column;  // of its first entry in the block's tile: row block i, half h is row + 16 i + 8 h, and column block
+                    // j, element e is column + 8 j + e
+  int query, key;   // the indices of that entry
+  int key_begin;    // keys in [key_begin, key_end) exist
   int key_end;
 };
 
-/// What a variant's values depend on besides the key, kept in shared memory: a few are read for each tile that needs
-/// them, and none takes a register meanwhile.
-template <class Variant, int kQueryTile>
-struct BlockValues {
-  typename Variant::Place place;
-  typename Variant::Query queries[kQueryTile];
-};
+/// What a variant's values depend on besides the entry, kept in shared memory, and scores made with it: a few are read
+/// for each tile that needs them, and none takes a register meanwhile. Tiles of kQueries x kKeys, by kThreads threads.
+template <class Variant, int kQueries, int kKeys, int kThreads, bool kIsRearranged = Variant::kIsRearranged>
+class TileScores {
+ public:
+  using Arguments = typename Variant::Arguments;
 
-/// Turns products into scores, and returns the factor that takes them to log2 units. `kPartial`: entries may be removed
-/// or past the ends.
-template <bool kPartial, class Variant, int kRowBlocks, int kKeyBlocks, int kQueryTile>
-__device__ inline float apply_variant(Accumulator<kRowBlocks, kKeyBlocks>& s, float scale,
-                                      const typename Variant::Arguments& arguments,
-                                      const BlockValues<Variant, kQueryTile>& values, const LanePlace& lane) {
-  if constexpr (!kPartial && !Variant::kChangesScores) {
-    return scale * kLog2E;
-  } else {
-    const typename Variant::Place place = values.place;
-    typename Variant::Query query[kRowBlocks][2];
+  /// For the rows from `first_query` on. By all threads, which then must meet.
+  __device__ void prepare(const Arguments& arguments, const typename Variant::Place& of_head, int first_query) {
+    if (threadIdx.x == 0) place_ = of_head;
+    for (int row = threadIdx.x; row < kQueries; row += kThreads)
+      queries_[row] = Variant::query_values(arguments, of_head, first_query + row);
+  }
+  __device__ const typename Variant::Place& place() const { return place_; }
+
+  /// For a tile of keys; before any warp makes its scores, the threads must meet.
+  __device__ void prepare_tile(const Arguments&, int, int, int) {}
+
+  /// Turns products of the tile of a stage into scores, and returns the factor that takes them to log2 units.
+  /// `kPartial`: entries may be removed or past the ends.
+  template <bool kPartial, int kRowBlocks, int kKeyBlocks>
+  __device__ float apply(Accumulator<kRowBlocks, kKeyBlocks>& s, float scale, const Arguments& arguments,
+                         const LanePlace& lane, int) const {
+    if constexpr (!kPartial && !Variant::kChangesScores) {
+      return scale * kLog2E;
+    } else {
+      const typename Variant::Place place = place_;
+      typename Variant::Query query[kRowBlocks][2];
 #pragma unroll
-    for (int i = 0; i < kRowBlocks; ++i) {
+      for (int i = 0; i < kRowBlocks; ++i) {
 #pragma unroll
-      for (int half = 0; half < 2; ++half) query[i][half] = values.queries[lane.row + 16 * i + 8 * half];
-    }
+        for (int half = 0; half < 2; ++half) query[i][half] = queries_[lane.row + 16 * i + 8 * half];
+      }
 #pragma unroll
-    for (int j = 0; j < kKeyBlocks; ++j) {
+      for (int j = 0; j < kKeyBlocks; ++j) {
 #pragma unroll
-      for (int column = 0; column < 2; ++column) {
-        const int key_index = lane.key + 8 * j + column;
-        const auto key = Variant::key_values(arguments, place, key_index);
-        const bool exists = !kPartial || (key_index >= lane.key_begin && key_index < lane.key_end);
+        for (int column = 0; column < 2; ++column) {
+          const int key_index = lane.key + 8 * j + column;
+          const auto key = Variant::key_values(arguments, place, key_index);
+          const bool exists = !kPartial || (key_index >= lane.key_begin && key_index < lane.key_end);
 #pragma unroll
-        for (int i = 0; i < kRowBlocks; ++i) {
+          for (int i = 0; i < kRowBlocks; ++i) {
 #pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            float& x = s.x[i][j][2 * half + column];
-            const int query_index = lane.query + 16 * i + 8 * half;
-            const float score = scale * x;
-            if constexpr (kPartial) {
-              x = exists ? Variant::partial_score(arguments, place, query[i][half], key, query_index, key_index, score)
-                         : -infinity();
-            } else {
-              x = Variant::full_score(arguments, place, query[i][half], key, query_index, key_index, score);
+            for (int half = 0; half < 2; ++half) {
+              float& x = s.x[i][j][2 * half + column];
+              const int query_index = lane.query + 16 * i + 8 * half;
+              const float score = scale * x;
+              if constexpr (kPartial) {
+                x = exists
+                        ? Variant::partial_score(arguments, place, query[i][half], key, query_index, key_index, score)
+                        : -infinity();
+              } else {
+                x = Variant::full_score(arguments, place, query[i][half], key, query_index, key_index, score);
+              }
             }
           }
         }
       }
+      return kLog2E;
     }
-    return kLog2E;
   }
-}
+
+ private:
+  typename Variant::Place place_;
+  typename Variant::Query queries_[kQueries];
+};
+
+/// By a rearranged text. Where `kPartial` is false scores are not clamped: no base may be below kLeastFreeBase.
+template <class Variant, int kQueries, int kKeys, int kThreads>
+class TileScores<Variant, kQueries, kKeys, kThreads, true> {
+ public:
+  using Arguments = typename Variant::Arguments;
+
+  __device__ void prepare(const Arguments& arguments, const typename Variant::Place& of_head, int first_query) {
+    if (threadIdx.x == 0) place_ = of_head;
+    values_.make_queries(arguments, of_head, 0, first_query);
+  }
+  __device__ const typename Variant::Place& place() const { return place_; }
+
+  /// Of two tiles at a time, in the stages 0 and 1.
+  __device__ void prepare_tile(const Arguments& arguments, int first_query, int first_key, int stage) {
+    values_.make_keys(arguments, place_, stage, first_key);
+    values_.make_diagonals(arguments, place_, stage, first_query, first_key);
+  }
+
+  template <bool kPartial, int kRowBlocks, int kKeyBlocks>
+  __device__ float apply(Accumulator<kRowBlocks, kKeyBlocks>& s, float scale, const Arguments& arguments,
+                         const LanePlace& place, int stage) const {
+    const float factor = scale * kLog2E;
+    if constexpr (!kPartial && !Variant::kChangesScores) {
+      return factor;
+    } else {
+      const Lane lane(arguments, place_, values_, 0, stage, stage, place.query - place.row, place.key - place.column,
+                      place.row, place.column);
+#pragma unroll
+      for (int j = 0; j < kKeyBlocks; ++j) {
+#pragma unroll
+        for (int i = 0; i < kRowBlocks; ++i) {
+#pragma unroll
+          for (int e = 0; e < 4; ++e) {
+            const int query = 16 * i + e / 2 * 8, key = 8 * j + e % 2;
+            float& x = s.x[i][j][e];
+            if constexpr (kPartial) {
+              float exponent = factor * x;
+              if constexpr (Variant::kChangesScores) exponent = Lane::clamped(lane.score(query, key, x)) * kLog2E;
+              const int index = place.key + key;
+              // No short cuts: a branch for each would cost more.
+              const bool stays = (index >= place.key_begin) & (index < place.key_end) & lane.keeps(query, key);
+              x = stays ? exponent : -infinity();
+            } else {
+              x = lane.exponent(query, key, x);
+            }
+          }
+        }
+      }
+      return 1;
+    }
+  }
+
+ private:
+  using Values = KeptValues<Variant, kQueries, kKeys, 1, 2, 2, kThreads>;
+  using Lane = LaneScores<Variant, Values, kKeys>;
+
+  typename Variant::Place place_;
+  Values values_;
+};
 
 }  // namespace tilewise::cuda

@@ -103,6 +103,11 @@ __device__ inline int tile_of_own_positions(const SequenceShape& shape, int quer
   return ::max(position - shape.key_offset, 0) / keys;
 }
 
+/// The row that a block takes where the shortest list is first.
+__device__ inline int row_from_end(const TileLists& lists, int sequence, int head, int block, int rows) {
+  return row_of(lists, sequence, head, rows - 1 - block);
+}
+
 /// The number of a row's list.
 __device__ inline long long list_of(const TileLists& lists, int sequence, int head, int row) {
   return sequence * lists.sequence_rows + head * lists.head_rows + row;

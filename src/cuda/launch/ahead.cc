@@ -19,8 +19,8 @@ bool is_hopper(const jit::Architecture& architecture) { return architecture.name
 void add_forward(const Variant& variant, const ForwardShape& shape, const jit::Architecture& architecture,
                  std::vector<jit::Program>& programs) {
   const Multiprocessor limits = Multiprocessor::of(architecture);
-  programs.push_back(
-      forward_program(variant, variant::cuda_text(variant), shape, choose_forward(shape, limits), architecture));
+  programs.push_back(forward_program(variant, kernel_text(variant, shape.dtype, false), shape,
+                                     choose_forward(shape, limits, kept_fields(variant, shape.dtype)), architecture));
   if (!is_hopper(architecture) || !hopper_refusal(shape).empty()) return;
   const auto candidates = hopper_forward_candidates(shape, score_kind(variant), limits);
   if (candidates.empty()) return;
@@ -32,9 +32,8 @@ void add_forward(const Variant& variant, const ForwardShape& shape, const jit::A
 void add_backward(const Variant& variant, const ForwardShape& shape, const jit::Architecture& architecture,
                   std::vector<jit::Program>& programs) {
   const Multiprocessor limits = Multiprocessor::of(architecture);
-  const BackwardPlan plan = choose_backward(shape, changes_scores(variant), limits);
-  programs.push_back(
-      backward_program(variant, variant::cuda_text(variant, true, shape.has_gradients), shape, plan, architecture));
+  const BackwardPlan plan = choose_backward(shape, changes_scores(variant), limits, kept_fields(variant, shape.dtype));
+  programs.push_back(backward_program(variant, kernel_text(variant, shape.dtype, true), shape, plan, architecture));
   if (!is_hopper(architecture) || shape.is_deterministic || !hopper_backward_refusal(shape).empty()) return;
   const auto candidates = hopper_backward_candidates(shape, changes_scores(variant), limits);
   if (candidates.empty()) return;

@@ -60,7 +60,7 @@ jit::Program backward_program(const Variant& variant, const variant::CudaText& t
       arg("has_gradients", shape.has_gradients), arg("is_aligned", shape.is_aligned), arg("threads", plan.threads()),
       arg("blocks", plan.blocks), arg("shared_bytes", plan.shared_bytes(shape)));
   program.headers = device_headers();
-  program.headers.push_back(variant_header(variant, text));
+  program.headers.push_back(shape.has_gradients ? gradients_header(variant, text) : variant_header(variant, text));
   program.options = {"--std=c++17"};
   program.architecture = architecture;
   program.kernels = {"prepare", "backward", "finish"};
@@ -70,7 +70,7 @@ jit::Program backward_program(const Variant& variant, const variant::CudaText& t
 BackwardPlan BackwardKernels::plan_of(const jit::Context& context, const Variant& variant, const ForwardShape& shape) {
   const bool has_scores = changes_scores(variant);
   return chosen(context.device(), "backward", shape, has_scores,
-                backward_candidates(shape, has_scores, limits_of(context.device())));
+                backward_candidates(shape, has_scores, limits_of(context.device()), kept_fields(variant, shape.dtype)));
 }
 
 BackwardKernels::BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
@@ -81,7 +81,7 @@ BackwardKernels::BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const 
                                  const Variant& variant, const ForwardShape& shape, const BackwardPlan& plan)
     : shape_(shape),
       plan_(plan),
-      text_(variant::cuda_text(variant, true, shape.has_gradients)),
+      text_(kernel_text(variant, shape.dtype, true)),
       module_(jit::load_program(
           compiler, backward_program(variant, text_, shape, plan, context->device().architecture()), context)),
       prepare_(module_->kernel("prepare")),

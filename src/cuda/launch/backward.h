@@ -36,6 +36,11 @@ class BackwardRunner {
     return row_floats(b, h_q, s_q) * ((d_qk + 63) / 64 * 64);
   }
 
+  /// Ints of the workspace that a deterministic pass of the family for 9.0 counts by, one for 64 queries.
+  static std::int64_t turn_ints(std::int64_t b, std::int64_t h_q, std::int64_t s_q) {
+    return row_floats(b, h_q, s_q) / 64;
+  }
+
   /// What lists of tiles are made for, with a row for each key tile.
   virtual TileSizes tile() const = 0;
   virtual const variant::ArgumentLayout& layout() const = 0;

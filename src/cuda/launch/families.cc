@@ -12,11 +12,6 @@
 namespace tilewise::cuda {
 namespace {
 
-/// The family for 9.0 has no deterministic backward pass.
-void expect_any_order(const Making& making) {
-  if (making.shape.is_deterministic) fail(ErrorCode::unsupported, "it sums up d_q by atomics, in any order");
-}
-
 /// A family in one direction. `make` and `tile` throw Error(unsupported) with its reason for what it does not take.
 template <class Runner>
 struct Family {
@@ -57,11 +52,9 @@ constexpr Family<ForwardRunner> kForward[] = {
 constexpr Family<BackwardRunner> kBackward[] = {
     {"sm_90a",
      [](const Making& m) -> std::unique_ptr<const BackwardRunner> {
-       expect_any_order(m);
        return std::make_unique<HopperBackwardKernels>(m.compiler, m.context, m.variant, m.shape);
      },
      [](const Making& m) {
-       expect_any_order(m);
        const HopperBackwardPlan plan = HopperBackwardKernels::plan_of(*m.context, m.variant, m.shape);
        return TileSizes{HopperBackwardPlan::kQueries, plan.keys};
      }},
@@ -104,8 +97,8 @@ std::unique_ptr<const Runner> make(const Making& making, std::span<const Family<
 }
 
 template <class Runner>
-TileSizes tile(const Making& making, std::span<const Family<Runner>> families, const char* what) {
-  std::vector<std::string> refusals;
+TileSizes tile(const Making& making, std::span<const Family<Runner>> families, const char* what,
+               std::vector<std::string>& refusals) {
   return first_of<Runner>(families, what, refusals, [&](const Family<Runner>& family) { return family.tile(making); });
 }
 
@@ -119,8 +112,26 @@ std::unique_ptr<const BackwardRunner> make_backward(const Making& making, std::v
   return make<BackwardRunner>(making, kBackward, "backward", refusals);
 }
 
-TileSizes forward_tile(const Making& making) { return tile<ForwardRunner>(making, kForward, "forward"); }
+TileSizes forward_tile(const Making& making) {
+  std::vector<std::string> refusals;
+  return tile<ForwardRunner>(making, kForward, "forward", refusals);
+}
 
-TileSizes backward_tile(const Making& making) { return tile<BackwardRunner>(making, kBackward, "backward"); }
+TileSizes backward_tile(const Making& making) {
+  std::vector<std::string> refusals;
+  return tile<BackwardRunner>(making, kBackward, "backward", refusals);
+}
+
+std::vector<std::string> forward_refusals(const Making& making) {
+  std::vector<std::string> refusals;
+  tile<ForwardRunner>(making, kForward, "forward", refusals);
+  return refusals;
+}
+
+std::vector<std::string> backward_refusals(const Making& making) {
+  std::vector<std::string> refusals;
+  tile<BackwardRunner>(making, kBackward, "backward", refusals);
+  return refusals;
+}
 
 }  // namespace tilewise::cuda

@@ -28,4 +28,8 @@ std::unique_ptr<const BackwardRunner> make_backward(const Making& making, std::v
 TileSizes forward_tile(const Making& making);
 TileSizes backward_tile(const Making& making);
 
+/// What these would add to `refusals`, without making anything. Throws Error(unsupported) likewise.
+std::vector<std::string> forward_refusals(const Making& making);
+std::vector<std::string> backward_refusals(const Making& making);
+
 }  // namespace tilewise::cuda

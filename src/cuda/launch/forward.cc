@@ -14,7 +14,7 @@ Multiprocessor limits_of(const jit::DeviceInfo& device) {
 
 ForwardPlan ForwardKernel::plan_of(const jit::Context& context, const Variant& variant, const ForwardShape& shape) {
   return chosen(context.device(), "forward", shape, changes_scores(variant),
-                forward_candidates(shape, limits_of(context.device())));
+                forward_candidates(shape, limits_of(context.device()), kept_fields(variant, shape.dtype)));
 }
 
 ForwardKernel::ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
@@ -25,7 +25,7 @@ ForwardKernel::ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit:
                              const Variant& variant, const ForwardShape& shape, const ForwardPlan& plan)
     : shape_(shape),
       plan_(plan),
-      text_(variant::cuda_text(variant)),
+      text_(kernel_text(variant, shape.dtype, false)),
       kernel_(jit::load_program(compiler,
                                 forward_program(variant, text_, shape, plan, context->device().architecture()), context)
                   ->kernel("forward", static_cast<unsigned>(plan.shared_bytes(shape)))) {}

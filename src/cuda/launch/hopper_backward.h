@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "cuda/launch/backward.h"
@@ -24,8 +25,8 @@ class HopperBackwardKernels final : public BackwardRunner {
   HopperBackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context, const Variant& variant,
                         const ForwardShape& shape, const HopperBackwardPlan& plan);
 
-  /// d_q is summed up by atomics, so its last bits differ from run to run. Throws Error(invalid_argument) where the
-  /// extent does not tell the tensors' rows.
+  /// Where the shape is not deterministic, d_q is summed up by atomics, so its last bits differ from run to run. Throws
+  /// Error(invalid_argument) where the extent does not tell the tensors' rows.
   void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound, const ForwardExtent& extent,
               jit::StreamHandle stream) const override;
   TileSizes tile() const override { return {HopperBackwardPlan::kQueries, plan_.keys}; }
@@ -39,6 +40,7 @@ class HopperBackwardKernels final : public BackwardRunner {
   variant::CudaText text_;
   std::shared_ptr<const jit::Module> module_;
   jit::Kernel prepare_, backward_, finish_;
+  std::optional<WorkCounters> counters_;  // of a deterministic pass
 };
 
 }  // namespace tilewise::cuda

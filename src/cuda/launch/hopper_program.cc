@@ -51,7 +51,7 @@ struct Config {{
   using Element = {element};
   static constexpr int kHeadQk = {d_qk}, kHeadV = {d_v}, kStages = {stages};
   static constexpr int kProducerRegisters = {producer_registers}, kConsumerRegisters = {consumer_registers};
-  static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout};
+  static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout}, kIsOrdered = {is_ordered};
 }};
 using Kernel = sm90::Backward<Config, KernelVariant>;
 static_assert(Kernel::kThreads == {threads} && Kernel::kTileBytes == {tile_bytes} &&
@@ -160,8 +160,8 @@ jit::Program hopper_backward_program(const Variant& variant, const variant::Cuda
                                arg("d_qk", shape.d_qk), arg("d_v", shape.d_v), arg("stages", plan.stages),
                                arg("producer_registers", plan.producer_registers()),
                                arg("consumer_registers", plan.consumer_registers()), arg("has_lists", shape.has_lists),
-                               arg("has_dropout", shape.has_dropout), arg("threads", plan.threads()),
-                               arg("tile_bytes", plan.tile_bytes(shape)),
+                               arg("has_dropout", shape.has_dropout), arg("is_ordered", shape.is_deterministic),
+                               arg("threads", plan.threads()), arg("tile_bytes", plan.tile_bytes(shape)),
                                arg("shared_bytes", plan.tile_bytes(shape) + plan.other_shared()));
   program.headers = device_headers();
   program.headers.push_back(rearranged_header(variant, text));

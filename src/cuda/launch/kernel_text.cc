@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <string_view>
 
 #include "variant/graph.h"
 #include "variant/hoist.h"
@@ -17,16 +18,17 @@ struct KernelVariant {
   using Arguments = variant::Arguments;
   using Query = variant::Query;
   using Key = variant::Key;
+  using Recorded = KernelVariant;
   struct Place {
     variant::Sequence sequence;
     variant::Uniform uniform;
   };
 
   __device__ static Place place_of(const Arguments& arguments, const SequenceShape& shape, int batch, int head,
-                                   int kv_head) {
+                                   int kv_head, float scale = 0) {
     const variant::Sequence sequence{shape.queries,     shape.keys,      shape.query_offset, shape.key_offset,
                                      shape.query_token, shape.key_token, batch,              head,
-                                     kv_head};
+                                     kv_head,           scale};
     return {sequence, variant::uniform_values(arguments, sequence)};
   }
   __device__ static Query query_values(const Arguments& arguments, const Place& place, int query_index) {
@@ -63,11 +65,11 @@ constexpr const char* kSlope = R"cuda(
 )cuda";
 
 constexpr const char* kGradients = R"cuda(
-  template <class Gradients>
+  template <bool kMayClamp, class Gradients>
   __device__ static void add_gradients(const Arguments& arguments, const Place& place, const Query& query,
                                        const Key& key, int query_index, int key_index, float s, float d,
                                        Gradients& gradients) {
-    variant::add_gradients(
+    variant::add_gradients<kMayClamp>(
         arguments, place.sequence, place.uniform, query, key,
         variant::diagonal_values(arguments, place.sequence, place.uniform, query_index - key_index), query_index,
         key_index, s, d, gradients);
@@ -184,18 +186,59 @@ ScoreKind score_kind(const Variant& variant) {
   return are_any(variant::Hoist::key) || are_any(variant::Hoist::diagonal) ? ScoreKind::tiles : ScoreKind::entries;
 }
 
-jit::Header variant_header(const Variant& variant, const variant::CudaText& text) {
-  return {"variant.h",
-          fmt::format(
-              "#pragma once\n#include \"arguments.h\"\n{}{}\n"
-              "  static constexpr bool kChangesScores = {};\n  static constexpr bool kHasSink = {};\n{}{}{}{}}};\n\n"
-              "}}  // namespace tilewise::cuda\n",
-              text.source, kKernelVariant, changes_scores(variant), variant.has_sink(), variant.has_sink() ? kSink : "",
-              text.has_slope ? kSlope : "", text.has_gradients ? kGradients : "",
-              text.has_gradients && variant.has_sink() ? kSinkGradients : "")};
+variant::CudaText kernel_text(const Variant& variant, DType dtype, bool with_slope) {
+  return dtype == DType::float32 ? variant::cuda_text(variant, with_slope)
+                                 : variant::rearranged_cuda_text(variant, dtype, with_slope);
 }
 
-jit::Header rearranged_header(const Variant& variant, const variant::CudaText& text) {
+namespace {
+
+/// A recorded text, and struct KernelVariant.
+std::string recorded_text(const Variant& variant, const variant::CudaText& text) {
+  return fmt::format(
+      "{}{}\n  static constexpr bool kIsRearranged = false, kChangesScores = {}, kHasSink = {};\n{}{}{}{}}};\n\n"
+      "}}  // namespace tilewise::cuda\n",
+      text.source, kKernelVariant, changes_scores(variant), variant.has_sink(), variant.has_sink() ? kSink : "",
+      text.has_slope ? kSlope : "", text.has_gradients ? kGradients : "",
+      text.has_gradients && variant.has_sink() ? kSinkGradients : "");
+}
+
+/// The same in a namespace of its own, beside a rearranged text.
+std::string recorded_beside(const Variant& variant, const variant::CudaText& text) {
+  return fmt::format(
+      "namespace recorded {{\nnamespace tilewise::cuda {{\nusing ::tilewise::cuda::SequenceShape;\n}}\n{}}}  // "
+      "namespace recorded\n",
+      recorded_text(variant, text));
+}
+
+}  // namespace
+
+KeptFields kept_fields(const Variant& variant, DType dtype) {
+  if (dtype == DType::float32) return {};
+  const auto fields = variant::rearranged_cuda_text(variant, dtype, false).fields;
+  const bool has_scores = changes_scores(variant);
+  const auto kept = [&](variant::Hoist hoist) {
+    const int count = fields[static_cast<std::size_t>(hoist)];
+    return count <= (has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks) ? count : 0;
+  };
+  if (!has_scores) return {.query = kept(variant::Hoist::query)};
+  return {kept(variant::Hoist::query), kept(variant::Hoist::key), kept(variant::Hoist::diagonal)};
+}
+
+jit::Header variant_header(const Variant& variant, const variant::CudaText& text) {
+  if (text.is_rearranged) return rearranged_header(variant, text);
+  return {"variant.h", "#pragma once\n#include \"arguments.h\"\n" + recorded_text(variant, text)};
+}
+
+jit::Header gradients_header(const Variant& variant, const variant::CudaText& text) {
+  if (!text.is_rearranged) return variant_header(variant, variant::cuda_text(variant, true, true));
+  jit::Header header = rearranged_header(variant, text, "::recorded::tilewise::cuda::KernelVariant");
+  const std::string_view includes = "#pragma once\n#include \"arguments.h\"\n";
+  header.text.insert(includes.size(), recorded_beside(variant, variant::cuda_text(variant, false, true)));
+  return header;
+}
+
+jit::Header rearranged_header(const Variant& variant, const variant::CudaText& text, const char* recorded) {
   const bool has_scores = changes_scores(variant);
   std::string functions = of_entry("bool", "keeps");
   if (has_scores) functions += of_entry("float", "score") + of_entry("float", "exponent");
@@ -205,16 +248,16 @@ jit::Header rearranged_header(const Variant& variant, const variant::CudaText& t
   const auto fields = [&](variant::Hoist hoist) { return text.fields[static_cast<std::size_t>(hoist)]; };
   return {
       "variant.h",
-      fmt::format("#pragma once\n#include \"arguments.h\"\n#include \"sm90/steady.h\"\n{}{}{}\n"
+      fmt::format("#pragma once\n#include \"arguments.h\"\n{}{}{}{}\n"
+                  "  using Recorded = {};\n  static constexpr bool kIsRearranged = true, kMayBeSteady = {};\n"
                   "  static constexpr bool kChangesScores = {}, kHasSink = {}, kSlopeIsFinite = {}, kIsShort = {};\n"
-                  "  static constexpr bool kMayBeSteady = {};\n"
                   "  static constexpr int kQueryFields = {}, kKeyFields = {}, kDiagonalFields = {};\n"
                   "  static constexpr int kMostKeptFields = {};\n}};\n\n"
                   "}}  // namespace tilewise::cuda\n",
-                  text.source, kRearrangedVariant, functions, has_scores, variant.has_sink(), text.slope_is_finite,
-                  text.hoisted_operations <= 48, text.may_be_steady, fields(variant::Hoist::query),
-                  fields(variant::Hoist::key), fields(variant::Hoist::diagonal),
-                  has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
+                  text.may_be_steady ? "#include \"steady.h\"\n" : "", text.source, kRearrangedVariant, functions,
+                  recorded, text.may_be_steady, has_scores, variant.has_sink(), text.slope_is_finite,
+                  text.hoisted_operations <= 48, fields(variant::Hoist::query), fields(variant::Hoist::key),
+                  fields(variant::Hoist::diagonal), has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
 }
 
 }  // namespace tilewise::cuda

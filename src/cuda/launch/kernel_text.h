@@ -19,13 +19,24 @@ const char* element_name(DType dtype);
 /// Whether the variant has score functions.
 bool changes_scores(const Variant& variant);
 
+/// What portable kernels for a dtype keep of a variant for a tile.
+KeptFields kept_fields(const Variant& variant, DType dtype);
+
 /// What the variant's rearranged text asks of a plan.
 ScoreKind score_kind(const Variant& variant);
+
+/// The text that forward and backward kernels for a dtype read: rearranged for 16 bits, for float32 as recorded.
+variant::CudaText kernel_text(const Variant& variant, DType dtype, bool with_slope);
 
 /// The header "variant.h": the variant's text, and struct KernelVariant, which device/scores.h describes.
 jit::Header variant_header(const Variant& variant, const variant::CudaText& text);
 
-/// The same for a rearranged text, as device/sm90/lane_scores.h describes it.
-jit::Header rearranged_header(const Variant& variant, const variant::CudaText& text);
+/// The same for a rearranged text, as device/lane_scores.h describes it. `recorded`: what its Recorded stands for.
+jit::Header rearranged_header(const Variant& variant, const variant::CudaText& text,
+                              const char* recorded = "KernelVariant");
+
+/// The same for a text with slopes, and the gradients of tables and parameters, which a recorded text makes:
+/// KernelVariant::Recorded has them.
+jit::Header gradients_header(const Variant& variant, const variant::CudaText& text);
 
 }  // namespace tilewise::cuda

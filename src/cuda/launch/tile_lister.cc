@@ -56,6 +56,9 @@ extern "C" __global__ void __launch_bounds__(256)
 extern "C" __global__ void order(const __grid_constant__ tilewise::cuda::ClassifyArguments arguments, int rows) {
   tilewise::cuda::order_rows(arguments, rows);
 }
+extern "C" __global__ void number(const __grid_constant__ tilewise::cuda::ClassifyArguments arguments, int rows) {
+  tilewise::cuda::number_turns(arguments, rows);
+}
 )cuda";
 
 std::int64_t tiles_of(std::int64_t length, std::int64_t tile) { return (length + tile - 1) / tile; }
@@ -68,12 +71,12 @@ jit::Program tile_program(const Variant& variant, const variant::CudaText& text,
   program.name = "classify.cu";
   program.source = kSource;
   program.headers = device_headers();
-  program.headers.push_back({"mask.h", "#pragma once\n#include \"classify.h\"\n" + text.source +
-                                           variant::cuda_mask_text(variant, removes) + kMaskHeader});
+  program.headers.push_back({"mask.h", "#pragma once\n#include \"classify.h\"\n#include \"number_turns.h\"\n" +
+                                           text.source + variant::cuda_mask_text(variant, removes) + kMaskHeader});
   // Without contraction, bounds have the host's very bits.
   program.options = {"--std=c++17", "--fmad=false"};
   program.architecture = architecture;
-  program.kernels = {"classify", "order"};
+  program.kernels = {"classify", "order", "number"};
   return program;
 }
 
@@ -84,7 +87,8 @@ TileLister::TileLister(jit::Compiler& compiler, const std::shared_ptr<const jit:
       module_(jit::load_program(compiler, tile_program(variant, text_, mask.removes, context->device().architecture()),
                                 context)),
       classify_(module_->kernel("classify")),
-      order_(module_->kernel("order")) {}
+      order_(module_->kernel("order")),
+      number_(module_->kernel("number")) {}
 
 ListExtent TileLister::extent(std::int64_t b, std::int64_t h_q, std::int64_t s_q, std::int64_t s_kv, TileSizes tile,
                               bool by_key) const {
@@ -101,13 +105,13 @@ ListExtent TileLister::extent(std::int64_t b, std::int64_t h_q, std::int64_t s_q
 }
 
 TileLists TileLister::make(const SequenceShape* sequences, const ListExtent& extent, TileSizes tile, bool by_key,
-                           std::int64_t heads_per_kv, int* tiles, int* count, RowStart* order,
+                           std::int64_t heads_per_kv, int* tiles, int* count, RowStart* order, int* turns,
                            const std::vector<std::byte>& bound, jit::StreamHandle stream) const {
   ClassifyArguments arguments{};
   arguments.sequences = sequences;
   arguments.lists = {
-      tiles, count, order, extent.capacity, extent.heads * extent.rows, extent.heads == 1 ? 0 : extent.rows, 0};
-  arguments.tiles = tiles, arguments.count = count, arguments.order = order;
+      tiles, count, order, extent.capacity, extent.heads * extent.rows, extent.heads == 1 ? 0 : extent.rows, 0, turns};
+  arguments.tiles = tiles, arguments.count = count, arguments.order = order, arguments.turns = turns;
   arguments.tile_queries = static_cast<int>(tile.queries);
   arguments.tile_keys = static_cast<int>(tile.keys);
   arguments.by_key = by_key;
@@ -118,12 +122,17 @@ TileLists TileLister::make(const SequenceShape* sequences, const ListExtent& ext
   // The driver copies from these pointers and does not write through them.
   std::array<void*, 2> pointers = {&arguments, const_cast<std::byte*>(bound.data())};
   classify_.launch({.grid = {rows, heads, b}, .block = {kThreads, 1, 1}, .stream = stream}, pointers.data());
-  if (extent.rows == 1) {  // nothing to be ordered
-    arguments.lists.order = nullptr;
-    return arguments.lists;
+  if (extent.rows == 1) {
+    arguments.lists.order = nullptr;  // nothing to be ordered
+  } else {
+    order_({.grid = {heads, b, 1}, .block = {kThreads, 1, 1}, .stream = stream}, arguments,
+           static_cast<int>(extent.rows));
   }
-  order_({.grid = {heads, b, 1}, .block = {kThreads, 1, 1}, .stream = stream}, arguments,
-         static_cast<int>(extent.rows));
+  if (turns != nullptr) {
+    const auto blocks = static_cast<unsigned>(tiles_of(extent.capacity, kThreads));
+    number_({.grid = {blocks, heads, b}, .block = {kThreads, 1, 1}, .stream = stream}, arguments,
+            static_cast<int>(extent.rows));
+  }
   return arguments.lists;
 }
 

@@ -20,12 +20,12 @@ struct ListExtent {
 
   std::int64_t lists() const { return b * heads * rows; }
 
-  /// Ints that the tiles of all lists take; a count and an order of each come on top.
+  /// Ints that the tiles of all lists take, or their turns; a count and an order of each come on top.
   std::int64_t tile_ints() const { return lists() * capacity; }
 };
 
-/// A program of two kernels, "classify" and "order", both of which take ClassifyArguments; "classify" then the
-/// variant's bytes, "order" the number of rows. `text` may be any of the variant, with its slope or without.
+/// A program of three kernels, "classify", "order" and "number", which take ClassifyArguments; "classify" then the
+/// variant's bytes, the others the number of rows. `text` may be any of the variant, with its slope or without.
 jit::Program tile_program(const Variant& variant, const variant::CudaText& text, const std::vector<bool>& removes,
                           const jit::Architecture& architecture);
 
@@ -43,9 +43,10 @@ class TileLister {
   ListExtent extent(std::int64_t b, std::int64_t h_q, std::int64_t s_q, std::int64_t s_kv, TileSizes tile,
                     bool by_key) const;
 
-  /// Queues the making of lists. `tiles` [extent.tile_ints()], `count` and `order` [extent.lists()] lie on the GPU.
+  /// Queues the making of lists. `tiles` [extent.tile_ints()], `count` and `order` [extent.lists()] lie on the GPU;
+  /// `turns` [extent.tile_ints()] as well, or is null where nobody asks for them.
   TileLists make(const SequenceShape* sequences, const ListExtent& extent, TileSizes tile, bool by_key,
-                 std::int64_t heads_per_kv, int* tiles, int* count, RowStart* order,
+                 std::int64_t heads_per_kv, int* tiles, int* count, RowStart* order, int* turns,
                  const std::vector<std::byte>& bound, jit::StreamHandle stream) const;
 
   /// What the bytes of the variant are packed by: the same as for its other kernels.
@@ -55,7 +56,7 @@ class TileLister {
   variant::CudaText text_;
   bool follows_head_;
   std::shared_ptr<const jit::Module> module_;
-  jit::Kernel classify_, order_;
+  jit::Kernel classify_, order_, number_;
 };
 
 }  // namespace tilewise::cuda

@@ -33,9 +33,10 @@ std::int64_t BackwardPlan::gradient_bytes() const {
   return std::int64_t{warps} * 8 * stride * 4;
 }
 
-bool BackwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) const {
+bool BackwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits, const KeptFields& kept) const {
   constexpr std::int64_t kStatic = 1024;  // the variant's hoisted values of a head
-  const std::int64_t shared = shared_bytes(shape) + kStatic + (shape.has_gradients ? gradient_bytes() : 0);
+  const std::int64_t shared =
+      shared_bytes(shape) + kStatic + kept.bytes(queries, keys, 2, 1) + (shape.has_gradients ? gradient_bytes() : 0);
   const int limit = std::min(255, limits.registers / (blocks * threads()) / 8 * 8);
   return shared <= limits.shared_bytes_per_block &&
          blocks * (shared + Multiprocessor::kReservedShared) <= limits.shared_bytes &&
@@ -48,7 +49,7 @@ std::string BackwardPlan::text() const {
 }
 
 std::vector<BackwardPlan> backward_candidates(const ForwardShape& shape, bool changes_scores,
-                                              const Multiprocessor& limits) {
+                                              const Multiprocessor& limits, const KeptFields& kept) {
   validate(shape);
   // {queries, keys, warps, stages, score_columns, column_warps}. Wide pieces use each fragment more often, which spares
   // shared memory, the next limit after the tensor cores; beyond 128 columns the sums of 16 keys fill a thread's
@@ -58,7 +59,7 @@ std::vector<BackwardPlan> backward_candidates(const ForwardShape& shape, bool ch
   std::vector<BackwardPlan> candidates;
   for (BackwardPlan plan : kAll) {
     for (plan.blocks = 3; plan.blocks >= 1; --plan.blocks) {
-      if (!plan.fits(shape, limits)) continue;
+      if (!plan.fits(shape, limits, kept)) continue;
       candidates.push_back(plan);
       break;
     }
@@ -75,8 +76,9 @@ std::vector<BackwardPlan> backward_candidates(const ForwardShape& shape, bool ch
   return candidates;
 }
 
-BackwardPlan choose_backward(const ForwardShape& shape, bool changes_scores, const Multiprocessor& limits) {
-  return backward_candidates(shape, changes_scores, limits).front();
+BackwardPlan choose_backward(const ForwardShape& shape, bool changes_scores, const Multiprocessor& limits,
+                             const KeptFields& kept) {
+  return backward_candidates(shape, changes_scores, limits, kept).front();
 }
 
 int deterministic_parts(std::int64_t s_kv) {

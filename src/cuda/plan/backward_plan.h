@@ -31,7 +31,7 @@ struct BackwardPlan {
   /// Static shared memory in which warps add up the diagonals' gradients of tables (device/tile_gradients.h).
   std::int64_t gradient_bytes() const;
 
-  bool fits(const ForwardShape& shape, const Multiprocessor& limits) const;
+  bool fits(const ForwardShape& shape, const Multiprocessor& limits, const KeptFields& kept = {}) const;
 
   /// "64 x 128, 8 warps, 2 stages, 1 block".
   std::string text() const;
@@ -43,10 +43,11 @@ struct BackwardPlan {
 /// Throws Error(unsupported) for what no backward kernel takes: dimensions as of the forward kernel, of which every GPU
 /// from 8.0 on has room for one plan, except that float32 beyond about 176 columns needs more than 99 KiB a block.
 std::vector<BackwardPlan> backward_candidates(const ForwardShape& shape, bool changes_scores,
-                                              const Multiprocessor& limits);
+                                              const Multiprocessor& limits, const KeptFields& kept = {});
 
 /// The first of the candidates.
-BackwardPlan choose_backward(const ForwardShape& shape, bool changes_scores, const Multiprocessor& limits);
+BackwardPlan choose_backward(const ForwardShape& shape, bool changes_scores, const Multiprocessor& limits,
+                             const KeptFields& kept = {});
 
 /// Into how many parts a deterministic backward pass splits a head's key tiles, each with sums of d_q of its own: by
 /// the plan's most keys alone, so that results depend neither on the batch nor on the GPU's size.

@@ -56,8 +56,8 @@ int ForwardPlan::register_limit(const Multiprocessor& limits) const {
   return std::min(kThreadLimit, limits.registers / (blocks * threads()) / 8 * 8);  // given out eight at a time
 }
 
-bool ForwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) const {
-  const std::int64_t shared = shared_bytes(shape);
+bool ForwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits, const KeptFields& kept) const {
+  const std::int64_t shared = shared_bytes(shape) + kept.bytes(query_tile(), key_tile, 1, 2);
   return shared <= limits.shared_bytes_per_block &&
          blocks * (shared + Multiprocessor::kReservedShared) <= limits.shared_bytes &&
          matrix_registers(shape) + other_registers(shape.dtype) <=
@@ -78,7 +78,8 @@ void validate(const ForwardShape& shape) {
   expect_dimension("d_v", shape.d_v);
 }
 
-std::vector<ForwardPlan> forward_candidates(const ForwardShape& shape, const Multiprocessor& limits) {
+std::vector<ForwardPlan> forward_candidates(const ForwardShape& shape, const Multiprocessor& limits,
+                                            const KeptFields& kept) {
   validate(shape);
   // 32 queries a warp use every fragment of k and v twice, which halves the reads of shared memory, the next limit
   // after the tensor cores; beyond 128 output columns their sums no longer fit into a thread's registers.
@@ -90,7 +91,7 @@ std::vector<ForwardPlan> forward_candidates(const ForwardShape& shape, const Mul
         for (const int warps : {4, 8}) {
           for (int blocks = 3; blocks >= 1; --blocks) {
             const ForwardPlan plan{warps, row_blocks, key_tile, 3, blocks, query_in_registers};
-            if (plan.fits(shape, limits)) candidates.push_back(plan);
+            if (plan.fits(shape, limits, kept)) candidates.push_back(plan);
           }
         }
       }
@@ -100,7 +101,7 @@ std::vector<ForwardPlan> forward_candidates(const ForwardShape& shape, const Mul
   for (const int key_tile : {32, 16}) {
     for (const int warps : {4, 2}) {
       const ForwardPlan plan{warps, 1, key_tile, 2, 1, false};
-      if (candidates.empty() && plan.fits(shape, limits)) candidates.push_back(plan);
+      if (candidates.empty() && plan.fits(shape, limits, kept)) candidates.push_back(plan);
     }
   }
   // More warps on a multiprocessor hide each other's softmax; among equals, the order above.
@@ -112,8 +113,8 @@ std::vector<ForwardPlan> forward_candidates(const ForwardShape& shape, const Mul
   return candidates;
 }
 
-ForwardPlan choose_forward(const ForwardShape& shape, const Multiprocessor& limits) {
-  return forward_candidates(shape, limits).front();
+ForwardPlan choose_forward(const ForwardShape& shape, const Multiprocessor& limits, const KeptFields& kept) {
+  return forward_candidates(shape, limits, kept).front();
 }
 
 }  // namespace tilewise::cuda

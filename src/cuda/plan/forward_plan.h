@@ -36,6 +36,18 @@ struct Multiprocessor {
   static Multiprocessor of(const jit::Architecture& architecture);
 };
 
+/// How many numbers of 4 bytes a block keeps of each query, key and diagonal of a tile for a variant, in static shared
+/// memory (device/lane_scores.h).
+struct KeptFields {
+  int query = 0, key = 0, diagonal = 0;
+
+  /// Of a tile, with so many stages of queries and of keys; two of diagonals.
+  std::int64_t bytes(int queries, int keys, int query_stages, int key_stages) const {
+    return std::int64_t{4} *
+           (query * queries * query_stages + key * keys * key_stages + diagonal * (queries + keys) * 2);
+  }
+};
+
 /// Bytes of a tile's row in shared memory: whole lines, see device/shared_tile.h.
 std::int64_t shared_row_bytes(int columns, DType dtype);
 
@@ -65,7 +77,7 @@ struct ForwardPlan {
   int register_limit(const Multiprocessor& limits) const;
 
   /// Whether `blocks` of this plan share a multiprocessor without spilling.
-  bool fits(const ForwardShape& shape, const Multiprocessor& limits) const;
+  bool fits(const ForwardShape& shape, const Multiprocessor& limits, const KeptFields& kept = {}) const;
 
   /// "128 x 64, 4 warps, 2 stages, 2 blocks".
   std::string text() const;
@@ -78,9 +90,10 @@ void validate(const ForwardShape& shape);
 
 /// Plans worth measuring, the one that is believed best first; not empty, since a plan that fits exists for every valid
 /// shape on every GPU from 8.0 on.
-std::vector<ForwardPlan> forward_candidates(const ForwardShape& shape, const Multiprocessor& limits);
+std::vector<ForwardPlan> forward_candidates(const ForwardShape& shape, const Multiprocessor& limits,
+                                            const KeptFields& kept = {});
 
 /// The first of the candidates.
-ForwardPlan choose_forward(const ForwardShape& shape, const Multiprocessor& limits);
+ForwardPlan choose_forward(const ForwardShape& shape, const Multiprocessor& limits, const KeptFields& kept = {});
 
 }  // namespace tilewise::cuda

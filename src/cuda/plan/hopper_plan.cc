@@ -16,12 +16,14 @@ std::int64_t chunked_bytes(int rows, int columns) { return std::int64_t{rows} * 
 // Barriers, and a piece of work as it is told: the sequence and the variant's uniform values.
 constexpr int kBarrierBytes = 320, kPlaceBytes = 384;
 
-/// The most that values of `queries`, and with score functions of `others` (keys and diagonals), take, and with them
-/// what four warps know of 64 tiles each.
+/// The most that values of `queries`, and with score functions of `others` (keys and diagonals), take.
 std::int64_t kept_bytes(bool has_scores, int queries, int others) {
-  if (!has_scores) return std::int64_t{4} * variant::kMostKeptOfMasks * queries + 16;
-  return std::int64_t{4} * variant::kMostKeptFields * (queries + others) + 4 * 64 * 8;
+  return 4 *
+         std::int64_t{has_scores ? variant::kMostKeptFields * (queries + others) : variant::kMostKeptOfMasks * queries};
 }
+
+/// What four warps know of 64 tiles each.
+constexpr int kSteadyBytes = 4 * 64 * 8;
 
 }  // namespace
 
@@ -37,7 +39,8 @@ std::int64_t HopperForwardPlan::tile_bytes(const ForwardShape& shape) const {
 }
 
 std::int64_t HopperForwardPlan::other_shared() const {
-  return kBarrierBytes + 2 * kPlaceBytes + consumers * kept_bytes(has_scores, 2 * 64, 4 * (key_tile + 63 + key_tile));
+  return kBarrierBytes + 2 * kPlaceBytes +
+         consumers * (kept_bytes(has_scores, 2 * 64, 4 * (key_tile + 63 + key_tile)) + (has_scores ? kSteadyBytes : 0));
 }
 
 bool HopperForwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) const {

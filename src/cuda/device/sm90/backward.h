@@ -16,7 +16,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
   using Shared::arguments_, Shared::call_, Shared::variant_;
   using Shared::clear_missing_queries, Shared::has_low_rows, Shared::prepare, Shared::prepare_tile, Shared::preset;
   using Shared::draw, Shared::fragments_of, Shared::place_of, Shared::workspace_tile;
-  using Shared::first_head, Shared::walk_of;
+  using Shared::first_head, Shared::sequence, Shared::walk_of;
   using Shared::gradient_tile, Shared::key_tile, Shared::query_tile, Shared::score_tile, Shared::value_tile;
   using Shared::is_first_lane, Shared::lane, Shared::warp_row;
   using Shared::kColumnsQk, Shared::kColumnsV, Shared::kKeys, Shared::kQueries, Shared::kStages;
@@ -69,7 +69,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
       start_query_sums(d_q, consumer, before.stage());
       wait_for_products<0>();
       pin(d_q);
-      add_to_workspace(d_q, last, consumer);
+      add_in_turn(d_q, last, consumer, before);
     }
     this->store_key_sums(d_k, key_begin + 64 * consumer);
     this->store_value_sums(d_v, key_begin + 64 * consumer);
@@ -97,7 +97,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     const int query_begin = query_tile_number * kQueries;
     const Turn<2> now = scores_turn(turn), before = scores_turn(turn.plus(~0u));
     full(stage).wait(turn.parity());
-    if (query_begin + kQueries > arguments_.sequences[blockIdx.z].queries) {
+    if (query_begin + kQueries > arguments_.sequences[sequence()].queries) {
       part = kPartialPart;
       clear_missing_queries(query_begin, consumer, stage);
     }
@@ -144,12 +144,18 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     pin(d_q);
     if (last >= 0) {
       scores_empty(before.stage()).arrive_if(is_first_lane());
-      add_to_workspace(d_q, last, consumer);
+      add_in_turn(d_q, last, consumer, before);
     }
     wait_for_products<0>();
     pin(d_k);
     pin(d_v);
     empty(stage).arrive_if(is_first_lane());
+  }
+
+  __device__ void add_in_turn(const QuerySums& d_q, long long tile, int consumer, const Turn<2>& visit) const {
+    this->wait_for_turn(visit);
+    add_to_workspace(d_q, tile, consumer);
+    this->pass_turn_on(visit);
   }
 
   /// p (+)= k q^T and d_s (+)= v d_o^T, started.
@@ -203,10 +209,22 @@ class Backward : BackwardShared<Config, Variant> {
   using Shared::Shared;
 
   __device__ void run() {
-    const SequenceShape& shape = this->arguments_.sequences[blockIdx.z];
-    int tile = blockIdx.x;
-    if constexpr (Config::kHasLists) tile = row_of(this->arguments_.lists, blockIdx.z, this->first_head(), tile);
-    if (tile * Shared::kKeys >= shape.keys) return;
+    if constexpr (Config::kIsOrdered) {
+      if (threadIdx.x == 0) this->work() = KeyWork::take(this->call_, gridDim.x, gridDim.y, gridDim.z);
+      __syncthreads();
+    }
+    const int sequence = this->sequence();
+    int tile = Config::kIsOrdered ? this->work().row : int(this->by_turns() ? blockIdx.y : blockIdx.x);
+    if constexpr (Config::kHasLists && Config::kIsOrdered) {
+      tile = row_from_end(this->arguments_.lists, sequence, this->first_head(), tile, gridDim.x);
+    } else if constexpr (Config::kHasLists) {
+      tile = row_of(this->arguments_.lists, sequence, this->first_head(), tile);
+    }
+    if constexpr (Config::kIsOrdered) {
+      __syncthreads();
+      if (threadIdx.x == 0) this->work().row = tile;
+    }
+    if (tile * Shared::kKeys >= this->arguments_.sequences[sequence].keys) return;
     const int warpgroup = uniform(threadIdx.x / 128);
     if (threadIdx.x == 0) {
       if (this->base_ % 1024 != 0) __trap();  // what swizzling rests on
@@ -216,6 +234,11 @@ class Backward : BackwardShared<Config, Variant> {
     if (warpgroup == 0) {
       shrink_registers<Config::kProducerRegisters>();
       if (threadIdx.x == 0) this->produce(tile);
+      if constexpr (Config::kIsOrdered) {
+        if (threadIdx.x == 32) this->wait_for_turns();
+        static_assert(Shared::kPassers == 2);
+        if (threadIdx.x == 64 || threadIdx.x == 96) this->pass_turns_on(threadIdx.x / 32 - 2);
+      }
     } else {
       grow_registers<Config::kConsumerRegisters>();
       typename Kind<Shared::Sizes::kIsWide>::Type(this->call_, this->variant_, this->shared_)

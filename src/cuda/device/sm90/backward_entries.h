@@ -19,8 +19,10 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
   using Shared::arguments_, Shared::call_, Shared::variant_;
   using Shared::gradient_tile, Shared::numbers, Shared::place_of, Shared::query_tile, Shared::score_tile;
   using Shared::kColumnsQk, Shared::kColumnsV, Shared::kKeys, Shared::kQueries;
+  using Shared::kv_head, Shared::sequence;
   using typename Shared::Element;
   using typename Shared::Lane;
+  using typename Shared::OrderedTurn;
   using typename Shared::Place;
   using typename Shared::ScoreTile;
   using typename Shared::Sizes;
@@ -41,7 +43,7 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
     Place& place = place_of(consumer);
     if (thread() == 0) {
       place.variant =
-          Variant::place_of(variant_, arguments_.sequences[blockIdx.z], blockIdx.z, head, blockIdx.y, arguments_.scale);
+          Variant::place_of(variant_, arguments_.sequences[sequence()], sequence(), head, kv_head(), arguments_.scale);
     }
     meet(1 + consumer, 128);
     if constexpr (Values::kKeepsKeys) {
@@ -96,7 +98,7 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
   }
   // No short cuts: a branch for each of 32 numbers would cost more.
   __device__ bool stays_at(const Lane& lane, int query, int key) const {
-    const SequenceShape& shape = arguments_.sequences[blockIdx.z];
+    const SequenceShape& shape = arguments_.sequences[sequence()];
     return lane.keeps(query, key) & (lane.query_index(query) < shape.queries) &
            (lane.key_index(key) >= shape.key_start) & (lane.key_index(key) < shape.keys);
   }
@@ -115,7 +117,7 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
 
   /// Whether there are keys that do not exist: zeros stand for them and their values, from both consumers.
   __device__ bool clear_missing_keys(int key_begin) const {
-    const SequenceShape& shape = arguments_.sequences[blockIdx.z];
+    const SequenceShape& shape = arguments_.sequences[sequence()];
     if (key_begin >= shape.key_start && key_begin + kKeys <= shape.keys) return false;
     clear_rows(this->key_tile(), key_begin, shape.key_start, shape.keys, 256);
     clear_rows(this->value_tile(), key_begin, shape.key_start, shape.keys, 256);
@@ -140,7 +142,7 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
   }
 
   __device__ void clear_missing_queries(int query_begin, int consumer, int stage) const {
-    const int end = arguments_.sequences[blockIdx.z].queries;
+    const int end = arguments_.sequences[sequence()].queries;
     clear_rows(query_tile(stage), query_begin, 0, end, 128);
     clear_rows(gradient_tile(stage), query_begin, 0, end, 128);
     publish_writes();
@@ -219,7 +221,7 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
   /// Which weights dropout keeps. A lane holds keys g and g + 8 of a block of 16, so two bytes of each query's block.
   __device__ void draw(unsigned* kept, int query_begin, int first_key, int head) const {
     const DropoutArguments& dropout = arguments_.dropout;
-    const int head_index = blockIdx.z * arguments_.h_q + head, g = lane() / 4;
+    const int head_index = sequence() * arguments_.h_q + head, g = lane() / 4;
 #pragma unroll
     for (int j = 0; j < kQueries / 8; ++j) {
       kept[j] = 0;
@@ -256,6 +258,19 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
     for (int k = 0; k < kQueries / 16; ++k) store_transposed(tile.at(16 * k + row, column), d_scores[k].pairs);
   }
 
+  // In an ordered pass, before and after a consumer adds to the tile of a visit.
+  __device__ void wait_for_turn(const Turn<2>& visit) const {
+    const OrderedTurn turn{visit.count};
+    if constexpr (Config::kIsOrdered) this->may_add(turn.stage()).wait(turn.parity());
+  }
+  __device__ void pass_turn_on(const Turn<2>& visit) const {
+    const OrderedTurn turn{visit.count};
+    if constexpr (Config::kIsOrdered) {
+      __syncwarp();
+      this->added(turn.stage()).arrive_if(is_first_lane());
+    }
+  }
+
   /// Adds a part of d_q (see BackwardSizes) of a tile to the workspace.
   template <int kBlocks>
   __device__ void add_to_workspace(const Accumulator<1, kBlocks>& d_q, long long tile, int part) const {
@@ -274,7 +289,7 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
   __device__ void store_sums(const TensorView& view, const Accumulator<1, kBlocks>& sums, int first_key,
                              float factor) const {
     if (view.data == nullptr) return;
-    const SequenceShape& shape = arguments_.sequences[blockIdx.z];
+    const SequenceShape& shape = arguments_.sequences[sequence()];
     const float factors[2] = {factor, factor};
     store_rows<kHead>(rows_of(view, shape), view.row, first_key + warp_row() + lane() / 4, shape.keys, sums, factors);
   }
@@ -286,7 +301,7 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
   }
 
   __device__ Element* rows_of(const TensorView& view, const SequenceShape& shape) const {
-    return static_cast<Element*>(view.data) + blockIdx.z * view.batch + blockIdx.y * view.head +
+    return static_cast<Element*>(view.data) + sequence() * view.batch + kv_head() * view.head +
            (arguments_.keys_packed ? shape.key_token : 0) * view.row;
   }
 };

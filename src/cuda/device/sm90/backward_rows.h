@@ -77,6 +77,7 @@ __device__ inline void prepare_backward(const BackwardCall& call) {
     const float reference = lse == -infinity() ? infinity() : lse * kLog2E;
     a.reference[place] = kChangesScores ? reference : -reference / call.factor;
     a.delta[place] = d_lse - sum;
+    if (Config::kIsOrdered && query % Sizes::kQueries == 0) a.d_q_turns[place / Sizes::kQueries] = 0;
   }
   constexpr int kFloats = Sizes::kTileFloats / Sizes::kQueries / 16;
   float4* const zeros = reinterpret_cast<float4*>(a.d_q_sums + place * (16 * kFloats) + part * kFloats);

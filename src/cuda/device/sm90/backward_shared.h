@@ -1,16 +1,27 @@
 // What the producer and the consumers of the backward kernels share: shared memory, barriers, walks. And the producer.
 #pragma once
 
+#include "lane_scores.h"
 #include "sm90/backward_rows.h"
-#include "sm90/lane_scores.h"
 #include "sm90/tma.h"
+#include "sm90/turns.h"
 #include "sm90/wgmma.h"
 #include "walk.h"
 
 namespace tilewise::cuda::sm90 {
 
+/// How a block walks the tiles of queries.
+template <bool kHasLists>
+struct WalkOf {
+  using Type = AllTiles;
+};
+template <>
+struct WalkOf<true> {
+  using Type = ListWalk;
+};
+
 /// Config has Element, kHeadQk, kHeadV (up to 256), kStages (tiles of queries in shared memory), kHasLists,
-/// kHasDropout, kProducerRegisters, kConsumerRegisters.
+/// kHasDropout, kIsOrdered (turns.h), kProducerRegisters, kConsumerRegisters.
 template <class Config, class Variant>
 class BackwardShared {
  public:
@@ -37,14 +48,21 @@ class BackwardShared {
   using Values = decltype(Place::values);
   using Lane = LaneScores<Variant, Values, 64>;
 
+  /// Tiles that are between a block's turn and the next one's: handing one on waits until additions have arrived, which
+  /// takes longer than a step under load.
+  static constexpr int kTurnsAhead = 4, kPassers = 2;
+  using OrderedTurn = Turn<kTurnsAhead>;
+  using Walk = typename WalkOf<Config::kHasLists>::Type;
+
   static constexpr int kStageBytes = QueryTile::kBytes + GradientTile::kBytes;
   static constexpr int kStagesAt = KeyTile::kBytes + ValueTile::kBytes;
   static constexpr int kScoresAt = kStagesAt + kStages * kStageBytes;
   static constexpr int kNumbersAt = kScoresAt + 2 * ScoreTile::kBytes;  // reference and delta of a tile's queries
   static constexpr int kNumbersBytes = 2 * kQueries * 4;
   static constexpr int kTileBytes = kNumbersAt + kStages * kNumbersBytes;
-  static constexpr int kBarriers = 1 + 2 * kStages + 4;
-  static constexpr int kPlacesAt = (kTileBytes + 8 * kBarriers + 15) / 16 * 16;
+  static constexpr int kBarriers = 1 + 2 * kStages + 4 + (Config::kIsOrdered ? 3 * kTurnsAhead : 0);
+  static constexpr int kWorkAt = kTileBytes + 8 * kBarriers;
+  static constexpr int kPlacesAt = (kWorkAt + (Config::kIsOrdered ? int(sizeof(KeyWork)) : 0) + 15) / 16 * 16;
   static constexpr int kPlaceBytes = (int(sizeof(Place)) + 15) / 16 * 16;
   static constexpr int kSharedBytes = kPlacesAt + Sizes::kConsumers * kPlaceBytes;
 
@@ -57,36 +75,60 @@ class BackwardShared {
 
   /// The producer: one thread.
   __device__ void produce(int tile) const {
-    const SequenceShape& shape = arguments_.sequences[blockIdx.z];
-    const int kv_head = blockIdx.y;
-    const int batch = arguments_.queries_packed ? 0 : blockIdx.z, kv_batch = arguments_.keys_packed ? 0 : blockIdx.z;
+    const SequenceShape& shape = arguments_.sequences[sequence()];
+    const int kv_head = this->kv_head();
+    const int batch = arguments_.queries_packed ? 0 : sequence(), kv_batch = arguments_.keys_packed ? 0 : sequence();
     const int first_key = (arguments_.keys_packed ? shape.key_token : 0) + tile * kKeys;
     const int first_query = arguments_.queries_packed ? shape.query_token : 0;
     keys_full().arrive_expecting(KeyTile::kBytes + ValueTile::kBytes);
     load({&call_.k, kv_batch, kv_head}, key_tile(), first_key, keys_full());
     load({&call_.v, kv_batch, kv_head}, value_tile(), first_key, keys_full());
-    Turn<kStages> turn;
+    for_each_visit<kStages>(tile, [&](const Walk&, int head, int query_tile_number, const Turn<kStages>& turn) {
+      const int stage = int(made_anew(turn.stage()));
+      const Barrier ready = full(stage);
+      empty(stage).wait(turn.parity() ^ 1);
+      ready.arrive_expecting(kStageBytes + kNumbersBytes);
+      load({&call_.q, batch, head}, query_tile(stage), first_query + query_tile_number * kQueries, ready);
+      load({&call_.d_o, batch, head}, gradient_tile(stage), first_query + query_tile_number * kQueries, ready);
+      const long long place = workspace_tile(head, query_tile_number) * kQueries;
+      start_copy(numbers(stage), arguments_.reference + place, kQueries * 4, ready);
+      start_copy(numbers(stage) + kQueries * 4, arguments_.delta + place, kQueries * 4, ready);
+    });
+  }
+
+  /// Of an ordered pass, one thread waits for this block's turns at the tiles that it visits, and tells the consumers.
+  __device__ void wait_for_turns() const {
+    for_each_visit<kTurnsAhead>(work().row,
+                                [&](const Walk& walk, int head, int query_tile_number, const OrderedTurn& turn) {
+                                  passed_on(turn.stage()).wait(turn.parity() ^ 1);
+                                  turns_at(head, query_tile_number).wait_for(turn_at(walk, query_tile_number));
+                                  may_add(turn.stage()).arrive();
+                                });
+  }
+  /// Two others, by turns, hand a tile on to the next block when the consumers have added to it. A release waits until
+  /// their additions have arrived.
+  __device__ void pass_turns_on(unsigned passer) const {
+    for_each_visit<kTurnsAhead>(work().row, [&](const Walk&, int head, int query_tile_number, const OrderedTurn& turn) {
+      if (turn.count % kPassers != passer) return;
+      added(turn.stage()).wait(turn.parity());
+      turns_at(head, query_tile_number).pass_on();
+      passed_on(turn.stage()).arrive();
+    });
+  }
+
+ protected:
+  /// Calls visit(walk, head, query tile, turn) for all tiles that the keys meet.
+  template <int kRing, class VisitTile>
+  __device__ void for_each_visit(int tile, const VisitTile& visit) const {
+    Turn<kRing> turn;
 #pragma unroll 1
     for (int head = first_head(); head < first_head() + arguments_.heads_per_kv; ++head) {
       const auto walk = walk_of(tile, head);
 #pragma unroll 1
-      for (int i = 0; i < walk.count(); ++i) {
-        const int query_tile_number = walk.visit(i).tile();
-        const int stage = int(made_anew(turn.stage()));
-        const Barrier ready = full(stage);
-        empty(stage).wait(turn.parity() ^ 1);
-        ready.arrive_expecting(kStageBytes + kNumbersBytes);
-        load({&call_.q, batch, head}, query_tile(stage), first_query + query_tile_number * kQueries, ready);
-        load({&call_.d_o, batch, head}, gradient_tile(stage), first_query + query_tile_number * kQueries, ready);
-        const long long place = workspace_tile(head, query_tile_number) * kQueries;
-        start_copy(numbers(stage), arguments_.reference + place, kQueries * 4, ready);
-        start_copy(numbers(stage) + kQueries * 4, arguments_.delta + place, kQueries * 4, ready);
-        turn = turn.plus(1);
-      }
+      for (int i = 0; i < walk.count(); ++i, turn = turn.plus(1)) visit(walk, head, walk.visit(i).tile(), turn);
     }
   }
 
- protected:
   template <class Tile>
   __device__ static void load(const Rows& rows, const Tile& tile, int row, Barrier ready) {
 #pragma unroll 1
@@ -105,6 +147,11 @@ class BackwardShared {
   __device__ Barrier empty(int stage) const { return barrier(1 + kStages + stage); }
   __device__ Barrier scores_full(int stage) const { return barrier(1 + 2 * kStages + stage); }
   __device__ Barrier scores_empty(int stage) const { return barrier(3 + 2 * kStages + stage); }
+  // Of an ordered pass: it is this block's turn at the tile of a visit; consumers have added to it; it is the next
+  // block's turn.
+  __device__ Barrier may_add(int stage) const { return barrier(5 + 2 * kStages + stage); }
+  __device__ Barrier added(int stage) const { return barrier(5 + 2 * kStages + kTurnsAhead + stage); }
+  __device__ Barrier passed_on(int stage) const { return barrier(5 + 2 * kStages + 2 * kTurnsAhead + stage); }
   __device__ Place& place_of(int consumer) const {
     return *reinterpret_cast<Place*>(shared_ + kPlacesAt + consumer * kPlaceBytes);
   }
@@ -122,21 +169,49 @@ class BackwardShared {
       scores_full(stage).create(kOfScores);
       scores_empty(stage).create(kOfScores);
     }
+    for (int stage = 0; Config::kIsOrdered && stage < kTurnsAhead; ++stage) {
+      may_add(stage).create(1);
+      added(stage).create(kOfScores);
+      passed_on(stage).create(1);
+    }
     publish_barriers();
   }
 
+  // The key head and the sequence that the block is at.
+  __device__ KeyWork& work() const { return *reinterpret_cast<KeyWork*>(shared_ + kWorkAt); }
+  __device__ int kv_head() const {
+    if constexpr (Config::kIsOrdered) return work().kv_head;
+    return int(by_turns() ? blockIdx.x : blockIdx.y);
+  }
+  /// Whether heads take turns, the first rows of all first, rather than follow each other: where some rows are far
+  /// longer than most, the last head's would outlast everything.
+  __device__ bool by_turns() const { return Config::kHasLists && arguments_.lists.long_rows > 0; }
+  __device__ int sequence() const { return Config::kIsOrdered ? work().sequence : int(blockIdx.z); }
+
   /// The query tiles that meet a key tile.
-  __device__ auto walk_of(int tile, int head) const {
+  __device__ Walk walk_of(int tile, int head) const {
     if constexpr (Config::kHasLists) {
-      return ListWalk(arguments_.lists, blockIdx.z, head, tile);
+      return ListWalk(arguments_.lists, sequence(), head, tile);
     } else {
-      return AllTiles{(arguments_.sequences[blockIdx.z].queries + kQueries - 1) / kQueries};
+      return AllTiles{(arguments_.sequences[sequence()].queries + kQueries - 1) / kQueries};
     }
   }
-  __device__ int first_head() const { return blockIdx.y * arguments_.heads_per_kv; }
+  /// How many blocks add to a tile of queries before this one.
+  __device__ int turn_at(const Walk& walk, int query_tile_number) const {
+    if constexpr (Config::kHasLists) {
+      const TileLists& lists = arguments_.lists;
+      return lists.turns[walk.tiles - lists.tiles + query_tile_number];
+    } else {
+      return work().row;
+    }
+  }
+  __device__ TurnCount turns_at(int head, int query_tile_number) const {
+    return {arguments_.d_q_turns + workspace_tile(head, query_tile_number)};
+  }
+  __device__ int first_head() const { return kv_head() * arguments_.heads_per_kv; }
   /// A query tile's number in the workspace.
   __device__ long long workspace_tile(int head, int tile) const {
-    return (static_cast<long long>(blockIdx.z) * arguments_.h_q + head) * call_.query_tiles + tile;
+    return (static_cast<long long>(sequence()) * arguments_.h_q + head) * call_.query_tiles + tile;
   }
 
   const BackwardCall& call_;

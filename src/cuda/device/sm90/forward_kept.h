@@ -40,9 +40,12 @@ class ForwardKept : public ForwardOutput<Config, Variant> {
       const int first_key = walk.visit(index).tile() * kKeyTile;
       const typename Variant::Place& place = place_of(piece).variant;
       Values& kept = kept_of(piece.consumer);
-      if (Values::kKnowsSteady && index % Values::kAhead == 0) {
-        const Visit visit = walk.visit(::min(index + thread_read_anew() % 32, walk.count() - 1));
-        kept.look_ahead(variant_, place, index, first_query(piece), visit.tile() * kKeyTile);
+      if constexpr (Values::kKnowsSteady) {
+        if (index % Values::kAhead == 0) {
+          const int ahead = thread_read_anew() % 32;
+          const Visit visit = walk.visit(::min(index + ahead, walk.count() - 1));
+          kept.look_ahead(variant_, place, index, first_query(piece), visit.tile() * kKeyTile, ahead);
+        }
       }
       kept.make_keys(variant_, place, turn.stage(), first_key);
       if (!kept.is_steady(index)) kept.make_diagonals(variant_, place, turn.stage(), first_query(piece), first_key);
@@ -60,7 +63,8 @@ class ForwardKept : public ForwardOutput<Config, Variant> {
       Values& kept = kept_of(piece.consumer);
       if (!kept.is_steady(int(index))) return;
       kept.template make_diagonals_of_warp<16 + kKeyTile - 1>(variant_, place_of(piece).variant, int(kept_stage),
-                                                              first_query(piece), visit.tile() * kKeyTile, warp_row());
+                                                              first_query(piece), visit.tile() * kKeyTile, warp_row(),
+                                                              thread_read_anew() % 32);
     }
   }
 

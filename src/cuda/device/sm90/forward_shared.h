@@ -1,7 +1,7 @@
 // What the producers and the consumers of the forward kernel share: shared memory, barriers, the walk over key tiles.
 #pragma once
 
-#include "sm90/lane_scores.h"
+#include "lane_scores.h"
 #include "sm90/schedule.h"
 #include "sm90/tma.h"
 #include "sm90/wgmma.h"
@@ -48,7 +48,7 @@ class ForwardShared {
   /// Keys and diagonals of a tile are made while the tile before is at work; some warps may then read those of two
   /// tiles before.
   static constexpr int kKeptStages = 4;
-  using Values = KeptValues<Variant, 64, kKeyTile, 2, kKeptStages, kKeptStages>;
+  using Values = KeptValues<Variant, 64, kKeyTile, 2, kKeptStages, kKeptStages, 128, true>;
   static constexpr bool kKeepsOfTiles = Values::kKeepsKeys || Values::kKeepsDiagonals;
 
   static constexpr bool kStagesOutput = Config::kStagesOutput;

@@ -15,7 +15,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
   using Shared::arguments_, Shared::call_, Shared::variant_;
   using Shared::clear_missing_queries, Shared::has_low_rows, Shared::prepare, Shared::prepare_tile, Shared::preset;
   using Shared::draw, Shared::fragments_of, Shared::place_of, Shared::workspace_tile;
-  using Shared::first_head, Shared::walk_of;
+  using Shared::first_head, Shared::sequence, Shared::walk_of;
   using Shared::gradient_tile, Shared::key_tile, Shared::query_tile, Shared::score_tile, Shared::value_tile;
   using Shared::is_first_lane, Shared::lane, Shared::warp_row;
   using Shared::kColumnsQk, Shared::kColumnsV, Shared::kKeys, Shared::kQueries, Shared::kStages;
@@ -77,7 +77,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
   /// Waits for a tile's queries.
   __device__ void begin(Tile& tile, int consumer) const {
     full(tile.stage()).wait(tile.turn.parity());
-    if (tile.query_begin() + kQueries > arguments_.sequences[blockIdx.z].queries) {
+    if (tile.query_begin() + kQueries > arguments_.sequences[sequence()].queries) {
       tile.part = kPartialPart;
       clear_missing_queries(tile.query_begin(), consumer, tile.stage());
     }
@@ -134,7 +134,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
       commit_products();
       if (last >= 0) scores_full(before.stage()).wait(before.parity());
       // In the first step these products have no meaning and are dropped: under a condition they would cost registers.
-      make_query_sums(before.stage(), last);
+      make_query_sums(before, last);
       pin(d_v);
       empty(tile.stage()).arrive_if(is_first_lane());
       if (last >= 0) scores_empty(before.stage()).arrive_if(is_first_lane());
@@ -143,21 +143,22 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
     });
     if (last >= 0) {
       scores_full(before.stage()).wait(before.parity());
-      make_query_sums(before.stage(), last);
+      make_query_sums(before, last);
     }
     this->store_value_sums(d_v, key_begin);
   }
 
   /// d_q^T = k^T d_s^T, 64 columns at a time, added to a tile of the workspace: while one part is added, the next is
   /// made.
-  __device__ void make_query_sums(int stage, long long tile) const {
+  __device__ void make_query_sums(const Turn<2>& visit, long long tile) const {
     QuerySums d_q[2];
 #pragma unroll
     for (int part = 0; part <= kParts; ++part) {
       if (part < kParts) {
         begin_products();
         multiply_columns_by_rows<Element, kKeys / 16>(d_q[part % 2], Operand::of(key_tile().chunk(part), kKeys),
-                                                      Operand::of(score_tile(stage).address, kQueries), kQueries);
+                                                      Operand::of(score_tile(visit.stage()).address, kQueries),
+                                                      kQueries);
         commit_products();
       }
       if (part > 0) {
@@ -167,7 +168,10 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
           wait_for_products<0>();
         }
         pin(d_q[(part - 1) % 2]);
-        if (tile >= 0) add_to_workspace(d_q[(part - 1) % 2], tile, part - 1);
+        if (tile < 0) continue;
+        if (part == 1) this->wait_for_turn(visit);
+        add_to_workspace(d_q[(part - 1) % 2], tile, part - 1);
+        if (part == kParts) this->pass_turn_on(visit);
       }
     }
   }

@@ -19,41 +19,52 @@
 #pragma once
 
 #include "arguments.h"
-#include "sm90/barrier.h"
-#include "sm90/steady.h"
 #include "softmax.h"
 
-namespace tilewise::cuda::sm90 {
+namespace tilewise::cuda {
 
 /// What all diagonals of a tile add to exponents, where that is one number.
 struct SteadyTile {
   float value;
   int is_steady;
 };
+/// What each of four warps knows of its tiles: it finds out about kAhead of them together, a lane about one. Of the
+/// ones before, the last is still read then.
+template <bool kKnows>
+struct SteadyTiles {};
+template <>
+struct SteadyTiles<true> {
+  static constexpr int kAhead = 32;
 
-/// What a consumer keeps of its variant in shared memory for a tile of kQueries x kKeys: values that many entries
-/// share, which a lane reads instead of making them for each of its entries. Each kind has so many stages that none is
-/// written anew while some warp reads it.
-template <class Variant, int kQueries, int kKeys, int kQueryStages, int kKeyStages, int kDiagonalStages>
-struct KeptValues {
+  SteadyTile steady_tiles[4][2 * kAhead];
+
+  __device__ SteadyTile& steady_tile(int index) { return steady_tiles[threadIdx.x / 32 % 4][index % (2 * kAhead)]; }
+  __device__ const SteadyTile& steady_tile(int index) const {
+    return steady_tiles[threadIdx.x / 32 % 4][index % (2 * kAhead)];
+  }
+};
+
+/// What kThreads threads keep of their variant in shared memory for a tile of kQueries x kKeys: values that many
+/// entries share, which a lane reads instead of making them for each of its entries. Each kind has so many stages that
+/// none is written anew while some warp reads it.
+template <class Variant, int kQueries, int kKeys, int kQueryStages, int kKeyStages, int kDiagonalStages,
+          int kThreads = 128, bool kLooksAhead = false>
+struct KeptValues
+    : SteadyTiles<kLooksAhead && Variant::kMayBeSteady && (Variant::kDiagonalFields <= Variant::kMostKeptFields)> {
   __device__ static constexpr bool are_few(int fields) { return fields > 0 && fields <= Variant::kMostKeptFields; }
   static constexpr bool kKeepsQueries = are_few(Variant::kQueryFields);
   static constexpr bool kKeepsKeys = Variant::kChangesScores && are_few(Variant::kKeyFields);
   static constexpr bool kKeepsDiagonals = Variant::kChangesScores && are_few(Variant::kDiagonalFields);
   using Arguments = typename Variant::Arguments;
   using Place = typename Variant::Place;
-  /// Each warp finds out about 32 tiles together, a lane about one of them; of the 32 before the last is still read
-  /// then.
-  static constexpr bool kKnowsSteady = Variant::kMayBeSteady && kKeepsDiagonals;
-  static constexpr int kAhead = 32;
+  static constexpr bool kKnowsSteady = kLooksAhead && Variant::kMayBeSteady && kKeepsDiagonals;
 
   typename Variant::Query queries[kKeepsQueries ? kQueryStages : 1][kKeepsQueries ? kQueries : 1];
   typename Variant::Key keys[kKeepsKeys ? kKeyStages : 1][kKeepsKeys ? kKeys : 1];
   typename Variant::Diagonal diagonals[kKeepsDiagonals ? kDiagonalStages : 1]
                                       [kKeepsDiagonals ? kQueries + kKeys - 1 : 1];
-  SteadyTile steady_tiles[kKnowsSteady ? 4 : 1][kKnowsSteady ? 2 * kAhead : 1];  // of each warp
 
-  // By a warpgroup; what they write is there after its threads have met.
+  // By all of the threads; what they write is there after they have met.
   __device__ void make_queries(const Arguments& arguments, const Place& place, int stage, int first_query) {
     if constexpr (kKeepsQueries) {
       for_each<kQueries>([&](int i) { queries[stage][i] = Variant::query_values(arguments, place, first_query + i); });
@@ -75,11 +86,11 @@ struct KeptValues {
   /// Other warps may write the same to the same places.
   template <int kOfWarp>
   __device__ void make_diagonals_of_warp(const Arguments& arguments, const Place& place, int stage, int first_query,
-                                         int first_key, int first) {
+                                         int first_key, int first, int lane) {
     if constexpr (kKeepsDiagonals) {
       const int least = first_query - (first_key + kKeys - 1);
 #pragma unroll 1
-      for (int i = first + thread_read_anew() % 32; i < first + kOfWarp; i += 32) {
+      for (int i = first + lane; i < first + kOfWarp; i += 32) {
         diagonals[stage][i] = Variant::diagonal_values(arguments, place, least + i);
       }
       __syncwarp();
@@ -87,31 +98,30 @@ struct KeptValues {
   }
 
   /// Whether a warp's tiles from `index` on, a multiple of kAhead, are steady: `first_query` and `first_key` are those
-  /// of the lane's.
-  __device__ void look_ahead(const Arguments& arguments, const Place& place, int index, int first_query,
-                             int first_key) {
+  /// of the lane's tile.
+  __device__ void look_ahead(const Arguments& arguments, const Place& place, int index, int first_query, int first_key,
+                             int lane) {
     if constexpr (kKnowsSteady) {
       const int least = first_query - (first_key + kKeys - 1);
       const auto found = Variant::steady_value(arguments, place, least, least + kQueries + kKeys - 2);
-      steady_tiles[warp()][index % (2 * kAhead) + thread_read_anew() % 32] = {found.value, found.is_known};
+      this->steady_tile(index + lane) = {found.value, found.is_known};
       __syncwarp();
     }
   }
+  /// The same for all of a warp, which the compiler sees.
   __device__ bool is_steady(int index) const {
-    if constexpr (kKnowsSteady) return uniform(steady_tiles[warp()][index % (2 * kAhead)].is_steady) != 0;
+    if constexpr (kKnowsSteady) return __shfl_sync(~0u, this->steady_tile(index).is_steady, 0) != 0;
     return false;
   }
   __device__ float steady_value(int index) const {
-    return steady_tiles[warp()][kKnowsSteady ? index % (2 * kAhead) : 0].value;
+    if constexpr (kKnowsSteady) return this->steady_tile(index).value;
+    return 0;
   }
 
  private:
-  __device__ static int warp() { return threadIdx.x / 32 % 4; }
-
   /// One number a thread at a time; two together where that is little text, which hides half of the waiting.
   template <int kCount, class Make>
   __device__ static void for_each(const Make& make) {
-    constexpr int kThreads = 128;
     const int thread = threadIdx.x % kThreads;
     if constexpr (Variant::kIsShort && kCount > kThreads && kCount <= 2 * kThreads) {
       // The last ones are made twice rather than under a condition.
@@ -192,4 +202,4 @@ struct LaneScores {
   }
 };
 
-}  // namespace tilewise::cuda::sm90
+}  // namespace tilewise::cuda

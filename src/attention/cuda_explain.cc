@@ -1,0 +1,52 @@
+// What a GPU's plan tells of itself.
+#include <algorithm>
+
+#include "attention/cuda_backend.h"
+#include "attention/planned_mask.h"
+
+namespace tilewise::attention {
+
+/// Calls that families refuse which take the usual ones.
+std::string CudaBackend::explain_refusals() const {
+  using Refusals = std::vector<std::string> (*)(const cuda::Making&);
+  std::string text;
+  const auto add = [&](const char* direction, Refusals ask, const Form& form) {
+    const auto of_usual = ask(making(kernel_shape({})));
+    std::vector<std::string> of_form;
+    try {
+      of_form = ask(making(kernel_shape(form)));
+    } catch (const Error& error) {
+      of_form = {error.what()};  // no family takes them
+    }
+    for (const std::string& refusal : of_form) {
+      if (std::ranges::find(of_usual, refusal) == of_usual.end())
+        text += fmt::format("{}, calls not taken by {}\n", direction, refusal);
+    }
+  };
+  const Form unaligned{.is_aligned = false};
+  if (forward_) {
+    for (const Form& form : {unaligned, Form{.is_paged = true}, Form{.has_max_score = true}})
+      add("forward", cuda::forward_refusals, form);
+  }
+  if (backward_) {
+    add("backward", cuda::backward_refusals, unaligned);
+    if (binds_anything(variant())) add("backward", cuda::backward_refusals, {.has_gradients = true});
+  }
+  return text;
+}
+
+std::string CudaBackend::explain() const {
+  std::string text = fmt::format("backend: {}, {}\n", device_.text(), context_->device().name);
+  if (forward_) text += fmt::format("forward: {}\n", forward_->usual().text());
+  if (backward_) text += fmt::format("backward: {}\n", backward_->usual().text());
+  text += explain_refusals();
+  if (decode_) text += fmt::format("decoding, up to {} queries: {}\n", kDecodeQueries, decode_->usual().text());
+  text +=
+      fmt::format("mask: {}\n", !lister_              ? "none"
+                                : kept_lists_.empty() ? "tiles are classified on the GPU, before each kernel"
+                                                      : "tiles are classified on the GPU, with the plan for its own "
+                                                        "lengths, before each kernel for others");
+  return text;
+}
+
+}  // namespace tilewise::attention

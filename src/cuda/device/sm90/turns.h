@@ -1,0 +1,46 @@
+// Sums in a fixed order: blocks that add to the same tile of d_q do so one after the other, each in its turn.
+//
+// A tile's blocks add in the order in which they have begun (KeyWork), so that a block waits only for such as run
+// already, and there is no deadlock however few run at a time.
+#pragma once
+
+#include "sm90_call.h"
+
+namespace tilewise::cuda::sm90 {
+
+/// What a block of an ordered pass does: a row of key tiles, at first its place in the order in which they are begun.
+struct KeyWork {
+  int row, kv_head, sequence;
+
+  /// The next piece of work. Key heads take turns, as many together as call.heads_together: were blocks that begin at
+  /// the same time all of one head, each would start a tile behind the one before. `places` times `kv_heads` times
+  /// `sequences` blocks ask, once each, and the last one leaves the counter as it was.
+  __device__ static KeyWork take(const BackwardCall& call, int places, int kv_heads, int sequences) {
+    const unsigned all = kv_heads * sequences;
+    const unsigned number = atomicAdd(call.next_block, 1u);
+    if (number == places * all - 1) *call.next_block = 0;
+    const unsigned together = call.heads_together, first = number / (places * together) * together;
+    const unsigned heads = ::min(together, all - first), within = number % (places * together);
+    const unsigned head = first + within % heads;
+    return {int(within / heads), int(head % kv_heads), int(head / kv_heads)};
+  }
+};
+
+/// How many blocks have added to a tile.
+struct TurnCount {
+  int* count;
+
+  /// Until so many have. Relaxed: what follows are additions, made in the second-level cache after this load has come
+  /// back from there. A load that acquires would empty the first-level cache (CCTL.IVALL) once a tile, and what
+  /// consumers read of the sequence in front of every tile's products would come from afar.
+  __device__ void wait_for(int turn) const {
+    int now;
+    do {
+      asm volatile("ld.relaxed.gpu.global.s32 %0, [%1];" : "=r"(now) : "l"(count) : "memory");
+    } while (now != turn);
+  }
+  /// What this thread knows to be added is before the next turn.
+  __device__ void pass_on() const { asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(count) : "memory"); }
+};
+
+}  // namespace tilewise::cuda::sm90
