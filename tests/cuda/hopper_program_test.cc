@@ -22,7 +22,7 @@ struct Named {
   Variant variant;
   /// The most that a kernel may spill, in bytes a thread. A bias of its own for each entry is loaded well ahead, and
   /// sandwich's sums of 64 cosines are made in float64. Of softcap a deterministic backward pass puts two registers
-  /// aside.
+  /// aside, of a factor for each query, too.
   int stack_bytes = 0;
 };
 
@@ -47,8 +47,8 @@ std::vector<Named> sample() {
           {"T5", zoo::t5_buckets()},
           {"relative position", zoo::relative_position(128)},
           {"temperature", zoo::temperature(1.5)},
-          {"Llama 4", zoo::llama4_temperature()},
-          {"log n", zoo::log_n_scaling(1024)},
+          {"Llama 4", zoo::llama4_temperature(), 8},
+          {"log n", zoo::log_n_scaling(1024), 8},
           {"dense bias", zoo::dense_bias(), 256},
           {"learned bias", zoo::learned_bias(), 256},
           {"pair bias", zoo::pair_bias(), 256},
