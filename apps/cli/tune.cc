@@ -88,8 +88,10 @@ std::vector<Tuned> tune_all(const Options& options) {
       progress.step(fmt::format("{}, d {}", text, dim));
       const CaseShape shape = shape_of(options, dim);
       const auto make = [&] { return AttentionCase(variant, shape, device, options.parameters); };
+      int measured = 0;
       const TuneCase given{[&] { make(); },
                            [&](const std::string& kernel) {
+                             progress.detail(fmt::format("{}, plan {}", kernel, ++measured));
                              AttentionCase made = make();
                              return seconds_of(made, kernel == "backward");
                            }};

@@ -39,40 +39,45 @@ struct Table {
   int extents[rank];
 };
 
-/// The element at an index, each clamped to its axis; zero where the table is empty.
+/// An index, each part clamped to its axis.
+template <int rank>
+struct Inside {
+  int at[rank];
+  bool is_empty;  // the table has no element
+
+  template <class T, class... Index>
+  __device__ Inside(const Table<T, rank>& table, Index... index) : at{index...}, is_empty(false) {
+#pragma unroll
+    for (int axis = 0; axis < rank; ++axis) {
+      const int last = table.extents[axis] - 1;
+      at[axis] = at[axis] < 0 ? 0 : at[axis] > last ? last : at[axis];
+      is_empty |= last < 0;
+    }
+  }
+};
+
+/// The element at an index, clamped; zero where the table is empty.
 template <class T, int rank, class... Index>
 __device__ inline auto read(const Table<T, rank>& table, Index... index) {
-  const int indices[] = {index...};
+  const Inside<rank> inside(table, index...);
   long long offset = 0;
-  bool empty = false;
 #pragma unroll
-  for (int axis = 0; axis < rank; ++axis) {
-    const int last = table.extents[axis] - 1;
-    const int inside = indices[axis] < 0 ? 0 : indices[axis] > last ? last : indices[axis];
-    offset += inside * table.strides[axis];
-    empty |= last < 0;
-  }
+  for (int axis = 0; axis < rank; ++axis) offset += inside.at[axis] * table.strides[axis];
   using Value = decltype(value_of(T{}));
-  return empty ? Value(0) : value_of(table.data[offset]);
+  return inside.is_empty ? Value(0) : value_of(table.data[offset]);
 }
 )cuda";
 
 /// What gradients need besides.
 inline constexpr std::string_view kCudaElementOf = R"cuda(
-/// The number of the element at an index, in row-major order, each clamped to its axis; -1 where the table is empty.
+/// The number of the element at an index, clamped, in row-major order; -1 where the table is empty.
 template <class T, int rank, class... Index>
 __device__ inline long long element_of(const Table<T, rank>& table, Index... index) {
-  const int indices[] = {index...};
+  const Inside<rank> inside(table, index...);
   long long element = 0;
-  bool empty = false;
 #pragma unroll
-  for (int axis = 0; axis < rank; ++axis) {
-    const int last = table.extents[axis] - 1;
-    const int inside = indices[axis] < 0 ? 0 : indices[axis] > last ? last : indices[axis];
-    element = element * table.extents[axis] + inside;
-    empty |= last < 0;
-  }
-  return empty ? -1 : element;
+  for (int axis = 0; axis < rank; ++axis) element = element * table.extents[axis] + inside.at[axis];
+  return inside.is_empty ? -1 : element;
 }
 
 struct Direct {};

@@ -73,9 +73,7 @@ class Backward {
  private:
   using Scores = typename ScoreGrid::Sums;  // [keys, queries]
   static constexpr int kScoreRows = ScoreGrid::kRows, kScoreBlocks = ScoreGrid::kColumns;
-  struct TileFragments {
-    LeftOf<Element> of[kScoreBlocks][kScoreRows];
-  };
+  using TileFragments = Fragments<Element, kScoreRows, kScoreBlocks>;
 
   __device__ void take_keys(int tile) {
     load_keys();
@@ -197,6 +195,9 @@ class Backward {
     return part == kFullPart && !has_all_queries ? kPartialPart : part;
   }
 
+  /// By a vote, so that the compiler sees that branches on it are the whole warp's.
+  __device__ static bool is_empty(int part) { return Config::kHasLists && __all_sync(~0u, part == kEmptyPart); }
+
   /// Whether rearranged scores of these queries may be below the clamp and count all the same.
   __device__ static bool has_low_rows(unsigned numbers) {
     if constexpr (!Variant::kIsRearranged || !Variant::kChangesScores) return false;
@@ -241,25 +242,6 @@ class Backward {
     }
   }
 
-  /// Rounded to Element: left operands.
-  __device__ static TileFragments fragments_of(const Scores& x) {
-    TileFragments made;
-#pragma unroll
-    for (int k = 0; k < kScoreBlocks; ++k) {
-#pragma unroll
-      for (int i = 0; i < kScoreRows; ++i) {
-        const auto& near = x.x[i][2 * k];
-        const auto& far = x.x[i][2 * k + 1];
-#pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          set_pair(made.of[k][i], Element{}, half, near[2 * half], near[2 * half + 1]);
-          set_pair(made.of[k][i], Element{}, half + 2, far[2 * half], far[2 * half + 1]);
-        }
-      }
-    }
-    return made;
-  }
-
   __device__ void visit_tile(const Visit& visit, int number, int head) {
     const int stage = number % kStages, query_begin = visit.tile() * kQueries;
     TileFragments weights, d_scores;
@@ -270,7 +252,7 @@ class Backward {
       store_scores(score_tile(), d_scores);
       __syncthreads();
     }
-    if (part_of(visit, ValueGrid::row(warp()), 16 * ValueGrid::kRows) != kEmptyPart) {
+    if (!is_empty(part_of(visit, ValueGrid::row(warp()), 16 * ValueGrid::kRows))) {
       add_product<ValueGrid>(d_v_, weights, weight_tile(), gradient_tile(stage));
       add_product<KeyGrid>(d_k_, d_scores, score_tile(), query_tile(stage));
     }
@@ -282,7 +264,7 @@ class Backward {
                               int stage) {
     Scores p, d_s;
     const int part = part_of(visit, ScoreGrid::row(warp()), 16 * kScoreRows);
-    if (part == kEmptyPart) {
+    if (is_empty(part)) {
       p.clear();
       d_s.clear();
     } else {
@@ -290,14 +272,14 @@ class Backward {
       multiply_transposed(d_s, value_tile(), gradient_tile(stage));
       const ScoreGradients<Config, Variant, ScoreGrid> gradients{arguments_, variant_,  shape_,
                                                                  values(),   sequence_, key_begin_};
-      if (part == kPartialPart || has_low_rows(row_numbers(stage))) {
+      if (__any_sync(~0u, part == kPartialPart) || has_low_rows(row_numbers(stage))) {
         gradients.template make<true>(p, d_s, number, visit.tile() * kQueries, head, row_numbers(stage));
       } else {
         gradients.template make<false>(p, d_s, number, visit.tile() * kQueries, head, row_numbers(stage));
       }
     }
-    weights = fragments_of(p);
-    d_scores = fragments_of(d_s);
+    weights = fragments_of(Element{}, p);
+    d_scores = fragments_of(Element{}, d_s);
   }
 
   /// Fragments [keys, queries] to shared memory.

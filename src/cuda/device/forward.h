@@ -3,8 +3,8 @@
 
 #include "arguments.h"
 #include "copy.h"
+#include "forward_products.h"
 #include "largest_score.h"
-#include "mma.h"
 #include "philox.h"
 #include "scores.h"
 #include "softmax.h"
@@ -22,41 +22,40 @@ namespace tilewise::cuda {
 ///   kQueryInRegisters            q stays in registers; otherwise it is read from shared memory for each tile
 ///   kHasLists, kHasDropout, kHasMaxScore, kAligned
 template <class Config, class Variant>
-class Forward {
+class Forward : ForwardProducts<Config> {
+  using Products = ForwardProducts<Config>;
+  using Products::add_weights_times_values, Products::first_row, Products::key_tile, Products::lane,
+      Products::load_queries_to_registers, Products::multiply_queries_by_keys, Products::query_tile,
+      Products::value_tile;
+  using Products::kColumnsV, Products::kProductSteps, Products::shared_;
+  using typename Products::KeyTile;
+  using typename Products::Output;
+  using typename Products::OutputTile;
+  using typename Products::QueryTile;
+  using typename Products::Scores;
+  using typename Products::TileWeights;
+  using typename Products::ValueTile;
+
  public:
-  using Element = typename Config::Element;
-  static constexpr int kThreads = Config::kWarps * 32;
-  static constexpr int kRows = Config::kRowBlocks * 16;  // of a warp
-  static constexpr int kQueryTile = Config::kWarps * kRows;
-  static constexpr int kColumnsQk = (Config::kHeadQk + 15) / 16 * 16;
-  static constexpr int kColumnsV = (Config::kHeadV + 15) / 16 * 16;
-  using QueryTile = SharedTile<Element, kQueryTile, kColumnsQk>;
-  using KeyTile = SharedTile<Element, Config::kKeyTile, kColumnsQk>;
-  using ValueTile = SharedTile<Element, Config::kKeyTile, kColumnsV>;
-  using OutputTile = SharedTile<Element, kQueryTile, kColumnsV>;  // takes the place of all others in the end
-  static constexpr int kStageBytes = KeyTile::kBytes + ValueTile::kBytes;
-  static constexpr int kInputBytes = QueryTile::kBytes + Config::kStages * kStageBytes;
-  static constexpr int kSharedBytes = kInputBytes > OutputTile::kBytes ? kInputBytes : OutputTile::kBytes;
+  using Products::kQueryTile, Products::kSharedBytes, Products::kThreads;
+  using typename Products::Element;
 
   __device__ Forward(const ForwardArguments& arguments, const typename Variant::Arguments& variant, unsigned shared)
-      : arguments_(arguments),
+      : Products(shared),
+        arguments_(arguments),
         variant_(variant),
-        shared_(shared),
         sequence_(blockIdx.z),
         head_(blockIdx.y),
         shape_(arguments.sequences[blockIdx.z]),
-        query_fragments_(LaneAddress<QueryTile>::left({shared + first_row() * QueryTile::kRowBytes}, lane())),
-        key_fragments_(LaneAddress<KeyTile>::right_transposed(key_tile(0), lane())),
-        value_fragments_(LaneAddress<ValueTile>::right(value_tile(0), lane())),
         keys_(key_loader<KeyLoader>(arguments.k)),
         values_(key_loader<ValueLoader>(arguments.v)) {}
 
   __device__ void run() {
-    int row = blockIdx.x;
-    if constexpr (Config::kHasLists) {
-      row = row_of(arguments_.lists, sequence_, head_, row);
+    RowStart row{static_cast<int>(blockIdx.x), -1, 0, 0};
+    if (Config::kHasLists && arguments_.lists.order != nullptr) {
+      row = row_start(arguments_.lists, sequence_, head_, blockIdx.x);
     }
-    query_begin_ = row * kQueryTile;
+    query_begin_ = row.row * kQueryTile;
     if (query_begin_ >= shape_.queries) return;
     values().prepare(
         variant_,
@@ -64,7 +63,8 @@ class Forward {
         query_begin_);
     start_loading_queries();
     if constexpr (Config::kHasLists) {
-      walk(ListWalk(arguments_.lists, sequence_, head_, row));
+      const long long list = list_of(arguments_.lists, sequence_, head_, row.row);
+      walk(ListWalk(arguments_.lists, list, row.count >= 0 ? row.count : arguments_.lists.count[list]));
     } else {
       walk(DenseWalk(shape_, Config::kKeyTile));
     }
@@ -72,10 +72,6 @@ class Forward {
   }
 
  private:
-  using Scores = Accumulator<Config::kRowBlocks, Config::kKeyTile / 8>;
-  using Output = Accumulator<Config::kRowBlocks, kColumnsV / 8>;
-  using TileWeights = Weights<Element, Config::kRowBlocks, Config::kKeyTile / 8>;
-
   using QueryLoader = TileLoader<QueryTile, kThreads, Config::kHeadQk, Config::kAligned, Element>;
   template <class Tile, int kColumns>
   using LoaderOfKeys = Conditional<Config::kPaged, PagedLoader<Tile, kThreads, kColumns, Config::kAligned, Element>,
@@ -109,10 +105,6 @@ class Forward {
   }
   __device__ int first_query_row() const { return arguments_.queries_packed ? shape_.query_token : 0; }
 
-  __device__ QueryTile query_tile() const { return {shared_}; }
-  __device__ KeyTile key_tile(int stage) const { return {shared_ + QueryTile::kBytes + stage * kStageBytes}; }
-  __device__ ValueTile value_tile(int stage) const { return {key_tile(stage).address + KeyTile::kBytes}; }
-
   __device__ void start_loading_queries() {
     const bool whole = query_begin_ + kQueryTile <= shape_.queries;
     QueryLoader(query_rows(arguments_.q)).start(query_tile(), query_begin_, whole, 0, shape_.queries);
@@ -141,7 +133,9 @@ class Forward {
     commit_copies();
     wait_for_copies<1>();
     __syncthreads();
-    prepare_values(visit, 0);
+    typename Values::Made made;
+    make_values(made, visit);
+    keep_values(made, visit, 0);
     load_queries_to_registers();
     Scores s;
     multiply_queries_by_keys(s, 0, [](int) {});
@@ -156,8 +150,7 @@ class Forward {
         commit_copies();
       };
       if constexpr (Config::kStages == 3) load_last();
-      if (i + 1 < count) prepare_values(next, i + 1);
-      visit_tile(s, tiles, i, visit, stage, next_stage, i + 1 < count && part_of(next) != kEmptyPart);
+      visit_tile(s, tiles, i, visit, next, stage, i + 1 < count ? next_stage : kNone);
       if constexpr (Config::kStages == 2) {
         __syncthreads();  // all are done with this tile, whose place the last one takes
         load_last();
@@ -168,8 +161,6 @@ class Forward {
     }
   }
 
-  __device__ int lane() const { return threadIdx.x % 32; }
-  __device__ int first_row() const { return threadIdx.x / 32 * kRows; }  // of the warp
   __device__ int lane_query() const { return query_begin_ + first_row() + lane() / 4; }
 
   using Values = TileScores<Variant, kQueryTile, Config::kKeyTile, kThreads>;
@@ -178,92 +169,23 @@ class Forward {
     return shared;
   }
   /// What the variant keeps for the visit of a number.
-  __device__ void prepare_values(const Visit& visit, int number) {
-    values().prepare_tile(variant_, query_begin_, visit.tile() * Config::kKeyTile, number % 2);
+  __device__ void make_values(typename Values::Made& made, const Visit& visit) const {
+    values().make_tile(made, variant_, query_begin_, visit.tile() * Config::kKeyTile);
+  }
+  __device__ void keep_values(const typename Values::Made& made, const Visit& visit, int number) const {
+    values().keep_tile(made, variant_, query_begin_, visit.tile() * Config::kKeyTile, number % 2);
   }
 
-  /// What a mask does to the warp's rows of a tile.
-  __device__ int part_of(const Visit& visit) const {
-    if (!visit.is_partial()) return kFullPart;
-    if constexpr (!Config::kHasLists || kQueryTile > 64 * Visit::kMostParts / 2) return kPartialPart;
-    const int near = visit.part(first_row() / 64, 0), far = visit.part(first_row() / 64, 1);
-    return near == far ? near : kPartialPart;
+  /// Whether a mask leaves nothing of the warp's rows of a tile, or may remove some of it. By votes, so that the
+  /// compiler sees that branches on them are the whole warp's.
+  static constexpr bool kHasParts = Config::kHasLists && kQueryTile <= 64 * Visit::kMostParts / 2;
+  __device__ bool is_empty(const Visit& visit) const {
+    if constexpr (!kHasParts) return false;
+    return __all_sync(~0u, visit.misses(first_row() / 64));
   }
-
-  __device__ void load_queries_to_registers() {
-    if constexpr (Config::kQueryInRegisters) {
-#pragma unroll
-      for (int i = 0; i < Config::kRowBlocks; ++i) {
-#pragma unroll
-        for (int k = 0; k < kColumnsQk / 16; ++k) q_[i][k] = load_left(query_fragments_, 16 * i, 16 * k);
-      }
-    }
-  }
-
-  /// Fragments are loaded this many steps before their use: ldmatrix takes about as long as one step's products. Where
-  /// the exponentials are woven in, one step is longer, and registers are fewest.
-  static constexpr int kKeysAhead = 2, kValuesAhead = 2;
-
-  __device__ void load_query_fragments(LeftOf<Element> (&a)[Config::kRowBlocks], int k) const {
-#pragma unroll
-    for (int i = 0; i < Config::kRowBlocks; ++i) {
-      if constexpr (Config::kQueryInRegisters) {
-        a[i] = q_[i][k];
-      } else {
-        a[i] = load_left(query_fragments_, 16 * i, 16 * k);
-      }
-    }
-  }
-
-  /// s = q k^T for a tile. `between(step)` is done after each of kProductSteps steps.
-  static constexpr int kProductSteps = kColumnsQk / 16 * (Config::kKeyTile / 16);
-  template <class Between>
-  __device__ void multiply_queries_by_keys(Scores& s, int stage, Between between) {
-    constexpr int kBlocks = Config::kKeyTile / 16, kSteps = kProductSteps;
-    s.clear();
-    LeftOf<Element> a[2][Config::kRowBlocks];
-    RightOf<Element> b[kKeysAhead + 1];
-    const auto keys = key_fragments_.plus(stage * kStageBytes);
-    const auto load = [&](int step) {
-      b[step % (kKeysAhead + 1)] = load_right_transposed(keys, step % kBlocks * 16, step / kBlocks * 16);
-    };
-    load_query_fragments(a[0], 0);
-#pragma unroll
-    for (int step = 0; step < kKeysAhead && step < kSteps; ++step) load(step);
-#pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
-      const int k = step / kBlocks, j = step % kBlocks;
-      if (j == 0 && step + kBlocks < kSteps) load_query_fragments(a[(k + 1) % 2], k + 1);
-      if (step + kKeysAhead < kSteps) load(step + kKeysAhead);
-#pragma unroll
-      for (int i = 0; i < Config::kRowBlocks; ++i) {
-        multiply_add(Element{}, s.x[i][2 * j], a[k % 2][i], b[step % (kKeysAhead + 1)].pairs[0]);
-        multiply_add(Element{}, s.x[i][2 * j + 1], a[k % 2][i], b[step % (kKeysAhead + 1)].pairs[1]);
-      }
-      between(step);
-    }
-  }
-
-  /// o += weights v for a tile.
-  __device__ void add_weights_times_values(const TileWeights& weights, int stage) {
-    constexpr int kBlocks = kColumnsV / 16, kSteps = Config::kKeyTile / 16 * kBlocks;
-    RightOf<Element> b[kValuesAhead + 1];
-    const auto values = value_fragments_.plus(stage * kStageBytes);
-    const auto load = [&](int step) {
-      b[step % (kValuesAhead + 1)] = load_right(values, step / kBlocks * 16, step % kBlocks * 16);
-    };
-#pragma unroll
-    for (int step = 0; step < kValuesAhead && step < kSteps; ++step) load(step);
-#pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
-      const int k = step / kBlocks, j = step % kBlocks;
-      if (step + kValuesAhead < kSteps) load(step + kValuesAhead);
-#pragma unroll
-      for (int i = 0; i < Config::kRowBlocks; ++i) {
-        multiply_add(Element{}, o_.x[i][2 * j], weights.fragments[k][i], b[step % (kValuesAhead + 1)].pairs[0]);
-        multiply_add(Element{}, o_.x[i][2 * j + 1], weights.fragments[k][i], b[step % (kValuesAhead + 1)].pairs[1]);
-      }
-    }
+  __device__ bool is_partial(const Visit& visit) const {
+    if constexpr (!kHasParts) return visit.is_partial();
+    return __any_sync(~0u, visit.is_partial() && visit.cuts(first_row() / 64));
   }
 
   /// Products of a visit's tile turned into scores; returns their factor to log2 units.
@@ -292,19 +214,25 @@ class Forward {
     return weights.outgrown();
   }
 
-  /// o += weights v for the tile at hand, whose products are `s`; leaves in `s` the products of the next, where it is
-  /// wanted. `index` is that of the visit, which where it is seldom needed is looked up again, because registers are
-  /// short.
+  /// o += weights v for the tile at hand, whose products are `s`; leaves in `s` the products of the next, which is in
+  /// another stage, or kNone. `index` is that of the visit, which where it is seldom needed is looked up again, because
+  /// registers are short.
+  static constexpr int kNone = -1;
   template <class Walk>
-  __device__ void visit_tile(Scores& s, const Walk& tiles, int index, const Visit& visit, int stage, int next_stage,
-                             bool wants_next) {
-    const int part = part_of(visit);
-    if (part == kEmptyPart) {
-      if (wants_next) multiply_queries_by_keys(s, next_stage, [](int) {});
-      return;
-    }
+  __device__ void visit_tile(Scores& s, const Walk& tiles, int index, const Visit& visit, const Visit& next_visit,
+                             int stage, int next_stage) {
+    typename Values::Made made;
+    if (next_stage != kNone) make_values(made, next_visit);
+    const bool wants_next = next_stage != kNone && !is_empty(next_visit);
     const bool rebase = !rows_.all_based();
-    float factor = score(s, visit, index, part == kPartialPart || (kClampsSeldom && rebase));
+    const bool has_entries = !is_empty(visit);
+    float factor = 1;
+    if (has_entries) {
+      factor = score(s, visit, index, is_partial(visit) || (kClampsSeldom && rebase));
+    } else {
+      s.fill(-infinity());
+    }
+    if (next_stage != kNone) keep_values(made, next_visit, index + 1);
     if (rebase) rows_.rebase(s, factor, o_);
     TileWeights weights;
     Scores next;
@@ -324,7 +252,7 @@ class Forward {
     }
     weights.add_sums_to(rows_);
     if constexpr (Config::kHasDropout) drop(weights, tiles.visit(index));
-    add_weights_times_values(weights, stage);
+    if (has_entries) add_weights_times_values(o_, weights, stage);
     s = next;
   }
 
@@ -396,18 +324,12 @@ class Forward {
 
   const ForwardArguments& arguments_;
   const typename Variant::Arguments& variant_;
-  const unsigned shared_;  // address of this block's dynamic shared memory
   const int sequence_, head_;
   const SequenceShape& shape_;  // in global memory, and read anew where it is needed, which is seldom
-  // Where this lane reads fragments: of its warp's queries, and of the first stage's keys and values.
-  const LaneAddress<QueryTile> query_fragments_;
-  const LaneAddress<KeyTile> key_fragments_;
-  const LaneAddress<ValueTile> value_fragments_;
   const KeyLoader keys_;
   const ValueLoader values_;
   int query_begin_ = 0;
   LargestScore largest_;  // where it is asked for
-  LeftOf<Element> q_[Config::kRowBlocks][Config::kQueryInRegisters ? kColumnsQk / 16 : 1];
   RowStatistics<Config::kRowBlocks> rows_;
   Output o_;
 };

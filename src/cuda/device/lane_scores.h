@@ -118,7 +118,41 @@ struct KeptValues
     return 0;
   }
 
+  /// What a thread makes of a tile's keys and diagonals, to be kept later: what it waits for is there by then.
+  struct Made {
+    static constexpr bool kAny = Variant::kIsShort && (kKeepsKeys || kKeepsDiagonals);
+    static constexpr int kDiagonals = kQueries + kKeys - 1;
+    typename Variant::Key keys[kAny && kKeepsKeys ? (kKeys + kThreads - 1) / kThreads : 1];
+    typename Variant::Diagonal diagonals[kAny && kKeepsDiagonals ? (kDiagonals + kThreads - 1) / kThreads : 1];
+  };
+  __device__ void make(Made& made, const Arguments& arguments, const Place& place, int first_query,
+                       int first_key) const {
+    if constexpr (Made::kAny && kKeepsKeys) {
+      for_each_of_thread<kKeys>(
+          [&](int n, int i) { made.keys[n] = Variant::key_values(arguments, place, first_key + i); });
+    }
+    if constexpr (Made::kAny && kKeepsDiagonals) {
+      const int least = first_query - (first_key + kKeys - 1);
+      for_each_of_thread<Made::kDiagonals>(
+          [&](int n, int i) { made.diagonals[n] = Variant::diagonal_values(arguments, place, least + i); });
+    }
+  }
+  __device__ void keep(const Made& made, int stage) {
+    if constexpr (Made::kAny && kKeepsKeys)
+      for_each_of_thread<kKeys>([&](int n, int i) { keys[stage][i] = made.keys[n]; });
+    if constexpr (Made::kAny && kKeepsDiagonals)
+      for_each_of_thread<Made::kDiagonals>([&](int n, int i) { diagonals[stage][i] = made.diagonals[n]; });
+  }
+
  private:
+  /// use(n, i) for a thread's n-th number i; the last ones are several threads'.
+  template <int kCount, class Use>
+  __device__ static void for_each_of_thread(const Use& use) {
+    const int thread = threadIdx.x % kThreads;
+#pragma unroll
+    for (int n = 0; n < (kCount + kThreads - 1) / kThreads; ++n) use(n, ::min(thread + n * kThreads, kCount - 1));
+  }
+
   /// One number a thread at a time; two together where that is little text, which hides half of the waiting.
   template <int kCount, class Make>
   __device__ static void for_each(const Make& make) {

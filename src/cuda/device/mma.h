@@ -55,13 +55,14 @@ template <int kRowBlocks, int kColumnBlocks>
 struct Accumulator {
   float x[kRowBlocks][kColumnBlocks][4];  // (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1)
 
-  __device__ void clear() {
+  __device__ void clear() { fill(0); }
+  __device__ void fill(float value) {
 #pragma unroll
     for (int i = 0; i < kRowBlocks; ++i) {
 #pragma unroll
       for (int j = 0; j < kColumnBlocks; ++j) {
 #pragma unroll
-        for (int e = 0; e < 4; ++e) x[i][j][e] = 0;
+        for (int e = 0; e < 4; ++e) x[i][j][e] = value;
       }
     }
   }

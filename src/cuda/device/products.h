@@ -23,6 +23,33 @@ struct WarpGrid {
   }
 };
 
+/// Left operands: kRowBlocks * 16 rows by kColumnBlocks * 16 columns.
+template <class Element, int kRowBlocks, int kColumnBlocks>
+struct Fragments {
+  LeftOf<Element> of[kColumnBlocks][kRowBlocks];
+};
+
+/// Sums rounded to Element.
+template <class Element, int kRowBlocks, int kBlocks>
+__device__ inline Fragments<Element, kRowBlocks, kBlocks / 2> fragments_of(Element,
+                                                                           const Accumulator<kRowBlocks, kBlocks>& x) {
+  Fragments<Element, kRowBlocks, kBlocks / 2> made;
+#pragma unroll
+  for (int k = 0; k < kBlocks / 2; ++k) {
+#pragma unroll
+    for (int i = 0; i < kRowBlocks; ++i) {
+      const auto& near = x.x[i][2 * k];
+      const auto& far = x.x[i][2 * k + 1];
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        set_pair(made.of[k][i], Element{}, half, near[2 * half], near[2 * half + 1]);
+        set_pair(made.of[k][i], Element{}, half + 2, far[2 * half], far[2 * half + 1]);
+      }
+    }
+  }
+  return made;
+}
+
 /// sums += a b over kSteps blocks of 16, with fragments from left(step, row block) and right(step, column block of 16),
 /// of column blocks that exist: has(column block). Right ones are loaded ahead of their use, since ldmatrix takes about
 /// as long as two blocks' products.

@@ -40,8 +40,11 @@ class TileScores {
   }
   __device__ const typename Variant::Place& place() const { return place_; }
 
-  /// For a tile of keys; before any warp makes its scores, the threads must meet.
-  __device__ void prepare_tile(const Arguments&, int, int, int) {}
+  /// For a tile of keys, in two steps, between which time may pass; before any warp makes its scores, the threads must
+  /// meet.
+  struct Made {};
+  __device__ void make_tile(Made&, const Arguments&, int, int) const {}
+  __device__ void keep_tile(const Made&, const Arguments&, int, int, int) {}
 
   /// Turns products of the tile of a stage into scores, and returns the factor that takes them to log2 units.
   /// `kPartial`: entries may be removed or past the ends.
@@ -104,10 +107,17 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
   }
   __device__ const typename Variant::Place& place() const { return place_; }
 
+  using Made = typename KeptValues<Variant, kQueries, kKeys, 1, 2, 2, kThreads>::Made;
+  __device__ void make_tile(Made& made, const Arguments& arguments, int first_query, int first_key) const {
+    values_.make(made, arguments, place_, first_query, first_key);
+  }
   /// Of two tiles at a time, in the stages 0 and 1.
-  __device__ void prepare_tile(const Arguments& arguments, int first_query, int first_key, int stage) {
-    values_.make_keys(arguments, place_, stage, first_key);
-    values_.make_diagonals(arguments, place_, stage, first_query, first_key);
+  __device__ void keep_tile(const Made& made, const Arguments& arguments, int first_query, int first_key, int stage) {
+    values_.keep(made, stage);
+    if constexpr (!Made::kAny) {
+      values_.make_keys(arguments, place_, stage, first_key);
+      values_.make_diagonals(arguments, place_, stage, first_query, first_key);
+    }
   }
 
   template <bool kPartial, int kRowBlocks, int kKeyBlocks>

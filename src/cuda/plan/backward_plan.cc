@@ -34,7 +34,7 @@ std::int64_t BackwardPlan::gradient_bytes() const {
 }
 
 bool BackwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits, const KeptFields& kept) const {
-  constexpr std::int64_t kStatic = 1024;  // the variant's hoisted values of a head
+  constexpr std::int64_t kStatic = 512;  // the variant's hoisted values of a head
   const std::int64_t shared =
       shared_bytes(shape) + kStatic + kept.bytes(queries, keys, 2, 1) + (shape.has_gradients ? gradient_bytes() : 0);
   const int limit = std::min(255, limits.registers / (blocks * threads()) / 8 * 8);

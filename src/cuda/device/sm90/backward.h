@@ -12,20 +12,17 @@ namespace tilewise::cuda::sm90 {
 template <class Config, class Variant>
 class NarrowConsumers : public BackwardEntries<Config, Variant> {
   using Shared = BackwardEntries<Config, Variant>;
-  using Shared::add_to_workspace, Shared::clear_missing_keys;
-  using Shared::arguments_, Shared::call_, Shared::variant_;
-  using Shared::clear_missing_queries, Shared::has_low_rows, Shared::prepare, Shared::prepare_tile, Shared::preset;
-  using Shared::draw, Shared::fragments_of, Shared::place_of, Shared::workspace_tile;
-  using Shared::first_head, Shared::sequence, Shared::walk_of;
-  using Shared::gradient_tile, Shared::key_tile, Shared::query_tile, Shared::score_tile, Shared::value_tile;
-  using Shared::is_first_lane, Shared::lane, Shared::warp_row;
-  using Shared::kColumnsQk, Shared::kColumnsV, Shared::kKeys, Shared::kQueries, Shared::kStages;
-  using Shared::keys_full, Shared::full, Shared::empty, Shared::scores_empty, Shared::scores_full;
-  using Shared::kKeysInRegisters, Shared::kValuesInRegisters;
+  using Shared::add_to_workspace, Shared::clear_missing_keys, Shared::arguments_, Shared::clear_missing_queries;
+  using Shared::full, Shared::empty, Shared::scores_empty, Shared::scores_full, Shared::kKeysInRegisters;
+  using Shared::kColumnsQk, Shared::kColumnsV, Shared::kKeys, Shared::kQueries, Shared::kStages, Shared::keys_full;
+  using Shared::kValuesInRegisters;
+  using Shared::prepare, Shared::preset, Shared::fragments_of, Shared::workspace_tile, Shared::first_head;
+  using Shared::score_tile, Shared::value_tile, Shared::is_first_lane, Shared::lane, Shared::warp_row;
+  using Shared::sequence, Shared::walk_of, Shared::gradient_tile, Shared::key_tile, Shared::query_tile;
+  using typename Shared::ConsumerTile;
   using typename Shared::Element;
   using typename Shared::Fragments;
   using typename Shared::KeySums;
-  using typename Shared::Lane;
   using typename Shared::Scores;
   using typename Shared::Sizes;
   using typename Shared::ValueSums;
@@ -107,21 +104,8 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     pin(d_s);
     begin_products();
     start_scores(p, d_s, k, v, consumer, stage);
-    if (Variant::kChangesScores || part != kFullPart) {
-      prepare_tile(consumer, now.stage(), query_begin, key_begin + 64 * consumer);
-    }
-    if (Variant::kChangesScores && part == kFullPart && has_low_rows(stage)) part = kPartialPart;
-    const auto lane_scores = [&](int tile_query) {
-      return Lane(variant_, place_of(consumer).variant, place_of(consumer).values, now.stage(), 0, now.stage(),
-                  tile_query, key_begin + 64 * consumer, lane() % 4 * 2, warp_row() + lane() / 4);
-    };
-    const unsigned stays = this->look_up(part, lane_scores(query_begin));
-    wait_for_products<0>();
-    pin(p);
-    pin(d_s);
-    unsigned kept[Config::kHasDropout ? kQueries / 8 : 1];  // bit e of [j]: dropout keeps the weight [j][e]
-    if constexpr (Config::kHasDropout) draw(kept, query_begin, key_begin + 64 * consumer + warp_row(), head);
-    this->make_part(part, stays, p, d_s, kept, lane_scores, query_begin, stage);
+    const ConsumerTile tile{head, query_begin, key_begin + 64 * consumer, part, stage, now.stage()};
+    this->make_entries(p, d_s, tile, consumer);
     Fragments weights, d_scores;
     fragments_of(weights, p);
     fragments_of(d_scores, d_s);

@@ -103,6 +103,33 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
            (lane.key_index(key) >= shape.key_start) & (lane.key_index(key) < shape.keys);
   }
 
+  /// A tile of queries, with the keys of a consumer.
+  struct ConsumerTile {
+    int head, query_begin, first_key;
+    int part;        // PartClass of its entries
+    int stage;       // of queries
+    unsigned index;  // of d_s, and of what is kept of the variant
+  };
+
+  /// Waits for the products; they become weights and gradients of scores.
+  __device__ void make_entries(Scores& p, Scores& d_s, ConsumerTile tile, int consumer) const {
+    if (Variant::kChangesScores || tile.part != kFullPart) {
+      prepare_tile(consumer, tile.index, tile.query_begin, tile.first_key);
+    }
+    if (Variant::kChangesScores && tile.part == kFullPart && has_low_rows(tile.stage)) tile.part = kPartialPart;
+    const auto lane_scores = [&](int query_begin) {
+      return Lane(variant_, place_of(consumer).variant, place_of(consumer).values, tile.index, 0, tile.index,
+                  query_begin, tile.first_key, lane() % 4 * 2, warp_row() + lane() / 4);
+    };
+    const unsigned stays = look_up(tile.part, lane_scores(tile.query_begin));
+    wait_for_products<0>();
+    pin(p);
+    pin(d_s);
+    unsigned kept[Config::kHasDropout ? kQueries / 8 : 1];  // bit e of [j]: dropout keeps the weight [j][e]
+    if constexpr (Config::kHasDropout) draw(kept, tile.query_begin, tile.first_key + warp_row(), tile.head);
+    make_part(tile.part, stays, p, d_s, kept, lane_scores, tile.query_begin, tile.stage);
+  }
+
   /// Products turned into weights and score gradients, as make_gradients, of a part. lane_of(query_begin) gives a Lane.
   template <class LaneOf>
   __device__ void make_part(int part, unsigned stays, Scores& p, Scores& d_s, const unsigned* kept,

@@ -11,19 +11,15 @@ namespace tilewise::cuda::sm90 {
 template <class Config, class Variant>
 class WideConsumers : public BackwardEntries<Config, Variant> {
   using Shared = BackwardEntries<Config, Variant>;
-  using Shared::add_to_workspace, Shared::clear_missing_keys;
-  using Shared::arguments_, Shared::call_, Shared::variant_;
-  using Shared::clear_missing_queries, Shared::has_low_rows, Shared::prepare, Shared::prepare_tile, Shared::preset;
-  using Shared::draw, Shared::fragments_of, Shared::place_of, Shared::workspace_tile;
-  using Shared::first_head, Shared::sequence, Shared::walk_of;
-  using Shared::gradient_tile, Shared::key_tile, Shared::query_tile, Shared::score_tile, Shared::value_tile;
-  using Shared::is_first_lane, Shared::lane, Shared::warp_row;
-  using Shared::kColumnsQk, Shared::kColumnsV, Shared::kKeys, Shared::kQueries, Shared::kStages;
-  using Shared::keys_full, Shared::full, Shared::empty, Shared::scores_empty, Shared::scores_full;
+  using Shared::add_to_workspace, Shared::clear_missing_keys, Shared::arguments_, Shared::clear_missing_queries;
+  using Shared::kKeys, Shared::kQueries, Shared::kStages, Shared::keys_full, Shared::full, Shared::empty;
+  using Shared::prepare, Shared::preset, Shared::fragments_of, Shared::workspace_tile, Shared::first_head;
+  using Shared::score_tile, Shared::value_tile, Shared::is_first_lane, Shared::kColumnsQk, Shared::kColumnsV;
+  using Shared::scores_empty, Shared::scores_full;
+  using Shared::sequence, Shared::walk_of, Shared::gradient_tile, Shared::key_tile, Shared::query_tile;
   using typename Shared::Element;
   using typename Shared::Fragments;
   using typename Shared::KeySums;
-  using typename Shared::Lane;
   using typename Shared::Scores;
   using typename Shared::Sizes;
   using typename Shared::ValueSums;
@@ -55,6 +51,9 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
     __device__ int stage() const { return turn.stage(); }
     __device__ int query_begin() const { return number * kQueries; }
     __device__ Turn<2> scores() const { return {turn.count}; }
+    __device__ typename Shared::ConsumerTile with(int key_begin) const {
+      return {head, query_begin(), key_begin, part, int(stage()), scores().stage()};
+    }
   };
 
   /// Calls step(tile) for all of them.
@@ -89,25 +88,6 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
         p, Operand::of(key_tile().address, kKeys), kKeys, Operand::of(query_tile(stage).address, kQueries), kQueries);
   }
 
-  /// Waits for the products; they become weights and gradients of scores.
-  __device__ void make_entries(Scores& p, Scores& d_s, Tile& tile, int consumer, int key_begin) const {
-    const int index = tile.scores().stage();
-    if (Variant::kChangesScores || tile.part == kPartialPart)
-      prepare_tile(consumer, index, tile.query_begin(), key_begin);
-    if (Variant::kChangesScores && tile.part == kFullPart && has_low_rows(tile.stage())) tile.part = kPartialPart;
-    const auto lane_scores = [&](int query_begin) {
-      return Lane(variant_, place_of(consumer).variant, place_of(consumer).values, index, 0, index, query_begin,
-                  key_begin, lane() % 4 * 2, warp_row() + lane() / 4);
-    };
-    const unsigned stays = this->look_up(tile.part, lane_scores(tile.query_begin()));
-    wait_for_products<0>();
-    pin(p);
-    pin(d_s);
-    unsigned kept[Config::kHasDropout ? kQueries / 8 : 1];
-    if constexpr (Config::kHasDropout) draw(kept, tile.query_begin(), key_begin + warp_row(), tile.head);
-    this->make_part(tile.part, stays, p, d_s, kept, lane_scores, tile.query_begin(), tile.stage());
-  }
-
   // ---- The first consumer.
 
   __device__ void make_value_sums(int key_tile_number, bool has_missing_keys) const {
@@ -125,7 +105,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
       begin_products();
       start_scores(p, tile.stage());
       commit_products();
-      make_entries(p, unused, tile, 0, key_begin);
+      this->make_entries(p, unused, tile.with(key_begin), 0);
       Fragments weights;
       fragments_of(weights, p);
       pin(d_v);
@@ -199,7 +179,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
                                                              Operand::of(gradient_tile(tile.stage()).address, kQueries),
                                                              kQueries);
       commit_products();
-      make_entries(p, d_s, tile, 1, key_begin);
+      this->make_entries(p, d_s, tile.with(key_begin), 1);
       Fragments d_scores;
       fragments_of(d_scores, d_s);
       const Turn<2> now = tile.scores();

@@ -1,0 +1,35 @@
+// Portable kernels on this processor: a program for the run-time compiler, compiled by this machine's, with fibers for
+// threads and functions for PTX (simt.h, ptx.h). Some hundred entries of attention take about a second.
+#pragma once
+
+#include <array>
+#include <string>
+
+#include "jit/program.h"
+#include "tests/temporary_folder.h"
+
+namespace tilewise::cuda::testing {
+
+/// CUDA C++ with PTX statements replaced by calls: asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(a)) becomes
+/// ptx::ld_shared_f32(x, a). Throws std::runtime_error on a statement of another form.
+std::string host_text(const std::string& text);
+
+class EmulatedProgram {
+ public:
+  /// Throws std::runtime_error where it does not compile.
+  explicit EmulatedProgram(const jit::Program& program);
+  ~EmulatedProgram();
+  EmulatedProgram(const EmulatedProgram&) = delete;
+  EmulatedProgram& operator=(const EmulatedProgram&) = delete;
+
+  /// Runs a kernel, its blocks one after the other; `bound` is its second argument, where it has one. Pointers in the
+  /// arguments are this process's. False where threads wait for each other for ever.
+  bool launch(const std::string& kernel, std::array<int, 3> grid, int threads, const void* arguments,
+              const void* bound) const;
+
+ private:
+  TemporaryFolder folder_;
+  void* library_ = nullptr;
+};
+
+}  // namespace tilewise::cuda::testing

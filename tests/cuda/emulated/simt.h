@@ -1,0 +1,288 @@
+// What kernels use of CUDA, for this processor: the threads of a block are fibers of one thread, which change places
+// where they wait for each other. Shared memory lies below 4 GB, so that an address in it is one.
+#pragma once
+
+#include <sys/mman.h>
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <stdexcept>
+#include <vector>
+
+#define __device__
+#define __global__
+#define __grid_constant__
+#define __launch_bounds__(...)
+#define __align__(bytes)
+#define __shared__ static
+#undef __noinline__
+#define __noinline__ __attribute__((noinline))
+#define __CUDA_ARCH__ 900
+
+struct uint2 {
+  unsigned x, y;
+};
+struct int4 {
+  int x, y, z, w;
+};
+struct uint4 {
+  unsigned x, y, z, w;
+};
+struct float2 {
+  float x, y;
+};
+struct float4 {
+  float x, y, z, w;
+};
+inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+inline float2 make_float2(float x, float y) { return {x, y}; }
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+namespace simt {
+
+/// A copy that has been started: the latest that it may happen is when it is waited for, and then it does.
+struct Copy {
+  unsigned to;
+  const void* from;
+  int bytes, existing;  // the rest becomes zero
+};
+
+struct Fiber {
+  ucontext_t context;
+  std::vector<char> stack = std::vector<char>(1 << 17);
+  bool has_ended = false;
+  std::uint64_t exchanges = 0;               // with its warp
+  std::uint64_t meetings = 0;                // of the block
+  std::deque<std::vector<Copy>> copies{{}};  // groups of them; the last one is open
+};
+
+/// What a lane shows the others of its warp.
+struct Shown {
+  std::uint64_t words[4];
+};
+
+struct Dimensions {
+  int x, y, z;
+};
+
+inline std::vector<Fiber> fibers;
+inline int current;  // the fiber that runs
+inline ucontext_t scheduler;
+inline bool has_progress;  // since the round of all fibers began
+inline std::uint64_t arrivals;
+inline std::vector<Shown> shown[2];  // [threads], of even and of odd exchanges
+
+inline void pass_on() { swapcontext(&fibers[current].context, &scheduler); }
+
+template <class Condition>
+void wait_until(Condition condition) {
+  while (!condition()) pass_on();
+  has_progress = true;
+}
+
+/// Shows `mine` and waits for all lanes of the warp; the result is theirs. No lane gets to the exchange after the next
+/// before all have read.
+inline const Shown* exchange(const Shown& mine) {
+  const std::uint64_t number = fibers[current].exchanges++;
+  std::vector<Shown>& all = shown[number % 2];
+  all[current] = mine;
+  has_progress = true;
+  const int first = current / 32 * 32;
+  wait_until([&] {
+    for (int lane = first; lane < first + 32; ++lane) {
+      if (fibers[lane].exchanges <= number) return false;
+    }
+    return true;
+  });
+  return &all[first];
+}
+
+template <class T>
+Shown shown_of(const T& value) {
+  static_assert(sizeof(T) <= sizeof(Shown));
+  Shown made{};
+  std::memcpy(&made, &value, sizeof(T));
+  return made;
+}
+template <class T>
+T value_of(const Shown& from) {
+  T value;
+  std::memcpy(&value, &from, sizeof(T));
+  return value;
+}
+
+constexpr std::size_t kSharedBytes = 1 << 18;
+
+inline unsigned char* dynamic_shared() {
+  static unsigned char* const memory = [] {
+    void* made = mmap(nullptr, kSharedBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+    if (made == MAP_FAILED) throw std::runtime_error("no memory below 4 GB");
+    return static_cast<unsigned char*>(made);
+  }();
+  return memory;
+}
+template <class T>
+T& shared(unsigned address) {
+  return *reinterpret_cast<T*>(static_cast<std::uintptr_t>(address));
+}
+
+inline std::function<void()> body;
+inline void run_body() {
+  body();
+  fibers[current].has_ended = true;
+  has_progress = true;
+  pass_on();
+}
+
+/// Whether a block came to its end: no fiber was left waiting for what never came.
+inline bool run_block(int threads, const std::function<void()>& of_thread) {
+  body = of_thread;
+  arrivals = 0;
+  fibers.clear();
+  fibers.resize(threads);
+  shown[0].assign(threads, {});
+  shown[1].assign(threads, {});
+  std::memset(dynamic_shared(), 0xff, kSharedBytes);  // NaN
+  for (Fiber& fiber : fibers) {
+    getcontext(&fiber.context);
+    fiber.context.uc_stack.ss_sp = fiber.stack.data();
+    fiber.context.uc_stack.ss_size = fiber.stack.size();
+    fiber.context.uc_link = nullptr;
+    makecontext(&fiber.context, run_body, 0);
+  }
+  for (bool goes_on = true; goes_on;) {
+    goes_on = has_progress = false;
+    for (current = 0; current < threads; ++current) {
+      if (fibers[current].has_ended) continue;
+      goes_on = true;
+      swapcontext(&scheduler, &fibers[current].context);
+    }
+    if (goes_on && !has_progress) return false;
+  }
+  return true;
+}
+
+/// A fiber's number, as threadIdx.x.
+struct ThreadNumber {
+  operator int() const { return current; }
+};
+
+}  // namespace simt
+
+inline simt::Dimensions blockIdx, gridDim, blockDim;
+struct ThreadIndex {
+  simt::ThreadNumber x;
+};
+inline ThreadIndex threadIdx;
+
+namespace simt {
+
+/// All blocks of a launch, one after the other.
+inline bool launch(Dimensions grid, int threads, const std::function<void()>& of_thread) {
+  gridDim = grid, blockDim = {threads, 1, 1};
+  for (blockIdx.z = 0; blockIdx.z < grid.z; ++blockIdx.z) {
+    for (blockIdx.y = 0; blockIdx.y < grid.y; ++blockIdx.y) {
+      for (blockIdx.x = 0; blockIdx.x < grid.x; ++blockIdx.x) {
+        if (!run_block(threads, of_thread)) return false;
+      }
+    }
+  }
+  return true;
+}
+
+template <class Arguments, class Bound>
+bool launch(void (*kernel)(Arguments, Bound), Dimensions grid, int threads, const void* arguments, const void* bound) {
+  return launch(grid, threads,
+                [&] { kernel(*static_cast<const Arguments*>(arguments), *static_cast<const Bound*>(bound)); });
+}
+template <class Arguments>
+bool launch(void (*kernel)(Arguments), Dimensions grid, int threads, const void* arguments, const void*) {
+  return launch(grid, threads, [&] { kernel(*static_cast<const Arguments*>(arguments)); });
+}
+
+}  // namespace simt
+
+inline void __syncthreads() {
+  const std::uint64_t number = simt::fibers[simt::current].meetings++;
+  ++simt::arrivals;
+  simt::has_progress = true;
+  simt::wait_until([&] { return simt::arrivals >= (number + 1) * static_cast<std::uint64_t>(blockDim.x); });
+}
+inline void __syncwarp() { simt::exchange({}); }
+template <class T>
+T __shfl_sync(unsigned, T value, int lane) {
+  return simt::value_of<T>(simt::exchange(simt::shown_of(value))[lane]);
+}
+template <class T>
+T __shfl_xor_sync(unsigned, T value, int bits) {
+  return simt::value_of<T>(simt::exchange(simt::shown_of(value))[threadIdx.x % 32 ^ bits]);
+}
+inline unsigned __ballot_sync(unsigned, bool vote) {
+  const simt::Shown* all = simt::exchange(simt::shown_of(vote));
+  unsigned votes = 0;
+  for (int lane = 0; lane < 32; ++lane) votes |= unsigned(simt::value_of<bool>(all[lane])) << lane;
+  return votes;
+}
+inline bool __all_sync(unsigned lanes, bool vote) { return __ballot_sync(lanes, vote) == ~0u; }
+inline bool __any_sync(unsigned lanes, bool vote) { return __ballot_sync(lanes, vote) != 0; }
+/// Lanes that come to the same place by different ways are each alone there.
+inline unsigned __activemask() { return 1u << threadIdx.x % 32; }
+template <class T>
+unsigned __match_all_sync(unsigned lanes, T, int* are_one) {
+  *are_one = 0;
+  return lanes;
+}
+
+template <class T>
+T __ldg(const T* from) {
+  return *from;
+}
+template <class T>
+T atomicAdd(T* to, T value) {
+  const T before = *to;
+  *to += value;
+  return before;
+}
+template <class T>
+T atomicMax(T* to, T value) {
+  const T before = *to;
+  if (value > before) *to = value;
+  return before;
+}
+template <class T>
+T atomicMin(T* to, T value) {
+  const T before = *to;
+  if (value < before) *to = value;
+  return before;
+}
+
+inline float __uint_as_float(unsigned bits) { return simt::value_of<float>(simt::shown_of(bits)); }
+inline float __int_as_float(int bits) { return simt::value_of<float>(simt::shown_of(bits)); }
+inline unsigned __float_as_uint(float x) { return simt::value_of<unsigned>(simt::shown_of(x)); }
+inline int __float_as_int(float x) { return simt::value_of<int>(simt::shown_of(x)); }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fsub_rn(float a, float b) { return a - b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __fdiv_rn(float a, float b) { return a / b; }
+inline float __fsqrt_rn(float a) { return std::sqrt(a); }
+inline float rsqrtf(float a) { return 1.0f / std::sqrt(a); }
+inline float __int2float_rn(int a) { return float(a); }
+inline float __double2float_rn(double a) { return float(a); }
+inline long long __double2ll_rn(double a) { return std::llrint(a); }
+inline int __float2int_rz(float a) {
+  return a != a ? 0 : a >= 0x1p31f ? 2147483647 : a <= -0x1p31f ? -2147483647 - 1 : int(a);
+}
+inline double __hiloint2double(int high, int low) {
+  return simt::value_of<double>(simt::shown_of(std::uint64_t(unsigned(high)) << 32 | unsigned(low)));
+}
+inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>(std::uint64_t{a} * b >> 32); }
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+inline int __ffs(unsigned x) { return __builtin_ffs(static_cast<int>(x)); }
+inline int min(int a, int b) { return a < b ? a : b; }
+inline int max(int a, int b) { return a < b ? b : a; }
+inline std::uint64_t __cvta_generic_to_shared(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer); }
