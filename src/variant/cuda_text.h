@@ -55,10 +55,12 @@ struct CudaText {
   bool is_rearranged = false;
   bool has_slope = false;
   bool has_gradients = false;
-  std::array<int, 5> fields{};   // of the structs of hoisted values, by Hoist
-  bool slope_is_finite = false;  // as Rearranged says
-  int hoisted_operations = 0;    // operations and reads by which hoisted values of the rearranged text are made
-  int special_functions = 0;     // of an entry's exponent: those on the unit that makes exponentials
+  std::array<int, 5> fields{};    // of the structs of hoisted values, by Hoist
+  bool slope_is_finite = false;   // as Rearranged says
+  int hoisted_operations = 0;     // operations and reads by which hoisted values of the rearranged text are made
+  int special_functions = 0;      // of an entry's exponent: those on the unit that makes exponentials
+  bool may_be_steady = false;     // whether there are steady_value() and an exponent's parts
+  bool value_is_product = false;  // of these parts
 };
 CudaText cuda_text(const Variant& variant, bool with_slope = false, bool with_gradients = false);
 
@@ -67,8 +69,12 @@ CudaText cuda_text(const Variant& variant, bool with_slope = false, bool with_gr
 ///   score(...)             the score of a product q.k, -inf where a stage removes the entry; Sequence::scale is its
 ///                          factor;
 ///   exponent(...)          the same times log2(e), by fewer operations: score() would be clamped from below;
-///   slope(...)             where `with_slope`: the derivative of the score by scale * product.
-/// The last three where there are score stages. `layout` is the exact text's.
+///   slope(...)             where `with_slope`: the derivative of the score by scale * product;
+///   steady_value(...)      where may_be_steady: what diagonals from `least` to `most` add to exponents, if that is
+///                          proven to be one number (cuda/device/steady.h, which such a text is to follow);
+///   value(...), factor(...), of_query(...)
+///                          then an exponent is factor * value + of_query + that number (variant/rearranged.h).
+/// The last six where there are score stages. `layout` is the exact text's.
 CudaText rearranged_cuda_text(const Variant& variant, DType dtype, bool with_slope);
 
 /// What a struct of hoisted values has at most, if it is to be kept in shared memory for all entries of a tile: where

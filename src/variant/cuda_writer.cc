@@ -175,11 +175,15 @@ std::string CudaWriter::expression(NodeId id, const ClassText& within) const {
   return fmt::format("{}{}({})", is_fast(id) ? "fast::" : "", name, list);
 }
 
+bool CudaWriter::is_a_value(NodeId id, const ClassText& within) const {
+  return is_local(id, within) && !is_named_everywhere(graph_[id]) && graph_[id].kind != Kind::score;
+}
+
 void CudaWriter::write_values(const ClassText& within, const std::vector<bool>& wanted) {
   for (NodeId id = 0; id < graph_.size(); ++id) {
     const Node& node = graph_[id];
-    const bool is_value = wanted[id] && is_local(id, within) && !is_named_everywhere(node) && node.kind != Kind::score;
-    if (is_value) text_ += fmt::format("  const {} t{} = {};\n", type_name(node.type), id, expression(id, within));
+    if (wanted[id] && is_a_value(id, within))
+      text_ += fmt::format("  const {} t{} = {};\n", type_name(node.type), id, expression(id, within));
   }
 }
 

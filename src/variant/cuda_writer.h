@@ -51,6 +51,8 @@ class CudaWriter {
   void write_values(const ClassText& within, const std::vector<bool>& wanted);
 
   bool is_local(NodeId id, const ClassText& within) const;
+  /// Whether the function for a class has a statement for the node.
+  bool is_a_value(NodeId id, const ClassText& within) const;
   std::string name(NodeId id, const ClassText& within) const;
   std::string parameters(const ClassText& within) const;
 

@@ -49,7 +49,9 @@ class Rearrangement {
     Rearranged made;
     if (any_stage_) {
       made.score = kept_or_removed(node_of(score_));
-      made.exponent = kept_or_removed(node_of(times(score_, constant(std::numbers::log2e))));
+      const Form exponent = gathered(times(score_, constant(std::numbers::log2e)));
+      made.exponent = kept_or_removed(node_of(exponent));
+      if (removed_.empty()) made.parts = parts_of(exponent);
       if (with_slope) made.slope = node_of(slope_);
     }
     made.graph = std::move(graph_);
@@ -109,20 +111,62 @@ class Rearrangement {
   }
 
   /// What is the same for all goes into another offset, if there is one.
-  NodeId node_of(Form form) {
+  Form gathered(Form form) {
     NodeId& uniform = form.offsets[static_cast<std::size_t>(Hoist::uniform)];
     for (NodeId& offset : form.offsets) {
       if (&offset == &uniform || offset == kNoNode || uniform == kNoNode) continue;
       offset = operation<Addition>(offset, uniform);
       uniform = kNoNode;
     }
+    return form;
+  }
+
+  NodeId sum_of_terms(const Form& form) {
     NodeId sum = kNoNode;
+    for (const Form::Term& term : form.terms) {
+      const NodeId one = product(term.factor, term.value);
+      sum = sum == kNoNode ? one : operation<Addition>(sum, one);
+    }
+    return sum;
+  }
+
+  NodeId node_of(const Form& any_form) {
+    const Form form = gathered(any_form);
+    NodeId sum = sum_of_terms(form);
     const auto add = [&](NodeId term) { sum = sum == kNoNode ? term : operation<Addition>(sum, term); };
-    for (const Form::Term& term : form.terms) add(product(term.factor, term.value));
     for (const NodeId offset : form.offsets) {
       if (offset != kNoNode) add(offset);
     }
     return sum == kNoNode ? constant(0) : sum;
+  }
+
+  /// Of a form that is gathered.
+  ExponentParts parts_of(const Form& form) {
+    const auto offset = [&](Hoist hoist) { return form.offsets[static_cast<std::size_t>(hoist)]; };
+    ExponentParts parts;
+    if (form.terms.empty() || offset(Hoist::key) != kNoNode || offset(Hoist::diagonal) == kNoNode) return parts;
+    const Form::Term& first = form.terms.front();
+    const bool has_one_factor =
+        form.terms.size() == 1 && (first.factor == kNoNode || classes_[first.factor] == Hoist::uniform);
+    const NodeId value = has_one_factor ? first.value : sum_of_terms(form);
+    if (!depends_on_product_and_query(value)) return parts;
+    if (has_one_factor) parts.factor = first.factor;
+    parts.value = value;
+    parts.of_query = offset(Hoist::query) != kNoNode ? offset(Hoist::query) : offset(Hoist::uniform);
+    parts.of_diagonal = offset(Hoist::diagonal);
+    return parts;
+  }
+
+  /// Whether all that a node is made of belongs to the product, to the query or to all.
+  bool depends_on_product_and_query(NodeId root) const {
+    std::vector<bool> needed(root + 1, false);
+    needed[root] = true;
+    for (NodeId id = root + 1; id-- > 0;) {
+      if (!needed[id] || classes_[id] == Hoist::uniform || classes_[id] == Hoist::query) continue;
+      if (is_hoisted(id) || graph_[id].kind == Kind::coordinate) return false;
+      for (const NodeId operand : graph_[id].inputs()) needed[operand] = true;
+    }
+    return true;
   }
 
   /// `by` is hoisted.

@@ -12,12 +12,23 @@
 
 namespace tilewise::variant {
 
+/// An exponent as factor * value + of_query + of_diagonal, where its value depends on the product and, besides, on
+/// nothing of the key's: in a tile whose diagonals all have the same value, a row's exponents differ by their values
+/// alone.
+struct ExponentParts {
+  NodeId factor = kNoNode;    // uniform; none is 1
+  NodeId value = kNoNode;     // none: the exponent is no such sum
+  NodeId of_query = kNoNode;  // of the query, or uniform; none is 0
+  NodeId of_diagonal = kNoNode;
+};
+
 struct Rearranged {
   /// The variant's, its nodes, tables, parameters and slots as they were, and behind them what is made here.
   /// Kind::score is the product q.k, Kind::scale what it is multiplied by.
   Graph graph;
-  NodeId score = kNoNode;        // after all stages; -inf where a stage removes the entry. None without score stages
-  NodeId exponent = kNoNode;     // score * log2(e)
+  NodeId score = kNoNode;     // after all stages; -inf where a stage removes the entry. None without score stages
+  NodeId exponent = kNoNode;  // score * log2(e)
+  ExponentParts parts;
   NodeId slope = kNoNode;        // d(score)/d(scale * product), where asked for
   bool slope_is_finite = false;  // for finite products, so that a weight of 0 times it is 0
   std::vector<bool> is_free;     // [nodes]

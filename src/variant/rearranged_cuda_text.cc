@@ -20,6 +20,12 @@ class RearrangedWriter : public CudaWriter {
     for (const NodeId root : {rearranged.score, rearranged.exponent, rearranged.slope}) {
       if (root != kNoNode) roots.push_back(root);
     }
+    const ExponentParts& parts = rearranged.parts;
+    if (may_be_steady()) {
+      for (const NodeId root : {parts.factor, parts.value, parts.of_query, parts.of_diagonal}) {
+        if (root != kNoNode) roots.push_back(root);
+      }
+    }
     for (const Stage& stage : data.stages) {
       if (stage.kind == Stage::Kind::keep) roots.push_back(stage.root);
     }
@@ -46,9 +52,12 @@ class RearrangedWriter : public CudaWriter {
     const bool has_slope = rearranged_.slope != kNoNode;
     if (has_slope) write_value("slope", rearranged_.slope);
     if (data_.sink != kNoNode) write_sink();
+    if (may_be_steady()) write_parts();
     text_ += "}  // namespace variant\n";
     CudaText text{std::move(text_), std::move(layout_), true, has_slope, false, fields_, rearranged_.slope_is_finite};
     count_operations(text);
+    text.may_be_steady = may_be_steady();
+    text.value_is_product = text.may_be_steady && graph_[rearranged_.parts.value].kind == Kind::score;
     return text;
   }
 
@@ -109,6 +118,99 @@ class RearrangedWriter : public CudaWriter {
     text_ += fmt::format("__device__ inline float {}({}) {{\n", function, parameters(entry));
     write_values(entry, needed_by({root}, entry));
     text_ += fmt::format("  return {};\n}}\n\n", name(root, entry));
+  }
+
+  // ---- Tiles whose diagonals have one value.
+
+  /// Whether clamps or comparisons of ints stand between a diagonal and its value: what is left of a tile's distances
+  /// then may be one number, as distances themselves never are.
+  bool may_be_steady() const {
+    const NodeId root = rearranged_.parts.of_diagonal;
+    if (root == kNoNode) return false;
+    const std::vector<bool> needed = needed_by({root}, text_of(Hoist::diagonal));
+    for (NodeId id = 0; id < graph_.size(); ++id) {
+      const Node& node = graph_[id];
+      if (!needed[id] || node.kind != Kind::operation) continue;
+      const bool clamps = node.index == number_of<Minimum> || node.index == number_of<Maximum>;
+      const bool compares = node.index >= number_of<Equal> && node.index <= number_of<GreaterEqual>;
+      if ((clamps || compares) && graph_[node.operands[0]].type == Type::int32) return true;
+    }
+    return false;
+  }
+
+  void write_parts() {
+    const ExponentParts& parts = rearranged_.parts;
+    const ClassText& entry = text_of(Hoist::entry);
+    if (graph_[parts.value].kind != Kind::score) write_value("value", parts.value);
+    const std::string of_head = parameters(text_of(Hoist::uniform)) + ", const Uniform& uniform";
+    text_ += fmt::format("__device__ inline float factor({}) {{\n  return {};\n}}\n\n", of_head,
+                         parts.factor == kNoNode ? "1.0f" : name(parts.factor, entry));
+    text_ += fmt::format("__device__ inline float of_query({}, const Query& query) {{\n  return {};\n}}\n\n", of_head,
+                         parts.of_query == kNoNode ? "0.0f" : name(parts.of_query, entry));
+    write_steady_value(of_head);
+  }
+
+  /// The diagonal's function again, each node by its bounds over a tile's diagonals.
+  void write_steady_value(const std::string& of_head) {
+    const NodeId root = rearranged_.parts.of_diagonal;
+    const ClassText& diagonal = text_of(Hoist::diagonal);
+    const std::vector<bool> needed = needed_by({root}, diagonal);
+    text_ += fmt::format(
+        "__device__ inline tilewise::cuda::steady::Real steady_value({}, int least, int most) {{\n"
+        "  namespace steady = tilewise::cuda::steady;\n  using steady::at_points, steady::point;\n"
+        "  const steady::Ints difference{{least, most}};\n",
+        of_head);
+    for (NodeId id = 0; id < graph_.size(); ++id) {
+      if (needed[id] && is_a_value(id, diagonal)) {
+        text_ += fmt::format("  const auto b{} = {};\n", id, bounds_text(id, diagonal));
+      }
+    }
+    text_ += fmt::format("  return {};\n}}\n\n", bounds_name(root, diagonal));
+  }
+
+  std::string bounds_name(NodeId id, const ClassText& diagonal) const {
+    return is_a_value(id, diagonal) ? fmt::format("b{}", id) : fmt::format("point({})", name(id, diagonal));
+  }
+
+  std::string bounds_text(NodeId id, const ClassText& diagonal) const {
+    static const std::set<std::int32_t> kBounded = {
+        number_of<Addition>,    number_of<Subtraction>, number_of<Multiplication>, number_of<Negation>,
+        number_of<Minimum>,     number_of<Maximum>,     number_of<Absolute>,       number_of<Equal>,
+        number_of<NotEqual>,    number_of<Less>,        number_of<LessEqual>,      number_of<Greater>,
+        number_of<GreaterEqual>};
+    const Node& node = graph_[id];
+    if (node.kind == Kind::coordinate) return bounds_of_coordinate(static_cast<Coordinate>(node.index));
+    std::vector<std::string> operands, parameters, arguments;
+    if (node.kind == Kind::read) arguments.push_back(fmt::format("arguments.table{}", node.index));
+    for (const NodeId operand : node.inputs()) {
+      operands.push_back(bounds_name(operand, diagonal));
+      arguments.push_back(fmt::format("x{}", parameters.size()));
+      parameters.push_back(fmt::format("{} {}", type_name(graph_[operand].type), arguments.back()));
+    }
+    std::string function = "read";
+    if (node.kind == Kind::operation) {
+      function = kInfo[static_cast<std::size_t>(node.index)].name;
+      const bool of_ints = graph_[node.operands[0]].type == Type::int32 && kBounded.count(node.index) != 0;
+      if (of_ints || node.index == number_of<Selection>) {
+        return fmt::format("steady::{}({})", function, fmt::join(operands, ", "));
+      }
+      if (is_fast(id)) function = "fast::" + function;
+    }
+    return fmt::format("at_points([&]({}) {{ return {}({}); }}, {})", fmt::join(parameters, ", "), function,
+                       fmt::join(arguments, ", "), fmt::join(operands, ", "));
+  }
+
+  /// The entry (difference, 0) stands for a diagonal.
+  static std::string bounds_of_coordinate(Coordinate coordinate) {
+    using enum Coordinate;
+    switch (coordinate) {
+      case query: return "steady::add(difference, point(sequence.query_offset))";
+      case query_index: return "difference";
+      case query_token: return "steady::add(difference, point(sequence.query_token))";
+      case key: return "point(sequence.key_offset)";
+      case key_token: return "point(sequence.key_token)";
+      default: return "point(0)";
+    }
   }
 
   const Rearranged& rearranged_;

@@ -44,7 +44,7 @@ TEST(HopperPlan, EveryShapeHasAPlanThatFits) {
   for (int d_qk = 8; d_qk <= 256; d_qk += 8) {
     for (int d_v = 8; d_v <= 256; d_v += 8) {
       const ForwardShape shape = shape_of(d_qk, d_v);
-      for (const ScoreKind scores : {ScoreKind::none, ScoreKind::entries, ScoreKind::tiles}) {
+      for (const ScoreKind scores : {ScoreKind::none, ScoreKind::entries, ScoreKind::tiles, ScoreKind::steady}) {
         const auto plans = hopper_forward_candidates(shape, scores, kHopper);
         ASSERT_FALSE(plans.empty()) << d_qk << " " << d_v;
         for (const HopperForwardPlan& plan : plans) EXPECT_TRUE(plan.fits(shape, kHopper)) << plan.text();

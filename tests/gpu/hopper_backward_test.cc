@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "tests/gpu/diagonal_scores.h"
 #include "tests/gpu/gradient_case.h"
 #include "tests/gpu/with_hopper.h"
 #include "tilewise/zoo.h"
@@ -76,6 +77,12 @@ TEST_F(HopperBackwardOnGpu, InAFixedOrder) {
     given.d_q_parts = 1;
     given.dropout = Dropout(0.7, 0x123456789abcdefULL, 5);
     expect(given);
+  }
+}
+
+TEST_F(HopperBackwardOnGpu, ScoresAlongDiagonals) {
+  for (const auto& [name, variant] : diagonal_scores(2)) {
+    expect(case_of(name, variant, Problem::uniform(1, 2, 1, 300, 500), 128, 128));
   }
 }
 

@@ -6,6 +6,7 @@
 
 #include "cuda/launch/kernel_text.h"
 #include "tests/gpu/attention_case.h"
+#include "tests/gpu/diagonal_scores.h"
 #include "tests/gpu/with_hopper.h"
 #include "tilewise/zoo.h"
 
@@ -90,6 +91,21 @@ TEST_F(HopperForwardOnGpu, RowsThatBeginLate) {
                                   return select(at.key_index < 450, -3.4028234663852886e38, s);
                                 }),
                                 problem, d, d));
+  }
+}
+
+TEST_F(HopperForwardOnGpu, ScoresAlongDiagonals) {
+  for (const auto& [name, variant] : diagonal_scores(2)) {
+    expect_right(context_, compiler_, case_of(name, variant, Problem::uniform(1, 2, 1, 400, 1100), 128, 128));
+  }
+}
+
+// More key tiles than are looked at together.
+TEST_F(HopperForwardOnGpu, ScoresAlongLongDiagonals) {
+  for (const auto& [name, variant] : diagonal_scores(2)) {
+    Case given = case_of(name, variant, Problem::uniform(1, 2, 1, 100, 7000), 64, 64);
+    given.dtype = DType::float16;
+    expect_right(context_, compiler_, given);
   }
 }
 

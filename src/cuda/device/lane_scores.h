@@ -11,6 +11,11 @@
 //   keeps                     (arguments, place, query, key, diagonal, query_index, key_index, 0)
 //   score, exponent, slope    likewise with the product q.k as the last: the score, the score in log2 units, and the
 //                             score's derivative by scale * product
+//   kMayBeSteady              whether there are tiles all of whose diagonals add the same to an exponent, which then is
+//                             factor(arguments, place) * value(arguments, place, query, product)
+//                             + of_query(arguments, place, query) + that number
+//   steady_value              (arguments, place, least, most): that number, where it is one from one diagonal to
+//   another
 #pragma once
 
 #include "arguments.h"
@@ -18,18 +23,41 @@
 
 namespace tilewise::cuda {
 
+/// What all diagonals of a tile add to exponents, where that is one number.
+struct SteadyTile {
+  float value;
+  int is_steady;
+};
+/// What each of four warps knows of its tiles: it finds out about kAhead of them together, a lane about one. Of the
+/// ones before, the last is still read then.
+template <bool kKnows>
+struct SteadyTiles {};
+template <>
+struct SteadyTiles<true> {
+  static constexpr int kAhead = 32;
+
+  SteadyTile steady_tiles[4][2 * kAhead];
+
+  __device__ SteadyTile& steady_tile(int index) { return steady_tiles[threadIdx.x / 32 % 4][index % (2 * kAhead)]; }
+  __device__ const SteadyTile& steady_tile(int index) const {
+    return steady_tiles[threadIdx.x / 32 % 4][index % (2 * kAhead)];
+  }
+};
+
 /// What kThreads threads keep of their variant in shared memory for a tile of kQueries x kKeys: values that many
 /// entries share, which a lane reads instead of making them for each of its entries. Each kind has so many stages that
 /// none is written anew while some warp reads it.
 template <class Variant, int kQueries, int kKeys, int kQueryStages, int kKeyStages, int kDiagonalStages,
-          int kThreads = 128>
-struct KeptValues {
+          int kThreads = 128, bool kLooksAhead = false>
+struct KeptValues
+    : SteadyTiles<kLooksAhead && Variant::kMayBeSteady && (Variant::kDiagonalFields <= Variant::kMostKeptFields)> {
   __device__ static constexpr bool are_few(int fields) { return fields > 0 && fields <= Variant::kMostKeptFields; }
   static constexpr bool kKeepsQueries = are_few(Variant::kQueryFields);
   static constexpr bool kKeepsKeys = Variant::kChangesScores && are_few(Variant::kKeyFields);
   static constexpr bool kKeepsDiagonals = Variant::kChangesScores && are_few(Variant::kDiagonalFields);
   using Arguments = typename Variant::Arguments;
   using Place = typename Variant::Place;
+  static constexpr bool kKnowsSteady = kLooksAhead && Variant::kMayBeSteady && kKeepsDiagonals;
 
   typename Variant::Query queries[kKeepsQueries ? kQueryStages : 1][kKeepsQueries ? kQueries : 1];
   typename Variant::Key keys[kKeepsKeys ? kKeyStages : 1][kKeepsKeys ? kKeys : 1];
@@ -53,6 +81,41 @@ struct KeptValues {
       for_each<kQueries + kKeys - 1>(
           [&](int i) { diagonals[stage][i] = Variant::diagonal_values(arguments, place, least + i); });
     }
+  }
+  /// Likewise those of a warp's queries or keys from `first` on, kOfWarp of them, by that warp, which has them at once.
+  /// Other warps may write the same to the same places.
+  template <int kOfWarp>
+  __device__ void make_diagonals_of_warp(const Arguments& arguments, const Place& place, int stage, int first_query,
+                                         int first_key, int first, int lane) {
+    if constexpr (kKeepsDiagonals) {
+      const int least = first_query - (first_key + kKeys - 1);
+#pragma unroll 1
+      for (int i = first + lane; i < first + kOfWarp; i += 32) {
+        diagonals[stage][i] = Variant::diagonal_values(arguments, place, least + i);
+      }
+      __syncwarp();
+    }
+  }
+
+  /// Whether a warp's tiles from `index` on, a multiple of kAhead, are steady: `first_query` and `first_key` are those
+  /// of the lane's tile.
+  __device__ void look_ahead(const Arguments& arguments, const Place& place, int index, int first_query, int first_key,
+                             int lane) {
+    if constexpr (kKnowsSteady) {
+      const int least = first_query - (first_key + kKeys - 1);
+      const auto found = Variant::steady_value(arguments, place, least, least + kQueries + kKeys - 2);
+      this->steady_tile(index + lane) = {found.value, found.is_known};
+      __syncwarp();
+    }
+  }
+  /// The same for all of a warp, which the compiler sees.
+  __device__ bool is_steady(int index) const {
+    if constexpr (kKnowsSteady) return __shfl_sync(~0u, this->steady_tile(index).is_steady, 0) != 0;
+    return false;
+  }
+  __device__ float steady_value(int index) const {
+    if constexpr (kKnowsSteady) return this->steady_tile(index).value;
+    return 0;
   }
 
   /// What a thread makes of a tile's keys and diagonals, to be kept later: what it waits for is there by then.

@@ -145,6 +145,27 @@ std::string of_entry(const char* type, const char* name) {
       type, name);
 }
 
+/// What a text that may be steady has.
+constexpr const char* kParts = R"cuda(
+  __device__ static float factor(const Arguments& arguments, const Place& place) {
+    return variant::factor(arguments, place.sequence, place.uniform);
+  }
+  __device__ static float of_query(const Arguments& arguments, const Place& place, const Query& query) {
+    return variant::of_query(arguments, place.sequence, place.uniform, query);
+  }
+  __device__ static steady::Real steady_value(const Arguments& arguments, const Place& place, int least, int most) {
+    return variant::steady_value(arguments, place.sequence, place.uniform, least, most);
+  }
+)cuda";
+constexpr const char* kValue = R"cuda(
+  __device__ static float value(const Arguments& arguments, const Place& place, const Query& query, float s) {
+    return variant::value(arguments, place.sequence, place.uniform, query, Key(), Diagonal(), 0, 0, s);
+  }
+)cuda";
+constexpr const char* kProductAsValue = R"cuda(
+  __device__ static float value(const Arguments&, const Place&, const Query&, float s) { return s; }
+)cuda";
+
 }  // namespace
 
 const char* element_name(DType dtype) {
@@ -159,8 +180,9 @@ bool changes_scores(const Variant& variant) {
 
 ScoreKind score_kind(const Variant& variant) {
   if (!changes_scores(variant)) return ScoreKind::none;
-  const auto fields = variant::rearranged_cuda_text(variant, DType::bfloat16, false).fields;
-  const auto are_any = [&](variant::Hoist hoist) { return fields[static_cast<std::size_t>(hoist)] > 0; };
+  const variant::CudaText text = variant::rearranged_cuda_text(variant, DType::bfloat16, false);
+  const auto are_any = [&](variant::Hoist hoist) { return text.fields[static_cast<std::size_t>(hoist)] > 0; };
+  if (text.may_be_steady) return ScoreKind::steady;
   return are_any(variant::Hoist::key) || are_any(variant::Hoist::diagonal) ? ScoreKind::tiles : ScoreKind::entries;
 }
 
@@ -222,19 +244,20 @@ jit::Header rearranged_header(const Variant& variant, const variant::CudaText& t
   if (has_scores) functions += of_entry("float", "score") + of_entry("float", "exponent");
   if (text.has_slope) functions += of_entry("float", "slope");
   if (variant.has_sink()) functions += kSink;
+  if (text.may_be_steady) functions += std::string(kParts) + (text.value_is_product ? kProductAsValue : kValue);
   const auto fields = [&](variant::Hoist hoist) { return text.fields[static_cast<std::size_t>(hoist)]; };
   return {
       "variant.h",
-      fmt::format("#pragma once\n#include \"arguments.h\"\n{}{}{}\n"
-                  "  using Recorded = {};\n  static constexpr bool kIsRearranged = true;\n"
+      fmt::format("#pragma once\n#include \"arguments.h\"\n{}{}{}{}\n"
+                  "  using Recorded = {};\n  static constexpr bool kIsRearranged = true, kMayBeSteady = {};\n"
                   "  static constexpr bool kChangesScores = {}, kHasSink = {}, kSlopeIsFinite = {}, kIsShort = {};\n"
                   "  static constexpr int kQueryFields = {}, kKeyFields = {}, kDiagonalFields = {};\n"
                   "  static constexpr int kMostKeptFields = {};\n}};\n\n"
                   "}}  // namespace tilewise::cuda\n",
-                  text.source, kRearrangedVariant, functions, recorded, has_scores, variant.has_sink(),
-                  text.slope_is_finite, text.hoisted_operations <= 48, fields(variant::Hoist::query),
-                  fields(variant::Hoist::key), fields(variant::Hoist::diagonal),
-                  has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
+                  text.may_be_steady ? "#include \"steady.h\"\n" : "", text.source, kRearrangedVariant, functions,
+                  recorded, text.may_be_steady, has_scores, variant.has_sink(), text.slope_is_finite,
+                  text.hoisted_operations <= 48, fields(variant::Hoist::query), fields(variant::Hoist::key),
+                  fields(variant::Hoist::diagonal), has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
 }
 
 }  // namespace tilewise::cuda

@@ -22,6 +22,9 @@ std::int64_t kept_bytes(bool has_scores, int queries, int others) {
          std::int64_t{has_scores ? variant::kMostKeptFields * (queries + others) : variant::kMostKeptOfMasks * queries};
 }
 
+/// What four warps know of 64 tiles each.
+constexpr int kSteadyBytes = 4 * 64 * 8;
+
 }  // namespace
 
 int HopperForwardPlan::matrix_registers(const ForwardShape& shape) const {
@@ -36,7 +39,8 @@ std::int64_t HopperForwardPlan::tile_bytes(const ForwardShape& shape) const {
 }
 
 std::int64_t HopperForwardPlan::other_shared() const {
-  return kBarrierBytes + 2 * kPlaceBytes + consumers * kept_bytes(has_scores, 2 * 64, 4 * (key_tile + 63 + key_tile));
+  return kBarrierBytes + 2 * kPlaceBytes +
+         consumers * (kept_bytes(has_scores, 2 * 64, 4 * (key_tile + 63 + key_tile)) + (has_scores ? kSteadyBytes : 0));
 }
 
 bool HopperForwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) const {
@@ -68,7 +72,7 @@ std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& sha
   };
   // Values kept for a tile take registers, for which the tile is smaller: larger ones spill.
   if (shape.d_v <= 64) {
-    if (scores == ScoreKind::tiles) add({3, 96, 4, false});
+    if (scores >= ScoreKind::tiles) add({3, 96, 4, false});
     add({3, 112, 4, false}), add({3, 112, 2, false}), add({3, 96, 2, true}), add({2, 128, 2, true});
   } else if (shape.d_v <= 128) {
     if (shape.d_qk <= 128) {  // beyond, q takes registers that weights need

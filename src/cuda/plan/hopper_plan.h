@@ -49,7 +49,8 @@ struct HopperForwardPlan {
 enum class ScoreKind {
   none,
   entries,  // all is made of the product, and of values of the head and of the query
-  tiles     // values of keys and diagonals are kept for a tile, too
+  tiles,    // values of keys and diagonals are kept for a tile, too
+  steady    // likewise, but in most tiles all diagonals may have one value
 };
 
 /// Plans worth measuring, the one that is believed best first; none where no plan fits the shape.

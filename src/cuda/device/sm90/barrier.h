@@ -79,6 +79,7 @@ __device__ inline void forget() { asm volatile("" ::: "memory"); }
 /// A number that is the same for all threads of a warp, which the compiler does not see by itself: branches on it are
 /// the whole warp's. Products in a branch that may be some threads' alone wait for each other (the assembler's C7520).
 __device__ inline int uniform(int x) { return __shfl_sync(~0u, x, 0); }
+__device__ inline float uniform_real(float x) { return __shfl_sync(~0u, x, 0); }
 
 /// Gives up or takes on registers, for all warps of a warpgroup: then each thread has kRegisters.
 template <int kRegisters>

@@ -2,26 +2,32 @@
 #pragma once
 
 #include "philox.h"
-#include "sm90/forward_output.h"
+#include "sm90/forward_kept.h"
 #include "sm90/forward_produce.h"
 
 namespace tilewise::cuda::sm90 {
 
 /// A consumer: a warpgroup that computes 64 queries of each piece of work.
 template <class Config, class Variant>
-class ForwardConsumer : ForwardOutput<Config, Variant> {
-  using Shared = ForwardOutput<Config, Variant>;
+class ForwardConsumer : ForwardKept<Config, Variant> {
+  using Shared = ForwardKept<Config, Variant>;
   using Shared::arguments_, Shared::call_, Shared::variant_;
+  using Shared::complete_tile, Shared::prepare_tile, Shared::wait_for_tile;
   using Shared::finish, Shared::first_query, Shared::is_first_lane, Shared::place_of, Shared::release,
       Shared::store_directly;
   using Shared::kColumnsQk, Shared::kColumnsV, Shared::kKeepsOfTiles, Shared::kKeptStages, Shared::kKeyTile;
   using Shared::key_empty, Shared::key_full, Shared::key_tile, Shared::kept_full, Shared::kept_of, Shared::walk_of;
   using Shared::kQueryStages, Shared::kQueryTile, Shared::kStages;
+  using Shared::lane, Shared::lane_of, Shared::make_steady, Shared::steady_exponents, Shared::warp_row;
   using Shared::query_empty, Shared::query_full, Shared::query_tile, Shared::told, Shared::told_empty;
   using Shared::told_full, Shared::value_empty, Shared::value_full, Shared::value_tile;
   using typename Shared::Element;
+  using typename Shared::Lane;
   using typename Shared::Output;
   using typename Shared::Piece;
+  using typename Shared::Scores;
+  using typename Shared::SteadyExponents;
+  using typename Shared::TileWeights;
   using typename Shared::Told;
   using typename Shared::Values;
   using typename Shared::ValueTile;
@@ -45,9 +51,6 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
   }
 
  private:
-  using Lane = LaneScores<Variant, Values, kKeyTile>;
-  using Scores = Accumulator<1, kKeyTile / 8>;
-  using TileWeights = Weights<Element, 1, kKeyTile / 8>;
   static constexpr int kSteps = kKeyTile / 16;
   /// Tiles that a mask leaves nothing of for this consumer are passed by.
   static constexpr bool kPassesTiles = Config::kHasLists && !kKeepsOfTiles;
@@ -59,9 +62,6 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
   struct Stays {
     unsigned halves[2];
   };
-
-  __device__ static int lane() { return threadIdx.x % 32; }
-  __device__ static int warp_row() { return threadIdx.x / 32 % 4 * 16; }  // in the consumer's 64 queries
 
   /// The index of the lane's first query.
   __device__ int lane_query(const Piece& piece) const { return first_query(piece) + warp_row() + lane() / 4; }
@@ -111,21 +111,6 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
     }
   }
 
-  /// What the variant keeps for a tile.
-  __device__ void prepare_tile(const Visit& visit, const Piece& piece, Turn<kKeptStages> turn) const {
-    if constexpr (kKeepsOfTiles) {
-      const int first_key = visit.tile() * kKeyTile;
-      const typename Variant::Place& place = place_of(piece).variant;
-      kept_of(piece.consumer).make_keys(variant_, place, turn.stage(), first_key);
-      kept_of(piece.consumer).make_diagonals(variant_, place, turn.stage(), first_query(piece), first_key);
-      __syncwarp();
-      kept_full(piece.consumer, turn.stage()).arrive_if(is_first_lane());
-    }
-  }
-  __device__ void wait_for_tile(const Piece& piece, Turn<kKeptStages> turn) const {
-    if constexpr (kKeepsOfTiles) kept_full(piece.consumer, turn.stage()).wait(turn.parity());
-  }
-
   __device__ void load_queries(QueryFragments& q, const Piece& piece) const {
     const int thread = thread_read_anew(), row = 64 * piece.consumer + thread / 32 % 4 * 16 + thread % 16;
 #pragma unroll
@@ -168,7 +153,7 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
     Scores s;
     Stays stays;
     begin(piece, q);
-    prepare_tile(first_visit(piece), piece, kept_turn);
+    prepare_tile(walk_of(place_of(piece)), 0, piece, kept_turn);
     key_full(turn.stage()).wait(turn.parity());
     begin_products();
     start_scores(s, q, piece, turn.stage());
@@ -191,7 +176,7 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
     o.clear();
     key_empty(turn.stage()).arrive_if(is_first_lane());
     release_queries(piece, count == 1);
-    if (count > 1) prepare_tile(walk.visit(1), piece, kept_turn.plus(1));
+    if (count > 1) prepare_tile(walk, 1, piece, kept_turn.plus(1));
     wait_for_tile(piece, kept_turn);
     {
       TileWeights first;
@@ -223,10 +208,13 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
       clear_missing_values(last, piece, turn.stage());
       start_output(o, weights, turn.stage());
       kept_turn = kept_turn.plus(1);
-      if (i + 1 < count) prepare_tile(walk.visit(i + 1), piece, kept_turn.plus(1));
+      if (i + 1 < count) prepare_tile(walk, i + 1, piece, kept_turn.plus(1));
       // Looked up while products are under way, and not behind the wait for them.
       const bool is_cut = made_anew(visit.cuts(piece.consumer)) != 0;
       if (is_cut) look_up(stays, visit, piece);
+      const bool is_steady = kept_of(piece.consumer).is_steady(i) && !is_cut;
+      [[maybe_unused]] const SteadyExponents steady =
+          steady_exponents(lane_of(visit, piece, kept_turn.stage()), i, piece, rows);
       wait_for_products<1>();
       pin(s);
       key_empty(keys.stage()).arrive_if(is_first_lane());
@@ -235,10 +223,13 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
       // come before the exponentials.
       TileWeights next;
       if constexpr (Variant::kChangesScores) {
-        wait_for_tile(piece, kept_turn);
-        const Lane lane = lane_of(visit, piece, kept_turn.stage());
+        if (!is_steady) wait_for_tile(piece, kept_turn);
         bool is_classical = is_cut;
-        if (!is_classical) {
+        if (is_steady) {
+          make_steady(next, s, steady, visit, piece, rows);
+          is_classical = next.outgrown(rows);
+        } else if (!is_classical) {
+          const Lane lane = lane_of(visit, piece, kept_turn.stage());
           next.template make_of<Config::kPolynomials>(
               [&](int, int j, int e, float base) {
                 return lane.exponent(e / 2 * 8, 8 * j + e % 2, s.x[0][j][e]) - base;
@@ -248,6 +239,8 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
         }
         if (is_classical) {
           // A lane of its own: what the other one knows need not outlive its weights.
+          if (is_steady) wait_for_tile(piece, kept_turn);
+          complete_tile(visit, made_anew(i), piece, made_anew(kept_turn.stage()));
           make_exponents(s, stays, visit, piece, made_anew(kept_turn.stage()));
           wait_for_products<0>();
           pin(o);
@@ -284,7 +277,7 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
     kept_turn = kept_turn.plus(1);
     if (goes_on) {
       begin(next, q);
-      prepare_tile(first_visit(next), next, kept_turn);
+      prepare_tile(walk_of(place_of(next)), 0, next, kept_turn);
       key_full(keys.stage()).wait(keys.parity());
     }
     value_full(turn.stage()).wait(turn.parity());
@@ -313,6 +306,7 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
                              const Piece& piece, Turn<kKeptStages> kept_turn, RowStatistics<1>& rows) const {
     float factor = arguments_.scale * kLog2E;
     if (Variant::kChangesScores || visit.cuts(piece.consumer)) {
+      complete_tile(visit, 0, piece, kept_turn.stage());
       make_exponents(s, stays, visit, piece, made_anew(kept_turn.stage()));
       factor = 1;
     }
@@ -328,12 +322,6 @@ class ForwardConsumer : ForwardOutput<Config, Variant> {
 #pragma unroll
       for (int r = 0; r < 4; ++r) asm volatile("mov.b32 %0, %1;" : "=r"(to[k].pairs[r]) : "r"(from[k][0].pairs[r]));
     }
-  }
-
-  __device__ Lane lane_of(const Visit& visit, const Piece& piece, unsigned kept_stage) const {
-    const int stage = int(kept_stage);
-    return Lane(variant_, place_of(piece).variant, kept_of(piece.consumer), piece.parity(), stage, stage,
-                first_query(piece), visit.tile() * kKeyTile, warp_row() + lane() / 4, lane() % 4 * 2);
   }
 
   /// Lets go of a tile that has nothing for this consumer.

@@ -72,8 +72,9 @@ class ForwardProducers : ForwardShared<Config, Variant> {
       Told& told = this->told(made_anew(piece.stage()));
       const Work& work = told.work;
       if (work.query_tile >= 0) {
-        told.variant =
-            Variant::place_of(this->variant_, told.shape, work.sequence, work.head, work.kv_head, arguments_.scale);
+        // What follows from them alone would be kept in registers from piece to piece, and spill.
+        const auto& bound = (&this->variant_)[made_anew(0)];
+        told.variant = Variant::place_of(bound, told.shape, work.sequence, work.head, work.kv_head, arguments_.scale);
       }
       this->told_full(made_anew(piece.count) % Shared::kToldStages).arrive();
       if (work.query_tile < 0) break;

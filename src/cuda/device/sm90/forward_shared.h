@@ -48,7 +48,7 @@ class ForwardShared {
   /// Keys and diagonals of a tile are made while the tile before is at work; some warps may then read those of two
   /// tiles before.
   static constexpr int kKeptStages = 4;
-  using Values = KeptValues<Variant, 64, kKeyTile, 2, kKeptStages, kKeptStages>;
+  using Values = KeptValues<Variant, 64, kKeyTile, 2, kKeptStages, kKeptStages, 128, true>;
   static constexpr bool kKeepsOfTiles = Values::kKeepsKeys || Values::kKeepsDiagonals;
 
   static constexpr bool kStagesOutput = Config::kStagesOutput;
