@@ -1,31 +1,30 @@
 // Forward attention for compute capability 9.0: docs/kernels/hopper.md draws how it runs.
 #pragma once
 
-#include "philox.h"
-#include "sm90/forward_kept.h"
+#include "sm90/forward_entries.h"
 #include "sm90/forward_produce.h"
 
 namespace tilewise::cuda::sm90 {
 
 /// A consumer: a warpgroup that computes 64 queries of each piece of work.
 template <class Config, class Variant>
-class ForwardConsumer : ForwardKept<Config, Variant> {
-  using Shared = ForwardKept<Config, Variant>;
-  using Shared::arguments_, Shared::call_, Shared::variant_;
-  using Shared::complete_tile, Shared::prepare_tile, Shared::wait_for_tile;
-  using Shared::finish, Shared::first_query, Shared::is_first_lane, Shared::place_of, Shared::release,
-      Shared::store_directly;
-  using Shared::kColumnsQk, Shared::kColumnsV, Shared::kKeepsOfTiles, Shared::kKeptStages, Shared::kKeyTile;
-  using Shared::key_empty, Shared::key_full, Shared::key_tile, Shared::kept_full, Shared::kept_of, Shared::walk_of;
-  using Shared::kQueryStages, Shared::kQueryTile, Shared::kStages;
-  using Shared::lane, Shared::lane_of, Shared::make_steady, Shared::steady_exponents, Shared::warp_row;
-  using Shared::query_empty, Shared::query_full, Shared::query_tile, Shared::told, Shared::told_empty;
-  using Shared::told_full, Shared::value_empty, Shared::value_full, Shared::value_tile;
+class ForwardConsumer : ForwardEntries<Config, Variant> {
+  using Shared = ForwardEntries<Config, Variant>;
+  using Shared::arguments_, Shared::variant_;
+  using Shared::complete_tile, Shared::drop, Shared::finish, Shared::first_query, Shared::is_first_lane,
+      Shared::kept_of, Shared::key_empty, Shared::key_full, Shared::key_tile, Shared::lane, Shared::lane_of,
+      Shared::look_up, Shared::make_exponents, Shared::make_steady, Shared::place_of, Shared::prepare_tile,
+      Shared::query_empty, Shared::query_full, Shared::query_tile, Shared::release, Shared::steady_exponents,
+      Shared::store_directly, Shared::told, Shared::told_full, Shared::value_empty, Shared::value_full,
+      Shared::value_tile, Shared::wait_for_tile, Shared::walk_of;
+  using Shared::kColumnsQk, Shared::kKeepsOfTiles, Shared::kKeptStages, Shared::kKeyTile, Shared::kQueryStages,
+      Shared::kQueryTile, Shared::kStages, Shared::kSteps;
   using typename Shared::Element;
   using typename Shared::Lane;
   using typename Shared::Output;
   using typename Shared::Piece;
   using typename Shared::Scores;
+  using typename Shared::Stays;
   using typename Shared::SteadyExponents;
   using typename Shared::TileWeights;
   using typename Shared::Told;
@@ -51,20 +50,10 @@ class ForwardConsumer : ForwardKept<Config, Variant> {
   }
 
  private:
-  static constexpr int kSteps = kKeyTile / 16;
   /// Tiles that a mask leaves nothing of for this consumer are passed by.
   static constexpr bool kPassesTiles = Config::kHasLists && !kKeepsOfTiles;
   using Fragments = LeftFragment[kSteps];
   using QueryFragments = LeftFragment[kColumnsQk / 16];
-
-  /// Which of a lane's entries stay: a word for each half of the keys, a bit for each entry. With score functions the
-  /// mask is evaluated where scores are.
-  struct Stays {
-    unsigned halves[2];
-  };
-
-  /// The index of the lane's first query.
-  __device__ int lane_query(const Piece& piece) const { return first_query(piece) + warp_row() + lane() / 4; }
 
   /// Waits until a piece is told. Whether there is one.
   __device__ bool is_told(const Piece& piece) const {
@@ -332,67 +321,6 @@ class ForwardConsumer : ForwardKept<Config, Variant> {
     value_empty(turn.stage()).arrive_if(is_first_lane());
   }
 
-  // A lane's entries in the order of its registers, query and key as distances from its first one.
-  static constexpr int kEntriesOfHalf = kKeyTile / 4;
-  static_assert(kEntriesOfHalf <= 32);
-  __device__ static constexpr int query_of_entry(int i) { return i / 2 % 2 * 8; }
-  __device__ static constexpr int key_of_entry(int i) { return i / 4 * 8 + i % 2; }
-
-  /// Asked while the products are under way.
-  __device__ void look_up(Stays& stays, const Visit& visit, const Piece& piece) const {
-    if constexpr (!Variant::kChangesScores) {
-      const Lane lane = lane_of(visit, piece, 0);
-      const SequenceShape& shape = place_of(piece).shape;
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int part = visit.part(piece.consumer, half);
-        unsigned bits = part == kFullPart ? ~0u : 0;
-        if (part == kPartialPart) {
-          // Not all of them at once, which would spill.
-#pragma unroll 2
-          for (int i = 0; i < kEntriesOfHalf; ++i) {
-            const int entry = half * kEntriesOfHalf + i;
-            bits |= unsigned(stays_at(lane, shape, query_of_entry(entry), key_of_entry(entry))) << i;
-          }
-        }
-        stays.halves[half] = bits;
-      }
-    }
-  }
-
-  __device__ static bool stays_at(const Lane& lane, const SequenceShape& shape, int query, int key) {
-    const int key_index = lane.key_index(key);
-    return (key_index >= shape.key_start) & (key_index < shape.keys) & lane.keeps(query, key);
-  }
-
-  /// Products of a tile turned into scores in log2 units, -inf for what is removed or does not exist.
-  __device__ void make_exponents(Scores& s, const Stays& stays, const Visit& visit, const Piece& piece,
-                                 unsigned kept_stage) const {
-    // Made for all entries: a branch for each would cost more.
-    if constexpr (Variant::kChangesScores) {
-      const Lane lane = lane_of(visit, piece, kept_stage);
-      const SequenceShape& shape = place_of(piece).shape;
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-#pragma unroll
-        for (int i = half * kEntriesOfHalf; i < (half + 1) * kEntriesOfHalf; ++i) {
-          float& x = s.x[0][i / 4][i % 4];
-          const int query = query_of_entry(i), key = key_of_entry(i);
-          const bool stays_here = stays_at(lane, shape, query, key);
-          const float exponent = Lane::clamped(lane.score(query, key, x)) * kLog2E;
-          x = stays_here ? exponent : -infinity();
-        }
-      }
-    } else {
-      const float factor = arguments_.scale * kLog2E;
-#pragma unroll
-      for (int i = 0; i < 2 * kEntriesOfHalf; ++i) {
-        float& x = s.x[0][i / 4][i % 4];
-        x = stays.halves[i / kEntriesOfHalf] >> i % kEntriesOfHalf & 1 ? factor * x : -infinity();
-      }
-    }
-  }
-
   /// Where a tile reaches over the ends of its sequence, its values may be another's, or NaN: zeros for them. Every
   /// consumer does so by itself.
   __device__ void clear_missing_values(const Visit& visit, const Piece& piece, int stage) const {
@@ -409,29 +337,6 @@ class ForwardConsumer : ForwardKept<Config, Variant> {
     }
     publish_writes();
     meet(1 + piece.consumer, 128);
-  }
-
-  /// Zeroes the weights that dropout drops. The others are scaled with the whole row in the end.
-  __device__ void drop(TileWeights& weights, const Visit& visit, const Piece& piece) const {
-    const Told& place = place_of(piece);
-    const int head_index = place.work.sequence * call_.h_q + place.work.head;
-    const unsigned keep_below = arguments_.dropout.keep_below;
-#pragma unroll
-    for (int k = 0; k < kSteps; ++k) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const unsigned bytes = dropout_bytes(arguments_.dropout, visit.tile() * kSteps + k,
-                                             lane_query(piece) + 8 * half, head_index, lane() % 4);
-        unsigned* pairs = weights.fragments[k][0].pairs;
-        pairs[half] &= kept_halves(bytes, keep_below);
-        pairs[half + 2] &= kept_halves(bytes >> 16, keep_below);
-      }
-    }
-  }
-
-  /// A mask for a pair of elements, from their random bytes.
-  __device__ static unsigned kept_halves(unsigned bytes, unsigned keep_below) {
-    return ((bytes & 0xff) < keep_below ? 0xffffu : 0) | ((bytes >> 8 & 0xff) < keep_below ? 0xffff0000u : 0);
   }
 };
 

@@ -1,0 +1,122 @@
+// What becomes of a tile's entries between its products and its weights: masks, scores and dropout.
+#pragma once
+
+#include "philox.h"
+#include "sm90/forward_kept.h"
+
+namespace tilewise::cuda::sm90 {
+
+template <class Config, class Variant>
+class ForwardEntries : public ForwardKept<Config, Variant> {
+  using Shared = ForwardKept<Config, Variant>;
+
+ public:
+  using Shared::Shared;
+
+ protected:
+  using Shared::arguments_, Shared::call_;
+  using Shared::first_query, Shared::lane, Shared::lane_of, Shared::place_of, Shared::warp_row;
+  using Shared::kKeyTile;
+  using typename Shared::Lane;
+  using typename Shared::Piece;
+  using typename Shared::Scores;
+  using typename Shared::TileWeights;
+  using typename Shared::Told;
+
+  static constexpr int kSteps = kKeyTile / 16;  // of a product of weights and values
+
+  /// Which of a lane's entries stay: a word for each half of the keys, a bit for each entry. With score functions the
+  /// mask is evaluated where scores are.
+  struct Stays {
+    unsigned halves[2];
+  };
+
+  /// The index of the lane's first query.
+  __device__ int lane_query(const Piece& piece) const { return first_query(piece) + warp_row() + lane() / 4; }
+
+  // A lane's entries in the order of its registers, query and key as distances from its first one.
+  static constexpr int kEntriesOfHalf = kKeyTile / 4;
+  static_assert(kEntriesOfHalf <= 32);
+  __device__ static constexpr int query_of_entry(int i) { return i / 2 % 2 * 8; }
+  __device__ static constexpr int key_of_entry(int i) { return i / 4 * 8 + i % 2; }
+
+  /// Asked while the products are under way.
+  __device__ void look_up(Stays& stays, const Visit& visit, const Piece& piece) const {
+    if constexpr (!Variant::kChangesScores) {
+      const Lane lane = lane_of(visit, piece, 0);
+      const SequenceShape& shape = place_of(piece).shape;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int part = visit.part(piece.consumer, half);
+        unsigned bits = part == kFullPart ? ~0u : 0;
+        if (part == kPartialPart) {
+          // Not all of them at once, which would spill.
+#pragma unroll 2
+          for (int i = 0; i < kEntriesOfHalf; ++i) {
+            const int entry = half * kEntriesOfHalf + i;
+            bits |= unsigned(stays_at(lane, shape, query_of_entry(entry), key_of_entry(entry))) << i;
+          }
+        }
+        stays.halves[half] = bits;
+      }
+    }
+  }
+
+  __device__ static bool stays_at(const Lane& lane, const SequenceShape& shape, int query, int key) {
+    const int key_index = lane.key_index(key);
+    return (key_index >= shape.key_start) & (key_index < shape.keys) & lane.keeps(query, key);
+  }
+
+  /// Products of a tile turned into scores in log2 units, -inf for what is removed or does not exist.
+  __device__ void make_exponents(Scores& s, const Stays& stays, const Visit& visit, const Piece& piece,
+                                 unsigned kept_stage) const {
+    // Made for all entries: a branch for each would cost more.
+    if constexpr (Variant::kChangesScores) {
+      const Lane lane = lane_of(visit, piece, kept_stage);
+      const SequenceShape& shape = place_of(piece).shape;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+#pragma unroll
+        for (int i = half * kEntriesOfHalf; i < (half + 1) * kEntriesOfHalf; ++i) {
+          float& x = s.x[0][i / 4][i % 4];
+          const int query = query_of_entry(i), key = key_of_entry(i);
+          const bool stays_here = stays_at(lane, shape, query, key);
+          const float exponent = Lane::clamped(lane.score(query, key, x)) * kLog2E;
+          x = stays_here ? exponent : -infinity();
+        }
+      }
+    } else {
+      const float factor = arguments_.scale * kLog2E;
+#pragma unroll
+      for (int i = 0; i < 2 * kEntriesOfHalf; ++i) {
+        float& x = s.x[0][i / 4][i % 4];
+        x = stays.halves[i / kEntriesOfHalf] >> i % kEntriesOfHalf & 1 ? factor * x : -infinity();
+      }
+    }
+  }
+
+  /// Zeroes the weights that dropout drops. The others are scaled with the whole row in the end.
+  __device__ void drop(TileWeights& weights, const Visit& visit, const Piece& piece) const {
+    const Told& place = place_of(piece);
+    const int head_index = place.work.sequence * call_.h_q + place.work.head;
+    const unsigned keep_below = arguments_.dropout.keep_below;
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const unsigned bytes = dropout_bytes(arguments_.dropout, visit.tile() * kSteps + k,
+                                             lane_query(piece) + 8 * half, head_index, lane() % 4);
+        unsigned* pairs = weights.fragments[k][0].pairs;
+        pairs[half] &= kept_halves(bytes, keep_below);
+        pairs[half + 2] &= kept_halves(bytes >> 16, keep_below);
+      }
+    }
+  }
+
+  /// A mask for a pair of elements, from their random bytes.
+  __device__ static unsigned kept_halves(unsigned bytes, unsigned keep_below) {
+    return ((bytes & 0xff) < keep_below ? 0xffffu : 0) | ((bytes >> 8 & 0xff) < keep_below ? 0xffff0000u : 0);
+  }
+};
+
+}  // namespace tilewise::cuda::sm90
