@@ -23,8 +23,8 @@ class Alternation {
       : cpu_time_(cpu_time), each_round_(std::move(each_round)) {}
 
   /// Something to be timed, and what is said of it while it runs. It is called here, once or twice, to set up what
-  /// calls keep and to see how long one takes; one of a third of a second or more is hardly slower the first time, and
-  /// counts.
+  /// calls keep and to see how long one takes; one of a second and a half or more counts, though memory is fresh then,
+  /// which has been seen to cost half a second.
   void add(std::string name, std::function<void()> work);
 
   /// Calls everything round after round in the order in which it was added, until `seconds` have gone by and each has
