@@ -35,6 +35,24 @@ class DeterministicOnGpu : public jit::WithGpu {
     return all;
   }
 
+  /// So many runs of one deterministic plan give the bits of the first.
+  void expect_same_bits(const Variant& variant, const reference::Shape& shape, int runs) {
+    const Bound bound = bind_random(variant, problem_of(shape), 1);
+    PlanShape planned = plan_shape(shape, DType::bfloat16, true, bound);
+    planned.deterministic = true;
+    const Plan plan = Attention(variant).plan(planned, Device::cuda());
+    reference::AttentionData data(shape, 3, DType::bfloat16, DType::float32);
+    data.inputs.tables = bound.tables;
+    data.inputs.parameters = bound.parameters;
+    caller_->forward(plan, data.inputs, data.outputs());
+    const std::vector<double> first = run(plan, data, bound);
+    for (int i = 1; i < runs; ++i) {
+      const std::vector<double> again = run(plan, data, bound);
+      ASSERT_EQ(std::memcmp(first.data(), again.data(), first.size() * sizeof(double)), 0)
+          << to_string(variant) << ", d " << shape.d_qk << ", run " << i;
+    }
+  }
+
   std::optional<GpuCaller> caller_;
 };
 
@@ -68,43 +86,14 @@ TEST_F(DeterministicOnGpu, GiveTheSameBitsWithManyHeadsAndMasks) {
                          keep([](const At& at) { return at.key % (at.head + 2) == 0 || at.key + 64 > at.query; })};
   for (const int d : {64, 128, 256}) {
     // 162 blocks of 128 keys: more than run at a time.
-    const reference::Shape shape = uniform(1, 36, 18, 200, 1100, d, d);
-    for (const Variant& variant : all) {
-      const Bound bound = bind_random(variant, problem_of(shape), 1);
-      PlanShape planned = plan_shape(shape, DType::bfloat16, true, bound);
-      planned.deterministic = true;
-      const Plan plan = Attention(variant).plan(planned, Device::cuda());
-      reference::AttentionData data(shape, 3, DType::bfloat16, DType::float32);
-      data.inputs.parameters = bound.parameters;
-      caller_->forward(plan, data.inputs, data.outputs());
-      const std::vector<double> first = run(plan, data, bound);
-      for (int i = 1; i < 3; ++i) {
-        const std::vector<double> again = run(plan, data, bound);
-        ASSERT_EQ(std::memcmp(first.data(), again.data(), first.size() * sizeof(double)), 0)
-            << to_string(variant) << ", d " << d << ", run " << i;
-      }
-    }
+    for (const Variant& variant : all)
+      ASSERT_NO_FATAL_FAILURE(expect_same_bits(variant, uniform(1, 36, 18, 200, 1100, d, d), 3));
   }
 }
 
 TEST_F(DeterministicOnGpu, GiveTheSameBitsAHundredTimes) {
-  const reference::Shape shape = uniform(1, 4, 2, 300, 4100, 64, 64);
-  for (const Variant& variant : {zoo::causal(), biased()}) {
-    const Bound bound = bind_random(variant, problem_of(shape), 1);
-    PlanShape planned = plan_shape(shape, DType::bfloat16, true, bound);
-    planned.deterministic = true;
-    const Plan plan = Attention(variant).plan(planned, Device::cuda());
-    reference::AttentionData data(shape, 3, DType::bfloat16, DType::float32);
-    data.inputs.tables = bound.tables;
-    data.inputs.parameters = bound.parameters;
-    caller_->forward(plan, data.inputs, data.outputs());
-    const std::vector<double> first = run(plan, data, bound);
-    for (int i = 1; i < 100; ++i) {
-      const std::vector<double> again = run(plan, data, bound);
-      ASSERT_EQ(std::memcmp(first.data(), again.data(), first.size() * sizeof(double)), 0)
-          << to_string(variant) << ", run " << i;
-    }
-  }
+  for (const Variant& variant : {zoo::causal(), biased()})
+    ASSERT_NO_FATAL_FAILURE(expect_same_bits(variant, uniform(1, 4, 2, 300, 4100, 64, 64), 100));
 }
 
 }  // namespace
