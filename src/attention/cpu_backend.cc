@@ -8,6 +8,7 @@
 #include "attention/check_plan.h"
 #include "core/fail.h"
 #include "core/isa.h"
+#include "core/round_up.h"
 #include "cpu/select.h"
 
 namespace tilewise::attention {
@@ -34,8 +35,6 @@ constexpr std::int64_t kSplitTiles = 5;
 
 /// Shared memory that is used for more units at a time than the threads need.
 constexpr std::int64_t kWaveBytes = std::int64_t{64} << 20;
-
-std::int64_t round_up(std::int64_t value, std::int64_t step) { return (value + step - 1) / step * step; }
 
 cpu::Shape largest_shape(const PlanShape& shape) {
   return {shape.s_q, shape.s_kv, static_cast<int>(shape.d_qk), static_cast<int>(shape.d_v)};

@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
+#include "core/round_up.h"
+
 namespace tilewise::attention {
 namespace {
-
-std::int64_t round_up(std::int64_t value, std::int64_t step) { return (value + step - 1) / step * step; }
 
 /// As few splits of at most `keys` keys as a range takes.
 std::int64_t splits_of(const tiles::KeyRange& range, std::int64_t keys) { return (range.keys() + keys - 1) / keys; }

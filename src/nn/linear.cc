@@ -7,6 +7,7 @@
 
 #include "core/fail.h"
 #include "core/half.h"
+#include "core/round_up.h"
 #include "nn/float_products.h"
 #include "nn/quantised.h"
 
@@ -93,10 +94,6 @@ void read_rows(const Linear::Stored& stored, std::int64_t first, std::int64_t co
     dequantise(stored.panels, first / kPanelRows, row, rows, out);
     first += rows, count -= rows, out += rows * m.columns;
   }
-}
-
-std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
 }
 
 Cut cut_of(const Linear::Stored& weights, std::int64_t tokens, std::int64_t bunch, int workers) {

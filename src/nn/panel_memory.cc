@@ -9,6 +9,7 @@
 #endif
 
 #include "core/fail.h"
+#include "core/round_up.h"
 
 namespace tilewise::nn {
 namespace {
@@ -16,10 +17,6 @@ namespace {
 constexpr std::int64_t kLargePage = std::int64_t{2} << 20;
 constexpr std::int64_t kStretch = 32 * kLargePage;
 constexpr std::int64_t kAlignment = 64;
-
-std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 class Stretch {
  public:
