@@ -40,9 +40,7 @@ FullCall::FullCall(DType dtype, bool packed)
   inputs.parameters = {{gain, 1}};
   for (Array* array : {&data.o, &data.lse, &data.d_q, &data.d_k, &data.d_v}) array->fill(kPoison);
   outputs = data.outputs();
-  given = data.given();
-  given.o = data.o.view();
-  given.lse = data.lse.view();
+  given = data.given_with_outputs();
   gradients = data.gradients();
   gradients.d_tables = {{bias, Tensor(d_biases.data(), DType::float32, {4, 40})}};
   gradients.d_parameters = {{gain, Tensor(&d_gain, DType::float32, {})}};
