@@ -1,4 +1,5 @@
-// What families share: sizes of heads, names of activations, usual settings. rotary_settings.cc has those of rotary embedding.
+// What families share: sizes of heads, names of activations, usual settings. rotary_settings.cc has those of rotary
+// embedding.
 #include <utility>
 
 #include "core/fail.h"
