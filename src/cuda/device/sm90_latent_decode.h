@@ -13,9 +13,10 @@
 
 namespace tilewise::cuda::sm90 {
 
-/// 64 rows against 64 keys at a time. Two warpgroups have half of the output's columns each. The first one makes the
-/// scores and the weights too; the second takes weights from shared memory: from the place of the key's last 64
-/// columns, which are no values and done with by then. A third one has one thread copy tiles, and gives up registers.
+/// 64 rows against 64 keys at a time. Of four warpgroups one has a thread copy tiles, one makes scores and weights, and
+/// two have half of the output's columns each: their products and the scores of the next tile share the tensor cores,
+/// while exponentials are made. Weights lie in the place of the key's last 64 columns, which are no values and done
+/// with by then.
 ///
 /// Config has what DecodeRows asks for, 64 rows and 64 keys, and kStages.
 template <class Config, class Variant>
@@ -25,13 +26,14 @@ class LatentDecode : DecodeRows<Config, Variant> {
 
  public:
   using Element = typename Config::Element;
-  static constexpr int kThreads = 384, kRows = 64, kKeys = 64, kStages = Config::kStages;
+  static constexpr int kThreads = 512, kRows = 64, kKeys = 64, kStages = Config::kStages;
   static_assert(Config::kRows == kRows && Config::kKeys == kKeys);
-  static constexpr int kDepth = (Config::kHeadQk + 15) / 16 * 16, kColumns = Config::kHeadV / 2;  // of a warpgroup
+  static constexpr int kColumns = Config::kHeadV / 2;  // of a warpgroup's output
   using QueryTile = ChunkedTile<kRows, Config::kHeadQk>;
   using KeyTile = ChunkedTile<kKeys, Config::kHeadQk>;
   static constexpr int kValueChunks = Config::kHeadV / 64;
-  static_assert(kColumns % 64 == 0 && kColumns <= 256 && KeyTile::kChunks > kValueChunks, "room for the weights");
+  static_assert(Config::kHeadQk % 64 == 0 && kColumns % 64 == 0 && kColumns <= 256);
+  static_assert(KeyTile::kChunks > kValueChunks, "room for the weights");
   static constexpr int kTileBytes = QueryTile::kBytes + kStages * KeyTile::kBytes;
   static constexpr int kSumBytes = kRows * Config::kHeadV * 4;  // takes the inputs' place in the end
   static_assert(kSumBytes <= kTileBytes);
@@ -51,36 +53,54 @@ class LatentDecode : DecodeRows<Config, Variant> {
     const long long count = tiles.count(), split = blockIdx.x;
     const int begin = uniform(count * split / splits), end = uniform(count * (split + 1) / splits);
     if (shared_ % 1024 != 0) __trap();  // what swizzling rests on
-    if (threadIdx.x == 0) create_barriers();
+    if (threadIdx.x == 0) {
+      create_barriers();
+      for (int i = begin; i < end && i < begin + kStages; ++i)
+        start_loading(tiles.visit(i), {unsigned(i - begin)}, [](int) {});
+    }
     this->prepare_rows();
     load_queries();
     publish_writes();
     __syncthreads();
+    // Registers: 24 + 3 * 160 of 4 * 128.
     const int role = uniform(threadIdx.x / 128);
     if (role == 0) {
       shrink_registers<24>();
       if (threadIdx.x == 0) produce(tiles, begin, end);
       return;
     }
-    grow_registers<240>();
+    grow_registers<160>();
     if (role == 1) {
-      attend(tiles, begin, end);
+      weigh(tiles, begin, end);
+      meet(2, kConsumers);
     } else {
-      follow(begin, end);
+      follow(begin, end, role - 2);
     }
-    meet(2, 256);
+    meet(2, kConsumers);
     write_rows();
   }
 
  private:
+  static constexpr int kConsumers = 384;  // threads
   using Scores = Accumulator<1, kKeys / 8>;
-  using Output = Accumulator<1, kColumns / 8>;
+  // Instructions of 256 columns want more than the 128 registers that 512 threads begin with.
+  static constexpr int kPartColumns = kColumns % 128 == 0 ? 128 : 64, kParts = kColumns / kPartColumns;
+  using OutputPart = Accumulator<1, kPartColumns / 8>;
   using TileWeights = Weights<Element, 1, kKeys / 8>;
   static constexpr int kSteps = kKeys / 16;
-  using Fragments = LeftFragment[kSteps];
+
+  // A tile's columns come and go in groups, so that its scores begin with the first of them, and the next tile's are
+  // asked for when the first are done with: those of each part of the output, and those that are no values.
+  static constexpr int kPartChunks = kPartColumns / 64, kGroups = 2 * kParts + 1;
+  __device__ static constexpr int first_chunk(int group) { return group * kPartChunks; }
+  __device__ static constexpr int chunks_of(int group) {
+    return group < kGroups - 1 ? kPartChunks : KeyTile::kChunks - kValueChunks;
+  }
+  /// The group that comes as the `n`-th: of both halves by turns, as they are let go of.
+  __device__ static constexpr int group_in_turn(int n) { return n < kGroups - 1 ? n % 2 * kParts + n / 2 : n; }
 
   struct Exchange {
-    unsigned long long barriers[3 * kStages];
+    unsigned long long barriers[(2 * kGroups + 1) * kStages];
     float rescale[kStages][kRows];  // what the output so far is multiplied with
     float base[kRows], sum[kRows];  // in the end, in log2 units
   };
@@ -88,17 +108,22 @@ class LatentDecode : DecodeRows<Config, Variant> {
     __shared__ Exchange shared;
     return shared;
   }
-  /// A tile is there; it may be overwritten; its weights are there.
+  /// A group of a tile's columns is there; it may be overwritten; the tile's weights are there.
   __device__ static Barrier barrier(int number) {
     return {static_cast<unsigned>(__cvta_generic_to_shared(exchange().barriers + number))};
   }
-  __device__ static Barrier full(int stage) { return barrier(stage); }
-  __device__ static Barrier empty(int stage) { return barrier(kStages + stage); }
-  __device__ static Barrier weighed(int stage) { return barrier(2 * kStages + stage); }
+  __device__ static Barrier full(int stage, int group) { return barrier(stage * kGroups + group); }
+  __device__ static Barrier empty(int stage, int group) { return barrier((kStages + stage) * kGroups + group); }
+  __device__ static Barrier weighed(int stage) { return barrier(2 * kGroups * kStages + stage); }
 
   __device__ static void create_barriers() {
-    for (int stage = 0; stage < kStages; ++stage)
-      full(stage).create(1), empty(stage).create(8), weighed(stage).create(4);
+    for (int stage = 0; stage < kStages; ++stage) {
+      for (int group = 0; group < kGroups; ++group) {
+        full(stage, group).create(1);
+        empty(stage, group).create(group < kGroups - 1 ? 4 : 8);  // warps that read its values, or the weights there
+      }
+      weighed(stage).create(4);
+    }
     publish_barriers();
   }
 
@@ -111,27 +136,37 @@ class LatentDecode : DecodeRows<Config, Variant> {
 
   __device__ void load_queries() const {
     constexpr int kChunks = QueryTile::kChunks * 8;  // of 16 bytes, in a row
+#pragma unroll
     for (int chunk = threadIdx.x; chunk < kRows * kChunks; chunk += kThreads) {
       const int row = chunk / kChunks, column = chunk % kChunks * 8;
-      const bool exists = first_row_ + row < rows() && column < Config::kHeadQk;
-      const uint4 zeros = make_uint4(0, 0, 0, 0);
-      const uint4 value = exists ? *reinterpret_cast<const uint4*>(this->query_data(row) + column) : zeros;
-      asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(query_tile().at(row, column)), "r"(value.x),
-                   "r"(value.y), "r"(value.z), "r"(value.w)
-                   : "memory");
+      const bool exists = first_row_ + row < rows();
+      copy_async(query_tile().at(row, column), this->query_data(exists ? row : 0) + column, exists);
     }
+    cuda::commit_copies();
+    cuda::wait_for_copies<0>();
   }
 
+  /// Those of the first stages have been started.
   template <class Walk>
   __device__ void produce(const Walk& tiles, int begin, int end) const {
+    Turn<kStages> turn{kStages};
+#pragma unroll 1
+    for (int i = begin + kStages; i < end; ++i, turn = turn.plus(1))
+      start_loading(tiles.visit(i), turn, [&](int group) { empty(turn.stage(), group).wait(turn.parity() ^ 1); });
+  }
+
+  /// Each group when wait_for(group) comes back.
+  template <class Wait>
+  __device__ void start_loading(const Visit& visit, Turn<kStages> turn, const Wait& wait_for) const {
     sm90::Rows keys{&call_.k, f_.keys_packed ? 0 : this->sequence_, this->kv_head_};
     const int first_key = f_.keys_packed ? shape_.key_token : 0;
-    Turn<kStages> turn;
+    const int stage = turn.stage(), row = visit.tile() * kKeys;
 #pragma unroll 1
-    for (int i = begin; i < end; ++i, turn = turn.plus(1)) {
-      const int stage = turn.stage(), row = tiles.visit(i).tile() * kKeys;
-      empty(stage).wait(turn.parity() ^ 1);
-      full(stage).arrive_expecting(KeyTile::kBytes);
+    for (int n = 0; n < kGroups; ++n) {
+      const int group = group_in_turn(n);
+      const Barrier barrier = full(stage, group);
+      wait_for(group);
+      barrier.arrive_expecting(chunks_of(group) * KeyTile::kChunkBytes);
 #pragma unroll 1
       for (int from = row; from < row + kKeys; from += call_.box_rows) {
         int at = first_key + from;
@@ -143,116 +178,110 @@ class LatentDecode : DecodeRows<Config, Variant> {
           at = from - page * pages.page_tokens;
         }
 #pragma unroll 1
-        for (int chunk = 0; chunk < KeyTile::kChunks; ++chunk)
-          keys.start(key_tile(stage).chunk(chunk) + (from - row) * 128, 64 * chunk, at, full(stage));
+        for (int i = 0; i < chunks_of(group); ++i) {
+          const int chunk = first_chunk(group) + i;
+          keys.start(key_tile(stage).chunk(chunk) + (from - row) * 128, 64 * chunk, at, barrier);
+        }
       }
     }
   }
 
   /// Where a tile reaches over the ends of its sequence, its rows may be another's, or NaN: zeros for them.
-  __device__ void clear_missing_keys(const Visit& visit, int stage) const {
+  __device__ void clear_missing_keys(const Visit& visit, Turn<kStages> turn) const {
     const int first = visit.tile() * kKeys;
     if (first >= shape_.key_start && first + kKeys <= shape_.keys) return;
+    for (int group = 0; group < kGroups; ++group) full(turn.stage(), group).wait(turn.parity());
     for (int row = threadIdx.x % 128 / 8; row < kKeys; row += 16) {
       if (first + row >= shape_.key_start && first + row < shape_.keys) continue;
       for (int chunk = 0; chunk < KeyTile::kChunks; ++chunk)
-        store_zeros(key_tile(stage).at(row, 64 * chunk + threadIdx.x % 8 * 8));
+        store_zeros(key_tile(turn.stage()).at(row, 64 * chunk + threadIdx.x % 8 * 8));
     }
     publish_writes();
     meet(1, 128);
   }
 
-  /// s = q k^T of a tile that has come, started.
-  __device__ void start_scores(Scores& s, const Visit& visit, Turn<kStages> turn) const {
-    full(turn.stage()).wait(turn.parity());
-    clear_missing_keys(visit, turn.stage());
+  /// s = q k^T of a tile, as its columns come.
+  __device__ void make_products(Scores& s, const Visit& visit, Turn<kStages> turn) const {
+    clear_missing_keys(visit, turn);
     begin_products();
-    // Addresses made anew: those of 36 products would be kept in registers.
-    multiply_rows<Element, true, kDepth>(s, Operand::of(made_anew(query_tile().address), kRows), kRows,
-                                         Operand::of(made_anew(key_tile(turn.stage()).address), kKeys), kKeys);
+#pragma unroll
+    for (int n = 0; n < kGroups; ++n) {
+      const int group = group_in_turn(n);
+      full(turn.stage(), group).wait(turn.parity());
+#pragma unroll
+      for (int i = 0; i < chunks_of(group); ++i) {
+        const int chunk = first_chunk(group) + i;
+        // Addresses made anew: those of 36 products would be kept in registers.
+        const auto q = Operand::of(made_anew(query_tile().chunk(chunk)), kRows);
+        const auto k = Operand::of(made_anew(key_tile(turn.stage()).chunk(chunk)), kKeys);
+        if (n == 0 && i == 0) {
+          multiply_rows<Element, true, 64>(s, q, kRows, k, kKeys);
+        } else {
+          multiply_rows<Element, false, 64>(s, q, kRows, k, kKeys);
+        }
+      }
+    }
     commit_products();
-  }
-  /// o += weights v of a tile, a warpgroup's columns, started.
-  __device__ void start_output(Output& o, const Fragments& weights, int stage, int warpgroup) const {
-    begin_products();
-    add_product<Element>(o, weights, Operand::of(key_tile(stage).chunk(warpgroup * (kColumns / 64)), kKeys));
-    commit_products();
+    wait_for_products<0>();
+    pin(s);
   }
 
   /// Products turned into scores; returns their factor to log2 units.
   template <bool kPartial>
   __device__ float score(Scores& s, const Visit& visit) const {
-    if constexpr (!kPartial && !Variant::kChangesScores) {
-      return f_.scale * kLog2E;
-    } else {
+    constexpr int kEntries = kKeys / 2;  // of a lane
+    const auto score_at = [&](int i, float product) {
+      return Rows::template score_of<kPartial>(lane_row() + i / 2 % 2 * 8,
+                                               visit.tile() * kKeys + i / 4 * 8 + lane() % 4 * 2 + i % 2, product);
+    };
+    if constexpr (Variant::kChangesScores) {
 #pragma unroll
-      for (int j = 0; j < kKeys / 8; ++j) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-          s.x[0][j][e] = Rows::template score_of<kPartial>(
-              lane_row() + e / 2 * 8, visit.tile() * kKeys + 8 * j + lane() % 4 * 2 + e % 2, s.x[0][j][e]);
-        }
-      }
+      for (int i = 0; i < kEntries; ++i) s.x[0][i / 4][i % 4] = score_at(i, s.x[0][i / 4][i % 4]);
       return kLog2E;
+    } else {
+      if constexpr (kPartial) {
+        // A bit for each entry, one after the other: all of them at once take registers that products want.
+        unsigned stays = 0;
+#pragma unroll 1
+        for (int i = 0; i < kEntries; ++i) stays |= unsigned(score_at(i, 0) != -infinity()) << i;
+#pragma unroll
+        for (int i = 0; i < kEntries; ++i) s.x[0][i / 4][i % 4] = stays >> i & 1 ? s.x[0][i / 4][i % 4] : -infinity();
+      }
+      return f_.scale * kLog2E;
     }
   }
 
-  /// The first warpgroup's part. A tile's output and the scores of the next are made one right behind the other, so
-  /// that only exponentials keep this warpgroup from the tensor cores, which the other one then has for itself. (Scores
-  /// before the output would want a third tile in shared memory.)
+  /// Scores and weights.
   template <class Walk>
-  __device__ void attend(const Walk& tiles, int begin, int end) const {
-    Output o;
+  __device__ void weigh(const Walk& tiles, int begin, int end) const {
     RowStatistics<1> statistics;
-    o.clear();
     statistics.clear(first_row_ + lane_row(), rows());
-    if (begin < end) {
-      Turn<kStages> turn;
-      Scores s;
-      start_scores(s, tiles.visit(begin), turn);
-      wait_for_products<0>();
-      pin(s);
+    Turn<kStages> turn;
 #pragma unroll 1
-      for (int i = begin; i < end; ++i) {
-        Fragments weights;
-        make_weights(weights, s, o, statistics, tiles.visit(i), turn.stage());
-        const int stage = turn.stage();
-        pin(o);
-        start_output(o, weights, stage, 0);
-        turn = turn.plus(1);
-        if (i + 1 < end) start_scores(s, tiles.visit(i + 1), turn);
-        if (i + 1 < end) {
-          wait_for_products<1>();
-        } else {
-          wait_for_products<0>();
-        }
-        pin(o);
-        empty(stage).arrive_if(is_first_lane());
-        wait_for_products<0>();
-        pin(s);
-      }
+    for (int i = begin; i < end; ++i, turn = turn.plus(1)) {
+      const Visit visit = tiles.visit(i);
+      Scores s;
+      make_products(s, visit, turn);
+      make_weights(s, statistics, visit, turn.stage());
     }
     tell_rows(statistics);
-    meet(2, 256);  // all products are done, whose operands' place the output takes
-    store_output(o, 0);
   }
 
-  /// A tile's weights, told to the second warpgroup, and the output so far rescaled where rows get other bases.
-  __device__ void make_weights(Fragments& weights, Scores& s, Output& o, RowStatistics<1>& statistics,
-                               const Visit& visit, int stage) const {
+  /// A tile's weights, and what the output so far is rescaled by where rows get other bases, told to the others.
+  __device__ void make_weights(Scores& s, RowStatistics<1>& statistics, const Visit& visit, int stage) const {
     const float factor = visit.is_partial() ? score<true>(s, visit) : score<false>(s, visit);
     const float old_base[2] = {statistics.base[0][0], statistics.base[0][1]};
     TileWeights made;
     made.make(s, factor, statistics);
     if (!statistics.all_based() || made.outgrown()) {
-      statistics.rebase(s, factor, o);
+      Accumulator<1, 1> no_output;
+      no_output.clear();
+      statistics.rebase(s, factor, no_output);
       made = TileWeights();
       made.make(s, factor, statistics);
     }
     made.add_sums_to(statistics);
     tell(made, old_base, statistics, stage);
-#pragma unroll
-    for (int k = 0; k < kSteps; ++k) weights[k] = made.fragments[k][0];
   }
 
   __device__ void tell_rows(const RowStatistics<1>& statistics) const {
@@ -265,38 +294,57 @@ class LatentDecode : DecodeRows<Config, Variant> {
     }
   }
 
-  /// The second warpgroup's.
-  __device__ void follow(int begin, int end) const {
-    Output o;
-    o.clear();
+  /// o += weights v, a warpgroup's half of the columns.
+  __device__ void follow(int begin, int end, int half) const {
+    OutputPart o[kParts];
+#pragma unroll
+    for (OutputPart& part : o) part.clear();
     Turn<kStages> turn;
 #pragma unroll 1
     for (int i = begin; i < end; ++i, turn = turn.plus(1)) {
       const int stage = turn.stage();
       weighed(stage).wait(turn.parity());
-      Fragments weights;
+      rescale(o, stage);
+      begin_products();
+      const auto weights = Operand::of(made_anew(weight_tile(stage).address), kRows);
 #pragma unroll
-      for (int k = 0; k < kSteps; ++k)
-        load_matrices(weights[k].pairs, weight_tile(stage).at(warp_row() + lane() % 16, 16 * k + lane() / 16 * 8));
-      const float near = exchange().rescale[stage][lane_row()], far = exchange().rescale[stage][lane_row() + 8];
-      if (!__all_sync(~0u, near == 1 && far == 1)) {
-#pragma unroll
-        for (int j = 0; j < kColumns / 8; ++j) {
-          o.x[0][j][0] *= near, o.x[0][j][1] *= near;
-          o.x[0][j][2] *= far, o.x[0][j][3] *= far;
-        }
+      for (int part = 0; part < kParts; ++part) {
+        const Operand values = Operand::of(made_anew(key_tile(stage).chunk(first_chunk(half * kParts + part))), kKeys);
+        add_product<Element, kSteps>(o[part], weights, values);
+        commit_products();
       }
-      pin(o);
-      start_output(o, weights, stage, 1);
-      wait_for_products<0>();
-      pin(o);
-      empty(stage).arrive_if(is_first_lane());
+#pragma unroll
+      for (int part = 0; part < kParts; ++part) {
+        if (part < kParts - 1) {
+          wait_for_products<1>();
+        } else {
+          wait_for_products<0>();
+        }
+        pin(o[part]);
+        empty(stage, half * kParts + part).arrive_if(is_first_lane());
+      }
+      empty(stage, kGroups - 1).arrive_if(is_first_lane());
     }
-    meet(2, 256);
-    store_output(o, 1);
+    meet(2, kConsumers);  // all products are done, whose operands' place the output takes
+#pragma unroll
+    for (int part = 0; part < kParts; ++part) store_output(o[part], half * kColumns + part * kPartColumns);
   }
 
-  /// Weights and rescaling to the second warpgroup.
+  __device__ void rescale(OutputPart (&o)[kParts], int stage) const {
+    const float near = exchange().rescale[stage][lane_row()], far = exchange().rescale[stage][lane_row() + 8];
+    if (__all_sync(~0u, near == 1 && far == 1)) return;
+#pragma unroll
+    for (OutputPart& part : o) {
+#pragma unroll
+      for (int j = 0; j < kPartColumns / 8; ++j) {
+        part.x[0][j][0] *= near, part.x[0][j][1] *= near;
+        part.x[0][j][2] *= far, part.x[0][j][3] *= far;
+      }
+      pin(part);
+    }
+  }
+
+  /// Weights and rescaling, to the warpgroups of the output.
   __device__ void tell(const TileWeights& made, const float (&old_base)[2], const RowStatistics<1>& now,
                        int stage) const {
     meet(1, 128);  // no warp's products read the keys whose place the weights take
@@ -314,12 +362,11 @@ class LatentDecode : DecodeRows<Config, Variant> {
     weighed(stage).arrive_if(is_first_lane());
   }
 
-  /// A warpgroup's columns of the rows' sums, to shared memory [kRows, d_v].
-  __device__ void store_output(const Output& o, int warpgroup) const {
-    auto* const to =
-        reinterpret_cast<float*>(shared_memory_) + lane_row() * Config::kHeadV + warpgroup * kColumns + lane() % 4 * 2;
+  /// Columns of the rows' sums from `column` on, to shared memory [kRows, d_v].
+  __device__ void store_output(const OutputPart& o, int column) const {
+    auto* const to = reinterpret_cast<float*>(shared_memory_) + lane_row() * Config::kHeadV + column + lane() % 4 * 2;
 #pragma unroll
-    for (int j = 0; j < kColumns / 8; ++j) {
+    for (int j = 0; j < kPartColumns / 8; ++j) {
       *reinterpret_cast<float2*>(to + 8 * j) = make_float2(o.x[0][j][0], o.x[0][j][1]);
       *reinterpret_cast<float2*>(to + 8 * Config::kHeadV + 8 * j) = make_float2(o.x[0][j][2], o.x[0][j][3]);
     }
@@ -328,7 +375,7 @@ class LatentDecode : DecodeRows<Config, Variant> {
   __device__ void write_rows() const {
     const auto* const outputs = reinterpret_cast<const float*>(shared_memory_);
     const int existing = rows() - first_row_ < kRows ? rows() - first_row_ : kRows;
-    for (int row = warp() - 4; row < existing; row += 8) {
+    for (int row = warp() - 4; row < existing; row += kConsumers / 32) {
       this->write_row(row, exchange().base[row], exchange().sum[row],
                       [&](int column) { return outputs[row * Config::kHeadV + column]; });
     }

@@ -84,7 +84,7 @@ jit::Program decode_program(const Variant& variant, const variant::CudaText& tex
       arg("threads", plan.threads()), arg("shared_bytes", plan.shared_bytes(shape)), arg("blocks", plan.blocks));
   program.headers = device_headers();
   program.headers.push_back(variant_header(variant, text));
-  if (plan.is_hopper) program.headers.push_back(wgmma_shapes(shape.dtype, {plan.keys, shape.d_v / 2}));
+  if (plan.is_hopper) program.headers.push_back(wgmma_shapes(shape.dtype, {plan.keys, 128}));
   program.options = {"--std=c++17"};
   program.architecture = architecture;
   program.kernels = {"decode", "merge"};

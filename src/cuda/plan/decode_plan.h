@@ -23,7 +23,7 @@ struct DecodePlan {
 
   static constexpr int kMostDimension = 576;
 
-  int threads() const { return is_hopper ? 384 : is_wide ? 256 : 128; }
+  int threads() const { return is_hopper ? 512 : is_wide ? 256 : 128; }
 
   /// Warps one above the other, in a tile of scores and in the output of a wide plan.
   int score_row_warps() const { return rows / 16; }
