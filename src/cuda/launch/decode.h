@@ -49,6 +49,7 @@ class DecodeKernels {
   ForwardShape shape_;
   DecodePlan plan_;
   std::int64_t slots_;  // blocks that run at a time
+  bool begins_early_;   // kernels do, before those in front of them have ended
   variant::CudaText text_;
   std::shared_ptr<const jit::Module> module_;
   jit::Kernel decode_, merge_;
