@@ -215,14 +215,14 @@ std::string recorded_beside(const Variant& variant, const variant::CudaText& tex
 
 KeptFields kept_fields(const Variant& variant, DType dtype) {
   if (dtype == DType::float32) return {};
-  const auto fields = variant::rearranged_cuda_text(variant, dtype, false).fields;
+  const variant::CudaText text = variant::rearranged_cuda_text(variant, dtype, false);
   const bool has_scores = changes_scores(variant);
   const auto kept = [&](variant::Hoist hoist) {
-    const int count = fields[static_cast<std::size_t>(hoist)];
+    const int count = text.fields[static_cast<std::size_t>(hoist)];
     return count <= (has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks) ? count : 0;
   };
   if (!has_scores) return {.query = kept(variant::Hoist::query)};
-  return {kept(variant::Hoist::query), kept(variant::Hoist::key), kept(variant::Hoist::diagonal)};
+  return {kept(variant::Hoist::query), kept(variant::Hoist::key), kept(variant::Hoist::diagonal), text.may_be_steady};
 }
 
 jit::Header variant_header(const Variant& variant, const variant::CudaText& text) {
