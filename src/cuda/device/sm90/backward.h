@@ -21,6 +21,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
   using Shared::sequence, Shared::walk_of, Shared::gradient_tile, Shared::key_tile, Shared::query_tile;
   using typename Shared::ConsumerTile;
   using typename Shared::Element;
+  using typename Shared::EntryNumbers;
   using typename Shared::Fragments;
   using typename Shared::KeySums;
   using typename Shared::Scores;
@@ -34,6 +35,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     const int key_begin = tile * kKeys;
     keys_full().wait(0);
     const bool has_missing_keys = clear_missing_keys(key_begin);
+    this->begin_gradients(consumer);
     KeyFragments k;
     ValueFragments v;
     if constexpr (kKeysInRegisters) load_rows(k, key_tile(), consumer);
@@ -57,6 +59,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
         last = workspace_tile(head, visit.tile());
         turn = turn.plus(1);
       }
+      this->end_head(consumer, key_begin + 64 * consumer);
     }
     if (last >= 0) {
       const Turn<2> before = scores_turn(turn.plus(~0u));
@@ -105,7 +108,9 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     begin_products();
     start_scores(p, d_s, k, v, consumer, stage);
     const ConsumerTile tile{head, query_begin, key_begin + 64 * consumer, part, stage, now.stage()};
-    this->make_entries(p, d_s, tile, consumer);
+    EntryNumbers numbers(arguments_.gradients);
+    this->make_entries(p, d_s, tile, consumer, numbers);
+    this->add_numbers(numbers, tile, consumer);
     Fragments weights, d_scores;
     fragments_of(weights, p);
     fragments_of(d_scores, d_s);
