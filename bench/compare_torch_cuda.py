@@ -317,19 +317,27 @@ class Comparison:
             ours.close()
 
     def beside_default(self, case, what, **asked):
-        """A backward pass that is asked for more, beside the default one; whether a second run gives the same bits."""
+        """A backward pass that is asked for more, beside the default one, and plain attention's where it is for a
+        table's gradient; whether a second run gives the same bits."""
         (ours, tensors), (default, plain) = self.gradients(case, **asked), self.gradients(case)
         first = [x.clone() for x in tensors[6:]]
         ours.backward(*tensors)
         same = all(torch.equal(a, b) for a, b in zip(first, tensors[6:]))
         apart = max(((a.float() - b.float()).norm() / b.float().norm()).item() for a, b in zip(first, plain[6:9]))
-        times = Times(self.gpu, {"asked": lambda: ours.backward(*tensors), "default": lambda: default.backward(*plain)},
-                      self.rounds)
+        contestants = {"asked": lambda: ours.backward(*tensors), "default": lambda: default.backward(*plain)}
+        plans = [ours, default]
+        if "of_table" in asked:
+            without, others = self.gradients(case.named("full"))
+            contestants["plain"] = lambda: without.backward(*others)
+            plans.append(without)
+        times = Times(self.gpu, contestants, self.rounds)
+        of_plain = f", {times.ratio('plain', 'asked'):.3f} of plain" if "plain" in contestants else ""
         print(f"backward {case}, {what}: {2.5 * case.teraflops(times['asked']):.1f} TFLOP/s, default "
-              f"{2.5 * case.teraflops(times['default']):.1f}, {times.ratio('default', 'asked'):.3f} of it; "
+              f"{2.5 * case.teraflops(times['default']):.1f}, {times.ratio('default', 'asked'):.3f} of it{of_plain}; "
               f"{'the same bits again' if same else 'other bits again'}, {apart:.1e} from the default's "
               f"({times.state('asked')}; {ours.plan})", flush=True)
-        ours.close(), default.close()
+        for plan in plans:
+            plan.close()
 
     def first(self, case):
         """Seconds until a first call's plan is there, compiled or found in the cache."""
