@@ -32,7 +32,8 @@ BACKENDS = {"cudnn": ("cuDNN", SDPBackend.CUDNN_ATTENTION), "fa2": ("FlashAttent
 TEN_OPERATIONS = "score(let a = (query - key) * 0.01; s * 0.9 + tanh(s * 0.3) - max(a * a, 2) * 0.5 + key * 0.001)"
 VARIANTS = {"full": "plain", "causal": "causal()", "softcap": "softcap(30)", "softcap_causal": "softcap(30) & causal()",
             "alibi": "alibi({heads})", "alibi_causal": "alibi({heads}) & causal()", "window": "window(1024)",
-            "relative": "relative_position(128)", "t5": "t5_buckets(32, 128, 1)", "ten": TEN_OPERATIONS,
+            "relative": "relative_position(128)", "distances": "relative_position({tokens})",
+            "keys": "table bias: float32[?, ?]; score(s + bias[head, key_index])", "t5": "t5_buckets(32, 128, 1)", "ten": TEN_OPERATIONS,
             "documents": "documents([{documents}])", "bigbird": "bigbird(64, 3, 2, 3, {tokens}, 1)"}
 MASKS = ("causal", "window", "documents", "bigbird")
 
@@ -130,7 +131,8 @@ class Tilewise:
 
     def __init__(self, bridge, case, backward=False, sizes=None, deterministic=False):
         self.bridge, self.handle = bridge, ctypes.c_void_p()
-        columns = {"relative": (case.heads, 257), "t5": (32, case.heads)}.get(case.variant, (0, 0))
+        columns = {"relative": (case.heads, 257), "distances": (case.heads, 2 * case.tokens + 1),
+                   "keys": (case.heads, case.tokens), "t5": (32, case.heads)}.get(case.variant, (0, 0))
         self.table = torch.randn(*columns, device="cuda") if columns[0] else None
         sizes = (ctypes.c_int * 9)(*(sizes or (case.b, case.heads, case.heads, case.tokens, case.tokens, case.d,
                                                case.d_v)), *columns)

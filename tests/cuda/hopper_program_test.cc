@@ -147,23 +147,31 @@ std::vector<Differentiated> differentiated() {
            0, 136}};
 }
 
-TEST_F(HopperProgram, FewSpillWithGradientsOfTables) {
+class HopperGradientsProgram : public HopperProgram, public ::testing::WithParamInterface<int> {};
+
+TEST_P(HopperGradientsProgram, FewSpill) {
+  const int d = GetParam();
   for (const Differentiated& one : differentiated()) {
     SCOPED_TRACE(one.name);
-    for (const int d : {64, 128}) {
-      ForwardShape shape;
-      shape.d_qk = shape.d_v = d;
-      shape.has_gradients = true;
-      const auto& stages = one.variant.data().stages;
-      shape.has_lists = std::any_of(stages.begin(), stages.end(),
-                                    [](const auto& stage) { return stage.kind == variant::Stage::Kind::keep; });
-      EXPECT_LE(backward(one.variant, shape).stack_bytes, d == 64 ? one.stack_bytes_64 : one.stack_bytes_128) << d;
-    }
+    ForwardShape shape;
+    shape.d_qk = shape.d_v = d;
+    shape.has_gradients = true;
+    const auto& stages = one.variant.data().stages;
+    shape.has_lists = std::any_of(stages.begin(), stages.end(),
+                                  [](const auto& stage) { return stage.kind == variant::Stage::Kind::keep; });
+    EXPECT_LE(backward(one.variant, shape).stack_bytes, d == 64 ? one.stack_bytes_64 : one.stack_bytes_128);
   }
+}
+
+INSTANTIATE_TEST_SUITE_P(Dimensions, HopperGradientsProgram, ::testing::Values(64, 128));
+
+TEST_F(HopperProgram, GradientsInAFixedOrderAndWithDropout) {
   ForwardShape shape;
+  shape.has_gradients = shape.is_deterministic = true;
+  EXPECT_LE(backward(zoo::relative_position(128), shape).stack_bytes, 80);
   shape.d_qk = 40;
   shape.d_v = 72;
-  shape.has_gradients = shape.has_dropout = true;
+  shape.has_dropout = true;
   backward(zoo::t5_buckets(), shape);
 }
 

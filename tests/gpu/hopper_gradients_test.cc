@@ -24,7 +24,7 @@ const std::vector<Differentiated>& differentiated() {
     const Table by_distance("by_distance", DType::float32, 2), slopes("slopes", DType::float32, 1),
         of_queries("of_queries", DType::float32, 2), of_keys("of_keys", DType::float32, 2),
         of_entries("of_entries", DType::float32, 3), sink_of("sink_of", DType::float32, 1);
-    const Parameter cap("cap", 1, 100);
+    const Parameter cap("cap", 1, 100), gain("gain", 0.5, 2);
     return std::vector<Differentiated>{
         {"t5", zoo::t5_buckets(8, 40)},
         {"t5_causal", zoo::t5_buckets(8, 40, false) & zoo::causal()},
@@ -40,7 +40,7 @@ const std::vector<Differentiated>& differentiated() {
          zoo::relative_position(20) & zoo::causal() & score([&](Expr s, const At&) { return cap * tanh(s / cap); })},
         {"several", score([&](Expr s, const At& at) {
            return s * of_queries(at.head, at.query_index) * by_distance(at.head, at.query_index - at.key_index + 300) +
-                  s * of_keys(at.kv_head, at.key_index) * cap;
+                  s * of_keys(at.kv_head, at.key_index) * gain;
          })}};
   }();
   return all;
@@ -74,6 +74,19 @@ INSTANTIATE_TEST_SUITE_P(All, HopperGradientsOfClass,
                            return fmt::format("{}_{}", differentiated()[std::get<0>(one.param)].name,
                                               std::get<1>(one.param));
                          });
+
+TEST_F(HopperGradientsOnGpu, OfDeterministicPlans) {
+  for (const int d : {64, 128}) {
+    for (const std::size_t number : {2, 5, 7, 9}) {
+      const Differentiated& one = differentiated()[number];
+      const reference::Shape shape = uniform(1, 2, 1, 150, 210, d, d);
+      Oracle oracle(DType::bfloat16, true, &*caller_);
+      oracle.deterministic = true;
+      oracle.run(one.variant, shape, bind_random(one.variant, problem_of(shape), 1), 1);
+      oracle.expect_close(one.name);
+    }
+  }
+}
 
 TEST_F(HopperGradientsOnGpu, OfUnevenSequencesWithDropout) {
   const Variant variant = zoo::relative_position(20) & zoo::causal() & dropout(0.5);

@@ -34,8 +34,20 @@ struct SlotNumbers {
   }
 };
 
+/// Adds to an element: by an addition in float32, or, where sums must not depend on the order of additions, as the pass
+/// asks for.
+template <bool kIsOrdered>
+__device__ inline void add_to_element(const GradientSums& to, float* element, float value) {
+  if (value == 0) return;
+  if constexpr (kIsOrdered) {
+    GradientAdder::add_one(to, element, value);
+  } else {
+    atomicAdd(element, value);
+  }
+}
+
 /// What a variant's add_gradients() is handed for a lane's entries of a tile, one after the other.
-template <class Variant>
+template <class Variant, bool kIsOrdered>
 class EntryGradients {
  public:
   __device__ explicit EntryGradients(const GradientSums& to) : to_(to) {}
@@ -49,7 +61,7 @@ class EntryGradients {
       float* const sums = to_.tables[number];
       if (sums == nullptr) return;
       const long long element = element_of(table, index...);
-      if (element >= 0 && value != 0) atomicAdd(sums + element, value);
+      if (element >= 0) add_to_element<kIsOrdered>(to_, sums + element, value);
     } else {
       static_cast<SlotNumbers<Slot>&>(numbers_).add(j_, e_, value);
     }
@@ -74,7 +86,7 @@ class EntryGradients {
 
 /// A warpgroup's sums, in its shared memory, over the tiles of one head after the other. All of its threads call
 /// everything; `thread` is a thread's number in it.
-template <class Variant>
+template <class Variant, bool kIsOrdered>
 class WalkGradients {
  public:
   using Arguments = typename Variant::Arguments;
@@ -123,8 +135,9 @@ class WalkGradients {
 
   /// Takes a tile's numbers. `first_key` is the warp's.
   template <int kSlot = 0>
-  __device__ void add(const GradientSums& to, const Arguments& arguments, const EntryGradients<Variant>& numbers,
-                      int stage, int first_query, int first_key, int thread) {
+  __device__ void add(const GradientSums& to, const Arguments& arguments,
+                      const EntryGradients<Variant, kIsOrdered>& numbers, int stage, int first_query, int first_key,
+                      int thread) {
     if constexpr (kSlot < Variant::kSlots) {
       using OneSlot = Slot<kSlot>;
       if (OneSlot::kClass != kOfEntry && memory_of(to, OneSlot{}) != nullptr) {
@@ -228,7 +241,7 @@ class WalkGradients {
   }
   template <int kSlot>
   __device__ static void add_one(const GradientSums& to, long long element, float sum) {
-    if (element >= 0 && sum != 0) atomicAdd(memory_of(to, Slot<kSlot>{}) + element, sum);
+    if (element >= 0) add_to_element<kIsOrdered>(to, memory_of(to, Slot<kSlot>{}) + element, sum);
   }
 
   /// The sum over lanes whose numbers differ in the bits from kFirst up to kEnd.

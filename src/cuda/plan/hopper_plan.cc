@@ -141,8 +141,6 @@ std::vector<HopperBackwardPlan> hopper_backward_candidates(const ForwardShape& s
 std::string hopper_backward_refusal(const ForwardShape& shape) {
   if (shape.has_gradients && std::max(shape.d_qk, shape.d_v) > 128)
     return "gradients of tables or parameters are asked for, of more than 128 columns";
-  if (shape.has_gradients && shape.is_deterministic)
-    return "gradients of tables or parameters are asked for, by a deterministic plan";
   if (shape.is_paged) return "k and v lie in pages";
   return hopper_refusal(shape);
 }

@@ -36,7 +36,7 @@ extern "C" __global__ void __launch_bounds__(128)
     walk(const __grid_constant__ tilewise::cuda::WalkCall call, const __grid_constant__ variant::Arguments bound) {
   using namespace tilewise::cuda;
   using Recorded = KernelVariant::Recorded;
-  using Walk = WalkGradients<Recorded>;
+  using Walk = WalkGradients<Recorded, kIsOrdered>;
   extern __shared__ __align__(1024) unsigned char shared[];
   Walk& sums = *reinterpret_cast<Walk*>(shared);
   const auto& arguments = reinterpret_cast<const Recorded::Arguments&>(bound);
@@ -51,7 +51,7 @@ extern "C" __global__ void __launch_bounds__(128)
       const int first_query = 64 * tile;
       sums.look_up(call.gradients, arguments, tile % 2, first_query, first_key, thread);
       __syncthreads();
-      EntryGradients<Recorded> numbers(call.gradients);
+      EntryGradients<Recorded, kIsOrdered> numbers(call.gradients);
       for (int j = 0; j < 8; ++j) {
         for (int e = 0; e < 4; ++e) {
           const int query = first_query + 8 * j + lane % 4 * 2 + e % 2, key = first_key + row + lane / 4 + e / 2 * 8;
@@ -87,7 +87,7 @@ using Additions = std::function<Addition(int head, int query, int key, double sc
 
 class WalkGradientsTest : public ::testing::Test {
  protected:
-  /// `tables` and `parameters`: what entries add to them.
+  /// `tables` and `parameters`: what entries add to them. By additions in float32, and in fixed point, by two passes.
   void expect_sums(const Variant& variant, const std::vector<std::pair<Table, Additions>>& tables,
                    const std::vector<std::pair<Parameter, Additions>>& parameters) {
     constexpr int kEntries = kQueries * kKeys;
@@ -99,53 +99,95 @@ class WalkGradientsTest : public ::testing::Test {
 
     const Problem problem = Problem::uniform(1, kHeads, kHeads, kQueries, kKeys);
     const auto extents = fitting_extents(variant, problem);
-    std::vector<std::vector<float>> data, sums;
+    std::vector<std::vector<float>> data;
     Bindings bindings;
     for (std::size_t i = 0; i < variant.tables().size(); ++i) {
       std::size_t elements = 1;
       for (const std::int64_t extent : extents[i]) elements *= static_cast<std::size_t>(extent);
-      data.emplace_back(elements, 1.0F), sums.emplace_back(elements);
+      data.emplace_back(elements, 1.0F);
     }
     for (std::size_t i = 0; i < data.size(); ++i)
       bindings.tables.push_back({variant.tables()[i], ConstTensor(data[i].data(), DType::float32, extents[i])});
-    for (const Parameter& parameter : variant.parameters())
-      bindings.parameters.push_back({parameter, 1.0}), sums.emplace_back(1);
+    for (const Parameter& parameter : variant.parameters()) bindings.parameters.push_back({parameter, 1.0});
     const variant::Graph& graph = variant.data().graph;
     const auto bound =
         variant::pack_arguments(graph, variant::bind(graph, bindings), variant::cuda_text(variant).layout);
 
-    WalkCall call{scores.data(), d_scores.data(), {}, {}, kHeads};
-    call.shape.queries = kQueries, call.shape.keys = kKeys;
-    for (std::size_t i = 0; i < data.size(); ++i) call.gradients.tables[i] = sums[i].data();
-    for (std::size_t i = data.size(); i < sums.size(); ++i) call.gradients.parameters[i - data.size()] = sums[i].data();
-    jit::Program program;
-    program.name = "walk.cu", program.source = kSource, program.kernels = {"walk"};
-    program.headers = device_headers();
-    program.headers.push_back(gradients_header(variant, kernel_text(variant, DType::bfloat16, true)));
-    ASSERT_TRUE(EmulatedProgram(program).launch("walk", {kKeys / 64, 1, 1}, 128, &call, bound.data()));
-
-    std::vector<Additions> all(sums.size());
+    std::vector<Additions> all(data.size() + variant.parameters().size());
     for (const auto& [table, additions] : tables)
       all[static_cast<std::size_t>(std::ranges::find(variant.tables(), table) - variant.tables().begin())] = additions;
     for (const auto& [parameter, additions] : parameters) {
       const auto number = std::ranges::find(variant.parameters(), parameter) - variant.parameters().begin();
       all[data.size() + static_cast<std::size_t>(number)] = additions;
     }
+    std::vector<std::vector<double>> exact, magnitude;  // [numbers]
     for (std::size_t i = 0; i < all.size(); ++i) {
-      SCOPED_TRACE(fmt::format("number {}", i));
-      std::vector<double> exact(sums[i].size()), magnitude(sums[i].size());
+      const std::size_t elements = i < data.size() ? data[i].size() : 1;
+      exact.emplace_back(elements), magnitude.emplace_back(elements);
       for (int head = 0; head < kHeads; ++head) {
         for (int entry = 0; entry < kEntries; ++entry) {
           const auto at = static_cast<std::size_t>(entry);
           const Addition one = all[i](head, entry / kKeys, entry % kKeys, scores[at], d_scores[at]);
           const auto n = static_cast<std::size_t>(one.element);
-          exact[n] += one.value, magnitude[n] += std::abs(one.value);
+          exact[i][n] += one.value, magnitude[i][n] += std::abs(one.value);
         }
       }
-      // As many float32 additions one behind the other as a number has: a lane's 8 x 32 of a walk, and those of warps.
-      for (std::size_t n = 0; n < exact.size(); ++n)
-        ASSERT_NEAR(sums[i][n], exact[n], 1024 * 0x1p-24 * magnitude[n]) << "element " << n;
     }
+    for (const bool is_ordered : {false, true}) {
+      const std::vector<double> found =
+          sums_of(variant, exact, {scores.data(), d_scores.data(), {}, {}, kHeads}, bound, is_ordered);
+      auto next = found.begin();
+      for (std::size_t i = 0; i < all.size(); ++i) {
+        // As many float32 additions one behind the other as a number has: a lane's 8 x 32 of a walk, and those of
+        // warps.
+        for (std::size_t n = 0; n < exact[i].size(); ++n) {
+          ASSERT_NEAR(*next++, exact[i][n], 1024 * 0x1p-24 * magnitude[i][n])
+              << "number " << i << ", element " << n << (is_ordered ? ", in fixed point" : "");
+        }
+      }
+    }
+  }
+
+ private:
+  /// All sums, one behind the other, as the program makes them.
+  std::vector<double> sums_of(const Variant& variant, const std::vector<std::vector<double>>& like, WalkCall call,
+                              const std::vector<std::byte>& bound, bool is_ordered) {
+    std::size_t elements = 0;
+    for (const auto& one : like) elements += one.size();
+    std::vector<float> sums(elements);
+    std::vector<unsigned> largest(elements);
+    std::vector<long long> fixed(elements);
+    call.shape.queries = kQueries, call.shape.keys = kKeys;
+    call.gradients.first = sums.data(), call.gradients.largest = largest.data(), call.gradients.fixed = fixed.data();
+    float* next = sums.data();
+    for (std::size_t i = 0; i < like.size(); next += like[i++].size()) {
+      if (i < variant.tables().size()) {
+        call.gradients.tables[i] = next;
+      } else {
+        call.gradients.parameters[i - variant.tables().size()] = next;
+      }
+    }
+    jit::Program program;
+    program.name = "walk.cu", program.kernels = {"walk"};
+    program.source = fmt::format("constexpr bool kIsOrdered = {};\n{}", is_ordered, kSource);
+    program.headers = device_headers();
+    program.headers.push_back(gradients_header(variant, kernel_text(variant, DType::bfloat16, true)));
+    const EmulatedProgram walk(program);
+    const auto run = [&](int pass) {
+      call.gradients.pass = pass;
+      EXPECT_TRUE(walk.launch("walk", {kKeys / 64, 1, 1}, 128, &call, bound.data()));
+    };
+    if (!is_ordered) {
+      run(GradientSums::kAtomics);
+      return {sums.begin(), sums.end()};
+    }
+    run(GradientSums::kFindLargest);
+    run(GradientSums::kAddFixed);
+    std::vector<double> found;
+    // A unit is 2^-31 of the power of two above the largest magnitude.
+    for (std::size_t i = 0; i < elements; ++i)
+      found.push_back(std::ldexp(static_cast<double>(fixed[i]), static_cast<int>(largest[i] >> 23) - 127 + 1 - 31));
+    return found;
   }
 };
 

@@ -77,6 +77,9 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
 
  private:
   using QuerySums = Accumulator<1, Sizes::kBlocks>;  // d_q^T: [64 columns, queries]
+  /// Narrow heads leave registers for what a tile gives to tables and parameters to wait in until products are under
+  /// way.
+  static constexpr bool kAddsBelowProducts = kColumnsQk + kColumnsV <= 128;
   using KeyFragments = LeftFragment[kColumnsQk / 16];
   using ValueFragments = LeftFragment[kColumnsV / 16];
 
@@ -110,7 +113,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     const ConsumerTile tile{head, query_begin, key_begin + 64 * consumer, part, stage, now.stage()};
     EntryNumbers numbers(arguments_.gradients);
     this->make_entries(p, d_s, tile, consumer, numbers);
-    this->add_numbers(numbers, tile, consumer);
+    if constexpr (!kAddsBelowProducts) this->add_numbers(numbers, tile, consumer);
     Fragments weights, d_scores;
     fragments_of(weights, p);
     fragments_of(d_scores, d_s);
@@ -129,6 +132,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     add_product<Element>(d_v, weights, Operand::of(gradient_tile(stage).address, kQueries));
     add_product<Element>(d_k, d_scores, Operand::of(query_tile(stage).address, kQueries));
     commit_products();
+    if constexpr (kAddsBelowProducts) this->add_numbers(numbers, tile, consumer);
     wait_for_products<1>();
     pin(d_q);
     if (last >= 0) {

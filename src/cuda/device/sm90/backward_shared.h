@@ -22,20 +22,20 @@ struct WalkOf<true> {
 };
 
 /// What consumers sum up gradients of tables and parameters by; nothing where none are asked for.
-template <bool kHasGradients, class Variant>
+template <bool kHasGradients, bool kIsOrdered, class Variant>
 struct SumsOf {
   using Entries = NoGradients;
   struct Walks {};
 };
-template <class Variant>
-struct SumsOf<true, Variant> {
-  using Entries = EntryGradients<typename Variant::Recorded>;
-  using Walks = WalkGradients<typename Variant::Recorded>;
+template <bool kIsOrdered, class Variant>
+struct SumsOf<true, kIsOrdered, Variant> {
+  using Entries = EntryGradients<typename Variant::Recorded, kIsOrdered>;
+  using Walks = WalkGradients<typename Variant::Recorded, kIsOrdered>;
 };
 
 /// Config has Element, kHeadQk, kHeadV (up to 256), kStages (tiles of queries in shared memory), kHasLists,
-/// kHasDropout, kIsOrdered (turns.h), kHasGradients (of tables and parameters: of up to 128 columns, not in a fixed
-/// order), kProducerRegisters, kConsumerRegisters.
+/// kHasDropout, kIsOrdered (turns.h), kHasGradients (of tables and parameters: of up to 128 columns),
+/// kProducerRegisters, kConsumerRegisters.
 template <class Config, class Variant>
 class BackwardShared {
  public:
@@ -56,14 +56,15 @@ class BackwardShared {
 
   /// A variant without score functions gives nothing by its entries; its sink does so in prepare_backward.
   static constexpr bool kHasGradients = Config::kHasGradients && Variant::kChangesScores;
-  using EntryNumbers = typename SumsOf<kHasGradients, Variant>::Entries;
-  static_assert(!kHasGradients || (!Sizes::kIsWide && !Config::kIsOrdered));
+  using Sums = SumsOf<kHasGradients, Config::kIsOrdered, Variant>;
+  using EntryNumbers = typename Sums::Entries;
+  static_assert(!kHasGradients || !Sizes::kIsWide);
 
   /// What a consumer keeps of the head that it is at.
   struct Place {
     typename Variant::Place variant;
     KeptValues<Variant, kQueries, 64, 2, 1, 2> values;
-    typename SumsOf<kHasGradients, Variant>::Walks gradients;
+    typename Sums::Walks gradients;
   };
   using Values = decltype(Place::values);
   using Lane = LaneScores<Variant, Values, 64>;
