@@ -54,7 +54,7 @@ std::vector<jit::Program> programs_ahead(const Variant& variant, const tiles::Ma
     programs.push_back(tile_program(variant, variant::cuda_text(variant), mask.removes, architecture));
   if (!needs_wide_decode(kernel)) add_forward(variant, kernel, architecture, programs);
   if (shape.decodes && !mask.follows_head) {
-    const auto plan = choose_decode(kernel, Multiprocessor::of(architecture), shape.rows);
+    const auto plan = choose_decode(kernel, Multiprocessor::of(architecture), shape.rows, is_hopper(architecture));
     if (plan) programs.push_back(decode_program(variant, variant::cuda_text(variant), kernel, *plan, architecture));
   }
   if (!shape.has_backward) return programs;
