@@ -21,6 +21,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
   using Shared::sequence, Shared::walk_of, Shared::gradient_tile, Shared::key_tile, Shared::query_tile;
   using typename Shared::ConsumerTile;
   using typename Shared::Element;
+  using typename Shared::EntryNumbers;
   using typename Shared::Fragments;
   using typename Shared::KeySums;
   using typename Shared::Scores;
@@ -34,6 +35,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     const int key_begin = tile * kKeys;
     keys_full().wait(0);
     const bool has_missing_keys = clear_missing_keys(key_begin);
+    this->begin_gradients(consumer);
     KeyFragments k;
     ValueFragments v;
     if constexpr (kKeysInRegisters) load_rows(k, key_tile(), consumer);
@@ -57,6 +59,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
         last = workspace_tile(head, visit.tile());
         turn = turn.plus(1);
       }
+      this->end_head(consumer, key_begin + 64 * consumer);
     }
     if (last >= 0) {
       const Turn<2> before = scores_turn(turn.plus(~0u));
@@ -74,6 +77,9 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
 
  private:
   using QuerySums = Accumulator<1, Sizes::kBlocks>;  // d_q^T: [64 columns, queries]
+  /// Narrow heads leave registers for what a tile gives to tables and parameters to wait in until products are under
+  /// way.
+  static constexpr bool kAddsBelowProducts = kColumnsQk + kColumnsV <= 128;
   using KeyFragments = LeftFragment[kColumnsQk / 16];
   using ValueFragments = LeftFragment[kColumnsV / 16];
 
@@ -105,7 +111,9 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     begin_products();
     start_scores(p, d_s, k, v, consumer, stage);
     const ConsumerTile tile{head, query_begin, key_begin + 64 * consumer, part, stage, now.stage()};
-    this->make_entries(p, d_s, tile, consumer);
+    EntryNumbers numbers(arguments_.gradients);
+    this->make_entries(p, d_s, tile, consumer, numbers);
+    if constexpr (!kAddsBelowProducts) this->add_numbers(numbers, tile, consumer);
     Fragments weights, d_scores;
     fragments_of(weights, p);
     fragments_of(d_scores, d_s);
@@ -124,6 +132,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     add_product<Element>(d_v, weights, Operand::of(gradient_tile(stage).address, kQueries));
     add_product<Element>(d_k, d_scores, Operand::of(query_tile(stage).address, kQueries));
     commit_products();
+    if constexpr (kAddsBelowProducts) this->add_numbers(numbers, tile, consumer);
     wait_for_products<1>();
     pin(d_q);
     if (last >= 0) {
