@@ -87,10 +87,15 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
     unsigned stays = part == kFullPart ? ~0u : 0;
     if constexpr (!Variant::kChangesScores) {
       if (part == kPartialPart) {
-        // Not all of them at once, which would spill.
-#pragma unroll 2
-        for (int i = 0; i < kQueries / 2; ++i) {
-          stays |= unsigned(stays_at(lane, 8 * (i / 4) + i % 2, i / 2 % 2 * 8)) << i;
+        // Not all of them at once, which would spill, but so many that they need not wait for each other.
+#pragma unroll 1
+        for (int e = 0; e < 4; ++e) {
+          unsigned of_blocks = 0;
+#pragma unroll
+          for (int j = 0; j < kQueries / 8; ++j) {
+            of_blocks |= unsigned(stays_at(lane, 8 * j + e % 2, e / 2 * 8)) << 4 * j;
+          }
+          stays |= of_blocks << e;
         }
       }
     }
