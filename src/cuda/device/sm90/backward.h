@@ -58,6 +58,9 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
         turn = turn.plus(1);
       }
     }
+    // A consumer's values are read by itself alone, keys by both.
+    meet(1 + consumer, 128);
+    this->store_value_sums(d_v, key_begin + 64 * consumer, value_tile(), 64 * consumer);
     if (last >= 0) {
       const Turn<2> before = scores_turn(turn.plus(~0u));
       scores_full(before.stage()).wait(before.parity());
@@ -68,8 +71,9 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
       pin(d_q);
       add_in_turn(d_q, last, consumer, before);
     }
-    this->store_key_sums(d_k, key_begin + 64 * consumer);
-    this->store_value_sums(d_v, key_begin + 64 * consumer);
+    meet(3, 256);
+    this->store_key_sums(d_k, key_begin + 64 * consumer, key_tile(), 64 * consumer);
+    wait_for_copies();  // a block's shared memory goes with it
   }
 
  private:
