@@ -201,6 +201,7 @@ class Backward : BackwardShared<Config, Variant> {
       if (threadIdx.x == 0) this->work() = KeyWork::take(this->call_, gridDim.x, gridDim.y, gridDim.z);
       __syncthreads();
     }
+    if (threadIdx.x == 0) this->look_up_maps();
     const int sequence = this->sequence();
     int tile = Config::kIsOrdered ? this->work().row : int(this->by_turns() ? blockIdx.y : blockIdx.x);
     if constexpr (Config::kHasLists && Config::kIsOrdered) {
@@ -213,6 +214,7 @@ class Backward : BackwardShared<Config, Variant> {
       if (threadIdx.x == 0) this->work().row = tile;
     }
     if (tile * Shared::kKeys >= this->arguments_.sequences[sequence].keys) return;
+    if constexpr (Config::kHasLists) this->look_up_walk(tile);
     const int warpgroup = uniform(threadIdx.x / 128);
     if (threadIdx.x == 0) {
       if (this->base_ % 1024 != 0) __trap();  // what swizzling rests on
