@@ -103,13 +103,19 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
       clear_missing_queries(query_begin, consumer, stage);
     }
     Scores p, d_s;
-    preset(p, d_s, stage);
-    pin(p);
-    pin(d_s);
-    begin_products();
-    start_scores(p, d_s, k, v, consumer, stage);
-    const ConsumerTile tile{head, query_begin, key_begin + 64 * consumer, part, stage, now.stage()};
-    this->make_entries(p, d_s, tile, consumer);
+    const bool is_empty = Config::kHasLists && uniform(part) == kEmptyPart;
+    if (!is_empty) {
+      preset(p, d_s, stage);
+      pin(p);
+      pin(d_s);
+      begin_products();
+      start_scores(p, d_s, k, v, consumer, stage);
+      const ConsumerTile tile{head, query_begin, key_begin + 64 * consumer, part, stage, now.stage()};
+      this->make_entries(p, d_s, tile, consumer);
+    } else {
+      d_s.clear();
+      p.clear();
+    }
     Fragments weights, d_scores;
     fragments_of(weights, p);
     fragments_of(d_scores, d_s);
@@ -125,8 +131,10 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     pin(d_v);
     begin_products();
     start_query_sums(d_q, consumer, before.stage());
-    add_product<Element>(d_v, weights, Operand::of(gradient_tile(stage).address, kQueries));
-    add_product<Element>(d_k, d_scores, Operand::of(query_tile(stage).address, kQueries));
+    if (!is_empty) {
+      add_product<Element>(d_v, weights, Operand::of(gradient_tile(stage).address, kQueries));
+      add_product<Element>(d_k, d_scores, Operand::of(query_tile(stage).address, kQueries));
+    }
     commit_products();
     wait_for_products<1>();
     pin(d_q);
