@@ -121,10 +121,15 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
     unsigned stays = part == kFullPart ? ~0u : 0;
     if constexpr (!Variant::kChangesScores) {
       if (part == kPartialPart) {
-        // Not all of them at once, which would spill.
-#pragma unroll 2
-        for (int i = 0; i < kQueries / 2; ++i) {
-          stays |= unsigned(stays_at(lane, 8 * (i / 4) + i % 2, i / 2 % 2 * 8)) << i;
+        // Not all of them at once, which would spill, but so many that they need not wait for each other.
+#pragma unroll 1
+        for (int e = 0; e < 4; ++e) {
+          unsigned of_blocks = 0;
+#pragma unroll
+          for (int j = 0; j < kQueries / 8; ++j) {
+            of_blocks |= unsigned(stays_at(lane, 8 * j + e % 2, e / 2 * 8)) << 4 * j;
+          }
+          stays |= of_blocks << e;
         }
       }
     }
@@ -370,20 +375,39 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
     }
   }
 
-  /// Rows of a result, times a factor.
-  template <int kHead, int kBlocks>
-  __device__ void store_sums(const TensorView& view, const Accumulator<1, kBlocks>& sums, int first_key,
-                             float factor) const {
+  /// Rows of a result, times a factor, 64 from `first_key` on: by way of as many rows of `tile`, from `row` on, which
+  /// nobody reads any more, and from there by the copy engine. Rows at the end of a sequence, behind which another's
+  /// may lie, are written directly.
+  template <int kHead, class Tile, int kBlocks>
+  __device__ void store_sums(const TensorView& view, const TensorMap& map, const Tile& tile, int row,
+                             const Accumulator<1, kBlocks>& sums, int first_key, float factor) const {
     if (view.data == nullptr) return;
     const SequenceShape& shape = arguments_.sequences[sequence()];
     const float factors[2] = {factor, factor};
-    store_rows<kHead>(rows_of(view, shape), view.row, first_key + warp_row() + lane() / 4, shape.keys, sums, factors);
+    const int first = first_key + warp_row(), from = row + warp_row();
+    if (uniform(first + 16 > shape.keys) != 0) {
+      store_rows<kHead>(rows_of(view, shape), view.row, first + lane() / 4, shape.keys, sums, factors);
+      return;
+    }
+    stage_rows<Element>(tile, from, sums, factors);
+    publish_writes();
+    __syncwarp();
+    if (!is_first_lane()) return;
+    const Rows out{&map, arguments_.keys_packed ? 0 : sequence(), kv_head()};
+#pragma unroll 1
+    for (int chunk = 0; chunk < Tile::kChunks; ++chunk) {
+      out.start_back(tile.chunk(chunk) + from * 128, 64 * chunk, first + (arguments_.keys_packed ? shape.key_token : 0));
+    }
+    commit_copies();
   }
-  __device__ void store_key_sums(const KeySums& d_k, int first_key) const {
-    store_sums<Config::kHeadQk>(arguments_.d_k, d_k, first_key, arguments_.scale);
+  template <class Tile>
+  __device__ void store_key_sums(const KeySums& d_k, int first_key, const Tile& tile, int row) const {
+    store_sums<Config::kHeadQk>(arguments_.d_k, call_.d_k, tile, row, d_k, first_key, arguments_.scale);
   }
-  __device__ void store_value_sums(const ValueSums& d_v, int first_key) const {
-    store_sums<Config::kHeadV>(arguments_.d_v, d_v, first_key, Config::kHasDropout ? arguments_.dropout.scale : 1);
+  template <class Tile>
+  __device__ void store_value_sums(const ValueSums& d_v, int first_key, const Tile& tile, int row) const {
+    store_sums<Config::kHeadV>(arguments_.d_v, call_.d_v, tile, row, d_v, first_key,
+                               Config::kHasDropout ? arguments_.dropout.scale : 1);
   }
 
   __device__ Element* rows_of(const TensorView& view, const SequenceShape& shape) const {

@@ -94,6 +94,18 @@ class BackwardShared {
         shared_(shared),
         base_(static_cast<unsigned>(__cvta_generic_to_shared(shared))) {}
 
+  /// What copies need to know of tensors, on its way while the block finds out what it does.
+  __device__ void look_up_maps() const {
+    for (const TensorMap* map : {&call_.k, &call_.v, &call_.q, &call_.d_o}) prefetch(*map);
+  }
+  /// Likewise the beginning of a walk: each thread that reads it would wait for the second-level cache.
+  __device__ void look_up_walk(int tile) const {
+    const TileLists& lists = arguments_.lists;
+    const long long list = list_of(lists, sequence(), first_head(), tile);
+    if (threadIdx.x == 0) prefetch(lists.count + list);
+    if (threadIdx.x == 32) prefetch(lists.tiles + list * lists.capacity);
+  }
+
   /// The producer: one thread.
   __device__ void produce(int tile) const {
     const SequenceShape& shape = arguments_.sequences[sequence()];
