@@ -396,7 +396,8 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
     const Rows out{&map, arguments_.keys_packed ? 0 : sequence(), kv_head()};
 #pragma unroll 1
     for (int chunk = 0; chunk < Tile::kChunks; ++chunk) {
-      out.start_back(tile.chunk(chunk) + from * 128, 64 * chunk, first + (arguments_.keys_packed ? shape.key_token : 0));
+      out.start_back(tile.chunk(chunk) + from * 128, 64 * chunk,
+                     first + (arguments_.keys_packed ? shape.key_token : 0));
     }
     commit_copies();
   }
