@@ -159,6 +159,7 @@ class Forward : ForwardProducts<Config> {
     wait_for_copies<1>();
     __syncthreads();
     typename Values::Made made;
+    look_ahead(tiles, 0);
     make_values(made, visit);
     keep_values(made, visit, 0);
     load_queries_to_registers();
@@ -197,6 +198,10 @@ class Forward : ForwardProducts<Config> {
   __device__ void make_values(typename Values::Made& made, const Visit& visit) const {
     values().make_tile(made, variant_, query_begin_, visit.tile() * Config::kKeyTile);
   }
+  template <class Walk>
+  __device__ void look_ahead(const Walk& tiles, int number) const {
+    if constexpr (Values::kKnowsSteady) values().look_ahead(tiles, number, variant_, query_begin_);
+  }
   __device__ void keep_values(const typename Values::Made& made, const Visit& visit, int number) const {
     values().keep_tile(made, variant_, query_begin_, visit.tile() * Config::kKeyTile, number % 2);
   }
@@ -213,11 +218,21 @@ class Forward : ForwardProducts<Config> {
     return __any_sync(~0u, visit.is_partial() && visit.cuts(first_row() / 64));
   }
 
+  __device__ LanePlace lane_place(const Visit& visit) const {
+    const int column = lane() % 4 * 2;
+    return {first_row() + lane() / 4, column,     lane_query(), visit.tile() * Config::kKeyTile + column,
+            shape_.key_start,         shape_.keys};
+  }
+
   /// Products of a visit's tile turned into scores; returns their factor to log2 units.
   __device__ float score(Scores& s, const Visit& visit, int number, bool is_partial) {
-    const int column = lane() % 4 * 2;
-    const LanePlace place{first_row() + lane() / 4, column,     lane_query(), visit.tile() * Config::kKeyTile + column,
-                          shape_.key_start,         shape_.keys};
+    if constexpr (Values::kKnowsSteady) {
+      if (values().is_steady(number)) {
+        values().template complete_tile<16 * Config::kRowBlocks>(
+            variant_, query_begin_, visit.tile() * Config::kKeyTile, number % 2, first_row());
+      }
+    }
+    const LanePlace place = lane_place(visit);
     const auto apply = [&] {
       if (is_partial) return values().template apply<true>(s, arguments_.scale, variant_, place, number % 2);
       return values().template apply<false>(s, arguments_.scale, variant_, place, number % 2);
@@ -247,25 +262,35 @@ class Forward : ForwardProducts<Config> {
   __device__ void visit_tile(Scores& s, const Walk& tiles, int index, const Visit& visit, const Visit& next_visit,
                              int stage, int next_stage) {
     typename Values::Made made;
-    if (next_stage != kNone) make_values(made, next_visit);
+    if (next_stage != kNone) look_ahead(tiles, index + 1);
+    const bool wants_values = next_stage != kNone && !values().is_steady(index + 1);
+    if (wants_values) make_values(made, next_visit);
     const bool wants_next = next_stage != kNone && !is_empty(next_visit);
     const bool rebase = !rows_.all_based();
     const bool has_entries = !is_empty(visit);
     float factor = 1;
-    if (has_entries) {
-      factor = score(s, visit, index, is_partial(visit) || (kClampsSeldom && rebase));
+    RowStatistics<Config::kRowBlocks> rows_of_weights;
+    const bool is_classical = is_partial(visit) || (kClampsSeldom && rebase);
+    const bool is_steady = has_entries && !is_classical && values().is_steady(index);
+    if (is_steady) {
+      rows_of_weights = rows_;
+      factor = values().apply_steady(s, rows_of_weights, variant_, lane_place(visit), index);
+    } else if (has_entries) {
+      factor = score(s, visit, index, is_classical);
     } else {
       s.fill(-infinity());
     }
-    if (next_stage != kNone) keep_values(made, next_visit, index + 1);
+    if (wants_values) keep_values(made, next_visit, index + 1);
     if (rebase) rows_.rebase(s, factor, o_);
+    if (!is_steady) rows_of_weights = rows_;
     TileWeights weights;
     Scores next;
     if (wants_next) {
-      multiply_queries_by_keys(next, next_stage,
-                               [&](int step) { weights.template make_share<kProductSteps>(step, s, factor, rows_); });
+      multiply_queries_by_keys(next, next_stage, [&](int step) {
+        weights.template make_share<kProductSteps>(step, s, factor, rows_of_weights);
+      });
     } else {
-      weights.make(s, factor, rows_);
+      weights.make(s, factor, rows_of_weights);
     }
     if (!rebase && outgrown(weights)) {
       // The rows need new bases, and what they are taken from is overwritten: once more, which is rare.

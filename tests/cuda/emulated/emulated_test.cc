@@ -251,6 +251,13 @@ TEST_F(EmulatedKernels, ForwardWithValuesOfDiagonals) {
   expect_forward();
 }
 
+TEST_F(EmulatedKernels, ForwardWithTilesWhoseDiagonalsHaveOneValue) {
+  // Eight tiles of keys farther than 20 from all queries, the first of which gives rows their bases; with scores twelve
+  // times as large they outgrow them again.
+  make(score([](Expr s, At) { return 12 * s; }) & zoo::relative_position(20), 130, 400, 64);
+  expect_forward();
+}
+
 TEST_F(EmulatedKernels, BackwardWithScoresAndEmptyPartsOfTiles) {
   make(zoo::softcap(3) & zoo::window(40), 200, 200, 64);
   expect_backward(false);
