@@ -252,16 +252,21 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
                   .values_in_keys = !forward_ && values_in_keys(inputs),
                   .has_max_score = outputs.max_score.has_value()};
   const cuda::ForwardExtent extent = extent_of(inputs, call);
+  const bool is_decoding = decodes(form, extent);
   Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
   CudaMemory memory = memory_in(arena);
   bind(state);
-  write_sequences(inputs, call, memory, stream);
+  // Writing lengths costs the host as much as decoding with them.
+  std::optional<cuda::SequenceShape> alike;
+  if (is_decoding && !lister_ && !inputs.device_sequences) alike = cuda::common_shape(call.problem);
+  if (!alike) write_sequences(inputs, call, memory, stream);
   cuda::ForwardArguments arguments = forward_arguments(inputs, outputs, call);
   arguments.sequences = memory.sequences;
-  if (decodes(form, extent)) {
+  if (is_decoding) {
     const cuda::DecodeKernels& kernels = decode_->get(form);
     if (lister_) arguments.lists = list_tiles(state, memory, {kernels.tile(kDecodeQueries), false}, extent, stream);
-    kernels.launch(arguments, memory.partial_o, memory.partial_lse, state.bound, extent, stream);
+    kernels.launch(arguments, alike.value_or(cuda::SequenceShape{}), memory.partial_o, memory.partial_lse, state.bound,
+                   extent, stream);
     return;
   }
   const cuda::ForwardRunner& kernel = forward_->get(form);

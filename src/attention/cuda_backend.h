@@ -67,7 +67,7 @@ struct CudaState final : CallState {
 /// Parts of a workspace, on the GPU.
 struct CudaMemory {
   cuda::SequenceShape* written_sequences = nullptr;  // [b], of a call whose sequences are not the plan's longest
-  const cuda::SequenceShape* sequences = nullptr;    // [b], these or the plan's own
+  const cuda::SequenceShape* sequences = nullptr;    // [b], these or the plan's own; or null
   int* tiles = nullptr;                              // of lists, of the forward or the backward pass
   int* tile_counts = nullptr;                        // [lists]
   cuda::RowStart* tile_order = nullptr;              // [lists]

@@ -9,25 +9,12 @@
 #include <tuple>
 #include <vector>
 
-// What device code finds on a GPU.
-#define __device__
-struct int4 {
-  int x, y, z, w;
-};
+#include "tests/cuda/emulated/intrinsics.h"
+
 struct Index {
   unsigned x = 0, y = 0, z = 0;
 };
 static Index blockIdx, threadIdx, blockDim;  // NOLINT: the names of CUDA
-template <class T>
-static T __ldg(const T* from) {  // NOLINT
-  return *from;
-}
-static unsigned atomicAdd(unsigned* to, unsigned value) {
-  *to += value;
-  return *to - value;
-}
-using std::max;
-using std::min;
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wsign-compare"
 #include "number_turns.h"

@@ -109,8 +109,9 @@ struct ForwardArguments {
 /// Few queries against many keys, which are split among blocks.
 struct DecodeArguments {
   ForwardArguments forward;
-  float* o;    // workspace [b, h_q, s_q of the longest, splits, d_v], where there is more than one split
-  float* lse;  // workspace [b, h_q, s_q of the longest, splits], in log2 units
+  SequenceShape alike;  // every sequence, where forward.sequences is null
+  float* o;             // workspace [b, h_q, s_q of the longest, splits, d_v], where there is more than one split
+  float* lse;           // workspace [b, h_q, s_q of the longest, splits], in log2 units
   int splits, s_q, h_q, row_tiles;  // row_tiles: of 16 rows, which cover the queries of a key head
 };
 

@@ -10,6 +10,11 @@
 
 namespace tilewise::cuda {
 
+/// Of all sequences alike it came with the launch: nothing had to write it first.
+__device__ inline const SequenceShape& sequence_shape(const DecodeArguments& a, int sequence) {
+  return a.forward.sequences == nullptr ? a.alike : a.forward.sequences[sequence];
+}
+
 /// The rows of one (split of the keys, key head and kRows rows, sequence): row r is query r / group of the group's head
 /// r % group, from first_row on.
 ///
@@ -27,7 +32,7 @@ class DecodeRows {
         sequence_(blockIdx.z),
         kv_head_(blockIdx.y / arguments.row_tiles),
         first_row_(blockIdx.y % arguments.row_tiles * kRows),
-        shape_(f_.sequences[blockIdx.z]) {}
+        shape_(sequence_shape(arguments, blockIdx.z)) {}
 
   /// What the queries of a head walk over.
   __device__ static auto tiles_of(const ForwardArguments& f, const SequenceShape& shape, int sequence, int head) {
@@ -155,7 +160,7 @@ template <class Config, class Variant>
 __device__ inline void merge_splits(const DecodeArguments& a, const typename Variant::Arguments& variant) {
   const ForwardArguments& f = a.forward;
   const int query = blockIdx.x, head = blockIdx.y, sequence = blockIdx.z;
-  const SequenceShape& shape = f.sequences[sequence];
+  const SequenceShape& shape = sequence_shape(a, sequence);
   if (query >= shape.queries) return;
   const int own_head = head / f.heads_per_kv * f.heads_per_kv;
   using Rows = DecodeRows<Config, Variant>;

@@ -35,7 +35,8 @@ void add_backward(const Variant& variant, const ForwardShape& shape, const jit::
   const BackwardPlan plan = choose_backward(shape, changes_scores(variant), limits, kept_fields(variant, shape.dtype));
   programs.push_back(backward_program(variant, kernel_text(variant, shape.dtype, true), shape, plan, architecture));
   if (!is_hopper(architecture) || !hopper_backward_refusal(shape).empty()) return;
-  const auto candidates = hopper_backward_candidates(shape, changes_scores(variant), limits);
+  const auto candidates =
+      hopper_backward_candidates(shape, changes_scores(variant), limits, gradient_slots(variant, shape));
   if (candidates.empty()) return;
   const variant::CudaText text = hopper_text(variant, shape, true);
   programs.push_back(hopper_backward_program(variant, text, shape, candidates.front(), architecture));

@@ -139,12 +139,12 @@ sm90::LatentCall DecodeKernels::latent_call(const DecodeArguments& arguments, co
   return call;
 }
 
-void DecodeKernels::launch(const ForwardArguments& arguments, float* partial_o, float* partial_lse,
-                           const std::vector<std::byte>& bound, const ForwardExtent& extent,
+void DecodeKernels::launch(const ForwardArguments& arguments, const SequenceShape& alike, float* partial_o,
+                           float* partial_lse, const std::vector<std::byte>& bound, const ForwardExtent& extent,
                            jit::StreamHandle stream) const {
   if (extent.b == 0 || extent.s_q == 0) return;
   DecodeArguments all{};
-  all.forward = arguments;
+  all.forward = arguments, all.alike = alike;
   all.o = partial_o, all.lse = partial_lse;
   all.splits = static_cast<int>(decode_splits(units(plan_, extent), slots_, extent.s_kv, plan_.keys));
   all.s_q = static_cast<int>(extent.s_q);

@@ -30,9 +30,9 @@ class DecodeKernels {
   /// Rows of partial results, of o and of lse, that calls take which are no larger than this.
   static std::int64_t partial_rows(const DecodePlan& plan, const jit::DeviceInfo& device, const ForwardExtent& extent);
 
-  /// Queues the kernels. Lists, where there are any, have one row for each sequence, whatever the head. Nothing is
-  /// checked here.
-  void launch(const ForwardArguments& arguments, float* partial_o, float* partial_lse,
+  /// Queues the kernels. Lists, where there are any, have one row for each sequence, whatever the head. `alike` is
+  /// every sequence where arguments.sequences is null. Nothing is checked here.
+  void launch(const ForwardArguments& arguments, const SequenceShape& alike, float* partial_o, float* partial_lse,
               const std::vector<std::byte>& bound, const ForwardExtent& extent, jit::StreamHandle stream) const;
 
   /// What lists of tiles are made for: one row of them.
