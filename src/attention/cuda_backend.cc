@@ -134,7 +134,8 @@ cuda::ForwardShape CudaBackend::kernel_shape(const Form& form) const {
           .values_in_keys = form.values_in_keys,
           .has_gradients = form.has_gradients,
           .is_deterministic = shape().deterministic,
-          .is_aligned = form.is_aligned};
+          .is_aligned = form.is_aligned,
+          .short_keys = cuda::ForwardShape::short_keys_of(shape().s_kv)};
 }
 
 cuda::Making CudaBackend::making(const cuda::ForwardShape& kernel) const {
