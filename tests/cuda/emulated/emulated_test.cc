@@ -250,9 +250,14 @@ TEST_F(EmulatedKernels, ForwardWithValuesOfDiagonals) {
   expect_forward();
 }
 
+// Eight tiles of keys farther than 20 from all queries, the first of which gives rows their bases.
 TEST_F(EmulatedKernels, ForwardWithTilesWhoseDiagonalsHaveOneValue) {
-  // Eight tiles of keys farther than 20 from all queries, the first of which gives rows their bases; with scores twelve
-  // times as large they outgrow them again.
+  make(zoo::relative_position(20), 130, 400, 64);
+  expect_forward();
+}
+
+// With scores twelve times as large such tiles outgrow bases.
+TEST_F(EmulatedKernels, ForwardWithTilesOfOneValueThatOutgrowBases) {
   make(score([](Expr s, At) { return 12 * s; }) & zoo::relative_position(20), 130, 400, 64);
   expect_forward();
 }
