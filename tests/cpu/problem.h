@@ -53,9 +53,9 @@ class Matrix {
   MutableRows mutable_view() { return {data(), stride_, DType::float32}; }
 
   void fill_normal(std::mt19937_64& random, float deviation = 1) {
-    std::normal_distribution<float> normal(0, deviation);
+    std::normal_distribution<float> normal;  // times a deviation, since it takes none of 0
     for (std::int64_t i = 0; i < rows_; ++i) {
-      for (std::int64_t j = 0; j < columns_; ++j) at(i, j) = normal(random);
+      for (std::int64_t j = 0; j < columns_; ++j) at(i, j) = deviation * normal(random);
     }
   }
 

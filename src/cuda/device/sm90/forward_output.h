@@ -62,16 +62,7 @@ class ForwardOutput : public ForwardShared<Config, Variant> {
     const auto tile = this->output_tile();
     wait_for_copies();  // of the piece before, long since
     __syncwarp();
-#pragma unroll
-    for (int j = 0; j < kColumnsV / 8; j += 2) {
-      unsigned matrices[4];
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const float* value = &o.x[0][j + i / 2][i % 2 * 2];
-        matrices[i] = packed(OutputElement{}, value[0] * multiplier.of[i % 2], value[1] * multiplier.of[i % 2]);
-      }
-      store_matrices(tile.at(row + lane % 16, 8 * j + lane / 16 * 8), matrices);
-    }
+    stage_rows<OutputElement>(tile, row, o, multiplier.of);
     publish_writes();
     __syncwarp();
     if (lane == 0) {
