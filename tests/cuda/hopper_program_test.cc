@@ -60,13 +60,16 @@ class HopperProgram : public jit::WithNvrtc {
  protected:
   /// C7508: setmaxnreg was ignored. C7510 to C7517 and C7520: products wait for each other. C7519 is harmless: an
   /// instruction that the source leaves out was put in.
-  jit::Resources compile(const jit::Program& program, const char* kernel) {
-    const jit::Binary binary = nvrtc_->compile(program);
+  jit::Binary compile(const jit::Program& program) {
+    jit::Binary binary = nvrtc_->compile(program);
     for (const char* remark :
          {"warning", "C7508", "C7510", "C7511", "C7512", "C7513", "C7514", "C7515", "C7517", "C7520"}) {
       EXPECT_EQ(binary.log.find(remark), std::string::npos) << binary.log;
     }
-    return binary.kernel(kernel).resources.value();
+    return binary;
+  }
+  jit::Resources compile(const jit::Program& program, const char* kernel) {
+    return compile(program).kernel(kernel).resources.value();
   }
 
   void expect_no_spills(int d, DType dtype) {
@@ -182,6 +185,32 @@ TEST_F(HopperProgram, GradientsInAFixedOrderAndWithDropout) {
   shape.d_v = 72;
   shape.has_dropout = true;
   backward(zoo::t5_buckets(), shape);
+}
+
+TEST_F(HopperProgram, Float8) {
+  const auto expect = [&](const Variant& variant, int d_qk, int d_v, int stack_bytes) {
+    ForwardShape shape;
+    shape.dtype = DType::float8_e4m3;
+    shape.d_qk = d_qk;
+    shape.d_v = d_v;
+    const auto& stages = variant.data().stages;
+    shape.has_lists = !stages.empty();
+    SCOPED_TRACE(fmt::format("d_qk {}, d_v {}", d_qk, d_v));
+    const HopperForwardPlan plan = hopper_float8_candidates(shape, kHopper).front();
+    const jit::Program program =
+        hopper_forward_program(variant, hopper_text(variant, shape, false), shape, plan, kArchitecture);
+    const jit::Binary binary = compile(program);
+    const jit::Resources forward = binary.kernel("forward").resources.value();
+    EXPECT_EQ(binary.kernel("transpose_values").resources.value().stack_bytes, 0);
+    EXPECT_LE(forward.stack_bytes, stack_bytes);
+    EXPECT_EQ(forward.registers, plan.launch_registers());
+  };
+  for (const int d : {64, 128}) {
+    for (const Variant& variant : {Variant(), zoo::causal(), zoo::documents({300, 500, 224})}) expect(variant, d, d, 0);
+  }
+  expect(Variant(), 256, 256, 0);
+  expect(zoo::causal(), 256, 256, 16);  // as that of 16 bits
+  expect(zoo::causal(), 192, 48, 0);
 }
 
 TEST_F(HopperProgram, CompilesForEveryKindOfShape) {

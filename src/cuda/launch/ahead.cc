@@ -21,6 +21,14 @@ bool is_hopper(const jit::Architecture& architecture) { return architecture.name
 void add_forward(const Variant& variant, const ForwardShape& shape, const jit::Architecture& architecture,
                  std::vector<jit::Program>& programs) {
   const Multiprocessor limits = Multiprocessor::of(architecture);
+  if (shape.dtype == DType::float8_e4m3) {
+    const std::string refusal =
+        !is_hopper(architecture) ? "it is for sm_90a (Hopper)" : hopper_float8_refusal(shape, changes_scores(variant));
+    if (!refusal.empty()) fail(ErrorCode::unsupported, "no forward kernel takes this shape (sm_90a: {})", refusal);
+    programs.push_back(hopper_forward_program(variant, hopper_text(variant, shape, false), shape,
+                                              hopper_float8_candidates(shape, limits).front(), architecture));
+    return;
+  }
   programs.push_back(forward_program(variant, kernel_text(variant, shape.dtype, false), shape,
                                      choose_forward(shape, limits, kept_fields(variant, shape.dtype)), architecture));
   if (!is_hopper(architecture) || !hopper_refusal(shape).empty()) return;
@@ -61,7 +69,7 @@ std::vector<jit::Program> programs_ahead(const Variant& variant, const tiles::Ma
   if (kernel.has_lists)
     programs.push_back(tile_program(variant, variant::cuda_text(variant), mask.removes, architecture));
   if (!needs_wide_decode(kernel)) add_forward(variant, kernel, architecture, programs);
-  if (shape.decodes && !mask.follows_head) {
+  if (shape.decodes && !mask.follows_head && kernel.dtype != DType::float8_e4m3) {
     const auto plan = choose_decode(kernel, Multiprocessor::of(architecture), shape.rows, is_hopper(architecture));
     if (plan) programs.push_back(decode_program(variant, variant::cuda_text(variant), kernel, *plan, architecture));
   }

@@ -10,8 +10,30 @@
 
 namespace tilewise::cuda::sm90 {
 
+/// A tile's values in shared memory. Those of float8_e4m3 lie transposed (sm90/float8_values.h), two keys where 16 bits
+/// count as a column.
+template <class Element, int kKeys, int kColumns>
+struct ValuesOf {
+  static constexpr bool kTransposed = false;
+  using Tile = ChunkedTile<kKeys, kColumns>;
+};
+template <int kKeys, int kColumns>
+struct ValuesOf<Float8E4m3, kKeys, kColumns> {
+  static constexpr bool kTransposed = true;
+  using Tile = ChunkedTile<kColumns, kKeys / 2>;
+};
+
+/// What is told of a piece's queries besides.
+template <class Element>
+struct QueryScale {};
+template <>
+struct QueryScale<Float8E4m3> {
+  float query_scales[3];  // a consumer's each
+};
+
 /// Config has
-///   Element                      of q, k, v and o
+///   Element                      of q, k and v
+///   OutputElement                of o
 ///   kHeadQk, kHeadV              d_qk, d_v
 ///   kConsumers                   warpgroups that compute
 ///   kKeyTile, kStages            keys of a tile, and how many tiles of k, and of v, are in shared memory
@@ -26,18 +48,21 @@ template <class Config, class Variant>
 class ForwardShared {
  public:
   using Element = typename Config::Element;
+  using OutputElement = typename Config::OutputElement;
   static constexpr int kConsumers = Config::kConsumers, kKeyTile = Config::kKeyTile, kStages = Config::kStages;
   static constexpr int kQueryStages = Config::kQueryStages;
   static constexpr int kThreads = 128 * (1 + kConsumers), kQueryTile = 64 * kConsumers;
-  static constexpr int kColumnsQk = (Config::kHeadQk + 15) / 16 * 16;
+  static constexpr int kColumnsQk = (Config::kHeadQk * int(sizeof(Element)) / 2 + 15) / 16 * 16;  // of 16 bits
   static constexpr int kColumnsV = (Config::kHeadV + 15) / 16 * 16;
   using QueryTile = ChunkedTile<kQueryTile, kColumnsQk>;
   using KeyTile = ChunkedTile<kKeyTile, kColumnsQk>;
-  using ValueTile = ChunkedTile<kKeyTile, kColumnsV>;
+  using ValuesOfTile = ValuesOf<Element, kKeyTile, kColumnsV>;
+  using ValueTile = typename ValuesOfTile::Tile;
+  static constexpr int kChunkElements = 128 / int(sizeof(Element));  // of a chunk's row
 
   /// A piece of work, as it is told: with all that others would wait for global memory for. It stays in shared memory
   /// until all are done with it, since little of it is read for a full tile.
-  struct Told {
+  struct Told : QueryScale<Element> {
     Work work;
     SequenceShape shape;
     WalkStart walk;
