@@ -10,6 +10,7 @@
 #include "cuda/launch/bound_variant.h"
 #include "cuda/launch/choice.h"
 #include "cuda/launch/kernel_text.h"
+#include "cuda/plan/hopper_plan.h"
 
 namespace tilewise::attention {
 namespace {
@@ -101,7 +102,8 @@ void CudaBackend::make_decoder() {
 std::optional<cuda::DecodePlan> CudaBackend::decode_plan(const Form& form) const {
   const cuda::ForwardShape kernel = kernel_shape(form);
   const auto candidates =
-      cuda::decode_candidates(kernel, cuda::limits_of(context_->device()), shape().h_q / shape().h_kv * shape().s_q);
+      cuda::decode_candidates(kernel, cuda::limits_of(context_->device()), shape().h_q / shape().h_kv * shape().s_q,
+                              cuda::decodes_by_wgmma(*context_));
   if (candidates.empty()) return std::nullopt;
   return cuda::chosen(context_->device(), "decoding", kernel, cuda::changes_scores(variant()), candidates);
 }
@@ -134,7 +136,9 @@ cuda::ForwardShape CudaBackend::kernel_shape(const Form& form) const {
           .values_in_keys = form.values_in_keys,
           .has_gradients = form.has_gradients,
           .is_deterministic = shape().deterministic,
-          .is_aligned = form.is_aligned};
+          .is_aligned = form.is_aligned,
+          .o_dtype = o_dtype_of(shape()),
+          .short_keys = cuda::ForwardShape::short_keys_of(shape().s_kv)};
 }
 
 cuda::Making CudaBackend::making(const cuda::ForwardShape& kernel) const {
@@ -155,7 +159,7 @@ void CudaBackend::upload_frozen_tables() {
 std::vector<Form> CudaBackend::decode_forms() const {
   if (!decode_) return {};
   if (forward_) return {Form()};
-  return {Form(), Form{.values_in_keys = true}};
+  return {Form(), Form{.values_in_keys = true}, Form{.is_paged = true, .values_in_keys = true}};
 }
 
 void CudaBackend::measure_decoding() {
@@ -175,6 +179,11 @@ CudaMemory CudaBackend::memory_in(Arena& arena) const {
   }
   memory.partial_o = arena.take<float>(partial_rows_ * shape().d_v);
   memory.partial_lse = arena.take<float>(partial_rows_);
+  if (shape().dtype == DType::float8_e4m3) {
+    const std::int64_t heads = shape().b * shape().h_kv;
+    memory.float8_values = arena.take<unsigned char>(heads * cuda::float8_value_bytes(shape().s_kv, shape().d_v));
+    memory.float8_blocks = arena.take<cuda::Float8Block>(heads * cuda::float8_blocks(shape().s_kv));
+  }
   if (!shape().backward) return memory;
   const std::int64_t rows = cuda::BackwardRunner::row_floats(shape().b, shape().h_q, shape().s_q);
   memory.reference = arena.take<float>(rows);
@@ -238,7 +247,7 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
   variant::check_forward(variant(), inputs, outputs, call, variant::TableData::elsewhere);
   limit_lengths(shape(), inputs, call);
   check_planned(shape(), inputs, call);
-  check_dtype("o", outputs.o, shape().dtype);
+  check_outputs(shape(), outputs);
   const jit::CurrentContext current(*context_);
   expect_on_gpu(*context_, inputs);
   expect_on_gpu(*context_, outputs);
@@ -251,21 +260,30 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
                   .values_in_keys = !forward_ && values_in_keys(inputs),
                   .has_max_score = outputs.max_score.has_value()};
   const cuda::ForwardExtent extent = extent_of(inputs, call);
+  const bool is_decoding = decodes(form, extent);
   Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
   CudaMemory memory = memory_in(arena);
   bind(state);
-  write_sequences(inputs, call, memory, stream);
+  // Writing lengths costs the host as much as decoding with them.
+  std::optional<cuda::SequenceShape> alike;
+  if (is_decoding && !lister_ && !inputs.device_sequences) alike = cuda::common_shape(call.problem);
+  if (!alike) write_sequences(inputs, call, memory, stream);
   cuda::ForwardArguments arguments = forward_arguments(inputs, outputs, call);
   arguments.sequences = memory.sequences;
-  if (decodes(form, extent)) {
+  if (is_decoding) {
     const cuda::DecodeKernels& kernels = decode_->get(form);
     if (lister_) arguments.lists = list_tiles(state, memory, {kernels.tile(kDecodeQueries), false}, extent, stream);
-    kernels.launch(arguments, memory.partial_o, memory.partial_lse, state.bound, extent, stream);
+    kernels.launch(arguments, alike.value_or(cuda::SequenceShape{}), memory.partial_o, memory.partial_lse, state.bound,
+                   extent, stream);
     return;
   }
+  arguments.float8.values = memory.float8_values;
+  arguments.float8.blocks = memory.float8_blocks;
+  arguments.float8.key_blocks = static_cast<int>(cuda::float8_blocks(extent.s_kv));
   const cuda::ForwardRunner& kernel = forward_->get(form);
   if (outputs.max_score) clear_max_scores(*context_, *outputs.max_score, stream);
   if (lister_) arguments.lists = list_tiles(state, memory, {kernel.tile(), false}, extent, stream);
+  arguments.partial_o = memory.partial_o, arguments.partial_lse = memory.partial_lse;
   kernel.launch(arguments, state.bound, extent, stream);
 }
 

@@ -67,12 +67,14 @@ struct CudaState final : CallState {
 /// Parts of a workspace, on the GPU.
 struct CudaMemory {
   cuda::SequenceShape* written_sequences = nullptr;  // [b], of a call whose sequences are not the plan's longest
-  const cuda::SequenceShape* sequences = nullptr;    // [b], these or the plan's own
+  const cuda::SequenceShape* sequences = nullptr;    // [b], these or the plan's own; or null
   int* tiles = nullptr;                              // of lists, of the forward or the backward pass
   int* tile_counts = nullptr;                        // [lists]
   cuda::RowStart* tile_order = nullptr;              // [lists]
-  float* partial_o = nullptr;                        // of decoding
+  float* partial_o = nullptr;                        // of decoding, or of lists in parts
   float* partial_lse = nullptr;                      // likewise
+  unsigned char* float8_values = nullptr;            // [b, h_kv, bytes of a sequence's values], of float8_e4m3
+  cuda::Float8Block* float8_blocks = nullptr;        // [b, h_kv, blocks of a sequence], likewise
   float* reference = nullptr;                        // [b, h_q, s_q], of a backward pass
   float* delta = nullptr;                            // likewise
   float* d_q_sums = nullptr;                         // [parts, b, h_q, s_q, d_qk]
@@ -159,7 +161,7 @@ class CudaBackend final : public Backend {
   std::optional<ByForm<cuda::DecodeKernels>> decode_;   // where the plan is for few queries
   std::optional<ByForm<cuda::BackwardRunner>> backward_;
   std::optional<CudaGradients> gradients_;     // of a backward pass
-  std::int64_t partial_rows_ = 0;              // of decoding, in a workspace
+  std::int64_t partial_rows_ = 0;              // of decoding or of lists in parts, in a workspace
   std::optional<cuda::DeviceMemory> longest_;  // [b] SequenceShape: every sequence as long as the plan's, from 0 on
   std::int64_t workspace_bytes_ = 0;
 };

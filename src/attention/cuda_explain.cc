@@ -16,7 +16,8 @@ std::string CudaBackend::explain_refusals() const {
     try {
       of_form = ask(making(kernel_shape(form)));
     } catch (const Error& error) {
-      of_form = {error.what()};  // no family takes them
+      text += fmt::format("{}, calls not taken: {}\n", direction, error.what());
+      return;
     }
     for (const std::string& refusal : of_form) {
       if (std::ranges::find(of_usual, refusal) == of_usual.end())

@@ -62,6 +62,7 @@ struct CudaText {
   bool may_be_steady = false;     // whether there are steady_value() and an exponent's parts
   bool value_is_product = false;  // of these parts
   bool may_be_small = false;      // whether there are small_exponent() and square_limit()
+  std::array<int, 5> slots{};     // of gradients, by their class, a Hoist
 };
 CudaText cuda_text(const Variant& variant, bool with_slope = false, bool with_gradients = false);
 
