@@ -22,10 +22,16 @@ void add_forward(const Variant& variant, const ForwardShape& shape, const jit::A
   programs.push_back(forward_program(variant, kernel_text(variant, shape.dtype, false), shape,
                                      choose_forward(shape, limits, kept_fields(variant, shape.dtype)), architecture));
   if (!is_hopper(architecture) || !hopper_refusal(shape).empty()) return;
-  const auto candidates = hopper_forward_candidates(shape, score_kind(variant), limits);
-  if (candidates.empty()) return;
+  const ScoreKind scores = score_kind(variant);
   const variant::CudaText text = hopper_text(variant, shape, false);
-  programs.push_back(hopper_forward_program(variant, text, shape, candidates.front(), architecture));
+  ForwardShape of_list = shape;
+  for (const bool has_small_parts : {false, true}) {
+    if (has_small_parts && !takes_small_parts(shape, scores)) continue;
+    of_list.has_small_parts = has_small_parts;
+    const auto candidates = hopper_forward_candidates(of_list, scores, limits);
+    if (candidates.empty()) return;
+    programs.push_back(hopper_forward_program(variant, text, of_list, candidates.front(), architecture));
+  }
 }
 
 /// Likewise backward.
