@@ -102,7 +102,8 @@ void CudaBackend::make_decoder() {
 std::optional<cuda::DecodePlan> CudaBackend::decode_plan(const Form& form) const {
   const cuda::ForwardShape kernel = kernel_shape(form);
   const auto candidates =
-      cuda::decode_candidates(kernel, cuda::limits_of(context_->device()), shape().h_q / shape().h_kv * shape().s_q);
+      cuda::decode_candidates(kernel, cuda::limits_of(context_->device()), shape().h_q / shape().h_kv * shape().s_q,
+                              cuda::decodes_by_wgmma(*context_));
   if (candidates.empty()) return std::nullopt;
   return cuda::chosen(context_->device(), "decoding", kernel, cuda::changes_scores(variant()), candidates);
 }
@@ -157,7 +158,7 @@ void CudaBackend::upload_frozen_tables() {
 std::vector<Form> CudaBackend::decode_forms() const {
   if (!decode_) return {};
   if (forward_) return {Form()};
-  return {Form(), Form{.values_in_keys = true}};
+  return {Form(), Form{.values_in_keys = true}, Form{.is_paged = true, .values_in_keys = true}};
 }
 
 void CudaBackend::measure_decoding() {
@@ -253,21 +254,27 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
                   .values_in_keys = !forward_ && values_in_keys(inputs),
                   .has_max_score = outputs.max_score.has_value()};
   const cuda::ForwardExtent extent = extent_of(inputs, call);
+  const bool is_decoding = decodes(form, extent);
   Arena arena({workspace.data(), static_cast<std::size_t>(workspace.bytes())});
   CudaMemory memory = memory_in(arena);
   bind(state);
-  write_sequences(inputs, call, memory, stream);
+  // Writing lengths costs the host as much as decoding with them.
+  std::optional<cuda::SequenceShape> alike;
+  if (is_decoding && !lister_ && !inputs.device_sequences) alike = cuda::common_shape(call.problem);
+  if (!alike) write_sequences(inputs, call, memory, stream);
   cuda::ForwardArguments arguments = forward_arguments(inputs, outputs, call);
   arguments.sequences = memory.sequences;
-  if (decodes(form, extent)) {
+  if (is_decoding) {
     const cuda::DecodeKernels& kernels = decode_->get(form);
     if (lister_) arguments.lists = list_tiles(state, memory, {kernels.tile(kDecodeQueries), false}, extent, stream);
-    kernels.launch(arguments, memory.partial_o, memory.partial_lse, state.bound, extent, stream);
+    kernels.launch(arguments, alike.value_or(cuda::SequenceShape{}), memory.partial_o, memory.partial_lse, state.bound,
+                   extent, stream);
     return;
   }
   const cuda::ForwardRunner& kernel = forward_->get(form);
   if (outputs.max_score) clear_max_scores(*context_, *outputs.max_score, stream);
   if (lister_) arguments.lists = list_tiles(state, memory, {kernel.tile(), false}, extent, stream);
+  arguments.partial_o = memory.partial_o, arguments.partial_lse = memory.partial_lse;
   kernel.launch(arguments, state.bound, extent, stream);
 }
 

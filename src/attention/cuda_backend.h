@@ -67,11 +67,11 @@ struct CudaState final : CallState {
 /// Parts of a workspace, on the GPU.
 struct CudaMemory {
   cuda::SequenceShape* written_sequences = nullptr;  // [b], of a call whose sequences are not the plan's longest
-  const cuda::SequenceShape* sequences = nullptr;    // [b], these or the plan's own
+  const cuda::SequenceShape* sequences = nullptr;    // [b], these or the plan's own; or null
   int* tiles = nullptr;                              // of lists, of the forward or the backward pass
   int* tile_counts = nullptr;                        // [lists]
   cuda::RowStart* tile_order = nullptr;              // [lists]
-  float* partial_o = nullptr;                        // of decoding
+  float* partial_o = nullptr;                        // of decoding, or of lists in parts
   float* partial_lse = nullptr;                      // likewise
   float* reference = nullptr;                        // [b, h_q, s_q], of a backward pass
   float* delta = nullptr;                            // likewise
@@ -137,6 +137,7 @@ class CudaBackend final : public Backend {
   std::optional<KeptLists> listed(const Direction& direction, const std::vector<std::byte>& bound) const;
   std::int64_t visited_keys(const KeptLists& kept) const;
   bool find_small_parts() const;
+  void find_long_rows(KeptLists& kept);
   void keep_lists();
   cuda::TileLists list_tiles(const CudaState& state, const CudaMemory& memory, const Direction& direction,
                              const cuda::ForwardExtent& extent, jit::StreamHandle stream) const;
@@ -164,7 +165,7 @@ class CudaBackend final : public Backend {
   std::optional<ByForm<cuda::DecodeKernels>> decode_;   // where the plan is for few queries
   std::optional<ByForm<cuda::BackwardRunner>> backward_;
   std::optional<CudaGradients> gradients_;     // of a backward pass
-  std::int64_t partial_rows_ = 0;              // of decoding, in a workspace
+  std::int64_t partial_rows_ = 0;              // of decoding or of lists in parts, in a workspace
   std::optional<cuda::DeviceMemory> longest_;  // [b] SequenceShape: every sequence as long as the plan's, from 0 on
   std::int64_t workspace_bytes_ = 0;
 };

@@ -25,6 +25,19 @@ int long_rows(const std::vector<cuda::RowStart>& order, const cuda::ListExtent& 
   return static_cast<int>(most);
 }
 
+/// Into how many parts the lists of the long rows go, so that the longest takes a block no more than a quarter of what
+/// a multiprocessor has to do in all, which is half of a block's share, or 16 tiles. 1 where that is so anyway, or
+/// where partial results would take more than 64 MiB: `part_bytes` for one part of each.
+int parts_of_long_rows(const std::vector<cuda::RowStart>& order, std::int64_t h_q, int multiprocessors,
+                       std::int64_t part_bytes) {
+  constexpr std::int64_t kLeastTiles = 16, kMostBytes = 1 << 26;
+  std::int64_t visits = 0, longest = 0;
+  for (const cuda::RowStart& row : order) visits += row.count, longest = std::max<std::int64_t>(longest, row.count);
+  const std::int64_t most = std::max(visits * h_q / (4 * multiprocessors), kLeastTiles);
+  const std::int64_t parts = (longest + most - 1) / most;
+  return parts * part_bytes > kMostBytes ? 1 : static_cast<int>(std::max<std::int64_t>(parts, 1));
+}
+
 }  // namespace
 
 /// Calls of other forms than the usual one may run on kernels of another family, with other tiles, as decoding does:
@@ -56,7 +69,10 @@ void CudaBackend::keep_lists() {
   if (!can_keep_lists()) return;
   const std::vector<std::byte> bound = bytes_of_lists();
   const auto keep = [&](const Direction& direction) {
-    if (auto kept = listed(direction, bound)) kept_lists_.push_back(std::move(*kept));
+    auto kept = listed(direction, bound);
+    if (!kept) return;
+    find_long_rows(*kept);
+    kept_lists_.push_back(std::move(*kept));
   };
   if (forward_) keep({forward_->usual().tile(), false});
   if (backward_) keep({backward_->usual().tile(), true});
@@ -124,9 +140,21 @@ std::optional<CudaBackend::KeptLists> CudaBackend::listed(const Direction& direc
                     shape().h_q / shape().h_kv, kept.tiles.as<int>(), kept.counts.as<int>(),
                     kept.order.as<cuda::RowStart>(), kept.turns ? kept.turns->as<int>() : nullptr, bound, nullptr);
   context_->driver().check(context_->driver().api().stream_synchronize(nullptr), "to list tiles");
-  const std::int64_t rows = kept.lists.order == nullptr ? 0 : extent.lists();
-  kept.lists.long_rows = long_rows(kept.order.values<cuda::RowStart>(static_cast<std::size_t>(rows)), extent);
   return kept;
+}
+
+/// Rows far longer than most begin first, and may be split.
+void CudaBackend::find_long_rows(KeptLists& kept) {
+  const cuda::ListExtent extent =
+      lister_->extent(shape().b, shape().h_q, shape().s_q, shape().s_kv, kept.direction.tile, kept.direction.by_key);
+  const std::int64_t rows = kept.lists.order == nullptr ? 0 : extent.lists();
+  const auto order = kept.order.values<cuda::RowStart>(static_cast<std::size_t>(rows));
+  kept.lists.long_rows = long_rows(order, extent);
+  if (kept.direction.by_key || !forward_->usual().takes_parts() || kept.lists.long_rows == 0) return;
+  const std::int64_t queries = extent.b * shape().h_q * kept.lists.long_rows * kept.direction.tile.queries;
+  kept.lists.parts = parts_of_long_rows(order, shape().h_q, context_->device().multiprocessors,
+                                        queries * (shape().d_v + 1) * static_cast<std::int64_t>(sizeof(float)));
+  if (kept.lists.parts > 1) partial_rows_ = std::max(partial_rows_, queries * kept.lists.parts);
 }
 
 /// A call's lists: the plan's, or their making is queued.

@@ -61,6 +61,7 @@ struct CudaText {
   int special_functions = 0;      // of an entry's exponent: those on the unit that makes exponentials
   bool may_be_steady = false;     // whether there are steady_value() and an exponent's parts
   bool value_is_product = false;  // of these parts
+  std::array<int, 5> slots{};     // of gradients, by their class, a Hoist
 };
 CudaText cuda_text(const Variant& variant, bool with_slope = false, bool with_gradients = false);
 

@@ -84,6 +84,25 @@ TEST(HopperPlan, SaysWhatItDoesNotTake) {
   shape.pages_of_eights = true;
   EXPECT_EQ(hopper_refusal(shape), "");
   EXPECT_NE(hopper_backward_refusal(shape), "");
+  shape = shape_of(64, 128);
+  shape.has_gradients = true;
+  EXPECT_EQ(hopper_backward_refusal(shape), "");
+  shape = shape_of(64, 136);
+  shape.has_gradients = true;
+  EXPECT_NE(hopper_backward_refusal(shape), "");
+}
+
+TEST(HopperPlan, SharedMemoryOfGradientsIsThatOfTheirClasses) {
+  const auto other_shared = [](const GradientSlots& slots) {
+    return HopperBackwardPlan{2, true, 128, slots}.other_shared();
+  };
+  const std::int64_t none = other_shared({}), one = other_shared({0, 0, 0, 0, 1});
+  // 384 bytes of the head, and 1024 to round up with, for each of two consumers.
+  EXPECT_EQ(one - none, 2 * (384 + 1024));
+  // A number and two of each thread.
+  EXPECT_EQ(other_shared({1, 0, 1, 0, 1}) - one, 2 * 3 * 512);
+  // Each warp's eight rows of 84 numbers, however many need them; a number a thread and three elements of each warp.
+  EXPECT_EQ(other_shared({0, 2, 0, 2, 1}) - one, 2 * (4 * 8 * 84 * 4 + 2 * (512 + 3 * 4 * 8)));
 }
 
 }  // namespace

@@ -97,7 +97,8 @@ class HopperProgram : public jit::WithNvrtc {
   }
 
   jit::Resources backward(const Variant& variant, const ForwardShape& shape) {
-    const HopperBackwardPlan plan = hopper_backward_candidates(shape, changes_scores(variant), kHopper).front();
+    const HopperBackwardPlan plan =
+        hopper_backward_candidates(shape, changes_scores(variant), kHopper, gradient_slots(variant, shape)).front();
     const jit::Resources resources = compile(
         hopper_backward_program(variant, hopper_text(variant, shape, true), shape, plan, kArchitecture), "backward");
     EXPECT_EQ(resources.registers, 168);
@@ -119,6 +120,62 @@ TEST_F(HopperProgram, NothingSpillsInAFixedOrder) {
     shape.has_lists = true;
     EXPECT_EQ(backward(zoo::causal(), shape).stack_bytes, 0) << d;
   }
+}
+
+/// Variants with gradients of their tables and parameters, and the most that a kernel may spill at d 64 and at d 128.
+struct Differentiated {
+  const char* name;
+  Variant variant;
+  int stack_bytes_64 = 0, stack_bytes_128 = 0;
+};
+std::vector<Differentiated> differentiated() {
+  const Table by_distance("by_distance", DType::float32, 2), slopes("slopes", DType::float32, 1),
+      of_queries("of_queries", DType::float32, 2), sink_of("sink_of", DType::float32, 1);
+  const Parameter cap("cap", 1, 100);
+  return {{"T5", zoo::t5_buckets(), 0, 32},
+          {"T5 and causal", zoo::t5_buckets() & zoo::causal(), 0, 56},
+          {"relative position", zoo::relative_position(128), 0, 16},
+          {"relative position and causal", zoo::relative_position(128) & zoo::causal(), 0, 48},
+          {"every distance",
+           score([&](Expr s, const At& at) { return s + by_distance(at.head, at.query - at.key + 1024); }), 0, 16},
+          {"slopes", score([&](Expr s, const At& at) { return s - slopes(at.head) * abs(at.query - at.key); })},
+          {"learned bias", zoo::learned_bias(), 0, 32},
+          {"of queries", score([&](Expr s, const At& at) { return s * of_queries(at.head, at.query_index); }), 0, 232},
+          {"dense bias", zoo::dense_bias(), 0, 64},
+          {"pair bias", zoo::pair_bias(), 8, 32},
+          {"cap", score([&](Expr s, const At&) { return cap * tanh(s / cap); })},
+          {"sink", zoo::causal() & sink([&](const At& at) { return sink_of(at.head); })},
+          {"two stages",
+           zoo::relative_position(128) & zoo::causal() & score([&](Expr s, const At&) { return cap * tanh(s / cap); }),
+           0, 136}};
+}
+
+class HopperGradientsProgram : public HopperProgram, public ::testing::WithParamInterface<int> {};
+
+TEST_P(HopperGradientsProgram, FewSpill) {
+  const int d = GetParam();
+  for (const Differentiated& one : differentiated()) {
+    SCOPED_TRACE(one.name);
+    ForwardShape shape;
+    shape.d_qk = shape.d_v = d;
+    shape.has_gradients = true;
+    const auto& stages = one.variant.data().stages;
+    shape.has_lists = std::any_of(stages.begin(), stages.end(),
+                                  [](const auto& stage) { return stage.kind == variant::Stage::Kind::keep; });
+    EXPECT_LE(backward(one.variant, shape).stack_bytes, d == 64 ? one.stack_bytes_64 : one.stack_bytes_128);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Dimensions, HopperGradientsProgram, ::testing::Values(64, 128));
+
+TEST_F(HopperProgram, GradientsInAFixedOrderAndWithDropout) {
+  ForwardShape shape;
+  shape.has_gradients = shape.is_deterministic = true;
+  EXPECT_LE(backward(zoo::relative_position(128), shape).stack_bytes, 80);
+  shape.d_qk = 40;
+  shape.d_v = 72;
+  shape.has_dropout = true;
+  backward(zoo::t5_buckets(), shape);
 }
 
 TEST_F(HopperProgram, CompilesForEveryKindOfShape) {

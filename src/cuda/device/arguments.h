@@ -34,6 +34,7 @@ struct TileLists {
   long long capacity;     // the most tiles of a list
   long long sequence_rows, head_rows;  // strides of lists
   int long_rows;                       // so many of a sequence's first rows in `order` are far longer than most
+  int parts;                           // of each of these lists, which different blocks may take; 1 at least
   const int* turns;                    // [lists, capacity] or null: how many rows list a tile that blocks take
 };
 
@@ -100,13 +101,17 @@ struct ForwardArguments {
   float scale;                      // of q.k
   PageTable pages;                  // where the kernel was made for pages
   float* max_score;                 // [h_q], -inf at first, where the kernel was made for it
+  // Of lists in parts, a row being one of the long ones' queries: workspace [b, h_q, rows, parts, d_v] and, in log2
+  // units, [b, h_q, rows, parts].
+  float *partial_o, *partial_lse;
 };
 
 /// Few queries against many keys, which are split among blocks.
 struct DecodeArguments {
   ForwardArguments forward;
-  float* o;    // workspace [b, h_q, s_q of the longest, splits, d_v], where there is more than one split
-  float* lse;  // workspace [b, h_q, s_q of the longest, splits], in log2 units
+  SequenceShape alike;  // every sequence, where forward.sequences is null
+  float* o;             // workspace [b, h_q, s_q of the longest, splits, d_v], where there is more than one split
+  float* lse;           // workspace [b, h_q, s_q of the longest, splits], in log2 units
   int splits, s_q, h_q, row_tiles;  // row_tiles: of 16 rows, which cover the queries of a key head
 };
 

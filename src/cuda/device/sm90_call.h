@@ -34,4 +34,11 @@ struct BackwardCall {
   int heads_together;    // likewise: key heads, of any sequence, whose key tiles blocks take by turns
 };
 
+/// A call of decoding whose values are the keys' first columns.
+struct LatentCall {
+  TensorMap k;  // box: 64 columns of a key tile's rows, or as many rows as divide it and a page
+  DecodeArguments decode;
+  int box_rows;
+};
+
 }  // namespace tilewise::cuda::sm90

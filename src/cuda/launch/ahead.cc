@@ -41,7 +41,8 @@ void add_backward(const Variant& variant, const ForwardShape& shape, const jit::
   const BackwardPlan plan = choose_backward(shape, changes_scores(variant), limits, kept_fields(variant, shape.dtype));
   programs.push_back(backward_program(variant, kernel_text(variant, shape.dtype, true), shape, plan, architecture));
   if (!is_hopper(architecture) || !hopper_backward_refusal(shape).empty()) return;
-  const auto candidates = hopper_backward_candidates(shape, changes_scores(variant), limits);
+  const auto candidates =
+      hopper_backward_candidates(shape, changes_scores(variant), limits, gradient_slots(variant, shape));
   if (candidates.empty()) return;
   const variant::CudaText text = hopper_text(variant, shape, true);
   programs.push_back(hopper_backward_program(variant, text, shape, candidates.front(), architecture));
@@ -59,7 +60,7 @@ std::vector<jit::Program> programs_ahead(const Variant& variant, const tiles::Ma
     programs.push_back(tile_program(variant, variant::cuda_text(variant), mask.removes, architecture));
   if (!needs_wide_decode(kernel)) add_forward(variant, kernel, architecture, programs);
   if (shape.decodes && !mask.follows_head) {
-    const auto plan = choose_decode(kernel, Multiprocessor::of(architecture), shape.rows);
+    const auto plan = choose_decode(kernel, Multiprocessor::of(architecture), shape.rows, is_hopper(architecture));
     if (plan) programs.push_back(decode_program(variant, variant::cuda_text(variant), kernel, *plan, architecture));
   }
   if (!shape.has_backward) return programs;

@@ -32,8 +32,9 @@ HopperBackwardPlan HopperBackwardKernels::plan_of(const jit::Context& context, c
   validate(shape);
   expect_hopper(context, hopper_backward_refusal(shape));
   const bool has_scores = changes_scores(variant);
-  return chosen(context.device(), "backward", shape, has_scores,
-                hopper_backward_candidates(shape, has_scores, limits_of(context.device())));
+  return chosen(
+      context.device(), "backward", shape, has_scores,
+      hopper_backward_candidates(shape, has_scores, limits_of(context.device()), gradient_slots(variant, shape)));
 }
 
 HopperBackwardKernels::HopperBackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,

@@ -52,6 +52,7 @@ struct Config {{
   static constexpr int kHeadQk = {d_qk}, kHeadV = {d_v}, kStages = {stages};
   static constexpr int kProducerRegisters = {producer_registers}, kConsumerRegisters = {consumer_registers};
   static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout}, kIsOrdered = {is_ordered};
+  static constexpr bool kHasGradients = {has_gradients};
 }};
 using Kernel = sm90::Backward<Config, KernelVariant>;
 static_assert(Kernel::kThreads == {threads} && Kernel::kTileBytes == {tile_bytes} &&
@@ -66,8 +67,9 @@ extern "C" __global__ void __launch_bounds__({threads}, 1)
   tilewise::cuda::Kernel(call, bound, shared).run();
 }}
 extern "C" __global__ void __launch_bounds__(256)
-    prepare(const __grid_constant__ tilewise::cuda::sm90::BackwardCall call) {{
-  tilewise::cuda::sm90::prepare_backward<tilewise::cuda::Config, tilewise::cuda::KernelVariant::kChangesScores>(call);
+    prepare(const __grid_constant__ tilewise::cuda::sm90::BackwardCall call,
+            const __grid_constant__ variant::Arguments bound) {{
+  tilewise::cuda::sm90::prepare_backward<tilewise::cuda::Config, tilewise::cuda::KernelVariant>(call, bound);
 }}
 extern "C" __global__ void __launch_bounds__(256)
     finish(const __grid_constant__ tilewise::cuda::sm90::BackwardCall call) {{
@@ -161,10 +163,11 @@ jit::Program hopper_backward_program(const Variant& variant, const variant::Cuda
                                arg("producer_registers", plan.producer_registers()),
                                arg("consumer_registers", plan.consumer_registers()), arg("has_lists", shape.has_lists),
                                arg("has_dropout", shape.has_dropout), arg("is_ordered", shape.is_deterministic),
-                               arg("threads", plan.threads()), arg("tile_bytes", plan.tile_bytes(shape)),
+                               arg("has_gradients", shape.has_gradients), arg("threads", plan.threads()),
+                               arg("tile_bytes", plan.tile_bytes(shape)),
                                arg("shared_bytes", plan.tile_bytes(shape) + plan.other_shared()));
   program.headers = device_headers();
-  program.headers.push_back(rearranged_header(variant, text));
+  program.headers.push_back(shape.has_gradients ? gradients_header(variant, text) : rearranged_header(variant, text));
   const auto rounded = [](int columns) { return (columns + 15) / 16 * 16; };
   const int queries_of_consumer = shape.d_qk > 64 ? HopperBackwardPlan::kQueries : HopperBackwardPlan::kQueries / 2;
   program.headers.push_back(wgmma_shapes(

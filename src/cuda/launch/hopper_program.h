@@ -21,8 +21,8 @@ variant::CudaText hopper_text(const Variant& variant, const ForwardShape& shape,
 jit::Program hopper_forward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
                                     const HopperForwardPlan& plan, const jit::Architecture& architecture);
 
-/// A program of three kernels, "prepare", "backward" and "finish", each of which takes sm90::BackwardCall; "backward"
-/// also the variant's bytes. `text` is the one of backward passes.
+/// A program of three kernels, "prepare", "backward" and "finish", each of which takes sm90::BackwardCall; the first
+/// two also the variant's bytes. `text` is the one of backward passes.
 jit::Program hopper_backward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
                                      const HopperBackwardPlan& plan, const jit::Architecture& architecture);
 

@@ -29,6 +29,15 @@ bool are_alike(const Sequence& a, const Sequence& b) {
 
 }  // namespace
 
+std::optional<SequenceShape> common_shape(const Problem& problem) {
+  const std::vector<Sequence>& sequences = problem.sequences;
+  if (sequences.empty() ||
+      !std::ranges::all_of(sequences, [&](const Sequence& other) { return are_alike(other, sequences.front()); })) {
+    return std::nullopt;
+  }
+  return sequence_shape(sequences.front());
+}
+
 SequenceShape sequence_shape(const Sequence& sequence) {
   return {static_cast<int>(sequence.s_q),
           static_cast<int>(sequence.s_kv),
@@ -65,8 +74,7 @@ SequenceWriter::SequenceWriter(jit::Compiler& compiler, std::shared_ptr<const ji
 void SequenceWriter::write(const Problem& problem, SequenceShape* to, jit::StreamHandle stream) const {
   const std::vector<Sequence>& sequences = problem.sequences;
   const auto count = static_cast<int>(sequences.size());
-  const bool all_alike =
-      std::ranges::all_of(sequences, [&](const Sequence& sequence) { return are_alike(sequence, sequences.front()); });
+  const bool all_alike = common_shape(problem).has_value();
   for (int first = 0; first < count;) {
     SequenceBatch batch;
     batch.are_all_alike = all_alike;

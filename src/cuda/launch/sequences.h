@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "cuda/device/arguments.h"
@@ -15,6 +16,9 @@ namespace tilewise::cuda {
 /// Lengths and offsets as the kernels take them.
 SequenceShape sequence_shape(const Sequence& sequence);
 std::vector<SequenceShape> sequence_shapes(const Problem& problem);  // [b]
+
+/// What all sequences of a problem are, if they are alike; of none there is nothing.
+std::optional<SequenceShape> common_shape(const Problem& problem);
 
 /// The program of two kernels: "write" takes SequenceBatch and where it goes, "gather" SequenceColumns likewise.
 jit::Program sequences_program(const jit::Architecture& architecture);

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "variant/cuda_text.h"
+#include "variant/hoist.h"
 
 namespace tilewise::cuda {
 namespace {
@@ -20,6 +21,16 @@ constexpr int kBarrierBytes = 320, kPlaceBytes = 384;
 std::int64_t kept_bytes(bool has_scores, int queries, int others) {
   return 4 *
          std::int64_t{has_scores ? variant::kMostKeptFields * (queries + others) : variant::kMostKeptOfMasks * queries};
+}
+
+/// The most that a consumer's sums of gradients take (device/walk_gradients.h): the variant's uniform values once more,
+/// what threads keep, elements of diagonals, and rows by which lanes' sums of diagonals or queries are added up.
+std::int64_t sum_bytes(const GradientSlots& slots) {
+  const auto of = [&](variant::Hoist hoist) { return std::int64_t{slots[static_cast<std::size_t>(hoist)]}; };
+  const std::int64_t diagonals = of(variant::Hoist::diagonal), rows = diagonals + of(variant::Hoist::query);
+  const std::int64_t kept = of(variant::Hoist::uniform) + 2 * of(variant::Hoist::key) + diagonals;
+  const bool is_any = rows + kept + of(variant::Hoist::entry) > 0;
+  return (is_any ? kPlaceBytes + 1024 : 0) + kept * 128 * 4 + diagonals * 3 * 4 * 8 + (rows > 0 ? 4 * 8 * 84 * 4 : 0);
 }
 
 /// What four warps know of 64 tiles each.
@@ -111,7 +122,7 @@ std::int64_t HopperBackwardPlan::tile_bytes(const ForwardShape& shape) const {
 }
 
 std::int64_t HopperBackwardPlan::other_shared() const {
-  return kBarrierBytes + 2 * (kPlaceBytes + kept_bytes(has_scores, 2 * 64, 64 + 2 * 127));
+  return kBarrierBytes + 2 * (kPlaceBytes + kept_bytes(has_scores, 2 * 64, 64 + 2 * 127) + sum_bytes(slots));
 }
 
 bool HopperBackwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) const {
@@ -123,17 +134,18 @@ std::string HopperBackwardPlan::text() const {
 }
 
 std::vector<HopperBackwardPlan> hopper_backward_candidates(const ForwardShape& shape, bool changes_scores,
-                                                           const Multiprocessor& limits) {
+                                                           const Multiprocessor& limits, const GradientSlots& slots) {
   std::vector<HopperBackwardPlan> candidates;
   for (const int stages : {2, 4}) {
-    const HopperBackwardPlan plan{stages, changes_scores, std::max(shape.d_qk, shape.d_v) > 128 ? 64 : 128};
+    const HopperBackwardPlan plan{stages, changes_scores, std::max(shape.d_qk, shape.d_v) > 128 ? 64 : 128, slots};
     if (plan.fits(shape, limits)) candidates.push_back(plan);
   }
   return candidates;
 }
 
 std::string hopper_backward_refusal(const ForwardShape& shape) {
-  if (shape.has_gradients) return "gradients of tables or parameters are asked for";
+  if (shape.has_gradients && std::max(shape.d_qk, shape.d_v) > 128)
+    return "gradients of tables or parameters are asked for, of more than 128 columns";
   if (shape.is_paged) return "k and v lie in pages";
   return hopper_refusal(shape);
 }

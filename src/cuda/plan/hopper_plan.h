@@ -1,6 +1,7 @@
 // Tiles, stages and registers of the kernels for compute capability 9.0: plain arithmetic, no GPU needed.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -68,19 +69,23 @@ int polynomials_of_eight(const ForwardShape& shape, int special_functions);
 /// Why the forward kernel for 9.0 does not take a shape; empty where it does.
 std::string hopper_refusal(const ForwardShape& shape);
 
+/// How many gradients of a variant's tables and parameters there are of each class (variant::CudaText::slots).
+using GradientSlots = std::array<int, 5>;
+
 /// The backward kernel's: one producer warpgroup, and two consumers of 64 keys each, or, of wide heads, of the same 64.
 struct HopperBackwardPlan {
   static constexpr int kQueries = 64;
   int stages = 2;           // tiles of q and d_o in shared memory
   bool has_scores = false;  // as in HopperForwardPlan
   int keys = 128;           // 64 for heads of more than 128 columns
+  GradientSlots slots{};    // of a pass that has gradients of tables and parameters
 
   int threads() const { return 384; }
   int producer_registers() const { return 24; }
   int consumer_registers() const { return 240; }
 
-  /// Shared memory of the tiles: k, v, the stages with two numbers a query, and d_s twice; and the most that barriers
-  /// and the variant's values take besides.
+  /// Shared memory of the tiles: k, v, the stages with two numbers a query, and d_s twice; and the most that barriers,
+  /// the variant's values and the sums of its gradients take besides.
   std::int64_t tile_bytes(const ForwardShape& shape) const;
   std::int64_t other_shared() const;
 
@@ -92,9 +97,11 @@ struct HopperBackwardPlan {
   bool operator==(const HopperBackwardPlan&) const = default;
 };
 
-/// Plans worth measuring, the one that is believed best first. Not empty for shapes that the kernel takes.
+/// Plans worth measuring, the one that is believed best first. Not empty for shapes that the kernel takes, unless there
+/// are dozens of gradients.
 std::vector<HopperBackwardPlan> hopper_backward_candidates(const ForwardShape& shape, bool changes_scores,
-                                                           const Multiprocessor& limits);
+                                                           const Multiprocessor& limits,
+                                                           const GradientSlots& slots = {});
 
 /// Why the backward kernel for 9.0 does not take a shape; empty where it does.
 std::string hopper_backward_refusal(const ForwardShape& shape);

@@ -21,6 +21,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
   using Shared::sequence, Shared::walk_of, Shared::gradient_tile, Shared::key_tile, Shared::query_tile;
   using typename Shared::ConsumerTile;
   using typename Shared::Element;
+  using typename Shared::EntryNumbers;
   using typename Shared::Fragments;
   using typename Shared::KeySums;
   using typename Shared::Scores;
@@ -34,6 +35,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     const int key_begin = tile * kKeys;
     keys_full().wait(0);
     const bool has_missing_keys = clear_missing_keys(key_begin);
+    this->begin_gradients(consumer);
     KeyFragments k;
     ValueFragments v;
     if constexpr (kKeysInRegisters) load_rows(k, key_tile(), consumer);
@@ -57,6 +59,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
         last = workspace_tile(head, visit.tile());
         turn = turn.plus(1);
       }
+      this->end_head(consumer, key_begin + 64 * consumer);
     }
     // A consumer's values are read by itself alone, keys by both.
     meet(1 + consumer, 128);
@@ -103,6 +106,8 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
       clear_missing_queries(query_begin, consumer, stage);
     }
     Scores p, d_s;
+    const ConsumerTile tile{head, query_begin, key_begin + 64 * consumer, part, stage, now.stage()};
+    EntryNumbers numbers(arguments_.gradients);
     const bool is_empty = Config::kHasLists && uniform(part) == kEmptyPart;
     if (!is_empty) {
       preset(p, d_s, stage);
@@ -110,8 +115,10 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
       pin(d_s);
       begin_products();
       start_scores(p, d_s, k, v, consumer, stage);
-      const ConsumerTile tile{head, query_begin, key_begin + 64 * consumer, part, stage, now.stage()};
-      this->make_entries(p, d_s, tile, consumer);
+      this->make_entries(p, d_s, tile, consumer, numbers);
+      // Before d_s is there for others: when a warp comes to the tile after the next, all have read what they found of
+      // this one's diagonals, even if the next is empty and they do not meet there.
+      this->add_numbers(numbers, tile, consumer);
     } else {
       d_s.clear();
       p.clear();

@@ -1,6 +1,7 @@
 // What the backward pass needs of each query beforehand, and what becomes of the sums of d_q afterwards.
 #pragma once
 
+#include "gradients.h"
 #include "scores.h"
 #include "sm90_call.h"
 
@@ -55,8 +56,8 @@ __device__ inline float product_of(const TensorView& x, long long at_x, const Te
 /// What is stored are the numbers that products are added to. Without score functions scores begin at -lse / scale, so
 /// that a weight is exp(scale * score); with them, at 0, and reference is lse in log2 units. Products of d_o and v
 /// begin at -delta.
-template <class Config, bool kChangesScores>
-__device__ inline void prepare_backward(const BackwardCall& call) {
+template <class Config, class Variant>
+__device__ inline void prepare_backward(const BackwardCall& call, const typename Variant::Arguments& variant) {
   using Element = typename Config::Element;
   using Sizes = BackwardSizes<Config>;
   const BackwardArguments& a = call.arguments;
@@ -85,8 +86,11 @@ __device__ inline void prepare_backward(const BackwardCall& call) {
       if (a.d_lse.data != nullptr) d_lse = static_cast<const float*>(a.d_lse.data)[at(a.d_lse)];
     }
     const float reference = lse == -infinity() ? infinity() : lse * kLog2E;
-    a.reference[place] = kChangesScores ? reference : -reference / call.factor;
+    a.reference[place] = Variant::kChangesScores ? reference : -reference / call.factor;
     a.delta[place] = d_lse - sum;
+    if constexpr (Config::kHasGradients && Variant::kHasSink) {
+      if (exists) add_sink_gradients<Variant>(a, variant, blockIdx.z, head, lse, sum - d_lse);
+    }
     if (Config::kIsOrdered && query % Sizes::kQueries == 0) a.d_q_turns[place / Sizes::kQueries] = 0;
   }
   constexpr int kFloats = Sizes::kTileFloats / Sizes::kQueries / 16;

@@ -105,7 +105,8 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
       begin_products();
       start_scores(p, tile.stage());
       commit_products();
-      this->make_entries(p, unused, tile.with(key_begin), 0);
+      NoGradients none;
+      this->make_entries(p, unused, tile.with(key_begin), 0, none);
       Fragments weights;
       fragments_of(weights, p);
       pin(d_v);
@@ -183,7 +184,8 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
                                                              Operand::of(gradient_tile(tile.stage()).address, kQueries),
                                                              kQueries);
       commit_products();
-      this->make_entries(p, d_s, tile.with(key_begin), 1);
+      NoGradients none;
+      this->make_entries(p, d_s, tile.with(key_begin), 1, none);
       Fragments d_scores;
       fragments_of(d_scores, d_s);
       const Turn<2> now = tile.scores();
