@@ -83,6 +83,9 @@ class HopperProgram : public jit::WithNvrtc {
                                     [](const auto& stage) { return stage.kind == variant::Stage::Kind::keep; });
       EXPECT_LE(forward(one.variant, shape).stack_bytes, one.stack_bytes);
       EXPECT_LE(backward(one.variant, shape).stack_bytes, one.stack_bytes);
+      if (!takes_small_parts(shape, score_kind(one.variant))) continue;
+      shape.has_small_parts = true;
+      EXPECT_LE(forward(one.variant, shape).stack_bytes, one.stack_bytes);
     }
   }
 
@@ -109,6 +112,15 @@ class HopperProgram : public jit::WithNvrtc {
 
 TEST_F(HopperProgram, NothingSpillsAtD64) { expect_no_spills(64, DType::float16); }
 TEST_F(HopperProgram, NothingSpillsAtD128) { expect_no_spills(128, DType::bfloat16); }
+
+TEST_F(HopperProgram, NothingSpillsInShortSequences) {
+  ForwardShape shape;
+  shape.d_qk = shape.d_v = 64;
+  shape.short_keys = 512;
+  EXPECT_EQ(forward(Variant(), shape).stack_bytes, 0);
+  shape.has_lists = true;
+  for (const Variant& variant : {zoo::causal(), zoo::window(1024)}) EXPECT_EQ(forward(variant, shape).stack_bytes, 0);
+}
 
 TEST_F(HopperProgram, NothingSpillsInAFixedOrder) {
   for (const int d : {64, 128, 256}) {
