@@ -48,6 +48,7 @@ class GpuCacheAppender {
   /// Throws Error(invalid_argument) on a shape that makes no sense, Error(unsupported) on another dtype; Error(device).
   GpuCacheAppender(const GpuCacheShape& shape, const Device& device);
 
+  /// Bytes that append() needs, whatever the call.
   std::int64_t workspace_bytes() const;
 
   /// Queues the copying on the workspace's stream; it waits for nothing and can be captured in a CUDA graph. Throws

@@ -137,7 +137,8 @@ cuda::ForwardShape CudaBackend::kernel_shape(const Form& form) const {
           .has_gradients = form.has_gradients,
           .is_deterministic = shape().deterministic,
           .is_aligned = form.is_aligned,
-          .o_dtype = o_dtype_of(shape())};
+          .o_dtype = o_dtype_of(shape()),
+          .short_keys = cuda::ForwardShape::short_keys_of(shape().s_kv)};
 }
 
 cuda::Making CudaBackend::making(const cuda::ForwardShape& kernel) const {

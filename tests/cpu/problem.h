@@ -164,6 +164,25 @@ inline TestVariant loosely(TestVariant variant) {
   return variant;
 }
 
+inline std::ostream& operator<<(std::ostream& to, const TestVariant& variant) {
+  return to << variant.name << (variant.loose ? " loose" : "") << " softcap " << variant.softcap;
+}
+
+struct Sizes {
+  std::int64_t s_q, s_kv, d_qk, d_v;
+
+  friend std::ostream& operator<<(std::ostream& to, const Sizes& sizes) {
+    return to << "s_q " << sizes.s_q << " s_kv " << sizes.s_kv << " d_qk " << sizes.d_qk << " d_v " << sizes.d_v;
+  }
+};
+
+/// One of each kind that kernels treat differently.
+inline std::vector<TestVariant> every_kind(const Sizes& sizes) {
+  const std::int64_t offset = sizes.s_kv - sizes.s_q;
+  return {full(),        causal(0),   causal(offset),     loosely(causal(offset)),
+          window(40, 3), scattered(), softcapped(full()), softcapped(window(100, 0))};
+}
+
 /// The hooks that present a TestVariant to a kernel. It must outlive the tasks that hold them.
 class Hooks {
  public:

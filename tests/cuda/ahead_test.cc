@@ -30,6 +30,9 @@ TEST(Ahead, HasEveryFamilysKernels) {
   AheadShape shape;
   EXPECT_EQ(kernels_of(Variant(), shape, "sm_80"), (Names{"forward", "gather", "write"}));
   EXPECT_EQ(kernels_of(Variant(), shape, "sm_90a"), (Names{"forward", "forward", "gather", "write"}));
+  shape.kernel.d_qk = shape.kernel.d_v = 64;  // another plan for short sequences
+  EXPECT_EQ(kernels_of(Variant(), shape, "sm_90a"), (Names{"forward", "forward", "forward", "gather", "write"}));
+  shape.kernel = {};
   shape.has_backward = true;
   EXPECT_EQ(kernels_of(Variant(), shape, "sm_89"),
             (Names{"backward", "finish", "forward", "gather", "prepare", "write"}));

@@ -63,6 +63,22 @@ TEST(HopperPlan, EveryShapeHasAPlanThatFits) {
   }
 }
 
+TEST(HopperPlan, ShortSequencesOfNarrowHeadsGetSmallTiles) {
+  const auto key_tile = [](int keys, bool has_lists, int d) {
+    ForwardShape shape = shape_of(d, d);
+    shape.has_lists = has_lists;
+    shape.short_keys = ForwardShape::short_keys_of(keys);
+    return hopper_forward_candidates(shape, ScoreKind::none, kHopper).front().key_tile;
+  };
+  EXPECT_EQ(key_tile(512, false, 64), 64);
+  EXPECT_EQ(key_tile(1024, false, 64), 64);
+  EXPECT_EQ(key_tile(1025, false, 64), 112);
+  EXPECT_EQ(key_tile(512, true, 64), 64);
+  EXPECT_EQ(key_tile(513, true, 64), 96);
+  EXPECT_EQ(key_tile(1 << 20, true, 64), 96);
+  for (const bool has_lists : {false, true}) EXPECT_EQ(key_tile(512, has_lists, 128), 128);
+}
+
 TEST(HopperPlan, SaysWhatItDoesNotTake) {
   ForwardShape shape = shape_of(64, 64);
   EXPECT_EQ(hopper_refusal(shape), "");

@@ -122,32 +122,6 @@ TEST_F(HopperProgram, NothingSpillsInAFixedOrder) {
   }
 }
 
-TEST_F(HopperProgram, Float8) {
-  const auto expect = [&](const Variant& variant, int d_qk, int d_v, int stack_bytes) {
-    ForwardShape shape;
-    shape.dtype = DType::float8_e4m3;
-    shape.d_qk = d_qk;
-    shape.d_v = d_v;
-    const auto& stages = variant.data().stages;
-    shape.has_lists = !stages.empty();
-    SCOPED_TRACE(fmt::format("d_qk {}, d_v {}", d_qk, d_v));
-    const HopperForwardPlan plan = hopper_float8_candidates(shape, kHopper).front();
-    const jit::Program program =
-        hopper_forward_program(variant, hopper_text(variant, shape, false), shape, plan, kArchitecture);
-    const jit::Binary binary = compile(program);
-    const jit::Resources forward = binary.kernel("forward").resources.value();
-    EXPECT_EQ(binary.kernel("transpose_values").resources.value().stack_bytes, 0);
-    EXPECT_LE(forward.stack_bytes, stack_bytes);
-    EXPECT_EQ(forward.registers, plan.launch_registers());
-  };
-  for (const int d : {64, 128}) {
-    for (const Variant& variant : {Variant(), zoo::causal(), zoo::documents({300, 500, 224})}) expect(variant, d, d, 0);
-  }
-  expect(Variant(), 256, 256, 0);
-  expect(zoo::causal(), 256, 256, 16);  // as that of 16 bits
-  expect(zoo::causal(), 192, 48, 0);
-}
-
 /// Variants with gradients of their tables and parameters, and the most that a kernel may spill at d 64 and at d 128.
 struct Differentiated {
   const char* name;
@@ -202,6 +176,32 @@ TEST_F(HopperProgram, GradientsInAFixedOrderAndWithDropout) {
   shape.d_v = 72;
   shape.has_dropout = true;
   backward(zoo::t5_buckets(), shape);
+}
+
+TEST_F(HopperProgram, Float8) {
+  const auto expect = [&](const Variant& variant, int d_qk, int d_v, int stack_bytes) {
+    ForwardShape shape;
+    shape.dtype = DType::float8_e4m3;
+    shape.d_qk = d_qk;
+    shape.d_v = d_v;
+    const auto& stages = variant.data().stages;
+    shape.has_lists = !stages.empty();
+    SCOPED_TRACE(fmt::format("d_qk {}, d_v {}", d_qk, d_v));
+    const HopperForwardPlan plan = hopper_float8_candidates(shape, kHopper).front();
+    const jit::Program program =
+        hopper_forward_program(variant, hopper_text(variant, shape, false), shape, plan, kArchitecture);
+    const jit::Binary binary = compile(program);
+    const jit::Resources forward = binary.kernel("forward").resources.value();
+    EXPECT_EQ(binary.kernel("transpose_values").resources.value().stack_bytes, 0);
+    EXPECT_LE(forward.stack_bytes, stack_bytes);
+    EXPECT_EQ(forward.registers, plan.launch_registers());
+  };
+  for (const int d : {64, 128}) {
+    for (const Variant& variant : {Variant(), zoo::causal(), zoo::documents({300, 500, 224})}) expect(variant, d, d, 0);
+  }
+  expect(Variant(), 256, 256, 0);
+  expect(zoo::causal(), 256, 256, 16);  // as that of 16 bits
+  expect(zoo::causal(), 192, 48, 0);
 }
 
 TEST_F(HopperProgram, CompilesForEveryKindOfShape) {

@@ -121,10 +121,10 @@ struct ForwardArguments {
   float scale;                      // of q.k
   PageTable pages;                  // where the kernel was made for pages
   float* max_score;                 // [h_q], -inf at first, where the kernel was made for it
-  Float8Arguments float8;           // where it was made for that dtype
   // Of lists in parts, a row being one of the long ones' queries: workspace [b, h_q, rows, parts, d_v] and, in log2
   // units, [b, h_q, rows, parts].
   float *partial_o, *partial_lse;
+  Float8Arguments float8;  // where it was made for that dtype
 };
 
 /// Few queries against many keys, which are split among blocks.

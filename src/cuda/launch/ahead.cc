@@ -1,5 +1,7 @@
 #include "cuda/launch/ahead.h"
 
+#include <algorithm>
+
 #include "core/fail.h"
 #include "cuda/launch/backward.h"
 #include "cuda/launch/decode.h"
@@ -30,10 +32,16 @@ void add_forward(const Variant& variant, const ForwardShape& shape, const jit::A
   programs.push_back(forward_program(variant, kernel_text(variant, shape.dtype, false), shape,
                                      choose_forward(shape, limits, kept_fields(variant, shape.dtype)), architecture));
   if (!is_hopper(architecture) || !hopper_refusal(shape).empty()) return;
-  const auto candidates = hopper_forward_candidates(shape, score_kind(variant), limits);
-  if (candidates.empty()) return;
   const variant::CudaText text = hopper_text(variant, shape, false);
-  programs.push_back(hopper_forward_program(variant, text, shape, candidates.front(), architecture));
+  std::vector<HopperForwardPlan> plans;  // most often one
+  for (const int short_keys : {0, 512, 1024}) {
+    ForwardShape of_length = shape;
+    of_length.short_keys = short_keys;
+    const auto candidates = hopper_forward_candidates(of_length, score_kind(variant), limits);
+    if (candidates.empty() || std::ranges::find(plans, candidates.front()) != plans.end()) continue;
+    plans.push_back(candidates.front());
+    programs.push_back(hopper_forward_program(variant, text, of_length, plans.back(), architecture));
+  }
 }
 
 /// Likewise backward.

@@ -24,6 +24,10 @@ struct ForwardShape {
   bool is_deterministic = false;    // a backward pass gives the same bits every time
   bool is_aligned = true;           // every row of q, k, v and o begins at a multiple of 16 bytes
   DType o_dtype = DType::bfloat16;  // of o, where dtype is float8_e4m3
+  int short_keys = 0;               // no sequence has more keys than these 512 or 1024; 0: some may
+
+  /// Of sequences of up to so many keys.
+  static int short_keys_of(std::int64_t keys) { return keys <= 512 ? 512 : keys <= 1024 ? 1024 : 0; }
 };
 
 /// What the blocks of one multiprocessor share.

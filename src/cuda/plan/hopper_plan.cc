@@ -94,7 +94,11 @@ std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& sha
   };
   // Values kept for a tile take registers, for which the tile is smaller: larger ones spill.
   if (shape.d_v <= 64) {
-    if (scores >= ScoreKind::tiles) add({3, 96, 4, false});
+    // What the last tiles of a short sequence leave unused, and what a mask does of the tiles that it cuts, costs more
+    // than the narrower product.
+    const bool is_plain = scores == ScoreKind::none;
+    if (is_plain && shape.short_keys > 0 && (shape.short_keys <= 512 || !shape.has_lists)) add({3, 64, 4, false});
+    if (scores >= ScoreKind::tiles || (is_plain && shape.has_lists)) add({3, 96, 4, false});
     add({3, 112, 4, false}), add({3, 112, 2, false}), add({3, 96, 2, true}), add({2, 128, 2, true});
   } else if (shape.d_v <= 128) {
     if (shape.d_qk <= 128) {  // beyond, q takes registers that weights need

@@ -68,15 +68,15 @@ int polynomials_of_eight(const ForwardShape& shape, int special_functions);
 /// Why the forward kernel for 9.0 does not take a shape; empty where it does.
 std::string hopper_refusal(const ForwardShape& shape);
 
+/// How many gradients of a variant's tables and parameters there are of each class (variant::CudaText::slots).
+using GradientSlots = std::array<int, 5>;
+
 /// Why the one for float8_e4m3 does not.
 std::string hopper_float8_refusal(const ForwardShape& shape, bool changes_scores);
 
 /// What it takes of a workspace besides (device/arguments.h): blocks of keys of a sequence, and bytes of its values.
 std::int64_t float8_blocks(std::int64_t s_kv);
 std::int64_t float8_value_bytes(std::int64_t s_kv, std::int64_t d_v);
-
-/// How many gradients of a variant's tables and parameters there are of each class (variant::CudaText::slots).
-using GradientSlots = std::array<int, 5>;
 
 /// The backward kernel's: one producer warpgroup, and two consumers of 64 keys each, or, of wide heads, of the same 64.
 struct HopperBackwardPlan {

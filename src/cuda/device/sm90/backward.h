@@ -81,9 +81,6 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
 
  private:
   using QuerySums = Accumulator<1, Sizes::kBlocks>;  // d_q^T: [64 columns, queries]
-  /// Narrow heads leave registers for what a tile gives to tables and parameters to wait in until products are under
-  /// way.
-  static constexpr bool kAddsBelowProducts = kColumnsQk + kColumnsV <= 128;
   using KeyFragments = LeftFragment[kColumnsQk / 16];
   using ValueFragments = LeftFragment[kColumnsV / 16];
 
@@ -119,7 +116,9 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
       begin_products();
       start_scores(p, d_s, k, v, consumer, stage);
       this->make_entries(p, d_s, tile, consumer, numbers);
-      if constexpr (!kAddsBelowProducts) this->add_numbers(numbers, tile, consumer);
+      // Before d_s is there for others: when a warp comes to the tile after the next, all have read what they found of
+      // this one's diagonals, even if the next is empty and they do not meet there.
+      this->add_numbers(numbers, tile, consumer);
     } else {
       d_s.clear();
       p.clear();
@@ -144,9 +143,6 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
       add_product<Element>(d_k, d_scores, Operand::of(query_tile(stage).address, kQueries));
     }
     commit_products();
-    if constexpr (kAddsBelowProducts) {
-      if (!is_empty) this->add_numbers(numbers, tile, consumer);
-    }
     wait_for_products<1>();
     pin(d_q);
     if (last >= 0) {

@@ -143,24 +143,30 @@ class ForwardShared {
     publish_barriers();
   }
 
-  /// The key tiles of a piece of work: where there are lists or scores, the one where queries meet their own positions
-  /// comes first. Masks most often keep something of every row there, and biases by distance are largest, so that rows
-  /// have a base from then on and seldom outgrow it.
+  /// The key tiles of a piece of work. Where there are lists, those come first in which queries meet their own
+  /// positions, from the first query's on: masks most often keep something of every row there, so that rows have a base
+  /// from then on, and what is left of a causal mask's tiles is something for every consumer. Without lists, scores
+  /// begin where the queries in the middle do: biases by distance are largest there, and rows seldom outgrow them.
   __device__ WalkStart start_of(const Work& work, const SequenceShape& shape) const {
-    const int tile = tile_of_own_positions(shape, work.query_tile, kQueryTile, kKeyTile);
+    const int first = work.query_tile * kQueryTile;
     if constexpr (Config::kHasLists) {
-      return WalkStart::near(ListWalk(arguments_.lists, work.sequence, work.head, work.query_tile), tile);
+      return WalkStart::near(ListWalk(arguments_.lists, work.sequence, work.head, work.query_tile),
+                             tile_of_own_position(shape, first, kKeyTile));
     } else {
-      return WalkStart::near(DenseWalk(shape, kKeyTile), Variant::kChangesScores ? tile : 0);
+      return WalkStart::near(
+          DenseWalk(shape, kKeyTile),
+          Variant::kChangesScores ? tile_of_own_position(shape, first + kQueryTile / 2, kKeyTile) : 0);
     }
   }
+  /// The most key tiles in which a query tile meets its own positions.
+  static constexpr int kOwnTiles = (kQueryTile - 1) / kKeyTile + (kQueryTile % kKeyTile == 0 ? 1 : 2);
   __device__ auto walk_of(const Told& piece) const {
     const WalkStart& start = piece.walk;
     if constexpr (Config::kHasLists) {
       const long long list = list_of(arguments_.lists, piece.work.sequence, piece.work.head, piece.work.query_tile);
-      return LedWalk<ListWalk>{ListWalk(arguments_.lists, list, start.count), start.index};
+      return LedWalk<ListWalk, kOwnTiles>{ListWalk(arguments_.lists, list, start.count), start.index};
     } else if constexpr (Variant::kChangesScores) {
-      return LedWalk<DenseWalk>{DenseWalk(piece.shape, kKeyTile), start.index};
+      return LedWalk<DenseWalk, 1>{DenseWalk(piece.shape, kKeyTile), start.index};
     } else {
       return DenseWalk(piece.shape, kKeyTile);
     }
