@@ -49,6 +49,11 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
   const tiles::Mask mask = planned_mask(variant, shape);
   if (!mask.program.wanted.empty()) lister_.emplace(jit::Compiler::instance(), context_, variant, mask);
   upload_frozen_tables();
+  if (shape.b > 0) {
+    const Problem longest = Problem::uniform(shape.b, shape.h_q, shape.h_kv, shape.s_q, shape.s_kv);
+    longest_ = cuda::DeviceMemory::of(context_, cuda::sequence_shapes(longest));
+  }
+  has_small_parts_ = find_small_parts();
   if (!cuda::needs_wide_decode(kernel_shape({}))) {
     forward_.emplace([this](const Form& form) {
       std::vector<std::string> of_form;
@@ -69,10 +74,6 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
   }
   if (lister_) measure_lists();
   measure_decoding();
-  if (shape.b > 0) {
-    const Problem longest = Problem::uniform(shape.b, shape.h_q, shape.h_kv, shape.s_q, shape.s_kv);
-    longest_ = cuda::DeviceMemory::of(context_, cuda::sequence_shapes(longest));
-  }
   keep_lists();
   Arena measure;
   memory_in(measure);
@@ -129,6 +130,7 @@ cuda::ForwardShape CudaBackend::kernel_shape(const Form& form) const {
           .d_qk = dimension(shape().d_qk),
           .d_v = dimension(shape().d_v),
           .has_lists = lister_.has_value(),
+          .has_small_parts = has_small_parts_,
           .has_dropout = variant().has_dropout(),
           .has_max_score = form.has_max_score,
           .is_paged = form.is_paged,

@@ -134,8 +134,13 @@ class CudaBackend final : public Backend {
   cuda::Making making(const cuda::ForwardShape& kernel) const;
   std::string explain_refusals() const;
   void measure_lists();
+  bool can_keep_lists() const;
+  std::vector<std::byte> bytes_of_lists() const;
+  std::optional<KeptLists> listed(const Direction& direction, const std::vector<std::byte>& bound) const;
+  std::int64_t visited_keys(const KeptLists& kept) const;
+  bool find_small_parts() const;
+  void find_long_rows(KeptLists& kept);
   void keep_lists();
-  void keep_lists(const Direction& direction, const std::vector<std::byte>& bound);
   cuda::TileLists list_tiles(const CudaState& state, const CudaMemory& memory, const Direction& direction,
                              const cuda::ForwardExtent& extent, jit::StreamHandle stream) const;
   CudaMemory memory_in(Arena& arena) const;
@@ -153,6 +158,7 @@ class CudaBackend final : public Backend {
   bool must_prove_reads_ = false;
   std::optional<cuda::TileLister> lister_;        // where some call may remove entries
   std::int64_t most_tiles_ = 0, most_lists_ = 0;  // of the lists of any call
+  bool has_small_parts_ = false;                  // as a forward kernel is made for
   std::vector<KeptLists> kept_lists_;
   std::vector<cuda::DeviceMemory> frozen_memory_;
   std::vector<FrozenTable> frozen_;

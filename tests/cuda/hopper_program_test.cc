@@ -83,6 +83,9 @@ class HopperProgram : public jit::WithNvrtc {
                                     [](const auto& stage) { return stage.kind == variant::Stage::Kind::keep; });
       EXPECT_LE(forward(one.variant, shape).stack_bytes, one.stack_bytes);
       EXPECT_LE(backward(one.variant, shape).stack_bytes, one.stack_bytes);
+      if (!takes_small_parts(shape, score_kind(one.variant))) continue;
+      shape.has_small_parts = true;
+      EXPECT_LE(forward(one.variant, shape).stack_bytes, one.stack_bytes);
     }
   }
 
@@ -110,6 +113,15 @@ class HopperProgram : public jit::WithNvrtc {
 TEST_F(HopperProgram, NothingSpillsAtD64) { expect_no_spills(64, DType::float16); }
 TEST_F(HopperProgram, NothingSpillsAtD128) { expect_no_spills(128, DType::bfloat16); }
 
+TEST_F(HopperProgram, NothingSpillsInShortSequences) {
+  ForwardShape shape;
+  shape.d_qk = shape.d_v = 64;
+  shape.short_keys = 512;
+  EXPECT_EQ(forward(Variant(), shape).stack_bytes, 0);
+  shape.has_lists = true;
+  for (const Variant& variant : {zoo::causal(), zoo::window(1024)}) EXPECT_EQ(forward(variant, shape).stack_bytes, 0);
+}
+
 TEST_F(HopperProgram, NothingSpillsInAFixedOrder) {
   for (const int d : {64, 128, 256}) {
     ForwardShape shape;
@@ -122,7 +134,9 @@ TEST_F(HopperProgram, NothingSpillsInAFixedOrder) {
   }
 }
 
-/// Variants with gradients of their tables and parameters, and the most that a kernel may spill at d 64 and at d 128.
+/// Variants with gradients of their tables and parameters, and the most that a kernel may spill at d 64 and at d 128,
+/// where sums of keys and values leave 48 registers for all else: what the compiler puts aside, most of it around a
+/// tile that a mask cuts.
 struct Differentiated {
   const char* name;
   Variant variant;
@@ -133,12 +147,12 @@ std::vector<Differentiated> differentiated() {
       of_queries("of_queries", DType::float32, 2), sink_of("sink_of", DType::float32, 1);
   const Parameter cap("cap", 1, 100);
   return {{"T5", zoo::t5_buckets(), 0, 32},
-          {"T5 and causal", zoo::t5_buckets() & zoo::causal(), 0, 56},
+          {"T5 and causal", zoo::t5_buckets() & zoo::causal(), 0, 96},
           {"relative position", zoo::relative_position(128), 0, 16},
-          {"relative position and causal", zoo::relative_position(128) & zoo::causal(), 0, 48},
+          {"relative position and causal", zoo::relative_position(128) & zoo::causal(), 0, 96},
           {"every distance",
            score([&](Expr s, const At& at) { return s + by_distance(at.head, at.query - at.key + 1024); }), 0, 16},
-          {"slopes", score([&](Expr s, const At& at) { return s - slopes(at.head) * abs(at.query - at.key); })},
+          {"slopes", score([&](Expr s, const At& at) { return s - slopes(at.head) * abs(at.query - at.key); }), 0, 120},
           {"learned bias", zoo::learned_bias(), 0, 32},
           {"of queries", score([&](Expr s, const At& at) { return s * of_queries(at.head, at.query_index); }), 0, 232},
           {"dense bias", zoo::dense_bias(), 0, 64},
@@ -147,7 +161,7 @@ std::vector<Differentiated> differentiated() {
           {"sink", zoo::causal() & sink([&](const At& at) { return sink_of(at.head); })},
           {"two stages",
            zoo::relative_position(128) & zoo::causal() & score([&](Expr s, const At&) { return cap * tanh(s / cap); }),
-           0, 136}};
+           0, 200}};
 }
 
 class HopperGradientsProgram : public HopperProgram, public ::testing::WithParamInterface<int> {};

@@ -32,15 +32,24 @@ void add_forward(const Variant& variant, const ForwardShape& shape, const jit::A
   programs.push_back(forward_program(variant, kernel_text(variant, shape.dtype, false), shape,
                                      choose_forward(shape, limits, kept_fields(variant, shape.dtype)), architecture));
   if (!is_hopper(architecture) || !hopper_refusal(shape).empty()) return;
+  const ScoreKind scores = score_kind(variant);
   const variant::CudaText text = hopper_text(variant, shape, false);
   std::vector<HopperForwardPlan> plans;  // most often one
-  for (const int short_keys : {0, 512, 1024}) {
-    ForwardShape of_length = shape;
-    of_length.short_keys = short_keys;
-    const auto candidates = hopper_forward_candidates(of_length, score_kind(variant), limits);
-    if (candidates.empty() || std::ranges::find(plans, candidates.front()) != plans.end()) continue;
+  const auto add = [&](const ForwardShape& kernel) {
+    const auto candidates = hopper_forward_candidates(kernel, scores, limits);
+    if (candidates.empty() || std::ranges::find(plans, candidates.front()) != plans.end()) return;
     plans.push_back(candidates.front());
-    programs.push_back(hopper_forward_program(variant, text, of_length, plans.back(), architecture));
+    programs.push_back(hopper_forward_program(variant, text, kernel, plans.back(), architecture));
+  };
+  for (const int short_keys : {0, 512, 1024}) {
+    ForwardShape kernel = shape;
+    kernel.short_keys = short_keys;
+    add(kernel);
+  }
+  if (takes_small_parts(shape, scores)) {
+    ForwardShape kernel = shape;
+    kernel.has_small_parts = true;
+    add(kernel);
   }
 }
 

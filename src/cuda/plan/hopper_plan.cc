@@ -75,6 +75,10 @@ std::string HopperForwardPlan::text() const {
                      query_in_registers ? ", q in registers" : "");
 }
 
+bool takes_small_parts(const ForwardShape& shape, ScoreKind scores) {
+  return scores == ScoreKind::none && shape.has_lists && shape.d_qk <= 128 && shape.d_v > 64 && shape.d_v <= 128;
+}
+
 std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, ScoreKind scores,
                                                          const Multiprocessor& limits) {
   std::vector<HopperForwardPlan> candidates;
@@ -92,6 +96,7 @@ std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& sha
     take_if_it_fits(other);
     if (plan.fits(shape, limits)) candidates.push_back(plan);
   };
+  if (shape.has_small_parts && takes_small_parts(shape, scores)) add({2, 64, 4, true});
   // Values kept for a tile take registers, for which the tile is smaller: larger ones spill.
   if (shape.d_v <= 64) {
     // What the last tiles of a short sequence leave unused, and what a mask does of the tiles that it cuts, costs more

@@ -54,6 +54,10 @@ enum class ScoreKind {
   steady    // likewise, but in most tiles all diagonals may have one value
 };
 
+/// Whether a shape has a plan of its own for lists of small parts, and how much longer that takes for as many entries.
+bool takes_small_parts(const ForwardShape& shape, ScoreKind scores);
+inline constexpr double kCostOfSmallTiles = 1.2;
+
 /// Plans worth measuring, the one that is believed best first; none where no plan fits the shape.
 std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, ScoreKind scores,
                                                          const Multiprocessor& limits);
