@@ -32,7 +32,8 @@ BACKENDS = {"cudnn": ("cuDNN", SDPBackend.CUDNN_ATTENTION), "fa2": ("FlashAttent
 TEN_OPERATIONS = "score(let a = (query - key) * 0.01; s * 0.9 + tanh(s * 0.3) - max(a * a, 2) * 0.5 + key * 0.001)"
 VARIANTS = {"full": "plain", "causal": "causal()", "softcap": "softcap(30)", "softcap_causal": "softcap(30) & causal()",
             "alibi": "alibi({heads})", "alibi_causal": "alibi({heads}) & causal()", "window": "window(1024)",
-            "relative": "relative_position(128)", "t5": "t5_buckets(32, 128, 1)", "ten": TEN_OPERATIONS,
+            "relative": "relative_position(128)", "distances": "relative_position({tokens})",
+            "keys": "table bias: float32[?, ?]; score(s + bias[head, key_index])", "t5": "t5_buckets(32, 128, 1)", "ten": TEN_OPERATIONS,
             "documents": "documents([{documents}])", "bigbird": "bigbird(64, 3, 2, 3, {tokens}, 1)"}
 MASKS = ("causal", "window", "documents", "bigbird")
 
@@ -71,6 +72,7 @@ class Bridge:
         self.library.bridge_kept_share.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.c_int,
                                                    ctypes.POINTER(ctypes.c_double)]
         self.library.bridge_forward.argtypes = [pointer] * 3
+        self.library.bridge_forward_float8.argtypes = [pointer, pointer, ctypes.c_int, pointer]
         self.library.bridge_backward.argtypes = [pointer] * 3
 
     def check(self, result):
@@ -128,14 +130,15 @@ def documents(tokens):
 class Tilewise:
     """A public plan for [b, s, h, d] tensors."""
 
-    def __init__(self, bridge, case, backward=False, sizes=None, deterministic=False):
+    def __init__(self, bridge, case, backward=False, sizes=None, deterministic=False, dtype="bfloat16"):
         self.bridge, self.handle = bridge, ctypes.c_void_p()
-        columns = {"relative": (case.heads, 257), "t5": (32, case.heads)}.get(case.variant, (0, 0))
+        columns = {"relative": (case.heads, 257), "distances": (case.heads, 2 * case.tokens + 1),
+                   "keys": (case.heads, case.tokens), "t5": (32, case.heads)}.get(case.variant, (0, 0))
         self.table = torch.randn(*columns, device="cuda") if columns[0] else None
         sizes = (ctypes.c_int * 9)(*(sizes or (case.b, case.heads, case.heads, case.tokens, case.tokens, case.d,
                                                case.d_v)), *columns)
         begin = time.perf_counter()
-        bridge.check(bridge.library.bridge_open(case.text().encode(), b"bfloat16", ctypes.cast(sizes, ctypes.c_void_p),
+        bridge.check(bridge.library.bridge_open(case.text().encode(), dtype.encode(), ctypes.cast(sizes, ctypes.c_void_p),
                                                 int(backward) + int(deterministic), None if self.table is None else self.table.data_ptr(),
                                                 ctypes.byref(self.handle)))
         self.seconds = time.perf_counter() - begin
@@ -149,6 +152,14 @@ class Tilewise:
 
     def forward(self, q, k, v, o, lse=None):
         self.call(self.bridge.library.bridge_forward, (q, k, v, o, lse))
+
+    def forward_float8(self, q, k, v, o, scales, lse=None):
+        """Each of q, k and v with its scales, [h] or [b, h, blocks]"""
+        tensors = [q, k, v, o, lse, *scales]
+        pointers = (ctypes.c_void_p * len(tensors))(*[None if x is None else x.data_ptr() for x in tensors])
+        self.bridge.check(self.bridge.library.bridge_forward_float8(
+            self.handle, ctypes.cast(pointers, ctypes.c_void_p), int(scales[0].dim() == 3),
+            torch.cuda.current_stream().cuda_stream))
 
     def backward(self, *tensors):
         """q, k, v, o, lse, d_o, d_q, d_k, d_v, and the table's gradient or nothing"""
@@ -317,19 +328,27 @@ class Comparison:
             ours.close()
 
     def beside_default(self, case, what, **asked):
-        """A backward pass that is asked for more, beside the default one; whether a second run gives the same bits."""
+        """A backward pass that is asked for more, beside the default one, and plain attention's where it is for a
+        table's gradient; whether a second run gives the same bits."""
         (ours, tensors), (default, plain) = self.gradients(case, **asked), self.gradients(case)
         first = [x.clone() for x in tensors[6:]]
         ours.backward(*tensors)
         same = all(torch.equal(a, b) for a, b in zip(first, tensors[6:]))
         apart = max(((a.float() - b.float()).norm() / b.float().norm()).item() for a, b in zip(first, plain[6:9]))
-        times = Times(self.gpu, {"asked": lambda: ours.backward(*tensors), "default": lambda: default.backward(*plain)},
-                      self.rounds)
+        contestants = {"asked": lambda: ours.backward(*tensors), "default": lambda: default.backward(*plain)}
+        plans = [ours, default]
+        if "of_table" in asked:
+            without, others = self.gradients(case.named("full"))
+            contestants["plain"] = lambda: without.backward(*others)
+            plans.append(without)
+        times = Times(self.gpu, contestants, self.rounds)
+        of_plain = f", {times.ratio('plain', 'asked'):.3f} of plain" if "plain" in contestants else ""
         print(f"backward {case}, {what}: {2.5 * case.teraflops(times['asked']):.1f} TFLOP/s, default "
-              f"{2.5 * case.teraflops(times['default']):.1f}, {times.ratio('default', 'asked'):.3f} of it; "
+              f"{2.5 * case.teraflops(times['default']):.1f}, {times.ratio('default', 'asked'):.3f} of it{of_plain}; "
               f"{'the same bits again' if same else 'other bits again'}, {apart:.1e} from the default's "
               f"({times.state('asked')}; {ours.plan})", flush=True)
-        ours.close(), default.close()
+        for plan in plans:
+            plan.close()
 
     def first(self, case):
         """Seconds until a first call's plan is there, compiled or found in the cache."""

@@ -1,16 +1,18 @@
 // What does a planned call cost on the GPU at hand: the host's time until it is queued, and the time that the GPU takes
-// for decoding, from storage in one piece and from pages, in turns?
+// for decoding, from storage in one piece and from pages, in turns, and for latent attention's?
 //
-// Usage: bench_planned_calls_cuda [rounds]
+// Usage: bench_planned_calls_cuda [rounds] [host | decoding | latent ...]: those parts, by default all
 // Host: the mean over 200 calls queued on an idle GPU, the median of 20 such runs. Decoding: bytes of keys and values
 // that a call reads, each once, over the time of calls queued one behind the other; caches are beyond the second-level
-// cache.
+// cache. Latent: values are the first 512 of a key's 576 columns; 2 (576 + 512) operations a head and key.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <functional>
+#include <memory>
+#include <string_view>
 #include <vector>
 
 #include "tilewise/attention.h"
@@ -157,11 +159,62 @@ void tell_decoding(const DecodeCase& c, int rounds) {
   }
 }
 
+void tell_latent(const DecodeCase& c, int rounds) {
+  constexpr std::int64_t kDepth = 576, kColumns = 512;
+  const GpuTensor q({c.b, c.h_q, 1, kDepth}), k({c.b, 1, c.s, kDepth}), o({c.b, c.h_q, 1, kColumns});
+  ConstTensor v = k.view();
+  v.extents[3] = kColumns;
+  const ForwardInputs inputs{.q = q.view(), .k = k.view(), .v = v};
+  std::vector<Plan> plans;
+  std::vector<std::function<void()>> calls;
+  for (const Variant& variant : {Variant(), zoo::causal()}) {
+    plans.push_back(Attention(variant).plan({.dtype = DType::bfloat16,
+                                             .b = c.b,
+                                             .h_q = c.h_q,
+                                             .h_kv = 1,
+                                             .d_qk = kDepth,
+                                             .d_v = kColumns,
+                                             .s_q = 1,
+                                             .s_kv = c.s},
+                                            Device::cuda()));
+  }
+  std::vector<std::vector<double>> seconds(plans.size());
+  std::vector<std::unique_ptr<Workspace>> workspaces;
+  for (const Plan& plan : plans) {
+    workspaces.push_back(std::make_unique<Workspace>(plan.workspace_bytes(), Device::cuda()));
+    calls.emplace_back([&, i = calls.size()] { plans[i].forward(inputs, {.o = o.view()}, *workspaces[i]); });
+  }
+  for (int round = 0; round < rounds + 1; ++round) {  // the first compiles and warms up
+    for (std::size_t i = 0; i < calls.size(); ++i) {
+      const double time = gpu_seconds(calls[i], 200);
+      if (round > 0) seconds[i].push_back(time);
+    }
+  }
+  const double operations = 2.0 * (kDepth + kColumns) * static_cast<double>(c.b * c.h_q * c.s);
+  for (std::size_t i = 0; i < calls.size(); ++i) {
+    const double time = median(seconds[i]);
+    fmt::print("latent b {}, {} heads, s {}, {}: {:.1f} us, {:.2f} TB/s, {:.0f} TFLOP/s\n", c.b, c.h_q, c.s,
+               i == 0 ? "plain" : "causal", time * 1e6, static_cast<double>(k.bytes()) / time * 1e-12,
+               operations / time * 1e-12);
+  }
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
   const int rounds = count > 1 ? std::atoi(arguments[1]) : 5;
-  tell_host_times();
-  for (const DecodeCase& c : {DecodeCase{16, 32, 8, 8192}, {1, 32, 8, 65536}, {64, 32, 8, 4096}})
-    tell_decoding(c, rounds);
+  const std::vector<std::string_view> parts(arguments + std::min(count, 2), arguments + count);
+  const auto is_wanted = [&](std::string_view part) {
+    return parts.empty() || std::ranges::find(parts, part) != parts.end();
+  };
+  if (is_wanted("host")) tell_host_times();
+  if (is_wanted("decoding")) {
+    for (const DecodeCase& c : {DecodeCase{16, 32, 8, 8192}, {1, 32, 8, 65536}, {64, 32, 8, 4096}})
+      tell_decoding(c, rounds);
+  }
+  if (is_wanted("latent")) {
+    for (const DecodeCase& c :
+         {DecodeCase{16, 128, 1, 8192}, {64, 128, 1, 4096}, {1, 128, 1, 65536}, {16, 16, 1, 8192}})
+      tell_latent(c, rounds);
+  }
 }

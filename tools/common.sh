@@ -109,6 +109,13 @@ configure() {
   cmake --preset "$preset" "$@" > "$log" 2>&1 || { cat "$log" >&2; exit 1; }
 }
 
+# expect_count <what it is> <value>: ends the script unless the value is a whole number.
+expect_count() {
+  [[ "$2" =~ ^[0-9]+$ ]] && return
+  echo "${0#./}: $1 is '$2'; expected a whole number" >&2
+  exit 2
+}
+
 # jobs: how many things to do at once.
 jobs_at_once() { echo "${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}"; }
 

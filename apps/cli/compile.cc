@@ -20,6 +20,7 @@ struct Options {
   std::vector<std::string> variants;
   std::vector<std::int64_t> dims{128};
   std::optional<std::int64_t> dim_v;
+  std::int64_t heads = 1;
   std::vector<std::string> dtypes{"bfloat16"};
   std::vector<std::string> parameters;
   bool backward = false, deterministic = false, decode = false, paged = false;
@@ -29,13 +30,15 @@ struct Options {
 PlanShape shape_of(const Options& options, const Variant& variant, std::int64_t dim, const std::string& dtype) {
   const std::int64_t queries = options.decode ? 1 : 1024, keys = 1024;
   PlanShape shape{.dtype = dtype_from_string(dtype),
+                  .h_q = options.heads,
+                  .h_kv = 1,
                   .d_qk = dim,
                   .d_v = options.dim_v.value_or(dim),
                   .s_q = queries,
                   .s_kv = keys,
                   .backward = options.backward,
                   .deterministic = options.deterministic};
-  const StandIns stand_ins(variant, Problem::uniform(1, 1, 1, queries, keys), options.parameters);
+  const StandIns stand_ins(variant, Problem::uniform(1, options.heads, 1, queries, keys), options.parameters);
   for (const auto& [table, data] : stand_ins.bindings().tables)
     shape.tables.push_back({table, {data.extents.begin(), data.extents.begin() + data.rank}});
   return shape;
@@ -114,6 +117,11 @@ void add_compile(CLI::App& program) {
                      "A variant in its textual form; may be repeated. Plain and causal()");
   command.add_option("--dim", options->dims, "Head dimensions of q and k")->capture_default_str()->delimiter(',');
   command.add_option("--dim-v", options->dim_v, "Head dimension of v; as --dim by default");
+  command
+      .add_option("--heads", options->heads,
+                  "Query heads of a key head: kernels of latent attention's decoding differ by them")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   command.add_option("--dtype", options->dtypes, "bfloat16, float16, float32")->capture_default_str()->delimiter(',');
   command.add_option("--parameter", options->parameters, "NAME=VALUE of a parameter; may be repeated");
   command.add_flag("--backward", options->backward, "Also the kernels of a backward pass");
@@ -127,7 +135,7 @@ void add_compile(CLI::App& program) {
       "Examples:\n"
       "  tilewise compile kernels\n"
       "  tilewise compile kernels --gpu sm_90a --dim 64,128 --backward --variant 'causal()' --variant 'window(1024)'\n"
-      "  tilewise compile kernels --decode --paged --dim 576 --dim-v 512 --gpu sm_90a --json\n"
+      "  tilewise compile kernels --decode --paged --dim 576 --dim-v 512 --heads 128 --gpu sm_90a --json\n"
       "  TILEWISE_CACHE_PATH=kernels my_application");
   add_answers(
       command, [=] { return answer_text(*options); }, [=] { return answer_json(*options); });

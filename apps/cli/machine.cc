@@ -41,6 +41,8 @@ Device device_from_string(const std::string& text) {
 
 namespace {
 
+constexpr int kMostThreads = 1024;  // each has a workspace and a stack
+
 std::string gpu_name(const Device& device) {
   for (const GpuInfo& gpu : list_gpus()) {
     if (gpu.ordinal == device.ordinal()) return gpu.name;
@@ -55,8 +57,10 @@ std::string gpu_name(const Device& device) {
 Machine::Machine(const MachineOptions& options)
     : threads_(options.threads), cpu_time_(options.cpu_time), device_(device_from_string(options.device)) {
   const HostInfo info = host_info();
-  if (options.threads < 0)
-    throw Error(ErrorCode::invalid_argument, fmt::format("--threads is {}, expected 0 or more", options.threads));
+  if (options.threads < 0 || options.threads > kMostThreads) {
+    throw Error(ErrorCode::invalid_argument,
+                fmt::format("--threads is {}, expected 0 to {}", options.threads, kMostThreads));
+  }
   if (threads_ == 0) threads_ = info.processors;
   if (cpu_time_ && threads_ != 1)
     throw Error(ErrorCode::invalid_argument, fmt::format("--threads is {}, expected 1 with --cpu-time", threads_));

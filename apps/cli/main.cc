@@ -1,6 +1,9 @@
 // tilewise: the command line.
+#include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
+#include <string>
 
 #include "command.h"
 #include "suggest.h"
@@ -36,6 +39,19 @@ void add_commands(CLI::App& program) {
   add_quantize(program);
 }
 
+/// The parser would take the nearest number there is.
+void refuse_numbers_beyond_64_bits(CLI::App& command) {
+  for (CLI::Option* option : command.get_options()) {
+    if (option->get_type_name() != "INT") continue;
+    option->check([](const std::string& text) -> std::string {
+      errno = 0;
+      std::strtoll(text.c_str(), nullptr, 10);
+      return errno == ERANGE ? text + " is beyond what 64 bits hold" : "";
+    });
+  }
+  for (CLI::App* subcommand : command.get_subcommands({})) refuse_numbers_beyond_64_bits(*subcommand);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -51,6 +67,7 @@ int main(int argc, char** argv) {
       "Each command has --help with examples, and --json for scripts.");
   program.require_subcommand(1);
   add_commands(program);
+  refuse_numbers_beyond_64_bits(program);
   try {
     program.parse(argc, argv);
   } catch (const CLI::RuntimeError& error) {

@@ -72,7 +72,8 @@ struct HostRates {
   double all_cores_read_gbs = 0;
 };
 
-/// Measures for about two seconds. Throws Error(out_of_memory) where the buffer to read (256 MiB) cannot be had.
+/// Measures for about two seconds. Throws Error(out_of_memory) where the buffer to read (256 MiB) or the threads cannot
+/// be had.
 HostRates measure_host();
 
 /// GFLOP/s of one burst, of some milliseconds, of the multiply-adds that kernels of an instruction set are made of:
@@ -80,8 +81,8 @@ HostRates measure_host();
 /// `threads` threads of its own and adds up their rates. Bursts that alternate with other work tell what that work
 /// could have reached; the best of many is the peak.
 ///
-/// Throws Error(parse) on an unknown name, Error(unsupported) on one that this processor does not run, and
-/// Error(invalid_argument) on fewer than one thread.
+/// Throws Error(parse) on an unknown name, Error(unsupported) on one that this processor does not run,
+/// Error(invalid_argument) on fewer than one thread, and Error(out_of_memory) where the system starts fewer than asked.
 double burst_gflops(const std::string& instruction_set, int threads);
 
 /// FLOPs for each byte read at which arithmetic and memory take equally long (the roofline's ridge; Williams,

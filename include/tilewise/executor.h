@@ -48,8 +48,8 @@ class Executor {
 Executor& default_executor();
 
 /// A pool of its own with this many workers, the calling thread being one of them; it too works in a child process
-/// after fork, and may be destroyed there. Throws Error(invalid_argument) below
-/// 1.
+/// after fork, and may be destroyed there. Where the system starts fewer threads, those do the same work. Throws
+/// Error(invalid_argument) below 1.
 std::unique_ptr<Executor> make_thread_pool(int workers);
 
 }  // namespace tilewise

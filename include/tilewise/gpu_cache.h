@@ -21,7 +21,7 @@ struct Rotary {
 
 /// What a cache holds, and how keys come into it.
 struct GpuCacheShape {
-  DType dtype = DType::bfloat16;  ///< bfloat16 or float16, of new rows and of pages.
+  DType dtype = DType::bfloat16;  ///< bfloat16, float16 or float32, of new rows and of pages.
   std::int64_t b = 1;             ///< Most sequences of a call.
   std::int64_t h_kv = 1;
   std::int64_t d_qk = 64;
@@ -48,11 +48,13 @@ class GpuCacheAppender {
   /// Throws Error(invalid_argument) on a shape that makes no sense, Error(unsupported) on another dtype; Error(device).
   GpuCacheAppender(const GpuCacheShape& shape, const Device& device);
 
+  /// Bytes that append() needs, whatever the call.
   std::int64_t workspace_bytes() const;
 
   /// Queues the copying on the workspace's stream; it waits for nothing and can be captured in a CUDA graph. Throws
-  /// Error(invalid_argument) where arguments do not fit together or the shape, or do not lie on the GPU. Two sequences
-  /// must not append to one page's slot.
+  /// Error(invalid_argument) where arguments do not fit together or the shape, or do not lie on the GPU, or where pages
+  /// share memory with what is read or with each other; values that are the first columns of unrotated keys may, in
+  /// pages that are, too, as for latent attention. Two sequences must not append to one page's slot.
   void append(const GpuCacheAppend& call, Workspace& workspace) const;
 
  private:

@@ -10,6 +10,7 @@
 #include "cuda/launch/bound_variant.h"
 #include "cuda/launch/choice.h"
 #include "cuda/launch/kernel_text.h"
+#include "cuda/plan/hopper_plan.h"
 
 namespace tilewise::attention {
 namespace {
@@ -48,6 +49,11 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
   const tiles::Mask mask = planned_mask(variant, shape);
   if (!mask.program.wanted.empty()) lister_.emplace(jit::Compiler::instance(), context_, variant, mask);
   upload_frozen_tables();
+  if (shape.b > 0) {
+    const Problem longest = Problem::uniform(shape.b, shape.h_q, shape.h_kv, shape.s_q, shape.s_kv);
+    longest_ = cuda::DeviceMemory::of(context_, cuda::sequence_shapes(longest));
+  }
+  has_small_parts_ = find_small_parts();
   if (!cuda::needs_wide_decode(kernel_shape({}))) {
     forward_.emplace([this](const Form& form) {
       std::vector<std::string> of_form;
@@ -68,10 +74,6 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
   }
   if (lister_) measure_lists();
   measure_decoding();
-  if (shape.b > 0) {
-    const Problem longest = Problem::uniform(shape.b, shape.h_q, shape.h_kv, shape.s_q, shape.s_kv);
-    longest_ = cuda::DeviceMemory::of(context_, cuda::sequence_shapes(longest));
-  }
   keep_lists();
   Arena measure;
   memory_in(measure);
@@ -101,7 +103,8 @@ void CudaBackend::make_decoder() {
 std::optional<cuda::DecodePlan> CudaBackend::decode_plan(const Form& form) const {
   const cuda::ForwardShape kernel = kernel_shape(form);
   const auto candidates =
-      cuda::decode_candidates(kernel, cuda::limits_of(context_->device()), shape().h_q / shape().h_kv * shape().s_q);
+      cuda::decode_candidates(kernel, cuda::limits_of(context_->device()), shape().h_q / shape().h_kv * shape().s_q,
+                              cuda::decodes_by_wgmma(*context_));
   if (candidates.empty()) return std::nullopt;
   return cuda::chosen(context_->device(), "decoding", kernel, cuda::changes_scores(variant()), candidates);
 }
@@ -127,6 +130,7 @@ cuda::ForwardShape CudaBackend::kernel_shape(const Form& form) const {
           .d_qk = dimension(shape().d_qk),
           .d_v = dimension(shape().d_v),
           .has_lists = lister_.has_value(),
+          .has_small_parts = has_small_parts_,
           .has_dropout = variant().has_dropout(),
           .has_max_score = form.has_max_score,
           .is_paged = form.is_paged,
@@ -134,7 +138,9 @@ cuda::ForwardShape CudaBackend::kernel_shape(const Form& form) const {
           .values_in_keys = form.values_in_keys,
           .has_gradients = form.has_gradients,
           .is_deterministic = shape().deterministic,
-          .is_aligned = form.is_aligned};
+          .is_aligned = form.is_aligned,
+          .o_dtype = o_dtype_of(shape()),
+          .short_keys = cuda::ForwardShape::short_keys_of(shape().s_kv)};
 }
 
 cuda::Making CudaBackend::making(const cuda::ForwardShape& kernel) const {
@@ -155,7 +161,7 @@ void CudaBackend::upload_frozen_tables() {
 std::vector<Form> CudaBackend::decode_forms() const {
   if (!decode_) return {};
   if (forward_) return {Form()};
-  return {Form(), Form{.values_in_keys = true}};
+  return {Form(), Form{.values_in_keys = true}, Form{.is_paged = true, .values_in_keys = true}};
 }
 
 void CudaBackend::measure_decoding() {
@@ -175,6 +181,11 @@ CudaMemory CudaBackend::memory_in(Arena& arena) const {
   }
   memory.partial_o = arena.take<float>(partial_rows_ * shape().d_v);
   memory.partial_lse = arena.take<float>(partial_rows_);
+  if (shape().dtype == DType::float8_e4m3) {
+    const std::int64_t heads = shape().b * shape().h_kv;
+    memory.float8_values = arena.take<unsigned char>(heads * cuda::float8_value_bytes(shape().s_kv, shape().d_v));
+    memory.float8_blocks = arena.take<cuda::Float8Block>(heads * cuda::float8_blocks(shape().s_kv));
+  }
   if (!shape().backward) return memory;
   const std::int64_t rows = cuda::BackwardRunner::row_floats(shape().b, shape().h_q, shape().s_q);
   memory.reference = arena.take<float>(rows);
@@ -238,7 +249,7 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
   variant::check_forward(variant(), inputs, outputs, call, variant::TableData::elsewhere);
   limit_lengths(shape(), inputs, call);
   check_planned(shape(), inputs, call);
-  check_dtype("o", outputs.o, shape().dtype);
+  check_outputs(shape(), outputs);
   const jit::CurrentContext current(*context_);
   expect_on_gpu(*context_, inputs);
   expect_on_gpu(*context_, outputs);
@@ -268,9 +279,13 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
                    extent, stream);
     return;
   }
+  arguments.float8.values = memory.float8_values;
+  arguments.float8.blocks = memory.float8_blocks;
+  arguments.float8.key_blocks = static_cast<int>(cuda::float8_blocks(extent.s_kv));
   const cuda::ForwardRunner& kernel = forward_->get(form);
   if (outputs.max_score) clear_max_scores(*context_, *outputs.max_score, stream);
   if (lister_) arguments.lists = list_tiles(state, memory, {kernel.tile(), false}, extent, stream);
+  arguments.partial_o = memory.partial_o, arguments.partial_lse = memory.partial_lse;
   kernel.launch(arguments, state.bound, extent, stream);
 }
 

@@ -71,8 +71,10 @@ struct CudaMemory {
   int* tiles = nullptr;                              // of lists, of the forward or the backward pass
   int* tile_counts = nullptr;                        // [lists]
   cuda::RowStart* tile_order = nullptr;              // [lists]
-  float* partial_o = nullptr;                        // of decoding
+  float* partial_o = nullptr;                        // of decoding, or of lists in parts
   float* partial_lse = nullptr;                      // likewise
+  unsigned char* float8_values = nullptr;            // [b, h_kv, bytes of a sequence's values], of float8_e4m3
+  cuda::Float8Block* float8_blocks = nullptr;        // [b, h_kv, blocks of a sequence], likewise
   float* reference = nullptr;                        // [b, h_q, s_q], of a backward pass
   float* delta = nullptr;                            // likewise
   float* d_q_sums = nullptr;                         // [parts, b, h_q, s_q, d_qk]
@@ -132,8 +134,13 @@ class CudaBackend final : public Backend {
   cuda::Making making(const cuda::ForwardShape& kernel) const;
   std::string explain_refusals() const;
   void measure_lists();
+  bool can_keep_lists() const;
+  std::vector<std::byte> bytes_of_lists() const;
+  std::optional<KeptLists> listed(const Direction& direction, const std::vector<std::byte>& bound) const;
+  std::int64_t visited_keys(const KeptLists& kept) const;
+  bool find_small_parts() const;
+  void find_long_rows(KeptLists& kept);
   void keep_lists();
-  void keep_lists(const Direction& direction, const std::vector<std::byte>& bound);
   cuda::TileLists list_tiles(const CudaState& state, const CudaMemory& memory, const Direction& direction,
                              const cuda::ForwardExtent& extent, jit::StreamHandle stream) const;
   CudaMemory memory_in(Arena& arena) const;
@@ -151,6 +158,7 @@ class CudaBackend final : public Backend {
   bool must_prove_reads_ = false;
   std::optional<cuda::TileLister> lister_;        // where some call may remove entries
   std::int64_t most_tiles_ = 0, most_lists_ = 0;  // of the lists of any call
+  bool has_small_parts_ = false;                  // as a forward kernel is made for
   std::vector<KeptLists> kept_lists_;
   std::vector<cuda::DeviceMemory> frozen_memory_;
   std::vector<FrozenTable> frozen_;
@@ -159,7 +167,7 @@ class CudaBackend final : public Backend {
   std::optional<ByForm<cuda::DecodeKernels>> decode_;   // where the plan is for few queries
   std::optional<ByForm<cuda::BackwardRunner>> backward_;
   std::optional<CudaGradients> gradients_;     // of a backward pass
-  std::int64_t partial_rows_ = 0;              // of decoding, in a workspace
+  std::int64_t partial_rows_ = 0;              // of decoding or of lists in parts, in a workspace
   std::optional<cuda::DeviceMemory> longest_;  // [b] SequenceShape: every sequence as long as the plan's, from 0 on
   std::int64_t workspace_bytes_ = 0;
 };

@@ -3,6 +3,8 @@
 
 #include "attention/cuda_backend.h"
 #include "attention/planned_mask.h"
+#include "cuda/launch/kernel_text.h"
+#include "cuda/plan/hopper_plan.h"
 
 namespace tilewise::attention {
 namespace {
@@ -23,6 +25,19 @@ int long_rows(const std::vector<cuda::RowStart>& order, const cuda::ListExtent& 
   return static_cast<int>(most);
 }
 
+/// Into how many parts the lists of the long rows go, so that the longest takes a block no more than a quarter of what
+/// a multiprocessor has to do in all, which is half of a block's share, or 16 tiles. 1 where that is so anyway, or
+/// where partial results would take more than 64 MiB: `part_bytes` for one part of each.
+int parts_of_long_rows(const std::vector<cuda::RowStart>& order, std::int64_t h_q, int multiprocessors,
+                       std::int64_t part_bytes) {
+  constexpr std::int64_t kLeastTiles = 16, kMostBytes = 1 << 26;
+  std::int64_t visits = 0, longest = 0;
+  for (const cuda::RowStart& row : order) visits += row.count, longest = std::max<std::int64_t>(longest, row.count);
+  const std::int64_t most = std::max(visits * h_q / (4 * multiprocessors), kLeastTiles);
+  const std::int64_t parts = (longest + most - 1) / most;
+  return parts * part_bytes > kMostBytes ? 1 : static_cast<int>(std::max<std::int64_t>(parts, 1));
+}
+
 }  // namespace
 
 /// Calls of other forms than the usual one may run on kernels of another family, with other tiles, as decoding does:
@@ -36,6 +51,8 @@ void CudaBackend::measure_lists() {
   };
   for (const Form& form : decode_forms()) room_for({{kDecodeQueries, decode_plan(form)->keys}, false});
   if (!forward_) return;
+  // Calls of other forms are refused.
+  if (shape().dtype == DType::float8_e4m3) return room_for({forward_->usual().tile(), false});
   for (const bool is_aligned : {true, false}) {
     for (const Form& form : {Form{is_aligned}, Form{is_aligned, true, true}, Form{is_aligned, true, false},
                              Form{.is_aligned = is_aligned, .has_max_score = true}})
@@ -51,21 +68,65 @@ void CudaBackend::measure_lists() {
 /// Where what is kept follows from the plan alone, for calls of its own lengths, lists are made here and not by each
 /// call: making them takes 6 us. As long as they are small.
 void CudaBackend::keep_lists() {
-  if (!lister_ || !longest_ || binds_anything(variant())) return;
+  if (!can_keep_lists()) return;
+  const std::vector<std::byte> bound = bytes_of_lists();
+  const auto keep = [&](const Direction& direction) {
+    auto kept = listed(direction, bound);
+    if (!kept) return;
+    find_long_rows(*kept);
+    kept_lists_.push_back(std::move(*kept));
+  };
+  if (forward_) keep({forward_->usual().tile(), false});
+  if (backward_) keep({backward_->usual().tile(), true});
+}
+
+bool CudaBackend::can_keep_lists() const { return lister_ && longest_ && !binds_anything(variant()); }
+
+std::vector<std::byte> CudaBackend::bytes_of_lists() const {
   const variant::Graph& graph = variant().data().graph;
   variant::Bound tables = variant::bind(graph, Bindings());
   for (const FrozenTable& table : frozen_) tables.tables[table.number] = table.view;
-  const std::vector<std::byte> bound = variant::pack_arguments(graph, tables, lister_->layout());
-  if (forward_) keep_lists({forward_->usual().tile(), false}, bound);
-  if (backward_) keep_lists({backward_->usual().tile(), true}, bound);
+  return variant::pack_arguments(graph, tables, lister_->layout());
 }
 
-void CudaBackend::keep_lists(const Direction& direction, const std::vector<std::byte>& bound) {
+/// Whether a mask keeps so little of the usual tiles, as one of blocks of 64 does, that smaller ones take less time:
+/// BigBird at 16k, d 128, 0.74 of it by tiles of 128 x 64, a window 1.14 and documents 1.17.
+bool CudaBackend::find_small_parts() const {
+  const cuda::ForwardShape kernel = kernel_shape({});
+  if (!can_keep_lists() || context_->device().compute_capability_major != 9 ||
+      !cuda::takes_small_parts(kernel, cuda::score_kind(variant()))) {
+    return false;
+  }
+  const std::vector<std::byte> bound = bytes_of_lists();
+  const auto usual = listed({{128, 128}, false}, bound), small = listed({{128, 64}, false}, bound);
+  return usual && small &&
+         cuda::kCostOfSmallTiles * static_cast<double>(visited_keys(*small)) <
+             static_cast<double>(visited_keys(*usual));
+}
+
+/// Keys of the tiles that 64 queries have entries in, of all of them together.
+std::int64_t CudaBackend::visited_keys(const KeptLists& kept) const {
+  const TileSizes tile = kept.direction.tile;
+  const cuda::ListExtent extent = lister_->extent(shape().b, shape().h_q, shape().s_q, shape().s_kv, tile, false);
+  const auto counts = kept.counts.values<int>(static_cast<std::size_t>(extent.lists()));
+  const auto tiles = kept.tiles.values<int>(static_cast<std::size_t>(extent.tile_ints()));
+  std::int64_t visits = 0;
+  for (std::size_t list = 0; list < counts.size(); ++list) {
+    const int* const first = tiles.data() + static_cast<std::int64_t>(list) * extent.capacity;
+    for (const int* entry = first; entry != first + counts[list]; ++entry) {
+      for (int queries = 0; queries < tile.queries / 64; ++queries) visits += cuda::misses(*entry, queries) ? 0 : 1;
+    }
+  }
+  return visits * tile.keys;
+}
+
+std::optional<CudaBackend::KeptLists> CudaBackend::listed(const Direction& direction,
+                                                          const std::vector<std::byte>& bound) const {
   const jit::CurrentContext current(*context_);
   constexpr std::int64_t kMostBytes = 1 << 24;
   const cuda::ListExtent extent =
       lister_->extent(shape().b, shape().h_q, shape().s_q, shape().s_kv, direction.tile, direction.by_key);
-  if (extent.tile_ints() > kMostBytes / static_cast<std::int64_t>(sizeof(int))) return;
+  if (extent.tile_ints() > kMostBytes / static_cast<std::int64_t>(sizeof(int))) return std::nullopt;
   const auto memory = [&](std::int64_t bytes) { return cuda::DeviceMemory(context_, static_cast<std::size_t>(bytes)); };
   constexpr auto kInt = static_cast<std::int64_t>(sizeof(int)),
                  kStart = static_cast<std::int64_t>(sizeof(cuda::RowStart));
@@ -81,9 +142,21 @@ void CudaBackend::keep_lists(const Direction& direction, const std::vector<std::
                     shape().h_q / shape().h_kv, kept.tiles.as<int>(), kept.counts.as<int>(),
                     kept.order.as<cuda::RowStart>(), kept.turns ? kept.turns->as<int>() : nullptr, bound, nullptr);
   context_->driver().check(context_->driver().api().stream_synchronize(nullptr), "to list tiles");
+  return kept;
+}
+
+/// Rows far longer than most begin first, and may be split.
+void CudaBackend::find_long_rows(KeptLists& kept) {
+  const cuda::ListExtent extent =
+      lister_->extent(shape().b, shape().h_q, shape().s_q, shape().s_kv, kept.direction.tile, kept.direction.by_key);
   const std::int64_t rows = kept.lists.order == nullptr ? 0 : extent.lists();
-  kept.lists.long_rows = long_rows(kept.order.values<cuda::RowStart>(static_cast<std::size_t>(rows)), extent);
-  kept_lists_.push_back(std::move(kept));
+  const auto order = kept.order.values<cuda::RowStart>(static_cast<std::size_t>(rows));
+  kept.lists.long_rows = long_rows(order, extent);
+  if (kept.direction.by_key || !forward_->usual().takes_parts() || kept.lists.long_rows == 0) return;
+  const std::int64_t queries = extent.b * shape().h_q * kept.lists.long_rows * kept.direction.tile.queries;
+  kept.lists.parts = parts_of_long_rows(order, shape().h_q, context_->device().multiprocessors,
+                                        queries * (shape().d_v + 1) * static_cast<std::int64_t>(sizeof(float)));
+  if (kept.lists.parts > 1) partial_rows_ = std::max(partial_rows_, queries * kept.lists.parts);
 }
 
 /// A call's lists: the plan's, or their making is queued.

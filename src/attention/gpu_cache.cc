@@ -1,9 +1,9 @@
 #include "tilewise/gpu_cache.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "attention/arena.h"
+#include "attention/check_append.h"
 #include "attention/check_plan.h"
 #include "attention/cuda_call.h"
 #include "core/fail.h"
@@ -12,62 +12,6 @@
 
 namespace tilewise {
 namespace {
-
-const GpuCacheShape& checked(const GpuCacheShape& shape) {
-  if (shape.dtype != DType::bfloat16 && shape.dtype != DType::float16 && shape.dtype != DType::float32) {
-    fail(ErrorCode::unsupported, "dtype is {}; caches on a GPU are appended to as bfloat16, float16 and float32",
-         to_string(shape.dtype));
-  }
-  const auto expect = [](const char* name, std::int64_t size, std::int64_t most) {
-    if (size < 1 || size > most) fail_argument("{} is {}; expected 1 to {}", name, size, most);
-  };
-  expect("b", shape.b, 65535);
-  expect("h_kv", shape.h_kv, 65535);
-  expect("d_qk", shape.d_qk, 65536);
-  expect("d_v", shape.d_v, 65536);
-  if (!shape.rotary) return shape;
-  const Rotary& rotary = *shape.rotary;
-  if (rotary.columns < 0 || rotary.columns % 2 != 0 || rotary.columns > shape.d_qk)
-    fail_argument("rotary.columns is {}; expected an even number from 0 to d_qk, {}", rotary.columns, shape.d_qk);
-  if (!(rotary.base > 0) || !std::isfinite(rotary.base))
-    fail_argument("rotary.base is {}; expected a finite number above 0", rotary.base);
-  return shape;
-}
-
-/// Whether all that is known on the host fits together, by the checks of an attention call whose queries are the new
-/// keys.
-variant::Call checked(const GpuCacheShape& shape, const GpuCacheAppend& call) {
-  const auto expect_pages = [&](const char* name, const Tensor& pages, std::int64_t d) {
-    if (pages.rank != 4 || pages.extents[1] != shape.h_kv || pages.extents[3] != d || pages.dtype != shape.dtype)
-      fail_argument("{} is {} of rank {}; expected {} [pages, {}, page_tokens, {}]", name, to_string(pages.dtype),
-                    pages.rank, to_string(shape.dtype), shape.h_kv, d);
-  };
-  expect_pages("k_pages", call.k_pages, shape.d_qk);
-  expect_pages("v_pages", call.v_pages, shape.d_v);
-  ForwardInputs inputs;
-  inputs.q = call.k;
-  inputs.k = call.k_pages;
-  inputs.v = call.v_pages;
-  inputs.block_table = call.block_table;
-  inputs.sequences = call.sequences;
-  inputs.device_sequences = call.device_sequences;
-  variant::Call checked_call;
-  variant::check_inputs(Variant(), inputs, checked_call, variant::TableData::elsewhere);
-  for (int axis = 0; axis + 1 < call.k.rank; ++axis) {
-    const auto a = static_cast<std::size_t>(axis);
-    if (call.v.rank != call.k.rank || call.v.extents[a] != call.k.extents[a])
-      fail_argument("v has other extents than k; expected the same but for the last axis");
-  }
-  if (checked_call.problem.h_q != shape.h_kv || call.v.extents[static_cast<std::size_t>(call.v.rank - 1)] != shape.d_v)
-    fail_argument("k has {} heads and v a last axis of {}; expected {} and {}", checked_call.problem.h_q,
-                  call.v.extents[static_cast<std::size_t>(call.v.rank - 1)], shape.h_kv, shape.d_v);
-  if (call.k.dtype != shape.dtype || call.v.dtype != shape.dtype)
-    fail_argument("k is {} and v is {}; expected {}", to_string(call.k.dtype), to_string(call.v.dtype),
-                  to_string(shape.dtype));
-  if (checked_call.problem.b() > shape.b)
-    fail_argument("b is {}; the appender was made for at most {}", checked_call.problem.b(), shape.b);
-  return checked_call;
-}
 
 cuda::TensorView view_of(const ConstTensor& tensor) {
   void* data = const_cast<void*>(tensor.data);
@@ -80,7 +24,7 @@ cuda::TensorView view_of(const ConstTensor& tensor) {
 
 struct GpuCacheAppender::State {
   State(const GpuCacheShape& wanted, const Device& on)
-      : shape(checked(wanted)),
+      : shape(attention::check_append_shape(wanted)),
         device(on),
         context(std::make_shared<const jit::Context>(jit::Driver::instance(), on.ordinal())),
         sequences(jit::Compiler::instance(), context),
@@ -111,7 +55,7 @@ void GpuCacheAppender::append(const GpuCacheAppend& call, Workspace& workspace) 
   if (workspace.bytes() < workspace_bytes())
     fail_argument("workspace has {} bytes; expected at least workspace_bytes(), {}", workspace.bytes(),
                   workspace_bytes());
-  const variant::Call checked_call = checked(shape, call);
+  const variant::Call checked_call = attention::check_append(shape, call);
   const jit::CurrentContext current(*state_->context);
   ForwardInputs inputs;
   inputs.q = call.k, inputs.k = call.k_pages, inputs.v = call.v_pages;

@@ -55,14 +55,16 @@ enum class PointerAttribute : int {
   device_ordinal = 9,  // int
 };
 
-/// CUlaunchAttribute with the one value that is used here: 4 = the cluster's extents in blocks.
+/// CUlaunchAttribute with the values that are used here: 4 = the cluster's extents in blocks, 6 = whether the kernel
+/// may begin before the one in front of it has ended.
 struct LaunchAttribute {
-  static constexpr int kClusterDimension = 4;
+  static constexpr int kClusterDimension = 4, kProgrammaticSerialization = 6;
   int id = 0;
   std::array<char, 4> pad{};
   union {
     std::array<char, 64> bytes;
     std::array<unsigned, 3> cluster;  // x, y, z
+    int begins_early;
   } value = {};
 };
 static_assert(sizeof(LaunchAttribute) == 72);

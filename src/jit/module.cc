@@ -26,17 +26,24 @@ void Kernel::launch(const LaunchShape& shape, void** arguments) const {
     fail_argument("shape.dynamic_shared_bytes is {} for {}, which was taken from its module with {}",
                   shape.dynamic_shared_bytes, name_, dynamic_shared_limit_);
   }
-  LaunchAttribute cluster;
-  cluster.id = LaunchAttribute::kClusterDimension;
-  cluster.value.cluster = shape.cluster;
+  std::array<LaunchAttribute, 2> attributes;
+  unsigned attribute_count = 0;
+  // Before 9.0 the driver refuses both attributes, even with a cluster of one block.
+  if (shape.cluster != std::array<unsigned, 3>{1, 1, 1}) {
+    attributes[attribute_count].id = LaunchAttribute::kClusterDimension;
+    attributes[attribute_count++].value.cluster = shape.cluster;
+  }
+  if (shape.begins_early) {
+    attributes[attribute_count].id = LaunchAttribute::kProgrammaticSerialization;
+    attributes[attribute_count++].value.begins_early = 1;
+  }
   LaunchConfig config{};
   config.grid = shape.grid;
   config.block = shape.block;
   config.dynamic_shared_bytes = shape.dynamic_shared_bytes;
   config.stream = shape.stream;
-  config.attributes = &cluster;
-  // Before 9.0 the driver refuses the attribute, even with a cluster of one block.
-  config.attribute_count = shape.cluster == std::array<unsigned, 3>{1, 1, 1} ? 0 : 1;
+  config.attributes = attributes.data();
+  config.attribute_count = attribute_count;
 
   const Driver& driver = module_->context().driver();
   const CurrentContext current(module_->context());

@@ -18,6 +18,7 @@ struct LaunchShape {
   std::array<unsigned, 3> cluster{1, 1, 1};  // x, y, z: blocks that share a cluster (9.0 and later); divides the grid
   unsigned dynamic_shared_bytes = 0;         // for each block
   StreamHandle stream = nullptr;             // of the module's GPU
+  bool begins_early = false;                 // before the kernel in front of it has ended, for which it waits by itself
 };
 
 class Module;

@@ -32,7 +32,10 @@ void add_rotary_scaling(const ModelSource& source, const std::string& architectu
   Weights weights(source, nn::Precision::precise, default_executor());  // which config.json's settings do not ask
   const std::int64_t d = query_head_size(source);
   const std::int64_t context = source.integer({nullptr, "max_position_embeddings"}, 1, kMostPositions);
-  const auto [base, scaling] = base_and_scaling_of(source, weights, d, context);
+  const BaseAndScaling found = base_and_scaling_of(source, weights, d, context);
+  const double base = found.base;
+  const nn::RotaryScaling& scaling =
+      found.scaling;  // not by a structured binding, which Clang 14 lets no lambda capture
   const nn::Rotary rotary = nn::make_rotary(nn::Pairing::halves, d, base, scaling);  // which checks all of it
   const auto key = [&](const char* name) { return fmt::format("{}.rope.scaling.{}", architecture, name); };
   const auto real = [&](const char* name, double value) {

@@ -47,7 +47,9 @@ class RecordedWriter : public CudaWriter {
     if (data_.sink != kNoNode) write_sink();
     if (has_gradients_) write_gradients();
     text_ += "}  // namespace variant\n";
-    return {std::move(text_), std::move(layout_), false, has_slope_, has_gradients_, fields_};
+    CudaText text{std::move(text_), std::move(layout_), false, has_slope_, has_gradients_, fields_};
+    text.slots = slots_;
+    return text;
   }
 
  private:
@@ -199,6 +201,7 @@ class RecordedWriter : public CudaWriter {
       text_ += fmt::format(
           "template <>\nstruct Slot<{}> {{\n  static constexpr int kTable = {}, kParameter = {}, kClass = {};\n}};\n",
           slots++, table, parameter, static_cast<int>(hoist));
+      ++slots_[static_cast<std::size_t>(hoist)];
     };
     for (auto derivative = adjoints_.rbegin(); derivative != adjoints_.rend(); ++derivative) {
       for (const TableGradient& gradient : derivative->tables) {
@@ -262,6 +265,7 @@ class RecordedWriter : public CudaWriter {
   std::optional<StageAdjoint> sink_adjoint_;  // where gradients are asked for
   bool has_slope_ = false, has_gradients_ = false;
   int next_slot_ = 0;
+  std::array<int, 5> slots_{};  // as CudaText has them
 };
 
 }  // namespace

@@ -71,9 +71,7 @@ TEST(Allocations, ThatFailAreToldByType) {
   EXPECT_GT(failures_told([&] { Workspace workspace(plan.workspace_bytes()); }), 0);
 
   const ForwardOutputs outputs = data.outputs();
-  BackwardInputs given = data.given();
-  given.o = data.o.view();
-  given.lse = data.lse.view();
+  const BackwardInputs given = data.given_with_outputs();
   const BackwardOutputs gradients = data.gradients();
   Workspace warm(plan.workspace_bytes());
   plan.forward(data.inputs, outputs, warm);  // threads start with it
@@ -128,9 +126,7 @@ TEST(Allocations, AreNotMadeByCalls) {
       Workspace workspace(plan.workspace_bytes());
       const auto call = [&](AttentionData& with) {
         const ForwardOutputs outputs = with.outputs();
-        BackwardInputs given = with.given();
-        given.o = with.o.view();
-        given.lse = with.lse.view();
+        const BackwardInputs given = with.given_with_outputs();
         const BackwardOutputs gradients = with.gradients();
         const std::int64_t before = allocations;
         plan.forward(with.inputs, outputs, workspace);

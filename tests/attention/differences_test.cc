@@ -39,13 +39,7 @@ TEST_P(Differences, AreTheGradients) {
   data.inputs.parameters = bound.parameters;
   const Plan plan = Attention(variant).plan(plan_shape(shape, DType::float32, true, bound));
   const VariantOutputs gradients(bound);
-  plan.forward(data.inputs, data.outputs());
-  BackwardInputs given = data.given();
-  given.o = data.o.view();
-  given.lse = data.lse.view();
-  BackwardOutputs outputs;
-  gradients.add_to(outputs);
-  plan.backward(data.inputs, given, outputs);
+  run(plan, data, &gradients);
 
   std::mt19937_64 random(1);
   constexpr double kStep = 0x1p-9;

@@ -40,11 +40,7 @@ AttentionData run(const Variant& variant, DType dtype, double bad, Array Attenti
   AttentionData data(shape, 5, dtype, DType::float32);
   if (!std::isfinite(bad)) (data.*where).set((data.*where).place(0, kHead, kRow, 0, 3), bad);
   const Plan plan = Attention(variant).plan(plan_shape(shape, dtype, true, {}));
-  plan.forward(data.inputs, data.outputs());
-  BackwardInputs given = data.given();
-  given.o = data.o.view();
-  given.lse = data.lse.view();
-  plan.backward(data.inputs, given, data.gradients());
+  testing::run(plan, data);
   return data;
 }
 

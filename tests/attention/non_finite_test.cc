@@ -56,12 +56,7 @@ AttentionData data_of(const Case& c) {
 void run(const Case& c, AttentionData& data) {
   data.inputs.q = data.q.view(), data.inputs.k = data.k.view(), data.inputs.v = data.v.view();
   const Plan plan = Attention(c.variant).plan(plan_shape(data.shape(), c.dtype, c.backward, {}));
-  plan.forward(data.inputs, data.outputs());
-  if (!c.backward) return;
-  BackwardInputs given = data.given();
-  given.o = data.o.view();
-  given.lse = data.lse.view();
-  plan.backward(data.inputs, given, data.gradients());
+  testing::run(plan, data);
 }
 
 bool same(double a, double b) { return std::memcmp(&a, &b, sizeof a) == 0; }
@@ -219,10 +214,7 @@ TEST(NonFinite, GradientsOfTablesAreNaNEverywhereOrNowhere) {
   shape.tables = {{reached, {50}}, {spared, {50}}};
   const Plan plan = Attention(variant).plan(shape);
   plan.forward(data.inputs, data.outputs());
-  BackwardInputs given = data.given();
-  given.o = data.o.view();
-  given.lse = data.lse.view();
-  plan.backward(data.inputs, given,
+  plan.backward(data.inputs, data.given_with_outputs(),
                 {.d_tables = {{reached, Tensor(d_reached.data(), DType::float32, {50})},
                               {spared, Tensor(d_spared.data(), DType::float32, {50})}}});
   for (const float value : d_reached) EXPECT_TRUE(std::isnan(value));

@@ -14,6 +14,14 @@ namespace tilewise::attention::testing {
 using reference::Array;
 using reference::AttentionData;
 
+void run(const Plan& plan, AttentionData& data, const VariantOutputs* gradients) {
+  plan.forward(data.inputs, data.outputs());
+  if (!plan.shape().backward) return;
+  BackwardOutputs outputs = data.gradients();
+  if (gradients != nullptr) gradients->add_to(outputs);
+  plan.backward(data.inputs, data.given_with_outputs(), outputs);
+}
+
 Problem problem_of(const reference::Shape& shape) {
   return {.h_q = shape.h_q, .h_kv = shape.h_kv, .sequences = shape.sequences};
 }
@@ -262,17 +270,16 @@ void Oracle::run(const Variant& variant, const reference::Shape& shape, const Bo
     more.add_to(outputs);
     call(outputs);
   };
-  BackwardInputs given = data.given();
+  const BackwardInputs given = data.given();
   run_backward(usual, of_usual, [&](const BackwardOutputs& outputs) {
     standard_attention_backward(variant, usual.inputs, given, outputs, dtype_);
   });
   run_backward(exact, of_exact, [&](const BackwardOutputs& outputs) {
     standard_attention_backward(variant, exact.inputs, given, outputs);
   });
-  given.o = data.o.view();
-  given.lse = data.lse.view();
-  run_backward(data, found,
-               [&](const BackwardOutputs& outputs) { caller_.backward(plan, data.inputs, given, outputs); });
+  run_backward(data, found, [&](const BackwardOutputs& outputs) {
+    caller_.backward(plan, data.inputs, data.given_with_outputs(), outputs);
+  });
   data.for_each_query([&](std::int64_t i, const Sequence&, std::int64_t head, std::int64_t row) {
     for (std::int64_t c = 0; c < shape.d_qk; ++c) {
       errors_[kDQ].add(exact.at_query(exact.d_q, i, head, row, c), data.at_query(data.d_q, i, head, row, c),

@@ -96,6 +96,9 @@ class Oracle {
 /// Shape of a plan for the data of a call.
 PlanShape plan_shape(const reference::Shape& shape, DType dtype, bool backward, const Bound& bound);
 
+/// Runs forward and, where it is planned, backward, with gradients of the variant's tables where they are given.
+void run(const Plan& plan, reference::AttentionData& data, const VariantOutputs* gradients = nullptr);
+
 /// Heads and sequences of a call on such data.
 Problem problem_of(const reference::Shape& shape);
 

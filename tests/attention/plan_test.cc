@@ -110,9 +110,7 @@ class Calls : public ::testing::Test {
         plan(Attention().plan(usual())),
         workspace(plan.workspace_bytes()) {
     for (Array* array : {&data.o, &data.lse, &data.d_q, &data.d_k, &data.d_v}) array->fill(5);
-    given = data.given();
-    given.o = data.o.view();
-    given.lse = data.lse.view();
+    given = data.given_with_outputs();
   }
 
   void forward_refused(const std::string& message) { forward_refused(message, workspace); }

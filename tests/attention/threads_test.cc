@@ -50,9 +50,7 @@ struct Case {
     results.add(data.o);
     results.add(data.lse);
     if (!backward) return results;
-    BackwardInputs given = data.given();
-    given.o = data.o.view();
-    given.lse = data.lse.view();
+    const BackwardInputs given = data.given_with_outputs();
     BackwardOutputs outputs = data.gradients();
     std::vector<std::vector<float>> gradients;
     gradients.reserve(bound.tables.size());

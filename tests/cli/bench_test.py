@@ -1,6 +1,7 @@
 """`tilewise bench`: what it measures adds up, draws and refuses. Argument: the program."""
 
 import pathlib
+import resource
 import signal
 import subprocess
 import tempfile
@@ -8,6 +9,11 @@ import unittest
 import xml.etree.ElementTree
 
 from program import PROGRAM, answer, run
+
+
+def can_start(address_space):
+    limits = (address_space, address_space)
+    return run("device", "--no-measure", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, limits)).returncode == 0
 
 
 class BenchAttention(unittest.TestCase):
@@ -56,6 +62,22 @@ class BenchAttention(unittest.TestCase):
         result = run("bench", "attention", *self.TINY, "--cpu-time", "--threads", "2")
         self.assertEqual(result.returncode, 2)
         self.assertIn("--threads is 2, expected 1 with --cpu-time", result.stderr)
+
+    def test_too_many_threads(self):
+        for threads in ("-1", "1025"):
+            result = run("bench", "attention", *self.TINY, "--threads", threads)
+            self.assertEqual(result.returncode, 2)
+            self.assertIn(f"--threads is {threads}, expected 0 to 1024", result.stderr)
+
+    def test_threads_that_the_system_does_not_start(self):
+        """Stacks of 8 MiB do not fit. Those that were started must not wait for the others for ever."""
+        most = 1 << 31
+        if not can_start(most):
+            self.skipTest("the program needs more address space, as with a sanitizer")
+        result = run("bench", "attention", *self.TINY, "--threads", "1000",
+                     preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (most, most)))
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("1000 threads could not be started", result.stderr)
 
     def test_plots(self):
         with tempfile.TemporaryDirectory() as folder:

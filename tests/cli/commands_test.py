@@ -98,11 +98,20 @@ class Refusals(unittest.TestCase):
                 self.assertIn(f"did you mean {hint}", result.stderr)
                 self.assertEqual(result.stdout, "")
 
+    def test_unknown_words_are_named(self):
+        for arguments, part in ((["foo"], "'foo' is not known here; expected one of explain, bench,"),
+                                (["explain", "foo"], "'foo' is not known here; expected one of softmax, attention"),
+                                (["embed", "--model", "m", "--text"], "'text' is given without a name")):
+            with self.subTest(arguments):
+                result = run(*arguments)
+                self.assertEqual(result.returncode, 2)
+                self.assertIn(part, result.stderr)
+
     def test_wrong_sizes(self):
         for option, value in (("--queries", "-1"), ("--keys", "-1"), ("--batch", "0"), ("--heads", "0"),
                               ("--kv-heads", "3"), ("--kv-heads", "0"), ("--tile-keys", "0"), ("--head", "8"),
                               ("--sequence", "1"), ("--dim", "0"), ("--dim-v", "-1"), ("--dtype", "float31"),
-                              ("--queries", "many")):
+                              ("--queries", "many"), ("--queries", "99999999999999999999")):
             with self.subTest(option):
                 result = run("explain", "attention", option, value)
                 self.assertEqual(result.returncode, 2, result.stdout)

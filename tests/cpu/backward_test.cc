@@ -17,10 +17,6 @@ namespace {
 
 constexpr double kFactor = 3;  // gradients may err three times as much as standard attention's
 
-struct Sizes {
-  std::int64_t s_q, s_kv, d_qk, d_v;
-};
-
 /// Query heads that share k and v, with what a backward pass is given.
 struct Problem {
   Sizes sizes;
@@ -215,12 +211,8 @@ TEST_P(BackwardTest, AgreesWithStandardAttentionOverAwkwardShapes) {
       {131, 5, 3, 1},  {95, 96, 1, 33},  {193, 130, 24, 8}, {191, 255, 72, 16}, {385, 100, 32, 200},
   };
   for (const Sizes& sizes : shapes) {
-    const std::int64_t offset = sizes.s_kv - sizes.s_q;
-    for (const TestVariant& variant : {full(), causal(0), causal(offset), loosely(causal(offset)), window(40, 3),
-                                       scattered(), softcapped(full()), softcapped(window(100, 0))}) {
-      SCOPED_TRACE(::testing::Message() << variant.name << (variant.loose ? " loose" : "") << " softcap "
-                                        << variant.softcap << " s_q " << sizes.s_q << " s_kv " << sizes.s_kv << " d_qk "
-                                        << sizes.d_qk << " d_v " << sizes.d_v);
+    for (const TestVariant& variant : every_kind(sizes)) {
+      SCOPED_TRACE(::testing::Message() << variant << ' ' << sizes);
       Comparisons found;
       for (std::uint64_t seed = 0; seed < seeds(sizes.s_q * sizes.s_kv); ++seed) {
         Problem problem(operand(), sizes, variant, 1, seed);

@@ -48,10 +48,6 @@ class ForwardTest : public EachIsaTest {
   }
 };
 
-struct Sizes {
-  std::int64_t s_q, s_kv, d_qk, d_v;
-};
-
 struct Inputs {
   Matrix q, k, v;
   DType operand;
@@ -77,12 +73,8 @@ TEST_P(ForwardTest, AgreesWithStandardAttentionOverAwkwardShapes) {
       {131, 5, 3, 1},   {95, 96, 1, 33},  {385, 130, 24, 8}, {383, 255, 192, 16}, {64, 64, 72, 200},
   };
   for (const Sizes& sizes : shapes) {
-    const std::int64_t offset = sizes.s_kv - sizes.s_q;
-    for (const TestVariant& variant : {full(), causal(0), causal(offset), loosely(causal(offset)), window(40, 3),
-                                       scattered(), softcapped(full()), softcapped(window(100, 0))}) {
-      SCOPED_TRACE(::testing::Message() << variant.name << (variant.loose ? " loose" : "") << " softcap "
-                                        << variant.softcap << " s_q " << sizes.s_q << " s_kv " << sizes.s_kv << " d_qk "
-                                        << sizes.d_qk << " d_v " << sizes.d_v);
+    for (const TestVariant& variant : every_kind(sizes)) {
+      SCOPED_TRACE(::testing::Message() << variant << ' ' << sizes);
       Comparisons found;
       for (std::uint64_t seed = 0; seed < seeds(sizes.s_q * sizes.s_kv); ++seed) {
         const Inputs inputs(operand(), sizes, seed);

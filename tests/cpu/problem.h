@@ -53,9 +53,9 @@ class Matrix {
   MutableRows mutable_view() { return {data(), stride_, DType::float32}; }
 
   void fill_normal(std::mt19937_64& random, float deviation = 1) {
-    std::normal_distribution<float> normal(0, deviation);
+    std::normal_distribution<float> normal;  // times a deviation, since it takes none of 0
     for (std::int64_t i = 0; i < rows_; ++i) {
-      for (std::int64_t j = 0; j < columns_; ++j) at(i, j) = normal(random);
+      for (std::int64_t j = 0; j < columns_; ++j) at(i, j) = deviation * normal(random);
     }
   }
 
@@ -162,6 +162,25 @@ inline TestVariant softcapped(TestVariant variant) {
 inline TestVariant loosely(TestVariant variant) {
   variant.loose = true;
   return variant;
+}
+
+inline std::ostream& operator<<(std::ostream& to, const TestVariant& variant) {
+  return to << variant.name << (variant.loose ? " loose" : "") << " softcap " << variant.softcap;
+}
+
+struct Sizes {
+  std::int64_t s_q, s_kv, d_qk, d_v;
+
+  friend std::ostream& operator<<(std::ostream& to, const Sizes& sizes) {
+    return to << "s_q " << sizes.s_q << " s_kv " << sizes.s_kv << " d_qk " << sizes.d_qk << " d_v " << sizes.d_v;
+  }
+};
+
+/// One of each kind that kernels treat differently.
+inline std::vector<TestVariant> every_kind(const Sizes& sizes) {
+  const std::int64_t offset = sizes.s_kv - sizes.s_q;
+  return {full(),        causal(0),   causal(offset),     loosely(causal(offset)),
+          window(40, 3), scattered(), softcapped(full()), softcapped(window(100, 0))};
 }
 
 /// The hooks that present a TestVariant to a kernel. It must outlive the tasks that hold them.

@@ -48,6 +48,34 @@ TEST_P(DecodeProgram, TakesLatentAttention) {
   expect_in_registers(Variant(), {.dtype = DType::float16, .d_qk = 520, .d_v = 264}, 64);
 }
 
+class LatentByWgmma : public jit::WithNvrtc {};
+
+// Its products run on their own: the assembler says where it makes them wait for each other (C7510 to C7517, C7520), or
+// ignores setmaxnreg (C7508).
+TEST_F(LatentByWgmma, StaysInRegistersAndProductsRunOnTheirOwn) {
+  const jit::Architecture architecture = jit::Architecture::parse("sm_90a");
+  for (const Variant& variant : {Variant(), zoo::causal(), zoo::softcap(30) & zoo::window(100)}) {
+    for (const bool is_paged : {false, true}) {
+      const ForwardShape shape{.d_qk = 576,
+                               .d_v = 512,
+                               .has_lists = !(to_string(variant) == to_string(Variant())),
+                               .is_paged = is_paged,
+                               .pages_of_eights = is_paged,
+                               .values_in_keys = true};
+      const auto plan = choose_decode(shape, Multiprocessor::of(architecture), 128, true);
+      ASSERT_TRUE(plan && plan->is_hopper);
+      const jit::Binary binary =
+          nvrtc_->compile(decode_program(variant, variant::cuda_text(variant), shape, *plan, architecture));
+      SCOPED_TRACE(fmt::format("{}, paged {}: {}", to_string(variant), is_paged, binary.log));
+      for (const char* remark : {"C7508", "C7510", "C7511", "C7512", "C7513", "C7514", "C7515", "C7517", "C7520"})
+        EXPECT_EQ(binary.log.find(remark), std::string::npos) << remark;
+      const jit::Resources resources = binary.kernel("decode").resources.value();
+      EXPECT_EQ(resources.stack_bytes, 0);
+      EXPECT_LE(resources.shared_bytes, 96 * plan->rows);
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Generations, DecodeProgram, ::testing::Values("sm_80", "sm_89", "sm_90a", "sm_100"),
                          [](const auto& one) { return std::string(one.param); });
 
@@ -77,6 +105,27 @@ TEST(DecodePlans, OfLatentAttentionReadValuesOnce) {
   EXPECT_EQ(choose_decode(shape, hopper, 16)->rows, 16);
   EXPECT_THROW(validate_decode({.d_qk = 584, .d_v = 512}), Error);
   EXPECT_THROW(validate_decode({.d_qk = 572, .d_v = 512}), Error);
+}
+
+TEST(DecodePlans, TakeWgmmaForLatentAttentionOfMoreThan16Rows) {
+  const Multiprocessor hopper = Multiprocessor::of(jit::Architecture::parse("sm_90a"));
+  const ForwardShape shape{.d_qk = 576, .d_v = 512, .values_in_keys = true};
+  const auto plan = choose_decode(shape, hopper, 128, true);
+  ASSERT_TRUE(plan && plan->is_hopper);
+  EXPECT_EQ(plan->threads(), 512);
+  EXPECT_EQ(plan->shared_bytes(shape), (64 + plan->stages * 64) * 1152);  // queries and the stages' keys
+  EXPECT_LE(plan->shared_bytes(shape), hopper.shared_bytes_per_block);
+  EXPECT_FALSE(choose_decode(shape, hopper, 16, true)->is_hopper);
+  const auto is_taken = [&](const ForwardShape& other) { return choose_decode(other, hopper, 128, true)->is_hopper; };
+  ForwardShape other = shape;
+  other.values_in_keys = false;
+  EXPECT_FALSE(is_taken(other));
+  other = shape, other.is_paged = true;  // pages of any size
+  EXPECT_FALSE(is_taken(other));
+  other.pages_of_eights = true;
+  EXPECT_TRUE(is_taken(other));
+  other = shape, other.d_qk = 512;  // no columns beside the values, in whose place the weights lie
+  EXPECT_FALSE(is_taken(other));
 }
 
 TEST(DecodeSplits, FillTheGpuAndNoMore) {

@@ -1,61 +1,33 @@
 // Whether a tile's diagonals have one value, without a GPU: the text that says so, compiled for this processor, against
 // the text that makes each diagonal's value.
-#include <dlfcn.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <array>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <limits>
 #include <optional>
 #include <random>
 
-#include "tests/temporary_folder.h"
+#include "tests/cuda/emulated/host_library.h"
 #include "tilewise/zoo.h"
 #include "variant/cuda_text.h"
 
 namespace tilewise::variant {
 namespace {
 
-/// What the texts use of CUDA, in C++. None of the values that are asked for is made by PTX.
-constexpr const char* kStandIns = R"cpp(
-#include <cmath>
-#include <cstring>
-#define __device__
-#define asm(...) static_cast<void>(0)
-  static float __uint_as_float(unsigned a) {
-    float x;
-    std::memcpy(&x, &a, 4);
-    return x;
-  }
-  static float __int_as_float(int a) { return __uint_as_float(unsigned(a)); }
-  static int __float_as_int(float a) {
-    int x;
-    std::memcpy(&x, &a, 4);
-    return x;
-  }
-  static float __int2float_rn(int a) { return float(a); }
-  static float __fadd_rn(float a, float b) { return a + b; }
-  static float __fsub_rn(float a, float b) { return a - b; }
-  static float __fmul_rn(float a, float b) { return a * b; }
-  static float __fdiv_rn(float a, float b) { return a / b; }
-  static float __double2float_rn(double a) { return float(a); }
-#include "cuda/device/steady.h"
-)cpp";
+using cuda::testing::HostLibrary;
 
 /// For a variant's text: the exponent of a product of 0 on a diagonal, and the tile's value, if there is one.
 constexpr const char* kEntryPoints = R"cpp(
-  extern "C" float exponent(const variant::Arguments& a, const variant::Sequence& c, int difference) {
+  EXPORTED float exponent(const variant::Arguments& a, const variant::Sequence& c, int difference) {
     using namespace variant;
     const Uniform u = uniform_values(a, c);
     return variant::exponent(a, c, u, query_values(a, c, u, difference), key_values(a, c, u, 0),
                              diagonal_values(a, c, u, difference), difference, 0, 0.0f);
   }
-  extern "C" bool steady_value(const variant::Arguments& a, const variant::Sequence& c, int least, int most,
-                               float* value) {
+  EXPORTED bool steady_value(const variant::Arguments& a, const variant::Sequence& c, int least, int most, float* value) {
     const auto found = variant::steady_value(a, c, variant::uniform_values(a, c), least, most);
     *value = found.value;
     return found.is_known;
@@ -74,32 +46,20 @@ class SteadyText {
   explicit SteadyText(const Variant& variant)
       : variant_(variant), text_(rearranged_cuda_text(variant, DType::bfloat16, false)) {
     if (!text_.may_be_steady) return;
-    std::ofstream(folder_ / "text.cc") << kStandIns << text_.source << kEntryPoints;
-    const std::string library = fmt::format("{}/text.so", folder_.path());
-    const std::string command =
-        fmt::format("{} -std=c++17 -O1 -ffp-contract=off -w -shared -fPIC -I {} -o {} {}/text.cc",
-                    TILEWISE_CXX_COMPILER, TILEWISE_SOURCES, library, folder_.path());
-    if (std::system(command.c_str()) != 0) throw std::runtime_error("the text does not compile: " + command);
-    library_ = dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (library_ == nullptr) throw std::runtime_error(dlerror());
+    library_.emplace("#include \"cuda/device/steady.h\"\n" + cuda::testing::host_text(text_.source) + kEntryPoints,
+                     std::map<std::string, std::string>(), "-O1");
     const Bound bound = bind(variant.data().graph, Bindings());
     arguments_ = pack_arguments(variant.data().graph, bound, text_.layout);
   }
-  ~SteadyText() {
-    if (library_ != nullptr) dlclose(library_);
-  }
-  SteadyText(const SteadyText&) = delete;
-  SteadyText& operator=(const SteadyText&) = delete;
 
   bool may_be_steady() const { return text_.may_be_steady; }
 
   float exponent(const Sequence& sequence, int difference) const {
-    const auto function = reinterpret_cast<float (*)(const void*, const void*, int)>(dlsym(library_, "exponent"));
+    const auto function = library_->function<float(const void*, const void*, int)>("exponent");
     return function(arguments_.data(), &sequence, difference);
   }
   std::optional<float> steady_value(const Sequence& sequence, int least, int most) const {
-    const auto function =
-        reinterpret_cast<bool (*)(const void*, const void*, int, int, float*)>(dlsym(library_, "steady_value"));
+    const auto function = library_->function<bool(const void*, const void*, int, int, float*)>("steady_value");
     float value = 0;
     if (!function(arguments_.data(), &sequence, least, most, &value)) return std::nullopt;
     return value;
@@ -108,8 +68,7 @@ class SteadyText {
  private:
   Variant variant_;
   CudaText text_;
-  TemporaryFolder folder_;
-  void* library_ = nullptr;
+  std::optional<HostLibrary> library_;
   std::vector<std::byte> arguments_;
 };
 

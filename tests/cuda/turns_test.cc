@@ -9,25 +9,12 @@
 #include <tuple>
 #include <vector>
 
-// What device code finds on a GPU.
-#define __device__
-struct int4 {
-  int x, y, z, w;
-};
+#include "tests/cuda/emulated/intrinsics.h"
+
 struct Index {
   unsigned x = 0, y = 0, z = 0;
 };
 static Index blockIdx, threadIdx, blockDim;  // NOLINT: the names of CUDA
-template <class T>
-static T __ldg(const T* from) {  // NOLINT
-  return *from;
-}
-static unsigned atomicAdd(unsigned* to, unsigned value) {
-  *to += value;
-  return *to - value;
-}
-using std::max;
-using std::min;
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wsign-compare"
 #include "number_turns.h"
@@ -169,6 +156,30 @@ TEST(HopperTurns, NoBlockWaitsForEverAndTilesAreAddedToInOneOrder) {
     EXPECT_EQ(counter, 0u);
     std::ranges::sort(works);
     EXPECT_EQ(std::ranges::adjacent_find(works), works.end()) << "a piece of work is done twice";
+  }
+}
+
+TEST(RowParts, AreTakenOnceEachAndLongRowsFirst) {
+  for (const int long_rows : {0, 1, 3, 5}) {
+    for (const int parts : {1, 4}) {
+      constexpr int kRows = 5, kHeads = 3;
+      TileLists lists{};
+      lists.long_rows = long_rows;
+      const int grid_rows = kRows + long_rows * (parts - 1);
+      std::map<std::tuple<int, int, int>, int> taken;
+      bool is_past_long_rows = false;
+      for (int y = 0; y < kHeads; ++y) {
+        for (int x = 0; x < grid_rows; ++x) {
+          const RowPart one = row_part(lists, parts, x, y, grid_rows, kHeads);
+          ++taken[{one.place, one.head, one.part}];
+          ASSERT_TRUE(one.place >= 0 && one.place < kRows && one.head >= 0 && one.head < kHeads);
+          ASSERT_TRUE(one.part >= 0 && one.part < (one.place < long_rows ? parts : 1));
+          is_past_long_rows = is_past_long_rows || one.place >= long_rows;
+          EXPECT_TRUE(one.place >= long_rows || !is_past_long_rows);
+        }
+      }
+      EXPECT_EQ(taken.size(), static_cast<std::size_t>(kHeads * grid_rows));
+    }
   }
 }
 

@@ -23,9 +23,7 @@ class DeterministicOnGpu : public jit::WithGpu {
     for (reference::Array* array : {&data.d_q, &data.d_k, &data.d_v}) array->fill(0);
     BackwardOutputs outputs = data.gradients();
     of_variant.add_to(outputs);
-    BackwardInputs given = data.given();
-    given.o = data.o.view();
-    given.lse = data.lse.view();
+    const BackwardInputs given = data.given_with_outputs();
     caller_->backward(plan, data.inputs, given, outputs);
     std::vector<double> all;
     for (const reference::Array* array : {&data.d_q, &data.d_k, &data.d_v}) {

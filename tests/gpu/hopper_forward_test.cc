@@ -8,6 +8,7 @@
 #include "tests/gpu/attention_case.h"
 #include "tests/gpu/diagonal_scores.h"
 #include "tests/gpu/with_hopper.h"
+#include "tilewise/attention.h"
 #include "tilewise/zoo.h"
 
 namespace tilewise::cuda::testing {
@@ -18,7 +19,9 @@ class HopperForwardOnGpu : public WithHopper {
   /// Runs the case with every candidate.
   void expect_of_all_plans(Case given) {
     ForwardShape shape{.dtype = given.dtype, .d_qk = given.d_qk, .d_v = given.d_v, .has_lists = given.with_lists};
+    shape.short_keys = 512;  // which have all plans of longer ones, too
     shape.has_dropout = given.dropout.has_value();
+    shape.has_small_parts = given.with_lists;  // one candidate more
     const std::string name = given.name;
     const Expectation expected = expectation_of(given);
     for (const HopperForwardPlan& plan :
@@ -51,6 +54,19 @@ TEST_F(HopperForwardOnGpu, EveryPlan) {
     expect_of_all_plans(case_of("full", Variant(), Problem::uniform(1, 2, 1, 300, 523), d_qk, d_v));
     expect_of_all_plans(case_of("causal", zoo::causal(), Problem::uniform(1, 2, 1, 420, 523), d_qk, d_v));
   }
+}
+
+TEST_F(HopperForwardOnGpu, PlansTakeSmallTilesWhereAMaskKeepsSmallParts) {
+  const auto explained = [](const Variant& variant) {
+    const PlanShape shape{
+        .dtype = DType::bfloat16, .h_q = 2, .h_kv = 2, .d_qk = 128, .d_v = 128, .s_q = 4096, .s_kv = 4096};
+    return Attention(variant).plan(shape, Device::cuda()).explain();
+  };
+  // A block of 64 in eight, here and there: of tiles of 128 x 64 half as many keys as of tiles of 128 x 128.
+  const Variant blocks = keep([](const At& at) { return (at.query_index / 64 * 5 + at.key_index / 64) % 8 == 0; });
+  EXPECT_NE(explained(blocks).find("forward: sm_90a, 128 x 64"), std::string::npos) << explained(blocks);
+  for (const Variant& variant : {zoo::causal(), zoo::window(1024)})
+    EXPECT_NE(explained(variant).find("forward: sm_90a, 128 x 128"), std::string::npos) << explained(variant);
 }
 
 TEST_F(HopperForwardOnGpu, MoreWorkThanMultiprocessors) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "tests/attention/cache.h"
 #include "tests/gpu/gpu_caller.h"
 #include "tests/gpu/with_gpu.h"
 #include "tests/refusal.h"
@@ -19,25 +20,27 @@ class LatentOnGpu : public jit::WithGpu {
     if (context_ != nullptr) caller_.emplace(context_);
   }
 
+  /// The first columns of k.
+  static ConstTensor values_in(const ConstTensor& k, std::int64_t d_v) {
+    ConstTensor v = k;
+    v.extents[static_cast<std::size_t>(v.rank - 1)] = d_v;
+    return v;
+  }
+
   /// Decodes with v in k, by the rule of exactness.
-  void expect_right(const Variant& variant, const reference::Shape& shape) {
-    reference::AttentionData data(shape, 7, DType::bfloat16, DType::float32);
-    const auto as_values = [&](const ConstTensor& k) {
-      ConstTensor v = k;
-      v.extents[static_cast<std::size_t>(v.rank - 1)] = shape.d_v;
-      return v;
-    };
-    data.inputs.v = as_values(data.inputs.k);
+  void expect_right(const Variant& variant, const reference::Shape& shape, DType dtype = DType::bfloat16) {
+    reference::AttentionData data(shape, 7, dtype, DType::float32);
+    data.inputs.v = values_in(data.inputs.k, shape.d_v);
     reference::AttentionData usual = data, exact(shape, 7, DType::float64, DType::float64);
     usual.inputs = exact.inputs = data.inputs;
-    standard_attention(variant, usual.inputs, usual.outputs(), DType::bfloat16);
+    standard_attention(variant, usual.inputs, usual.outputs(), dtype);
     standard_attention(variant, exact.inputs, exact.outputs());
 
-    const Plan plan = Attention(variant).plan(plan_shape(shape, DType::bfloat16, false, {}), Device::cuda());
+    const Plan plan = Attention(variant).plan(plan_shape(shape, dtype, false, {}), Device::cuda());
     Workspace workspace(plan.workspace_bytes(), Device::cuda());
     GpuCopies copies(context_);
     ForwardInputs inputs = copies.in(data.inputs);
-    inputs.v = as_values(inputs.k);
+    inputs.v = values_in(inputs.k, shape.d_v);
     const ForwardOutputs outputs{.o = copies.out(data.o.tensor()), .lse = copies.out(data.lse.tensor())};
     plan.forward(inputs, outputs, workspace);
     copies.copy_back();
@@ -53,13 +56,48 @@ class LatentOnGpu : public jit::WithGpu {
     EXPECT_LE(errors.square, 4 * errors.usual_square) << to_string(variant);
   }
 
+  /// The rows and lse, one behind the other, that decoding with v in k gives.
+  std::vector<float> decoded(const Plan& plan, const ForwardInputs& inputs, reference::AttentionData& data,
+                             std::int64_t d_v) {
+    Workspace workspace(plan.workspace_bytes(), Device::cuda());
+    GpuCopies copies(context_);
+    ForwardInputs on_gpu = copies.in(inputs);
+    on_gpu.v = values_in(on_gpu.k, d_v);
+    data.o.fill(-768), data.lse.fill(-768);
+    plan.forward(on_gpu, {.o = copies.out(data.o.tensor()), .lse = copies.out(data.lse.tensor())}, workspace);
+    copies.copy_back();
+    std::vector<float> all;
+    for (const reference::Array* array : {&data.o, &data.lse}) {
+      for (std::int64_t i = 0; i < array->size(); ++i) all.push_back(static_cast<float>(array->get(i)));
+    }
+    return all;
+  }
+
   std::optional<GpuCaller> caller_;
 };
 
 TEST_F(LatentOnGpu, ReadsValuesFromKeys) {
   for (const Variant& variant : {Variant(), zoo::causal(), zoo::softcap(20) & zoo::causal(), zoo::window(100)}) {
-    expect_right(variant, uniform(2, 128, 1, 1, 1000, 576, 512));
-    expect_right(variant, uniform(1, 16, 1, 2, 300, 576, 512));
+    expect_right(variant, uniform(1, 72, 1, 1, 1000, 576, 512));
+    expect_right(variant, uniform(2, 16, 1, 2, 300, 576, 512));
+  }
+  expect_right(zoo::causal(), uniform(1, 20, 1, 2, 500, 576, 512), DType::float16);
+  expect_right(Variant(), uniform(1, 20, 2, 3, 700, 320, 128));
+}
+
+TEST_F(LatentOnGpu, ReadsValuesFromKeysInPages) {
+  reference::Shape shape{.h_q = 72, .h_kv = 1, .d_qk = 576, .d_v = 512};
+  shape.sequences = {{.s_q = 1, .s_kv = 1300}, {.s_q = 2, .s_kv = 300}, {.s_q = 3, .s_kv = 77, .key_start = 21}};
+  reference::AttentionData data(shape, 5, DType::bfloat16, DType::float32);
+  for (const Variant& variant : {Variant(), zoo::causal()}) {
+    PlanShape planned = plan_shape(shape, DType::bfloat16, false, {});
+    planned.query_tokens.reset(), planned.key_tokens.reset();
+    const Plan plan = Attention(variant).plan(planned, Device::cuda());
+    for (const std::int64_t page_tokens : {8, 64, 504}) {
+      const Cache cache(data, false, {page_tokens, false}, 3);
+      EXPECT_EQ(decoded(plan, cache.paged, data, shape.d_v), decoded(plan, cache.whole, data, shape.d_v))
+          << to_string(variant) << ", pages of " << page_tokens;
+    }
   }
 }
 

@@ -95,6 +95,10 @@ class AttentionData {
 
   ForwardOutputs outputs() { return {.o = o.tensor(), .lse = lse.tensor()}; }
   BackwardInputs given() const { return {.d_o = d_o.view(), .d_lse = d_lse.view()}; }
+  /// With what the forward pass left, which plans ask for.
+  BackwardInputs given_with_outputs() const {
+    return {.o = o.view(), .lse = lse.view(), .d_o = d_o.view(), .d_lse = d_lse.view()};
+  }
   BackwardOutputs gradients() { return {.d_q = d_q.tensor(), .d_k = d_k.tensor(), .d_v = d_v.tensor()}; }
 
   const Shape& shape() const { return shape_; }

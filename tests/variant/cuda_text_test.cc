@@ -1,17 +1,15 @@
 // The CUDA reading without a GPU: its text compiles for GPUs, and, given stand-ins for the intrinsics that it uses, for
 // this processor, where it must give the bits of the scalar reading.
-#include <dlfcn.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cstdlib>
-#include <fstream>
 #include <random>
 
 #include "jit/nvrtc.h"
+#include "tests/cuda/emulated/host_library.h"
 #include "tests/laws/random_variant.h"
 #include "tests/laws/reading.h"
-#include "tests/temporary_folder.h"
 #include "tilewise/error.h"
 #include "tilewise/zoo_entry.h"
 #include "variant/cuda_text.h"
@@ -19,49 +17,9 @@
 namespace tilewise::variant {
 namespace {
 
+using cuda::testing::host_text;
+using cuda::testing::HostLibrary;
 using laws::Choices;
-
-/// What the text uses of CUDA, in C++. PTX cannot be stood in for, so its one statement is replaced (see host_text).
-constexpr const char* kStandIns = R"cpp(
-#include <cmath>
-#include <cstring>
-#define __device__
-  static float __fadd_rn(float a, float b) { return a + b; }
-  static float __fsub_rn(float a, float b) { return a - b; }
-  static float __fmul_rn(float a, float b) { return a * b; }
-  static float __fdiv_rn(float a, float b) { return a / b; }
-  static float __fsqrt_rn(float a) { return std::sqrt(a); }
-  static float rsqrtf(float a) { return 1.0f / std::sqrt(a); }
-  static float __int2float_rn(int a) { return float(a); }
-  static float __double2float_rn(double a) { return float(a); }
-  static int __float2int_rz(float a) {
-    return a != a ? 0 : a >= 0x1p31f ? 2147483647 : a <= -0x1p31f ? -2147483647 - 1 : int(a);
-  }
-  static float __uint_as_float(unsigned a) {
-    float x;
-    std::memcpy(&x, &a, 4);
-    return x;
-  }
-  static float __int_as_float(int a) { return __uint_as_float(unsigned(a)); }
-  static float half_value(unsigned short bits) {
-    const int exponent = bits >> 10 & 31, fraction = bits & 1023;
-    const float magnitude = exponent == 31  ? (fraction ? NAN : INFINITY)
-                            : exponent == 0 ? std::ldexp(float(fraction), -24)
-                                            : std::ldexp(float(fraction + 1024), exponent - 25);
-    return bits >> 15 ? -magnitude : magnitude;
-  }
-)cpp";
-
-std::string replaced(std::string text, const std::string& from, const std::string& to) {
-  for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
-    text.replace(at, from.size(), to);
-  return text;
-}
-
-std::string host_text(const std::string& source) {
-  return replaced(source, "asm(\"cvt.f32.f16 %0, %1;\" : \"=f\"(value) : \"h\"(x.bits));",
-                  "value = half_value(x.bits);");
-}
 
 /// Numbered entry points `<prefix>_<i>` that evaluate one entry through every function of a variant's text.
 std::string entry_point(const std::string& declaration, std::size_t i, const char* function) {
@@ -75,40 +33,17 @@ std::string entry_point(const std::string& declaration, std::size_t i, const cha
       declaration, i, i, i, function);
 }
 
-/// A shared library made of variants' texts, gone with the object.
-class HostLibrary {
- public:
-  explicit HostLibrary(const std::vector<std::string>& texts) {
-    std::ofstream source(folder_ / "variants.cc");
-    source << kStandIns;
-    for (std::size_t i = 0; i < texts.size(); ++i) {
-      source << "namespace v" << i << " {\n" << host_text(texts[i]) << "}\n";
-      source << entry_point(fmt::format("extern \"C\" float partial_{}", i), i, "partial_score");
-    }
-    source.close();
-    const std::string command =
-        fmt::format("{} -std=c++17 -O0 -ffp-contract=off -w -shared -fPIC -o {}/variants.so {}/variants.cc",
-                    TILEWISE_CXX_COMPILER, folder_.path(), folder_.path());
-    if (std::system(command.c_str()) != 0) throw std::runtime_error("the text does not compile: " + command);
-    library_ = dlopen((folder_ / "variants.so").c_str(), RTLD_NOW | RTLD_LOCAL);
-    if (library_ == nullptr) throw std::runtime_error(dlerror());
+/// A shared library made of variants' texts, with entry points partial_<i>.
+HostLibrary library_of(const std::vector<std::string>& texts) {
+  std::string source;
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    source += fmt::format("namespace v{} {{\n{}}}\n", i, host_text(texts[i]));
+    source += entry_point(fmt::format("EXPORTED float partial_{}", i), i, "partial_score");
   }
-  ~HostLibrary() {
-    if (library_ != nullptr) dlclose(library_);
-  }
-  HostLibrary(const HostLibrary&) = delete;
-  HostLibrary& operator=(const HostLibrary&) = delete;
-
-  using Function = float (*)(const std::byte* arguments, const std::int32_t* sequence, int query_index, int key_index,
-                             float s);
-  Function partial(std::size_t i) const {
-    return reinterpret_cast<Function>(dlsym(library_, fmt::format("partial_{}", i).c_str()));
-  }
-
- private:
-  TemporaryFolder folder_;
-  void* library_ = nullptr;
-};
+  return HostLibrary(source, {}, "-O0");
+}
+using Partial = float(const std::byte* arguments, const std::int32_t* sequence, int query_index, int key_index,
+                      float s);
 
 /// The text's Sequence, field by field.
 std::array<std::int32_t, 9> sequence_fields(const Place& first) {
@@ -147,13 +82,12 @@ TEST(CudaText, GivesTheScalarReadingsBitsOnTheHost) {
     texts.push_back(cuda_text(variants.back().variant));
     sources.push_back(texts.back().source);
   }
-  const HostLibrary library(sources);
+  const HostLibrary library = library_of(sources);
   for (std::size_t i = 0; i < kVariants; ++i) {
     const Variant& variant = variants[i].variant;
     const Bound bound = bind(variant.data().graph, variants[i].bindings());
     const auto arguments = pack_arguments(variant.data().graph, bound, texts[i].layout);
-    const auto function = library.partial(i);
-    ASSERT_NE(function, nullptr);
+    Partial* const function = library.function<Partial>(fmt::format("partial_{}", i));
     for (int n = 0; n < kEntries; ++n) {
       Choices choices(random_tape(random));
       const Problem problem = laws::random_problem(choices);

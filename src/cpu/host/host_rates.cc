@@ -1,7 +1,9 @@
 // Measures this machine's arithmetic and memory.
 #include <algorithm>
+#include <atomic>
 #include <barrier>
 #include <chrono>
+#include <exception>
 #include <memory>
 #include <new>
 #include <numeric>
@@ -36,6 +38,33 @@ const cpu::RateLoops& loops_of(Isa isa) {
 /// Float32 multiply-adds are no faster in what ranks above.
 Isa widest() { return std::min(available_isas().back(), Isa::avx512); }
 
+/// Runs work(thread) on that many threads together, the calling one being thread 0; on none where not all can be had,
+/// since they wait for each other.
+template <class Work>
+void on_threads(int threads, const Work& work) {
+  enum class Word : int { wait, begin, leave };
+  std::atomic<Word> word = Word::wait;
+  const auto say = [&word](Word said) {
+    word.store(said);
+    word.notify_all();
+  };
+  std::vector<std::jthread> others;  // which join at the end, so that all must have been told by then
+  try {
+    for (int thread = 1; thread < threads; ++thread) {
+      others.emplace_back([&word, &work, thread] {
+        word.wait(Word::wait);
+        if (word.load() == Word::begin) work(thread);
+      });
+    }
+  } catch (const std::exception& error) {
+    say(Word::leave);
+    fail(ErrorCode::out_of_memory, "{} threads could not be started, only {}: {}", threads, others.size() + 1,
+         error.what());
+  }
+  say(Word::begin);
+  work(0);
+}
+
 /// Seconds from when all threads stand ready until the last one is through; the best of several runs.
 template <class Work>
 double best_seconds(int threads, Work work) {
@@ -52,9 +81,7 @@ double best_seconds(int threads, Work work) {
       done.arrive_and_wait();
     }
   };
-  std::vector<std::jthread> others;
-  for (int thread = 1; thread < threads; ++thread) others.emplace_back(run, thread);
-  run(0);
+  on_threads(threads, run);
   return best;
 }
 
@@ -114,11 +141,7 @@ double burst_gflops(const std::string& instruction_set, int threads) {
     const double flops = chains(kRounds, &sink);
     rates[static_cast<std::size_t>(thread)] = flops / std::chrono::duration<double>(Clock::now() - begin).count();
   };
-  {
-    std::vector<std::jthread> others;
-    for (int thread = 1; thread < threads; ++thread) others.emplace_back(run, thread);
-    run(0);
-  }
+  on_threads(threads, run);
   return std::accumulate(rates.begin(), rates.end(), 0.0) * 1e-9;
 }
 

@@ -54,13 +54,15 @@ class Backward {
         variant_(variant),
         shared_(shared),
         sequence_(blockIdx.z),
-        kv_head_(blockIdx.y),
+        taken_(row_part(arguments.lists, Config::kHasLists && arguments.d_q_part == 0 ? 1 : 0, blockIdx.x, blockIdx.y,
+                        gridDim.x, gridDim.y)),
+        kv_head_(taken_.head),
         shape_(arguments.sequences[blockIdx.z]) {}
 
   /// All key tiles, or, of `gridDim.x` blocks, every gridDim.x-th: each block then has sums of d_q of its own, which no
   /// other block adds to.
   __device__ void run() {
-    for (int index = blockIdx.x; index < arguments_.key_tiles; index += gridDim.x) {
+    for (int index = taken_.place; index < arguments_.key_tiles; index += gridDim.x) {
       int tile = index;
       if constexpr (Config::kHasLists) {
         tile = row_of(arguments_.lists, sequence_, kv_head_ * arguments_.heads_per_kv, tile);
@@ -387,7 +389,9 @@ class Backward {
   const BackwardArguments& arguments_;
   const typename Variant::Arguments& variant_;
   const unsigned shared_;
-  const int sequence_, kv_head_;
+  const int sequence_;
+  const RowPart taken_;
+  const int kv_head_;
   const SequenceShape& shape_;
   int key_begin_ = 0;
   typename KeyGrid::Sums d_k_;

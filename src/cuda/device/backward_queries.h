@@ -35,15 +35,8 @@ __device__ inline void prepare_backward(const BackwardArguments& a, const typena
     const float d_lse = a.d_lse.data != nullptr ? static_cast<const float*>(a.d_lse.data)[at(a.d_lse)] : 0;
     a.reference[place] = lse == -infinity() ? infinity() : lse * kLog2E;
     a.delta[place] = sum - d_lse;
-    if constexpr (Config::kHasGradients && Variant::kHasSink) {
-      using Recorded = typename Variant::Recorded;
-      const auto& recorded = reinterpret_cast<const typename Recorded::Arguments&>(variant);
-      const auto of_head = Recorded::place_of(recorded, shape, blockIdx.z, head, head / a.heads_per_kv, a.scale);
-      // The sink is an entry whose value is 0.
-      const float weight = exp2_of((Recorded::sink_logit(recorded, of_head) - lse) * kLog2E);
-      GradientAdder adder(a.gradients);
-      if (weight > 0) Recorded::add_sink_gradients(recorded, of_head, -weight * (sum - d_lse), adder);
-    }
+    if constexpr (Config::kHasGradients && Variant::kHasSink)
+      add_sink_gradients<Variant>(a, variant, blockIdx.z, head, lse, sum - d_lse);
   }
   if (a.d_q.data == nullptr) return;
   for (int part = 0; part < a.d_q_parts; ++part) {

@@ -3,6 +3,7 @@
 
 #include "arguments.h"
 #include "copy.h"
+#include "merge.h"
 #include "scores.h"
 #include "softmax.h"
 #include "walk.h"
@@ -48,18 +49,6 @@ class DecodeRows {
   __device__ static int splits_of(int tiles, int most) {
     const int splits = tiles / kLeastTiles;
     return splits < 1 ? 1 : splits < most ? splits : most;
-  }
-
-  /// Writes o and lse of a query, by `threads` threads.
-  template <class Values>
-  __device__ static void write_answer(const ForwardArguments& f, const SequenceShape& shape, int sequence, int head,
-                                      int query, int thread, int threads, float lse, Values values) {
-    const long long row = query + (f.queries_packed ? shape.query_token : 0);
-    auto* o = static_cast<Element*>(f.o.data) + sequence * f.o.batch + head * f.o.head + row * f.o.row;
-    for (int column = thread; column < Config::kHeadV; column += threads)
-      o[column] = element_of(Element{}, values(column));
-    if (thread == 0 && f.lse.data != nullptr)
-      static_cast<float*>(f.lse.data)[sequence * f.lse.batch + head * f.lse.head + row * f.lse.row] = lse;
   }
 
  protected:
@@ -155,8 +144,8 @@ class DecodeRows {
       base = joint;
     }
     multiplier = sum == 0 ? 0 : multiplier / sum;
-    write_answer(f_, shape_, sequence_, head, query, lane(), 32, (base + log2f(sum)) * kLn2,
-                 [&](int column) { return value_of(column) * multiplier; });
+    write_answer<Config>(f_, shape_, {sequence_, head, query}, lane(), 32, (base + log2f(sum)) * kLn2,
+                         [&](int column) { return value_of(column) * multiplier; });
   }
 
   const DecodeArguments& a_;
@@ -166,8 +155,7 @@ class DecodeRows {
   const SequenceShape& shape_;
 };
 
-/// Merges the splits of a query, a block to each: (query, head, sequence). The same merge as the host's: of partial
-/// results o with their lse, the sink last.
+/// Merges the splits of a query, a block to each: (query, head, sequence).
 template <class Config, class Variant>
 __device__ inline void merge_splits(const DecodeArguments& a, const typename Variant::Arguments& variant) {
   const ForwardArguments& f = a.forward;
@@ -178,25 +166,8 @@ __device__ inline void merge_splits(const DecodeArguments& a, const typename Var
   using Rows = DecodeRows<Config, Variant>;
   const int splits = Rows::splits_of(Rows::tiles_of(f, shape, sequence, own_head).count(), a.splits);
   const long long first = ((static_cast<long long>(sequence) * a.h_q + head) * a.s_q + query) * a.splits;
-  const float* lse = a.lse + first;
-  float base = kNoBase;
-  for (int i = 0; i < splits; ++i) base = fmaxf(base, lse[i]);
-  float sum = 0;
-  if constexpr (Variant::kHasSink) {
-    const auto place = Variant::place_of(variant, shape, sequence, head, head / f.heads_per_kv);
-    const float sink = Variant::sink_logit(variant, place) * kLog2E;
-    base = fmaxf(base, sink);
-    sum = exp2_of(sink - base);
-  }
-  for (int i = 0; i < splits; ++i) sum += exp2_of(lse[i] - base);
-  const float multiplier = sum == 0 ? 0 : 1 / sum;
-  Rows::write_answer(f, shape, sequence, head, query, threadIdx.x, blockDim.x, (base + log2f(sum)) * kLn2,
-                     [&](int column) {
-                       float value = 0;
-                       for (int i = 0; i < splits; ++i)
-                         value += a.o[(first + i) * Config::kHeadV + column] * exp2_of(lse[i] - base);
-                       return value * multiplier;
-                     });
+  merge_parts<Config, Variant>(f, variant, shape, {sequence, head, query}, a.o + first * Config::kHeadV, a.lse + first,
+                               splits, threadIdx.x, blockDim.x);
 }
 
 }  // namespace tilewise::cuda

@@ -5,6 +5,7 @@
 #include "copy.h"
 #include "forward_products.h"
 #include "largest_score.h"
+#include "merge.h"
 #include "philox.h"
 #include "scores.h"
 #include "softmax.h"
@@ -41,30 +42,27 @@ class Forward : ForwardProducts<Config> {
   using typename Products::Element;
 
   __device__ Forward(const ForwardArguments& arguments, const typename Variant::Arguments& variant, unsigned shared)
-      : Products(shared),
-        arguments_(arguments),
-        variant_(variant),
-        sequence_(blockIdx.z),
-        head_(blockIdx.y),
-        shape_(arguments.sequences[blockIdx.z]),
-        keys_(key_loader<KeyLoader>(arguments.k)),
-        values_(key_loader<ValueLoader>(arguments.v)) {}
+      : Forward(arguments, variant, shared, row_of_block(arguments.lists)) {}
 
   __device__ void run() {
-    RowStart row{static_cast<int>(blockIdx.x), -1, 0, 0};
+    const RowPart taken = row_of_block(arguments_.lists);
+    if (threadIdx.x == 0) taken_row() = taken;
+    RowStart row{taken.place, -1, 0, 0};
     if (Config::kHasLists && arguments_.lists.order != nullptr) {
-      row = row_start(arguments_.lists, sequence_, head_, blockIdx.x);
+      row = row_start(arguments_.lists, sequence_, taken.head, taken.place);
     }
     query_begin_ = row.row * kQueryTile;
     if (query_begin_ >= shape_.queries) return;
-    values().prepare(
-        variant_,
-        Variant::place_of(variant_, shape_, sequence_, head_, head_ / arguments_.heads_per_kv, arguments_.scale),
-        query_begin_);
-    start_loading_queries();
+    values().prepare(variant_,
+                     Variant::place_of(variant_, shape_, sequence_, taken.head, taken.head / arguments_.heads_per_kv,
+                                       arguments_.scale),
+                     query_begin_);
+    start_loading_queries(taken.head);
     if constexpr (Config::kHasLists) {
-      const long long list = list_of(arguments_.lists, sequence_, head_, row.row);
-      walk(ListWalk(arguments_.lists, list, row.count >= 0 ? row.count : arguments_.lists.count[list]));
+      const TileLists& lists = arguments_.lists;
+      const long long list = list_of(lists, sequence_, taken.head, row.row);
+      const ListWalk whole(lists, list, row.count >= 0 ? row.count : lists.count[list]);
+      walk(is_in_parts(taken) ? whole.part(taken.part, lists.parts) : whole);
     } else {
       walk(DenseWalk(shape_, Config::kKeyTile));
     }
@@ -72,6 +70,33 @@ class Forward : ForwardProducts<Config> {
   }
 
  private:
+  __device__ Forward(const ForwardArguments& arguments, const typename Variant::Arguments& variant, unsigned shared,
+                     const RowPart& row)
+      : Products(shared),
+        arguments_(arguments),
+        variant_(variant),
+        sequence_(blockIdx.z),
+        shape_(arguments.sequences[blockIdx.z]),
+        keys_(key_loader<KeyLoader>(arguments.k, row.head)),
+        values_(key_loader<ValueLoader>(arguments.v, row.head)) {}
+
+  __device__ static RowPart row_of_block(const TileLists& lists) {
+    return row_part(lists, Config::kHasLists ? lists.parts : 0, blockIdx.x, blockIdx.y, gridDim.x, gridDim.y);
+  }
+  /// The block's, for when it has tiles in its registers.
+  __device__ static RowPart& taken_row() {
+    __shared__ RowPart shared;
+    return shared;
+  }
+  __device__ static int head() {
+    if constexpr (!Config::kHasLists) return blockIdx.y;
+    return taken_row().head;
+  }
+  /// Whether other blocks have other parts of the row's list.
+  __device__ bool is_in_parts(const RowPart& row) const {
+    return row.place < arguments_.lists.long_rows && arguments_.lists.parts > 1;
+  }
+
   using QueryLoader = TileLoader<QueryTile, kThreads, Config::kHeadQk, Config::kAligned, Element>;
   template <class Tile, int kColumns>
   using LoaderOfKeys = Conditional<Config::kPaged, PagedLoader<Tile, kThreads, kColumns, Config::kAligned, Element>,
@@ -80,13 +105,13 @@ class Forward : ForwardProducts<Config> {
   using ValueLoader = LoaderOfKeys<ValueTile, Config::kHeadV>;
 
   template <class Loader>
-  __device__ Loader key_loader(const TensorView& view) const {
+  __device__ Loader key_loader(const TensorView& view, int head) const {
     if constexpr (Config::kPaged) {
       const PageTable& pages = arguments_.pages;
-      return Loader(static_cast<const Element*>(view.data) + head_ / arguments_.heads_per_kv * view.head,
+      return Loader(static_cast<const Element*>(view.data) + head / arguments_.heads_per_kv * view.head,
                     {pages, pages.table + sequence_ * pages.sequence, view.batch, view.row});
     } else {
-      return Loader(key_rows(view));
+      return Loader(key_rows(view, head));
     }
   }
 
@@ -96,18 +121,18 @@ class Forward : ForwardProducts<Config> {
     const long long first = sequence_ * view.batch + head * view.head + first_row * view.row;
     return {static_cast<Element*>(view.data) + first, view.row, begin, end};
   }
-  __device__ GlobalRows<Element> query_rows(const TensorView& view) const {
-    return rows_of(view, head_, first_query_row(), 0, shape_.queries);
+  __device__ GlobalRows<Element> query_rows(const TensorView& view, int head) const {
+    return rows_of(view, head, first_query_row(), 0, shape_.queries);
   }
-  __device__ GlobalRows<Element> key_rows(const TensorView& view) const {
-    return rows_of(view, head_ / arguments_.heads_per_kv, arguments_.keys_packed ? shape_.key_token : 0,
+  __device__ GlobalRows<Element> key_rows(const TensorView& view, int head) const {
+    return rows_of(view, head / arguments_.heads_per_kv, arguments_.keys_packed ? shape_.key_token : 0,
                    shape_.key_start, shape_.keys);
   }
   __device__ int first_query_row() const { return arguments_.queries_packed ? shape_.query_token : 0; }
 
-  __device__ void start_loading_queries() {
+  __device__ void start_loading_queries(int head) {
     const bool whole = query_begin_ + kQueryTile <= shape_.queries;
-    QueryLoader(query_rows(arguments_.q)).start(query_tile(), query_begin_, whole, 0, shape_.queries);
+    QueryLoader(query_rows(arguments_.q, head)).start(query_tile(), query_begin_, whole, 0, shape_.queries);
   }
 
   __device__ void start_loading(const Visit& visit, int stage) {
@@ -134,6 +159,7 @@ class Forward : ForwardProducts<Config> {
     wait_for_copies<1>();
     __syncthreads();
     typename Values::Made made;
+    look_ahead(tiles, 0);
     make_values(made, visit);
     keep_values(made, visit, 0);
     load_queries_to_registers();
@@ -172,6 +198,16 @@ class Forward : ForwardProducts<Config> {
   __device__ void make_values(typename Values::Made& made, const Visit& visit) const {
     values().make_tile(made, variant_, query_begin_, visit.tile() * Config::kKeyTile);
   }
+  /// Tiles whose diagonals have one value. Where the largest score is asked for, scores are made of all entries.
+  static constexpr bool kTakesSteady = Values::kKnowsSteady && !Config::kHasMaxScore;
+  __device__ bool is_steady(int number) const {
+    if constexpr (kTakesSteady) return values().is_steady(number);
+    return false;
+  }
+  template <class Walk>
+  __device__ void look_ahead(const Walk& tiles, int number) const {
+    if constexpr (kTakesSteady) values().look_ahead(tiles, number, variant_, query_begin_);
+  }
   __device__ void keep_values(const typename Values::Made& made, const Visit& visit, int number) const {
     values().keep_tile(made, variant_, query_begin_, visit.tile() * Config::kKeyTile, number % 2);
   }
@@ -188,11 +224,21 @@ class Forward : ForwardProducts<Config> {
     return __any_sync(~0u, visit.is_partial() && visit.cuts(first_row() / 64));
   }
 
+  __device__ LanePlace lane_place(const Visit& visit) const {
+    const int column = lane() % 4 * 2;
+    return {first_row() + lane() / 4, column,     lane_query(), visit.tile() * Config::kKeyTile + column,
+            shape_.key_start,         shape_.keys};
+  }
+
   /// Products of a visit's tile turned into scores; returns their factor to log2 units.
   __device__ float score(Scores& s, const Visit& visit, int number, bool is_partial) {
-    const int column = lane() % 4 * 2;
-    const LanePlace place{first_row() + lane() / 4, column,     lane_query(), visit.tile() * Config::kKeyTile + column,
-                          shape_.key_start,         shape_.keys};
+    if constexpr (kTakesSteady) {
+      if (is_steady(number)) {
+        values().template complete_tile<16 * Config::kRowBlocks>(
+            variant_, query_begin_, visit.tile() * Config::kKeyTile, number % 2, first_row());
+      }
+    }
+    const LanePlace place = lane_place(visit);
     const auto apply = [&] {
       if (is_partial) return values().template apply<true>(s, arguments_.scale, variant_, place, number % 2);
       return values().template apply<false>(s, arguments_.scale, variant_, place, number % 2);
@@ -222,25 +268,36 @@ class Forward : ForwardProducts<Config> {
   __device__ void visit_tile(Scores& s, const Walk& tiles, int index, const Visit& visit, const Visit& next_visit,
                              int stage, int next_stage) {
     typename Values::Made made;
-    if (next_stage != kNone) make_values(made, next_visit);
+    if (next_stage != kNone) look_ahead(tiles, index + 1);
+    const bool wants_values = next_stage != kNone && !is_steady(index + 1);
+    if (wants_values) make_values(made, next_visit);
     const bool wants_next = next_stage != kNone && !is_empty(next_visit);
     const bool rebase = !rows_.all_based();
     const bool has_entries = !is_empty(visit);
     float factor = 1;
-    if (has_entries) {
-      factor = score(s, visit, index, is_partial(visit) || (kClampsSeldom && rebase));
+    RowStatistics<Config::kRowBlocks> rows_of_weights;
+    const bool is_classical = is_partial(visit) || (kClampsSeldom && rebase);
+    const bool adds_one_value = has_entries && !is_classical && is_steady(index);
+    if (adds_one_value) {
+      rows_of_weights = rows_;
+      if constexpr (kTakesSteady)
+        factor = values().apply_steady(s, rows_of_weights, variant_, lane_place(visit), index);
+    } else if (has_entries) {
+      factor = score(s, visit, index, is_classical);
     } else {
       s.fill(-infinity());
     }
-    if (next_stage != kNone) keep_values(made, next_visit, index + 1);
+    if (wants_values) keep_values(made, next_visit, index + 1);
     if (rebase) rows_.rebase(s, factor, o_);
+    if (!adds_one_value) rows_of_weights = rows_;
     TileWeights weights;
     Scores next;
     if (wants_next) {
-      multiply_queries_by_keys(next, next_stage,
-                               [&](int step) { weights.template make_share<kProductSteps>(step, s, factor, rows_); });
+      multiply_queries_by_keys(next, next_stage, [&](int step) {
+        weights.template make_share<kProductSteps>(step, s, factor, rows_of_weights);
+      });
     } else {
-      weights.make(s, factor, rows_);
+      weights.make(s, factor, rows_of_weights);
     }
     if (!rebase && outgrown(weights)) {
       // The rows need new bases, and what they are taken from is overwritten: once more, which is rare.
@@ -258,7 +315,7 @@ class Forward : ForwardProducts<Config> {
 
   /// Zeroes the weights that dropout drops. The others are scaled with the whole row in the end.
   __device__ void drop(TileWeights& weights, const Visit& visit) {
-    const int head_index = sequence_ * gridDim.y + head_;
+    const int head_index = sequence_ * gridDim.y + head();
 #pragma unroll
     for (int k = 0; k < Config::kKeyTile / 16; ++k) {
 #pragma unroll
@@ -279,10 +336,11 @@ class Forward : ForwardProducts<Config> {
 
   /// Divides by the sums, with the sink's part, and writes o and lse.
   __device__ void finish() {
-    if constexpr (Config::kHasMaxScore) largest_.store(arguments_.max_score + head_);
     commit_copies();  // of queries that met no key
     wait_for_copies<0>();
     __syncthreads();  // all are done with the tiles whose place the output takes
+    if constexpr (Config::kHasMaxScore) largest_.store(arguments_.max_score + head());
+    if (Config::kHasLists && is_in_parts(taken_row())) return keep_part();
     const OutputTile output{shared_};
 #pragma unroll
     for (int i = 0; i < Config::kRowBlocks; ++i) {
@@ -298,7 +356,36 @@ class Forward : ForwardProducts<Config> {
       }
     }
     __syncthreads();
-    store_tile<kThreads, Config::kHeadV, Config::kAligned>(output, query_rows(arguments_.o), query_begin_, threadIdx.x);
+    store_tile<kThreads, Config::kHeadV, Config::kAligned>(output, query_rows(arguments_.o, head()), query_begin_,
+                                                           threadIdx.x);
+  }
+
+  /// Writes the part's quotients and lse, of which merge_rows makes the answer.
+  __device__ void keep_part() const {
+    const TileLists& lists = arguments_.lists;
+    const RowPart taken = taken_row();
+    const long long place =
+        (static_cast<long long>(sequence_) * gridDim.y + taken.head) * lists.long_rows + taken.place;
+#pragma unroll
+    for (int i = 0; i < Config::kRowBlocks; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = first_row() + 16 * i + 8 * half + lane() / 4;
+        const long long part = (place * kQueryTile + row) * lists.parts + taken.part;
+        const float sum = sum_of_row(rows_.sum[i][half]);
+        float multiplier = sum == 0 ? 0 : 1 / sum;
+        if constexpr (Config::kHasDropout) multiplier *= arguments_.dropout.scale;
+        if (lane() % 4 == 0) arguments_.partial_lse[part] = rows_.base[i][half] + log2f(sum);
+        float* const to = arguments_.partial_o + part * Config::kHeadV;
+#pragma unroll
+        for (int j = 0; j < kColumnsV / 8; ++j) {
+          const float* x = &o_.x[i][j][2 * half];
+          const int column = 8 * j + lane() % 4 * 2;
+          if (column < Config::kHeadV)
+            *reinterpret_cast<float2*>(to + column) = make_float2(x[0] * multiplier, x[1] * multiplier);
+        }
+      }
+    }
   }
 
   /// Writes the row's lse and returns what turns its sums into its outputs.
@@ -315,7 +402,7 @@ class Forward : ForwardProducts<Config> {
     if (arguments_.lse.data != nullptr && query < shape_.queries && lane() % 4 == 0) {
       const TensorView& view = arguments_.lse;
       const long long row = query + first_query_row();
-      static_cast<float*>(view.data)[sequence_ * view.batch + head_ * view.head + row * view.row] =
+      static_cast<float*>(view.data)[sequence_ * view.batch + head() * view.head + row * view.row] =
           (base + log2f(sum)) * kLn2;
     }
     if constexpr (Config::kHasDropout) multiplier *= arguments_.dropout.scale;
@@ -324,7 +411,7 @@ class Forward : ForwardProducts<Config> {
 
   const ForwardArguments& arguments_;
   const typename Variant::Arguments& variant_;
-  const int sequence_, head_;
+  const int sequence_;
   const SequenceShape& shape_;  // in global memory, and read anew where it is needed, which is seldom
   const KeyLoader keys_;
   const ValueLoader values_;
@@ -333,5 +420,19 @@ class Forward : ForwardProducts<Config> {
   RowStatistics<Config::kRowBlocks> rows_;
   Output o_;
 };
+
+/// Merges the parts of the queries of long rows, each by a warp: (four queries, head, sequence) a block.
+template <class Kernel, class Config, class Variant>
+__device__ inline void merge_rows(const ForwardArguments& a, const typename Variant::Arguments& variant) {
+  const int number = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, head = blockIdx.y, sequence = blockIdx.z;
+  const SequenceShape& shape = a.sequences[sequence];
+  const int row = row_of(a.lists, sequence, head, number / Kernel::kQueryTile);
+  const int query = row * Kernel::kQueryTile + number % Kernel::kQueryTile;
+  if (query >= shape.queries) return;
+  const long long rows = a.lists.long_rows * Kernel::kQueryTile;
+  const long long first = ((static_cast<long long>(sequence) * gridDim.y + head) * rows + number) * a.lists.parts;
+  merge_parts<Config, Variant>(a, variant, shape, {sequence, head, query}, a.partial_o + first * Config::kHeadV,
+                               a.partial_lse + first, a.lists.parts, threadIdx.x % 32, 32);
+}
 
 }  // namespace tilewise::cuda

@@ -69,6 +69,20 @@ class GradientAdder {
   const GradientSums& sums_;
 };
 
+/// Adds what a row's sink gives to tables and parameters: an entry whose value is 0. `delta` is the sum over d_v of
+/// d_o * o, less d_lse.
+template <class Variant>
+__device__ inline void add_sink_gradients(const BackwardArguments& a, const typename Variant::Arguments& variant,
+                                          int sequence, int head, float lse, float delta) {
+  using Recorded = typename Variant::Recorded;
+  const auto& recorded = reinterpret_cast<const typename Recorded::Arguments&>(variant);
+  const auto of_head =
+      Recorded::place_of(recorded, a.sequences[sequence], sequence, head, head / a.heads_per_kv, a.scale);
+  const float weight = exp2_of((Recorded::sink_logit(recorded, of_head) - lse) * kLog2E);
+  GradientAdder adder(a.gradients);
+  if (weight > 0) Recorded::add_sink_gradients(recorded, of_head, -weight * delta, adder);
+}
+
 /// Writes sums as elements of a gradient's dtype, wherever they lie; a thread to each.
 __device__ inline void store_gradient(const GradientStore& a) {
   const long long element = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x;

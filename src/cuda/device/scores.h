@@ -13,6 +13,7 @@
 
 #include "lane_scores.h"
 #include "softmax.h"
+#include "walk.h"
 
 namespace tilewise::cuda {
 
@@ -43,6 +44,7 @@ class TileScores {
   /// For a tile of keys, in two steps, between which time may pass; before any warp makes its scores, the threads must
   /// meet.
   struct Made {};
+  static constexpr bool kKnowsSteady = false;
   __device__ void make_tile(Made&, const Arguments&, int, int) const {}
   __device__ void keep_tile(const Made&, const Arguments&, int, int, int) {}
 
@@ -107,7 +109,8 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
   }
   __device__ const typename Variant::Place& place() const { return place_; }
 
-  using Made = typename KeptValues<Variant, kQueries, kKeys, 1, 2, 2, kThreads>::Made;
+  using Values = KeptValues<Variant, kQueries, kKeys, 1, 2, 2, kThreads, true>;
+  using Made = typename Values::Made;
   __device__ void make_tile(Made& made, const Arguments& arguments, int first_query, int first_key) const {
     values_.make(made, arguments, place_, first_query, first_key);
   }
@@ -154,8 +157,54 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
     }
   }
 
+  // Of steady tiles, all of whose diagonals add one number to exponents.
+  static constexpr bool kKnowsSteady = Values::kKnowsSteady;
+  __device__ bool is_steady(int number) const { return values_.is_steady(number); }
+
+  /// Before a warp asks about the visit `number` of a walk: it learns of some together.
+  template <class Walk>
+  __device__ void look_ahead(const Walk& walk, int number, const Arguments& arguments, int first_query) {
+    if (number % Values::kAhead != 0) return;
+    const int lane = threadIdx.x % 32;
+    const Visit visit = walk.visit(::min(number + lane, walk.count() - 1));
+    values_.look_ahead(arguments, place_, number, first_query, visit.tile() * kKeys, lane);
+  }
+
+  /// Makes what a steady tile does without, for the rows of a warp from `row` on, by that warp.
+  template <int kRows>
+  __device__ void complete_tile(const Arguments& arguments, int first_query, int first_key, int stage, int row) {
+    values_.template make_diagonals_of_warp<kRows + kKeys - 1>(arguments, place_, stage, first_query, first_key, row,
+                                                               threadIdx.x % 32);
+  }
+
+  /// Products of a steady tile turned into what exponents are made of, by the factor that is returned and rows' bases
+  /// that are lower by what all entries of a row have.
+  template <int kRowBlocks, int kKeyBlocks>
+  __device__ float apply_steady(Accumulator<kRowBlocks, kKeyBlocks>& s, RowStatistics<kRowBlocks>& rows,
+                                const Arguments& arguments, const LanePlace& place, int number) const {
+    const Lane lane(arguments, place_, values_, 0, 0, 0, place.query - place.row, place.key - place.column, place.row,
+                    place.column);
+    const float value = values_.steady_value(number);
+#pragma unroll
+    for (int i = 0; i < kRowBlocks; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const auto query = lane.query_at(16 * i + 8 * half);
+        rows.base[i][half] -= Variant::of_query(arguments, place_, query) + value;
+#pragma unroll
+        for (int j = 0; j < kKeyBlocks; ++j) {
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            float& x = s.x[i][j][2 * half + e];
+            x = Variant::value(arguments, place_, query, x);
+          }
+        }
+      }
+    }
+    return Variant::factor(arguments, place_);
+  }
+
  private:
-  using Values = KeptValues<Variant, kQueries, kKeys, 1, 2, 2, kThreads>;
   using Lane = LaneScores<Variant, Values, kKeys>;
 
   typename Variant::Place place_;

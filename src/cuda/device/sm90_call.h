@@ -26,11 +26,19 @@ struct ForwardCall {
 /// all columns (rounded up to 64), each in the order in which a block's threads hold it (sm90/backward_rows.h).
 struct BackwardCall {
   TensorMap q, k, v, d_o;  // boxes: 64 columns of a query tile, and of a key tile
+  TensorMap d_k, d_v;      // boxes: 64 columns of a warp's 16 keys; where they are asked for
   BackwardArguments arguments;
   int query_tiles;       // of the longest sequence
   float factor;          // scale * log2(e); where scale is 0, a number so small that it makes no difference
   unsigned* next_block;  // of a deterministic pass: 0 before and after
   int heads_together;    // likewise: key heads, of any sequence, whose key tiles blocks take by turns
+};
+
+/// A call of decoding whose values are the keys' first columns.
+struct LatentCall {
+  TensorMap k;  // box: 64 columns of a key tile's rows, or as many rows as divide it and a page
+  DecodeArguments decode;
+  int box_rows;
 };
 
 }  // namespace tilewise::cuda::sm90

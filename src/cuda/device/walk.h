@@ -47,16 +47,17 @@ struct DenseWalk {
   }
 };
 
-/// The tiles of a walk, its visit `start` in front of all others. These are in order, so that blocks at different query
-/// tiles of a head read about the same keys at a time.
-template <class Walk>
+/// The tiles of a walk, its visit `start` and up to kLead - 1 behind it in front of all others. These are in order, so
+/// that blocks at different query tiles of a head read about the same keys at a time.
+template <class Walk, int kLead>
 struct LedWalk {
   Walk walk;
   int start;
 
   __device__ int count() const { return walk.count(); }
   __device__ Visit visit(int index) const {
-    return walk.visit(index == 0 ? start : index <= start ? index - 1 : index);
+    const int lead = kLead == 1 ? 1 : ::min(kLead, count() - start);
+    return walk.visit(index < lead ? start + index : index < start + lead ? index - lead : index);
   }
 };
 
@@ -97,10 +98,24 @@ __device__ inline RowStart row_start(const TileLists& lists, int sequence, int h
   return {start.x, start.y, start.z, start.w};
 }
 
-/// The key tile in which the middle of a query tile meets its own positions, or the first one.
-__device__ inline int tile_of_own_positions(const SequenceShape& shape, int query_tile, int queries, int keys) {
-  const int position = query_tile * queries + queries / 2 + shape.query_offset;
-  return ::max(position - shape.key_offset, 0) / keys;
+/// What a block of a grid [rows, heads] takes: a row by its place in their order, of a head, and a part of its list.
+struct RowPart {
+  int place, head, part;
+};
+
+/// What block (x, y) of a grid of `rows` by `heads` takes. Rows far longer than most come first, those of all heads, in
+/// `parts` each, for which `rows` counts as many; then the others, head by head.
+__device__ inline RowPart row_part(const TileLists& lists, int parts, int x, int y, int rows, int heads) {
+  const int of_long = lists.long_rows * parts;
+  if (of_long == 0) return {x, y, 0};
+  const int block = y * rows + x, others = rows - of_long, within = block - of_long * heads;
+  if (within < 0) return {block / heads / parts, block % heads, block / heads % parts};
+  return {lists.long_rows + within % others, within / others, 0};
+}
+
+/// The key tile in which a query meets its own position, or the first one.
+__device__ inline int tile_of_own_position(const SequenceShape& shape, int query, int keys) {
+  return ::max(query + shape.query_offset - shape.key_offset, 0) / keys;
 }
 
 /// The row that a block takes where the shortest list is first.
@@ -122,6 +137,15 @@ struct ListWalk {
       : tiles(lists.tiles + list * lists.capacity), listed(count) {}
   __device__ ListWalk(const TileLists& lists, int sequence, int head, int row)
       : ListWalk(lists, list_of(lists, sequence, head, row), lists.count[list_of(lists, sequence, head, row)]) {}
+
+  /// A part of so many, about as long as the others.
+  __device__ ListWalk part(int number, int parts) const {
+    ListWalk walk = *this;
+    const int begin = static_cast<int>(static_cast<long long>(listed) * number / parts);
+    walk.tiles += begin;
+    walk.listed = static_cast<int>(static_cast<long long>(listed) * (number + 1) / parts) - begin;
+    return walk;
+  }
 
   __device__ int count() const { return listed; }
   __device__ Visit visit(int index) const { return {__ldg(tiles + index)}; }

@@ -1,5 +1,7 @@
 #include "cuda/launch/ahead.h"
 
+#include <algorithm>
+
 #include "core/fail.h"
 #include "cuda/launch/backward.h"
 #include "cuda/launch/decode.h"
@@ -19,13 +21,36 @@ bool is_hopper(const jit::Architecture& architecture) { return architecture.name
 void add_forward(const Variant& variant, const ForwardShape& shape, const jit::Architecture& architecture,
                  std::vector<jit::Program>& programs) {
   const Multiprocessor limits = Multiprocessor::of(architecture);
+  if (shape.dtype == DType::float8_e4m3) {
+    const std::string refusal =
+        !is_hopper(architecture) ? "it is for sm_90a (Hopper)" : hopper_float8_refusal(shape, changes_scores(variant));
+    if (!refusal.empty()) fail(ErrorCode::unsupported, "no forward kernel takes this shape (sm_90a: {})", refusal);
+    programs.push_back(hopper_forward_program(variant, hopper_text(variant, shape, false), shape,
+                                              hopper_float8_candidates(shape, limits).front(), architecture));
+    return;
+  }
   programs.push_back(forward_program(variant, kernel_text(variant, shape.dtype, false), shape,
                                      choose_forward(shape, limits, kept_fields(variant, shape.dtype)), architecture));
   if (!is_hopper(architecture) || !hopper_refusal(shape).empty()) return;
-  const auto candidates = hopper_forward_candidates(shape, score_kind(variant), limits);
-  if (candidates.empty()) return;
+  const ScoreKind scores = score_kind(variant);
   const variant::CudaText text = hopper_text(variant, shape, false);
-  programs.push_back(hopper_forward_program(variant, text, shape, candidates.front(), architecture));
+  std::vector<HopperForwardPlan> plans;  // most often one
+  const auto add = [&](const ForwardShape& kernel) {
+    const auto candidates = hopper_forward_candidates(kernel, scores, limits);
+    if (candidates.empty() || std::ranges::find(plans, candidates.front()) != plans.end()) return;
+    plans.push_back(candidates.front());
+    programs.push_back(hopper_forward_program(variant, text, kernel, plans.back(), architecture));
+  };
+  for (const int short_keys : {0, 512, 1024}) {
+    ForwardShape kernel = shape;
+    kernel.short_keys = short_keys;
+    add(kernel);
+  }
+  if (takes_small_parts(shape, scores)) {
+    ForwardShape kernel = shape;
+    kernel.has_small_parts = true;
+    add(kernel);
+  }
 }
 
 /// Likewise backward.
@@ -35,7 +60,8 @@ void add_backward(const Variant& variant, const ForwardShape& shape, const jit::
   const BackwardPlan plan = choose_backward(shape, changes_scores(variant), limits, kept_fields(variant, shape.dtype));
   programs.push_back(backward_program(variant, kernel_text(variant, shape.dtype, true), shape, plan, architecture));
   if (!is_hopper(architecture) || !hopper_backward_refusal(shape).empty()) return;
-  const auto candidates = hopper_backward_candidates(shape, changes_scores(variant), limits);
+  const auto candidates =
+      hopper_backward_candidates(shape, changes_scores(variant), limits, gradient_slots(variant, shape));
   if (candidates.empty()) return;
   const variant::CudaText text = hopper_text(variant, shape, true);
   programs.push_back(hopper_backward_program(variant, text, shape, candidates.front(), architecture));
@@ -52,8 +78,8 @@ std::vector<jit::Program> programs_ahead(const Variant& variant, const tiles::Ma
   if (kernel.has_lists)
     programs.push_back(tile_program(variant, variant::cuda_text(variant), mask.removes, architecture));
   if (!needs_wide_decode(kernel)) add_forward(variant, kernel, architecture, programs);
-  if (shape.decodes && !mask.follows_head) {
-    const auto plan = choose_decode(kernel, Multiprocessor::of(architecture), shape.rows);
+  if (shape.decodes && !mask.follows_head && kernel.dtype != DType::float8_e4m3) {
+    const auto plan = choose_decode(kernel, Multiprocessor::of(architecture), shape.rows, is_hopper(architecture));
     if (plan) programs.push_back(decode_program(variant, variant::cuda_text(variant), kernel, *plan, architecture));
   }
   if (!shape.has_backward) return programs;

@@ -6,14 +6,19 @@
 #include <string>
 #include <vector>
 
+#include "cuda/device/sm90_call.h"
 #include "cuda/launch/forward.h"
 #include "cuda/plan/decode_plan.h"
 
 namespace tilewise::cuda {
 
-/// A program of two kernels, "decode" and "merge", which take DecodeArguments and the variant's bytes.
+/// A program of two kernels, "decode" and "merge", which take DecodeArguments and the variant's bytes; of Hopper's
+/// plans "decode" takes sm90::LatentCall instead.
 jit::Program decode_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
                             const DecodePlan& plan, const jit::Architecture& architecture);
+
+/// Whether plans for the GPU may use what compute capability 9.0 alone has (TILEWISE_GPU_FAMILY=portable forbids it).
+bool decodes_by_wgmma(const jit::Context& context);
 
 /// Decoding, compiled and loaded. Const and shared between threads.
 class DecodeKernels {
@@ -37,9 +42,14 @@ class DecodeKernels {
   std::string text() const { return plan_.text(); }
 
  private:
+  /// Arguments as a Hopper plan's kernel takes them, with what its copy engine is told.
+  sm90::LatentCall latent_call(const DecodeArguments& arguments, const ForwardExtent& extent) const;
+
+  std::shared_ptr<const jit::Context> context_;
   ForwardShape shape_;
   DecodePlan plan_;
   std::int64_t slots_;  // blocks that run at a time
+  bool begins_early_;   // kernels do, before those in front of them have ended
   variant::CudaText text_;
   std::shared_ptr<const jit::Module> module_;
   jit::Kernel decode_, merge_;

@@ -26,22 +26,30 @@ ForwardKernel::ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit:
     : shape_(shape),
       plan_(plan),
       text_(kernel_text(variant, shape.dtype, false)),
-      kernel_(jit::load_program(compiler,
-                                forward_program(variant, text_, shape, plan, context->device().architecture()), context)
-                  ->kernel("forward", static_cast<unsigned>(plan.shared_bytes(shape)))) {}
+      module_(jit::load_program(
+          compiler, forward_program(variant, text_, shape, plan, context->device().architecture()), context)),
+      kernel_(module_->kernel("forward", static_cast<unsigned>(plan.shared_bytes(shape)))),
+      merge_(module_->kernel("merge")) {}
 
 void ForwardKernel::launch(const ForwardArguments& arguments, const std::vector<std::byte>& bound,
                            const ForwardExtent& extent, jit::StreamHandle stream) const {
   const std::int64_t rows = (extent.s_q + plan_.query_tile() - 1) / plan_.query_tile();
   if (rows == 0 || extent.h_q == 0 || extent.b == 0) return;
-  const jit::LaunchShape launch{
-      .grid = {static_cast<unsigned>(rows), static_cast<unsigned>(extent.h_q), static_cast<unsigned>(extent.b)},
-      .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
-      .dynamic_shared_bytes = static_cast<unsigned>(plan_.shared_bytes(shape_)),
-      .stream = stream};
+  const TileLists& lists = arguments.lists;
+  const int more_blocks = shape_.has_lists ? lists.long_rows * (lists.parts - 1) : 0;
+  const auto h_q = static_cast<unsigned>(extent.h_q), b = static_cast<unsigned>(extent.b);
+  const jit::LaunchShape launch{.grid = {static_cast<unsigned>(rows + more_blocks), h_q, b},
+                                .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
+                                .dynamic_shared_bytes = static_cast<unsigned>(plan_.shared_bytes(shape_)),
+                                .stream = stream};
   // The driver copies from these pointers and does not write through them.
   std::array<void*, 2> pointers = {const_cast<ForwardArguments*>(&arguments), const_cast<std::byte*>(bound.data())};
   kernel_.launch(launch, pointers.data());
+  if (more_blocks == 0) return;
+  constexpr unsigned kMergedRows = 4;  // of a block, a warp each
+  const auto queries = static_cast<unsigned>(lists.long_rows * plan_.query_tile());
+  merge_.launch({.grid = {queries / kMergedRows, h_q, b}, .block = {32 * kMergedRows, 1, 1}, .stream = stream},
+                pointers.data());
 }
 
 }  // namespace tilewise::cuda

@@ -42,6 +42,9 @@ class ForwardRunner {
   virtual TileSizes tile() const = 0;
   virtual const variant::ArgumentLayout& layout() const = 0;
 
+  /// Whether blocks take lists in parts, so that partial results take memory.
+  virtual bool takes_parts() const { return false; }
+
   /// Its plan, for people.
   virtual std::string text() const = 0;
 };
@@ -64,6 +67,7 @@ class ForwardKernel final : public ForwardRunner {
               jit::StreamHandle stream) const override;
   TileSizes tile() const override { return {plan_.query_tile(), plan_.key_tile}; }
   const variant::ArgumentLayout& layout() const override { return text_.layout; }
+  bool takes_parts() const override { return true; }
   std::string text() const override { return plan_.text(); }
 
   const ForwardPlan& plan() const { return plan_; }
@@ -74,7 +78,8 @@ class ForwardKernel final : public ForwardRunner {
   ForwardShape shape_;
   ForwardPlan plan_;
   variant::CudaText text_;
-  jit::Kernel kernel_;
+  std::shared_ptr<const jit::Module> module_;
+  jit::Kernel kernel_, merge_;
 };
 
 }  // namespace tilewise::cuda

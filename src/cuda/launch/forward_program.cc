@@ -32,6 +32,11 @@ extern "C" __global__ void __launch_bounds__({threads}, {blocks})
   extern __shared__ __align__(128) unsigned char shared[];
   tilewise::cuda::Kernel(arguments, bound, static_cast<unsigned>(__cvta_generic_to_shared(shared))).run();
 }}
+extern "C" __global__ void merge(const __grid_constant__ tilewise::cuda::ForwardArguments arguments,
+                                 const __grid_constant__ variant::Arguments bound) {{
+  tilewise::cuda::merge_rows<tilewise::cuda::Kernel, tilewise::cuda::Config, tilewise::cuda::KernelVariant>(arguments,
+                                                                                                           bound);
+}}
 )cuda";
 
 }  // namespace
@@ -53,7 +58,7 @@ jit::Program forward_program(const Variant& variant, const variant::CudaText& te
   program.headers.push_back(variant_header(variant, text));
   program.options = {"--std=c++17"};
   program.architecture = architecture;
-  program.kernels = {"forward"};
+  program.kernels = {"forward", "merge"};
   return program;
 }
 

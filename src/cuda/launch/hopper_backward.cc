@@ -32,8 +32,9 @@ HopperBackwardPlan HopperBackwardKernels::plan_of(const jit::Context& context, c
   validate(shape);
   expect_hopper(context, hopper_backward_refusal(shape));
   const bool has_scores = changes_scores(variant);
-  return chosen(context.device(), "backward", shape, has_scores,
-                hopper_backward_candidates(shape, has_scores, limits_of(context.device())));
+  return chosen(
+      context.device(), "backward", shape, has_scores,
+      hopper_backward_candidates(shape, has_scores, limits_of(context.device()), gradient_slots(variant, shape)));
 }
 
 HopperBackwardKernels::HopperBackwardKernels(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,
@@ -69,13 +70,16 @@ void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std
   const auto of_queries = [&](const TensorView& view, int columns) {
     return tensor_map(*context_, {shape_.dtype, view, b, extent.h_q, extent.q_rows, columns}, kQueries);
   };
-  const auto of_keys = [&](const TensorView& view, int columns) {
-    return tensor_map(*context_, {shape_.dtype, view, b_kv, h_kv, extent.kv_rows, columns}, plan_.keys);
+  const auto of_keys = [&](const TensorView& view, int columns, int rows) {
+    return tensor_map(*context_, {shape_.dtype, view, b_kv, h_kv, extent.kv_rows, columns}, rows);
   };
   call.q = of_queries(arguments.q, shape_.d_qk);
   call.d_o = of_queries(arguments.d_o, shape_.d_v);
-  call.k = of_keys(arguments.k, shape_.d_qk);
-  call.v = of_keys(arguments.v, shape_.d_v);
+  call.k = of_keys(arguments.k, shape_.d_qk, plan_.keys);
+  call.v = of_keys(arguments.v, shape_.d_v, plan_.keys);
+  constexpr int kRowsOfWarp = 16;
+  if (arguments.d_k.data != nullptr) call.d_k = of_keys(arguments.d_k, shape_.d_qk, kRowsOfWarp);
+  if (arguments.d_v.data != nullptr) call.d_v = of_keys(arguments.d_v, shape_.d_v, kRowsOfWarp);
   call.arguments = arguments;
   call.query_tiles = static_cast<int>(query_tiles);
   constexpr float kLog2E = 1.44269504088896340736F;

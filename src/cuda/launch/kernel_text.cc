@@ -162,6 +162,12 @@ constexpr const char* kValue = R"cuda(
     return variant::value(arguments, place.sequence, place.uniform, query, Key(), Diagonal(), 0, 0, s);
   }
 )cuda";
+/// What a text of which products may be small has.
+constexpr const char* kSquareLimit = R"cuda(
+  __device__ static float square_limit(const Arguments& arguments, const Place& place) {
+    return variant::square_limit(arguments, place.sequence, place.uniform);
+  }
+)cuda";
 constexpr const char* kProductAsValue = R"cuda(
   __device__ static float value(const Arguments&, const Place&, const Query&, float s) { return s; }
 )cuda";
@@ -172,11 +178,17 @@ const char* element_name(DType dtype) {
   return dtype == DType::bfloat16 ? "BFloat16" : dtype == DType::float16 ? "Float16" : "Float32";
 }
 
-bool changes_scores(const Variant& variant) {
+namespace {
+
+std::ptrdiff_t score_stages(const Variant& variant) {
   const auto& stages = variant.data().stages;
-  return std::any_of(stages.begin(), stages.end(),
-                     [](const variant::Stage& stage) { return stage.kind == variant::Stage::Kind::score; });
+  return std::count_if(stages.begin(), stages.end(),
+                       [](const variant::Stage& stage) { return stage.kind == variant::Stage::Kind::score; });
 }
+
+}  // namespace
+
+bool changes_scores(const Variant& variant) { return score_stages(variant) > 0; }
 
 ScoreKind score_kind(const Variant& variant) {
   if (!changes_scores(variant)) return ScoreKind::none;
@@ -184,6 +196,10 @@ ScoreKind score_kind(const Variant& variant) {
   const auto are_any = [&](variant::Hoist hoist) { return text.fields[static_cast<std::size_t>(hoist)] > 0; };
   if (text.may_be_steady) return ScoreKind::steady;
   return are_any(variant::Hoist::key) || are_any(variant::Hoist::diagonal) ? ScoreKind::tiles : ScoreKind::entries;
+}
+
+GradientSlots gradient_slots(const Variant& variant, const ForwardShape& shape) {
+  return shape.has_gradients ? variant::cuda_text(variant, false, true).slots : GradientSlots{};
 }
 
 variant::CudaText kernel_text(const Variant& variant, DType dtype, bool with_slope) {
@@ -215,14 +231,14 @@ std::string recorded_beside(const Variant& variant, const variant::CudaText& tex
 
 KeptFields kept_fields(const Variant& variant, DType dtype) {
   if (dtype == DType::float32) return {};
-  const auto fields = variant::rearranged_cuda_text(variant, dtype, false).fields;
+  const variant::CudaText text = variant::rearranged_cuda_text(variant, dtype, false);
   const bool has_scores = changes_scores(variant);
   const auto kept = [&](variant::Hoist hoist) {
-    const int count = fields[static_cast<std::size_t>(hoist)];
+    const int count = text.fields[static_cast<std::size_t>(hoist)];
     return count <= (has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks) ? count : 0;
   };
   if (!has_scores) return {.query = kept(variant::Hoist::query)};
-  return {kept(variant::Hoist::query), kept(variant::Hoist::key), kept(variant::Hoist::diagonal)};
+  return {kept(variant::Hoist::query), kept(variant::Hoist::key), kept(variant::Hoist::diagonal), text.may_be_steady};
 }
 
 jit::Header variant_header(const Variant& variant, const variant::CudaText& text) {
@@ -245,19 +261,23 @@ jit::Header rearranged_header(const Variant& variant, const variant::CudaText& t
   if (text.has_slope) functions += of_entry("float", "slope");
   if (variant.has_sink()) functions += kSink;
   if (text.may_be_steady) functions += std::string(kParts) + (text.value_is_product ? kProductAsValue : kValue);
+  if (text.may_be_small) functions += of_entry("float", "small_exponent") + kSquareLimit;
   const auto fields = [&](variant::Hoist hoist) { return text.fields[static_cast<std::size_t>(hoist)]; };
   return {
       "variant.h",
-      fmt::format("#pragma once\n#include \"arguments.h\"\n{}{}{}{}\n"
-                  "  using Recorded = {};\n  static constexpr bool kIsRearranged = true, kMayBeSteady = {};\n"
-                  "  static constexpr bool kChangesScores = {}, kHasSink = {}, kSlopeIsFinite = {}, kIsShort = {};\n"
-                  "  static constexpr int kQueryFields = {}, kKeyFields = {}, kDiagonalFields = {};\n"
-                  "  static constexpr int kMostKeptFields = {};\n}};\n\n"
-                  "}}  // namespace tilewise::cuda\n",
-                  text.may_be_steady ? "#include \"steady.h\"\n" : "", text.source, kRearrangedVariant, functions,
-                  recorded, text.may_be_steady, has_scores, variant.has_sink(), text.slope_is_finite,
-                  text.hoisted_operations <= 48, fields(variant::Hoist::query), fields(variant::Hoist::key),
-                  fields(variant::Hoist::diagonal), has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
+      fmt::format(
+          "#pragma once\n#include \"arguments.h\"\n{}{}{}{}\n"
+          "  using Recorded = {};\n  static constexpr bool kIsRearranged = true, kMayBeSteady = {}, kMayBeSmall = {};\n"
+          "  static constexpr bool kChangesScores = {}, kHasSink = {}, kSlopeIsFinite = {}, kIsShort = {};\n"
+          "  static constexpr bool kHasOneStage = {};\n"
+          "  static constexpr int kQueryFields = {}, kKeyFields = {}, kDiagonalFields = {};\n"
+          "  static constexpr int kMostKeptFields = {};\n}};\n\n"
+          "}}  // namespace tilewise::cuda\n",
+          text.may_be_steady ? "#include \"steady.h\"\n" : "", text.source, kRearrangedVariant, functions, recorded,
+          text.may_be_steady, text.may_be_small, has_scores, variant.has_sink(), text.slope_is_finite,
+          text.hoisted_operations <= 48, score_stages(variant) == 1, fields(variant::Hoist::query),
+          fields(variant::Hoist::key), fields(variant::Hoist::diagonal),
+          has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
 }
 
 }  // namespace tilewise::cuda

@@ -25,6 +25,9 @@ KeptFields kept_fields(const Variant& variant, DType dtype);
 /// What the variant's rearranged text asks of a plan.
 ScoreKind score_kind(const Variant& variant);
 
+/// What gradients there are of it, in a pass that has them; else none.
+GradientSlots gradient_slots(const Variant& variant, const ForwardShape& shape);
+
 /// The text that forward and backward kernels for a dtype read: rearranged for 16 bits, for float32 as recorded.
 variant::CudaText kernel_text(const Variant& variant, DType dtype, bool with_slope);
 

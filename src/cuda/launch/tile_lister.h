@@ -24,6 +24,9 @@ struct ListExtent {
   std::int64_t tile_ints() const { return lists() * capacity; }
 };
 
+/// What Visit::misses (device/walk.h) says of a list's entry: whether a mask removes all entries of 64 queries.
+inline bool misses(int entry, int queries) { return (entry >> (1 + 4 * queries) & 15) == 0; }
+
 /// A program of three kernels, "classify", "order" and "number", which take ClassifyArguments; "classify" then the
 /// variant's bytes, the others the number of rows. `text` may be any of the variant, with its slope or without.
 jit::Program tile_program(const Variant& variant, const variant::CudaText& text, const std::vector<bool>& removes,

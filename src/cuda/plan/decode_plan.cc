@@ -20,14 +20,15 @@ std::int64_t DecodePlan::shared_bytes(const ForwardShape& shape) const {
   const std::int64_t values = values_in_keys ? 0 : row_bytes(shape.d_v);
   const std::int64_t stage = keys * (row_bytes(shape.d_qk) + values);
   const std::int64_t columns = (shape.d_v + 15) / 16 * 16;
+  if (is_hopper) return (rows + stages * keys) * row_bytes(shape.d_qk);
   if (!is_wide) return std::max(stages * stage, threads() / 32 * rows * columns * 4);
   const std::int64_t queries_and_weights = rows * (row_bytes(shape.d_qk) + row_bytes(keys));
   return std::max(queries_and_weights + stages * stage, rows * columns * 4);
 }
 
 std::string DecodePlan::text() const {
-  return fmt::format("{} rows x {} keys, {} warps, {} stages, {} block{}{}", rows, keys, threads() / 32, stages, blocks,
-                     blocks == 1 ? "" : "s", values_in_keys ? ", v in k" : "");
+  return fmt::format("{}{} rows x {} keys, {} warps, {} stages, {} block{}{}", is_hopper ? "sm_90a, " : "", rows, keys,
+                     threads() / 32, stages, blocks, blocks == 1 ? "" : "s", values_in_keys ? ", v in k" : "");
 }
 
 void validate_decode(const ForwardShape& shape) {
@@ -56,6 +57,16 @@ bool fits(const DecodePlan& plan, const ForwardShape& shape, const Multiprocesso
          plan.blocks * (bytes + Multiprocessor::kReservedShared) <= limits.shared_bytes;
 }
 
+/// Where the values' columns are halved among two warpgroups, and the keys have 64 columns more, in whose place weights
+/// lie. With 16 rows and fewer three quarters of its products would be of nothing.
+std::optional<DecodePlan> choose_hopper(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows) {
+  const bool has_columns = shape.d_v % 128 == 0 && shape.d_v <= 512 && shape.d_qk > shape.d_v && shape.d_qk % 64 == 0;
+  if (!shape.values_in_keys || shape.dtype == DType::float32 || !has_columns || rows <= 16) return std::nullopt;
+  if (shape.is_paged && !shape.pages_of_eights) return std::nullopt;
+  const DecodePlan plan{true, 64, 64, 2, 1, true, true};
+  return fits(plan, shape, limits) ? std::optional(plan) : std::nullopt;
+}
+
 std::optional<DecodePlan> choose_wide(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows) {
   // More rows read keys from shared memory less often; but not more than there are. Few of them leave room for more
   // keys at a time, without which a tile's latency shows. With two stages a tile is only asked for when it is due.
@@ -75,10 +86,15 @@ std::optional<DecodePlan> choose_wide(const ForwardShape& shape, const Multiproc
 
 }  // namespace
 
-std::vector<DecodePlan> decode_candidates(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows) {
+std::vector<DecodePlan> decode_candidates(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows,
+                                          bool has_wgmma) {
   std::vector<DecodePlan> candidates;
-  if (shape.has_dropout || shape.has_max_score || !shape.is_aligned) return candidates;
+  if (shape.has_dropout || shape.has_max_score || !shape.is_aligned || shape.dtype == DType::float8_e4m3)
+    return candidates;
   if (needs_wide_decode(shape)) {
+    if (has_wgmma) {
+      if (const auto plan = choose_hopper(shape, limits, rows)) candidates.push_back(*plan);
+    }
     if (const auto plan = choose_wide(shape, limits, rows)) candidates.push_back(*plan);
     return candidates;
   }
@@ -102,8 +118,9 @@ std::vector<DecodePlan> decode_candidates(const ForwardShape& shape, const Multi
   return candidates;
 }
 
-std::optional<DecodePlan> choose_decode(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows) {
-  const std::vector<DecodePlan> candidates = decode_candidates(shape, limits, rows);
+std::optional<DecodePlan> choose_decode(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows,
+                                        bool has_wgmma) {
+  const std::vector<DecodePlan> candidates = decode_candidates(shape, limits, rows, has_wgmma);
   return candidates.empty() ? std::nullopt : std::optional(candidates.front());
 }
 

@@ -12,17 +12,18 @@ namespace tilewise::cuda {
 
 /// A block takes rows, queries of all heads of a key head, against tiles of keys. With head dimensions up to 256 it has
 /// 4 warps, each with 16 keys of a tile for itself; beyond that it has 8, which share both the scores and the output
-/// (device/decode.h, device/wide_decode.h).
+/// (device/decode.h, device/wide_decode.h; for compute capability 9.0 device/sm90_latent_decode.h).
 struct DecodePlan {
   bool is_wide = false;
   int rows = 16, keys = 64;
   int stages = 2;               // tiles of keys and values in shared memory
   int blocks = 1;               // on a multiprocessor at a time
   bool values_in_keys = false;  // v is the first columns of k, and is not read again; of wide plans
+  bool is_hopper = false;       // by wgmma, of wide plans whose values are in the keys
 
   static constexpr int kMostDimension = 576;
 
-  int threads() const { return is_wide ? 256 : 128; }
+  int threads() const { return is_hopper ? 512 : is_wide ? 256 : 128; }
 
   /// Warps one above the other, in a tile of scores and in the output of a wide plan.
   int score_row_warps() const { return rows / 16; }
@@ -46,10 +47,13 @@ bool needs_wide_decode(const ForwardShape& shape);
 /// Plans worth measuring for so many rows of a key head, first the one that keeps most bytes on their way from memory.
 /// Empty where the shape is none for decoding: dropout, rows that are not aligned, the largest scores of heads, or
 /// tiles of which two do not fit into shared memory.
-std::vector<DecodePlan> decode_candidates(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows);
+/// `has_wgmma`: the GPU is one of compute capability 9.0, whose copy engine and products plans may use.
+std::vector<DecodePlan> decode_candidates(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows,
+                                          bool has_wgmma = false);
 
 /// The first of the candidates.
-std::optional<DecodePlan> choose_decode(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows);
+std::optional<DecodePlan> choose_decode(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows,
+                                        bool has_wgmma = false);
 
 /// Tiles of rows that cover the queries of a key head.
 std::int64_t decode_row_tiles(const DecodePlan& plan, std::int64_t heads_per_kv, std::int64_t s_q);

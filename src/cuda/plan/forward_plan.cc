@@ -57,7 +57,9 @@ int ForwardPlan::register_limit(const Multiprocessor& limits) const {
 }
 
 bool ForwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits, const KeptFields& kept) const {
-  const std::int64_t shared = shared_bytes(shape) + kept.bytes(query_tile(), key_tile, 1, 2);
+  constexpr std::int64_t kSteadyBytes = 2048;  // SteadyTiles, device/lane_scores.h
+  const std::int64_t shared =
+      shared_bytes(shape) + kept.bytes(query_tile(), key_tile, 1, 2) + (kept.may_be_steady ? kSteadyBytes : 0);
   return shared <= limits.shared_bytes_per_block &&
          blocks * (shared + Multiprocessor::kReservedShared) <= limits.shared_bytes &&
          matrix_registers(shape) + other_registers(shape.dtype) <=

@@ -1,6 +1,7 @@
 // Tiles, stages and registers of the kernels for compute capability 9.0: plain arithmetic, no GPU needed.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -53,9 +54,16 @@ enum class ScoreKind {
   steady    // likewise, but in most tiles all diagonals may have one value
 };
 
+/// Whether a shape has a plan of its own for lists of small parts, and how much longer that takes for as many entries.
+bool takes_small_parts(const ForwardShape& shape, ScoreKind scores);
+inline constexpr double kCostOfSmallTiles = 1.2;
+
 /// Plans worth measuring, the one that is believed best first; none where no plan fits the shape.
 std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, ScoreKind scores,
                                                          const Multiprocessor& limits);
+
+/// Likewise for float8_e4m3, which hopper_float8_refusal takes.
+std::vector<HopperForwardPlan> hopper_float8_candidates(const ForwardShape& shape, const Multiprocessor& limits);
 
 /// Of 8 exponentials of scores, how many are made by polynomials rather than by the unit for special functions, where a
 /// score itself uses that unit so often.
@@ -64,19 +72,30 @@ int polynomials_of_eight(const ForwardShape& shape, int special_functions);
 /// Why the forward kernel for 9.0 does not take a shape; empty where it does.
 std::string hopper_refusal(const ForwardShape& shape);
 
+/// How many gradients of a variant's tables and parameters there are of each class (variant::CudaText::slots).
+using GradientSlots = std::array<int, 5>;
+
+/// Why the one for float8_e4m3 does not.
+std::string hopper_float8_refusal(const ForwardShape& shape, bool changes_scores);
+
+/// What it takes of a workspace besides (device/arguments.h): blocks of keys of a sequence, and bytes of its values.
+std::int64_t float8_blocks(std::int64_t s_kv);
+std::int64_t float8_value_bytes(std::int64_t s_kv, std::int64_t d_v);
+
 /// The backward kernel's: one producer warpgroup, and two consumers of 64 keys each, or, of wide heads, of the same 64.
 struct HopperBackwardPlan {
   static constexpr int kQueries = 64;
   int stages = 2;           // tiles of q and d_o in shared memory
   bool has_scores = false;  // as in HopperForwardPlan
   int keys = 128;           // 64 for heads of more than 128 columns
+  GradientSlots slots{};    // of a pass that has gradients of tables and parameters
 
   int threads() const { return 384; }
   int producer_registers() const { return 24; }
   int consumer_registers() const { return 240; }
 
-  /// Shared memory of the tiles: k, v, the stages with two numbers a query, and d_s twice; and the most that barriers
-  /// and the variant's values take besides.
+  /// Shared memory of the tiles: k, v, the stages with two numbers a query, and d_s twice; and the most that barriers,
+  /// the variant's values and the sums of its gradients take besides.
   std::int64_t tile_bytes(const ForwardShape& shape) const;
   std::int64_t other_shared() const;
 
@@ -88,9 +107,11 @@ struct HopperBackwardPlan {
   bool operator==(const HopperBackwardPlan&) const = default;
 };
 
-/// Plans worth measuring, the one that is believed best first. Not empty for shapes that the kernel takes.
+/// Plans worth measuring, the one that is believed best first. Not empty for shapes that the kernel takes, unless there
+/// are dozens of gradients.
 std::vector<HopperBackwardPlan> hopper_backward_candidates(const ForwardShape& shape, bool changes_scores,
-                                                           const Multiprocessor& limits);
+                                                           const Multiprocessor& limits,
+                                                           const GradientSlots& slots = {});
 
 /// Why the backward kernel for 9.0 does not take a shape; empty where it does.
 std::string hopper_backward_refusal(const ForwardShape& shape);

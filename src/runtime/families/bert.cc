@@ -33,16 +33,10 @@ constexpr Names kJson{"embeddings.word_embeddings",
                       "output.LayerNorm"};
 
 nn::TransformerShape shape_of(const ModelSource& source, const std::string& embedding) {
-  nn::TransformerShape s;
-  s.layers = source.integer({"block_count", "num_hidden_layers"}, 1, kMostLayers);
-  s.width = source.integer({"embedding_length", "hidden_size"}, 1, kMostWidth);
-  s.mlp = source.integer({"feed_forward_length", "intermediate_size"}, 1, kMostWidth);
-  s.context = source.integer({"context_length", "max_position_embeddings"}, 1, kMostPositions);
+  nn::TransformerShape s = usual_shape(source, embedding);
   s.h_q = s.h_kv = source.integer({"attention.head_count", "num_attention_heads"}, 1, kMostWidth);
   s.d_qk = s.d_v = head_size(source, s.width, s.h_q);
   s.is_encoder = true;
-  const io::FileTensor* table = source.find_tensor(embedding);
-  s.vocabulary = table != nullptr ? table->rows() : 0;
   return s;
 }
 

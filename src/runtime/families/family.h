@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "nn/parts.h"
@@ -32,6 +33,12 @@ Family bert_family();  // BERT, MiniLM
 
 /// No model has more of anything.
 inline constexpr std::int64_t kMostLayers = 1 << 12, kMostWidth = 1 << 20, kMostPositions = std::int64_t{1} << 31;
+
+/// Rows of the tensor of tokens; 0 where the file has none of that name.
+std::int64_t vocabulary_of(const ModelSource& source, const std::string& embedding);
+
+/// Layers, width, elements of an MLP, context and vocabulary, where their settings have the usual names.
+nn::TransformerShape usual_shape(const ModelSource& source, const std::string& embedding);
 
 /// Elements of a head where heads share the width. Throws Error(parse) where they cannot.
 std::int64_t head_size(const ModelSource& source, std::int64_t width, std::int64_t heads);

@@ -42,8 +42,7 @@ nn::TransformerShape shape_of(const ModelSource& source, const std::string& embe
   s.context = source.integer({"context_length", "n_positions"}, 1, kMostPositions);
   s.h_q = s.h_kv = source.integer({"attention.head_count", "n_head"}, 1, kMostWidth);
   s.d_qk = s.d_v = head_size(source, s.width, s.h_q);
-  const io::FileTensor* table = source.find_tensor(embedding);
-  s.vocabulary = table != nullptr ? table->rows() : 0;
+  s.vocabulary = vocabulary_of(source, embedding);
   return s;
 }
 

@@ -38,11 +38,7 @@ constexpr Names kJson{"model.embed_tokens",
                       "lm_head"};
 
 nn::TransformerShape shape_of(const ModelSource& source, const std::string& embedding) {
-  nn::TransformerShape s;
-  s.layers = source.integer({"block_count", "num_hidden_layers"}, 1, kMostLayers);
-  s.width = source.integer({"embedding_length", "hidden_size"}, 1, kMostWidth);
-  s.mlp = source.integer({"feed_forward_length", "intermediate_size"}, 1, kMostWidth);
-  s.context = source.integer({"context_length", "max_position_embeddings"}, 1, kMostPositions);
+  nn::TransformerShape s = usual_shape(source, embedding);
   s.h_q = source.integer({"attention.head_count", "num_attention_heads"}, 1, kMostWidth);
   s.h_kv = source.integer_or({"attention.head_count_kv", "num_key_value_heads"}, 1, s.h_q, s.h_q);
   s.d_qk = query_head_size(source);
@@ -51,8 +47,6 @@ nn::TransformerShape shape_of(const ModelSource& source, const std::string& embe
     fail(ErrorCode::parse, "{}: {} query heads on {} key heads; expected a multiple", source.path(), s.h_q, s.h_kv);
   }
   s.is_rotary = true;
-  const io::FileTensor* table = source.find_tensor(embedding);
-  s.vocabulary = table != nullptr ? table->rows() : 0;
   return s;
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -31,13 +32,14 @@ struct Lists {
   std::vector<int> tiles, count;
   std::vector<RowStart> order;
   std::int64_t rows = 0, columns = 0;
+  int long_rows = 0, parts = 1;
 
   Lists(const Variant& variant, const Bindings& bindings, const Problem& problem, TileSizes tile, bool by_key) {
     const std::int64_t part_keys = tile.keys / 2, part_rows = (tile.queries + 63) / 64;
     const std::int64_t s_kv = problem.sequences.front().s_kv;
     for (std::int64_t head = 0; head < problem.h_q; ++head) {
       const TileMap whole = classify_tiles(variant, bindings, problem, tile, 0, head);
-      const TileMap parts = classify_tiles(variant, bindings, problem, {64, part_keys}, 0, head);
+      const TileMap of_parts = classify_tiles(variant, bindings, problem, {64, part_keys}, 0, head);
       rows = by_key ? whole.columns : whole.rows, columns = by_key ? whole.rows : whole.columns;
       for (std::int64_t row = 0; row < rows; ++row) {
         count.push_back(0);
@@ -48,8 +50,8 @@ struct Lists {
           int bits = 0;
           for (std::int64_t part = 0; part < 2 * part_rows; ++part) {
             const std::int64_t query = i * part_rows + part / 2, key = 2 * j + part % 2;
-            if (query >= parts.rows || key >= parts.columns) continue;
-            const TileClass found = parts.at(query, key);
+            if (query >= of_parts.rows || key >= of_parts.columns) continue;
+            const TileClass found = of_parts.at(query, key);
             const bool is_full = found == TileClass::full && (key + 1) * part_keys <= s_kv;
             bits |= (found == TileClass::empty ? 0 : is_full ? 1 : 2) << 2 * part;
           }
@@ -60,8 +62,9 @@ struct Lists {
               entry;
         }
       }
-      for (std::int64_t row = rows; row-- > 0;)  // any order will do
+      for (std::int64_t row = rows; row-- > 0;)  // any order will do, but for long rows
         order.push_back({static_cast<int>(row), count[static_cast<std::size_t>(head * rows + row)], 0, 0});
+      std::stable_sort(order.end() - rows, order.end(), [](RowStart a, RowStart b) { return a.count > b.count; });
     }
   }
 
@@ -72,7 +75,8 @@ struct Lists {
             .capacity = columns,
             .sequence_rows = kHeads * rows,
             .head_rows = rows,
-            .long_rows = 0,
+            .long_rows = long_rows,
+            .parts = parts,
             .turns = nullptr};
   }
 };
@@ -131,12 +135,16 @@ class EmulatedKernels : public ::testing::Test {
     data_->inputs.tables = bindings_.tables;
   }
 
-  void expect_forward() {
+  /// `long_rows` rows of each head in `parts`, by a block each.
+  void expect_forward(int long_rows = 0, int parts = 1) {
     const Multiprocessor limits = Multiprocessor::of(kArchitecture);
     const ForwardPlan plan = choose_forward(kernel_, limits, kept_fields(variant_, kernel_.dtype));
     const EmulatedProgram program(
         forward_program(variant_, kernel_text(variant_, kernel_.dtype, false), kernel_, plan, kArchitecture));
-    const Lists lists(variant_, bindings_, problem_, {plan.query_tile(), plan.key_tile}, false);
+    Lists lists(variant_, bindings_, problem_, {plan.query_tile(), plan.key_tile}, false);
+    lists.long_rows = long_rows, lists.parts = parts;
+    const auto partial_rows = static_cast<std::size_t>(kHeads * long_rows * plan.query_tile() * parts);
+    std::vector<float> partial_o(partial_rows * static_cast<std::size_t>(kernel_.d_v)), partial_lse(partial_rows);
     ForwardArguments arguments{};
     arguments.q = view_of(data_->q), arguments.k = view_of(data_->k), arguments.v = view_of(data_->v);
     arguments.o = view_of(data_->o), arguments.lse = view_of(data_->lse);
@@ -144,19 +152,26 @@ class EmulatedKernels : public ::testing::Test {
     arguments.lists = lists.view();
     arguments.heads_per_kv = 1;
     arguments.scale = scale();
-    ASSERT_TRUE(program.launch("forward", {static_cast<int>(lists.rows), kHeads, 1}, plan.threads(), &arguments,
-                               bound_.data()));
+    arguments.partial_o = partial_o.data(), arguments.partial_lse = partial_lse.data();
+    data_->o.fill(std::numeric_limits<double>::quiet_NaN());
+    const int blocks = static_cast<int>(lists.rows) + long_rows * (parts - 1);
+    ASSERT_TRUE(program.launch("forward", {blocks, kHeads, 1}, plan.threads(), &arguments, bound_.data()));
+    const int merged = long_rows * plan.query_tile();
+    if (merged > 0) {
+      ASSERT_TRUE(program.launch("merge", {merged / 4, kHeads, 1}, 128, &arguments, bound_.data()));
+    }
     expect_close("o", exact_->o, data_->o, usual_->o, 2);
   }
 
-  void expect_backward(bool has_gradients) {
+  void expect_backward(bool has_gradients, int long_rows = 0) {
     kernel_.has_gradients = has_gradients;
     const bool has_scores = changes_scores(variant_);
     const BackwardPlan plan =
         choose_backward(kernel_, has_scores, Multiprocessor::of(kArchitecture), kept_fields(variant_, kernel_.dtype));
     const EmulatedProgram program(
         backward_program(variant_, kernel_text(variant_, kernel_.dtype, true), kernel_, plan, kArchitecture));
-    const Lists lists(variant_, bindings_, problem_, {plan.queries, plan.keys}, true);
+    Lists lists(variant_, bindings_, problem_, {plan.queries, plan.keys}, true);
+    lists.long_rows = long_rows;
     std::vector<Array> d_exact, d_usual;
     BackwardOutputs of_exact = exact_->gradients(), of_usual = usual_->gradients();
     std::vector<float> sums(static_cast<std::size_t>(has_gradients ? tables_.front().size() : 1));
@@ -224,14 +239,33 @@ TEST_F(EmulatedKernels, ForwardPassesOverEmptyPartsOfTiles) {
   expect_forward();
 }
 
+TEST_F(EmulatedKernels, ForwardWithALongRowInParts) {
+  // Of three rows of tiles the last one keeps all keys, the others few, which are fewer tiles than parts.
+  make(keep([](At at) { return at.query >= 256 || at.query - at.key == 0; }) & zoo::attention_sink(), 260, 260, 64);
+  expect_forward(2, 5);
+}
+
 TEST_F(EmulatedKernels, ForwardWithValuesOfDiagonals) {
   make(zoo::relative_position(20), 130, 130, 64);
+  expect_forward();
+}
+
+// Eight tiles of keys farther than 20 from all queries, the first of which gives rows their bases.
+TEST_F(EmulatedKernels, ForwardWithTilesWhoseDiagonalsHaveOneValue) {
+  make(zoo::relative_position(20), 130, 400, 64);
+  expect_forward();
+}
+
+// With scores twelve times as large such tiles outgrow bases.
+TEST_F(EmulatedKernels, ForwardWithTilesOfOneValueThatOutgrowBases) {
+  make(score([](Expr s, At) { return 12 * s; }) & zoo::relative_position(20), 130, 400, 64);
   expect_forward();
 }
 
 TEST_F(EmulatedKernels, BackwardWithScoresAndEmptyPartsOfTiles) {
   make(zoo::softcap(3) & zoo::window(40), 200, 200, 64);
   expect_backward(false);
+  expect_backward(false, 1);
 }
 
 TEST_F(EmulatedKernels, BackwardWithGradientsOfATable) {

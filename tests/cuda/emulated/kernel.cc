@@ -1,123 +1,39 @@
 #include "tests/cuda/emulated/kernel.h"
 
-#include <dlfcn.h>
 #include <fmt/format.h>
-
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <regex>
-#include <stdexcept>
-#include <vector>
 
 namespace tilewise::cuda::testing {
 namespace {
 
-/// The parts of a statement between the parenthesis at `begin` and its counterpart, at the colons of its own level;
-/// `end` becomes the counterpart's place.
-std::vector<std::string> parts_of(const std::string& text, std::size_t begin, std::size_t& end) {
-  std::vector<std::string> parts(1);
-  int depth = 1;
-  bool is_quoted = false;
-  for (end = begin + 1; end < text.size(); ++end) {
-    const char c = text[end];
-    if (is_quoted && c == '\\') {
-      parts.back() += c;
-      parts.back() += text[++end];
-      continue;
-    }
-    if (c == '"') is_quoted = !is_quoted;
-    if (!is_quoted && (c == '(' || c == '[' || c == '{')) ++depth;
-    if (!is_quoted && (c == ')' || c == ']' || c == '}') && --depth == 0) return parts;
-    if (!is_quoted && c == ':' && depth == 1) {
-      parts.emplace_back();
-    } else {
-      parts.back() += c;
-    }
+/// The program's source, and for each kernel a function that launches it.
+std::string source_of(const jit::Program& program) {
+  std::string source = host_text(program.source);
+  for (const std::string& kernel : program.kernels) {
+    source += fmt::format(
+        "EXPORTED bool launch_{0}(const int* grid, int threads, const void* arguments, const void* bound) {{\n"
+        "  return simt::launch({0}, {{grid[0], grid[1], grid[2]}}, threads, arguments, bound);\n}}\n",
+        kernel);
   }
-  throw std::runtime_error("an asm statement has no end");
+  return source;
 }
 
-/// The expressions of operands: "=f"(x), "r"(f(y)).
-std::vector<std::string> operands_of(const std::string& part) {
-  std::vector<std::string> operands;
-  for (std::size_t quote = part.find('"'); quote != std::string::npos; quote = part.find('"', quote)) {
-    const std::size_t begin = part.find('(', part.find('"', quote + 1));
-    if (begin == std::string::npos) break;  // of clobbers
-    int depth = 1;
-    std::size_t end = begin + 1;
-    for (; depth > 0; ++end) depth += part[end] == '(' ? 1 : part[end] == ')' ? -1 : 0;
-    operands.push_back(part.substr(begin + 1, end - begin - 2));
-    quote = end;
+std::map<std::string, std::string> headers_of(const jit::Program& program) {
+  std::map<std::string, std::string> headers;
+  for (const jit::Header& header : program.headers) {
+    if (!header.name.starts_with("sm90/")) headers[header.name] = host_text(header.text);
   }
-  return operands;
-}
-
-std::string call_of(const std::vector<std::string>& parts) {
-  static const std::regex kInstruction(R"re(\s*"\s*([a-z][A-Za-z0-9_.]*))re");
-  std::smatch found;
-  if (!std::regex_search(parts[0], found, kInstruction, std::regex_constants::match_continuous)) return ";";  // of none
-  std::string name = found[1];
-  for (char& c : name) c = c == '.' ? '_' : c;
-  std::vector<std::string> operands = operands_of(parts.size() > 1 ? parts[1] : "");
-  for (std::string& input : operands_of(parts.size() > 2 ? parts[2] : "")) operands.push_back(std::move(input));
-  return fmt::format("ptx::{}({})", name, fmt::join(operands, ", "));
-}
-
-void write(const std::filesystem::path& path, const std::string& text) {
-  std::filesystem::create_directories(path.parent_path());
-  std::ofstream(path) << text;
+  return headers;
 }
 
 }  // namespace
 
-std::string host_text(const std::string& text) {
-  static const std::regex kStatement(R"re(\basm( volatile)?\()re");
-  static const std::regex kShared(R"re(extern __shared__ __align__\(\d+\) unsigned char shared\[\];)re");
-  std::string made;
-  std::size_t at = 0;
-  for (std::sregex_iterator one(text.begin(), text.end(), kStatement), none; one != none; ++one) {
-    const auto begin = static_cast<std::size_t>(one->position());
-    made += text.substr(at, begin - at);
-    std::size_t end = 0;
-    made += call_of(parts_of(text, begin + static_cast<std::size_t>(one->length()) - 1, end));
-    at = end + 1;
-  }
-  return std::regex_replace(made + text.substr(at), kShared, "unsigned char* const shared = simt::dynamic_shared();");
-}
-
-EmulatedProgram::EmulatedProgram(const jit::Program& program) {
-  const std::filesystem::path folder = folder_.path();
-  for (const jit::Header& header : program.headers) {
-    if (!header.name.starts_with("sm90/")) write(folder / header.name, host_text(header.text));
-  }
-  std::string source = "#include \"ptx.h\"\n" + host_text(program.source);
-  for (const std::string& kernel : program.kernels) {
-    source += fmt::format(
-        "extern \"C\" __attribute__((visibility(\"default\"))) bool launch_{0}(const int* grid, int threads, const "
-        "void* arguments, const void* bound) {{\n"
-        "  return simt::launch({0}, {{grid[0], grid[1], grid[2]}}, threads, arguments, bound);\n}}\n",
-        kernel);
-  }
-  write(folder / "kernel.cc", source);
-  const std::string command = fmt::format(
-      "{} -std=c++20 -O1 -w -fno-strict-aliasing -ffp-contract=off -fvisibility=hidden -shared -fPIC -I{} -I{} -o {}/"
-      "kernel.so {}/kernel.cc",
-      TILEWISE_CXX_COMPILER, TILEWISE_EMULATED, folder.string(), folder.string(), folder.string());
-  if (std::system(command.c_str()) != 0) throw std::runtime_error("the kernel does not compile: " + command);
-  library_ = dlopen((folder / "kernel.so").c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library_ == nullptr) throw std::runtime_error(dlerror());
-}
-
-EmulatedProgram::~EmulatedProgram() {
-  if (library_ != nullptr) dlclose(library_);
-}
+EmulatedProgram::EmulatedProgram(const jit::Program& program)
+    : library_(source_of(program), headers_of(program), "-O1") {}
 
 bool EmulatedProgram::launch(const std::string& kernel, std::array<int, 3> grid, int threads, const void* arguments,
                              const void* bound) const {
-  using Launch = bool (*)(const int*, int, const void*, const void*);
-  return reinterpret_cast<Launch>(dlsym(library_, ("launch_" + kernel).c_str()))(grid.data(), threads, arguments,
-                                                                                 bound);
+  return library_.function<bool(const int*, int, const void*, const void*)>("launch_" + kernel)(grid.data(), threads,
+                                                                                                arguments, bound);
 }
 
 }  // namespace tilewise::cuda::testing

@@ -6,21 +6,14 @@
 #include <string>
 
 #include "jit/program.h"
-#include "tests/temporary_folder.h"
+#include "tests/cuda/emulated/host_library.h"
 
 namespace tilewise::cuda::testing {
-
-/// CUDA C++ with PTX statements replaced by calls: asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(a)) becomes
-/// ptx::ld_shared_f32(x, a). Throws std::runtime_error on a statement of another form.
-std::string host_text(const std::string& text);
 
 class EmulatedProgram {
  public:
   /// Throws std::runtime_error where it does not compile.
   explicit EmulatedProgram(const jit::Program& program);
-  ~EmulatedProgram();
-  EmulatedProgram(const EmulatedProgram&) = delete;
-  EmulatedProgram& operator=(const EmulatedProgram&) = delete;
 
   /// Runs a kernel, its blocks one after the other; `bound` is its second argument, where it has one. Pointers in the
   /// arguments are this process's. False where threads wait for each other for ever.
@@ -28,8 +21,7 @@ class EmulatedProgram {
               const void* bound) const;
 
  private:
-  TemporaryFolder folder_;
-  void* library_ = nullptr;
+  HostLibrary library_;
 };
 
 }  // namespace tilewise::cuda::testing

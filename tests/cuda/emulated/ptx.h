@@ -3,6 +3,7 @@
 // Fragments".
 #pragma once
 
+#include "core/half.h"
 #include "simt.h"
 
 namespace ptx {
@@ -14,9 +15,9 @@ inline unsigned to_bfloat16(float x) {
   return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 inline float of_float16(unsigned bits) {
-  return simt::value_of<_Float16>(simt::shown_of(static_cast<unsigned short>(bits)));
+  return static_cast<float>(tilewise::Float16::from_bits(static_cast<std::uint16_t>(bits)));
 }
-inline unsigned to_float16(float x) { return simt::value_of<unsigned short>(simt::shown_of(static_cast<_Float16>(x))); }
+inline unsigned to_float16(float x) { return x != x ? 0x7fff : tilewise::Float16(x).bits; }
 
 inline void cvt_rn_bf16x2_f32(unsigned& pair, float high, float low) {
   pair = to_bfloat16(low) | to_bfloat16(high) << 16;
@@ -55,6 +56,10 @@ inline void cp_async_wait_group(std::size_t pending) {
     }
   }
 }
+
+// Kernels run one after the other here.
+inline void griddepcontrol_wait() {}
+inline void griddepcontrol_launch_dependents() {}
 
 inline void st_shared_u16(unsigned to, unsigned short value) { simt::shared<unsigned short>(to) = value; }
 inline void st_shared_u32(unsigned to, unsigned value) { simt::shared<unsigned>(to) = value; }

@@ -21,6 +21,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
   using Shared::sequence, Shared::walk_of, Shared::gradient_tile, Shared::key_tile, Shared::query_tile;
   using typename Shared::ConsumerTile;
   using typename Shared::Element;
+  using typename Shared::EntryNumbers;
   using typename Shared::Fragments;
   using typename Shared::KeySums;
   using typename Shared::Scores;
@@ -34,6 +35,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     const int key_begin = tile * kKeys;
     keys_full().wait(0);
     const bool has_missing_keys = clear_missing_keys(key_begin);
+    this->begin_gradients(consumer);
     KeyFragments k;
     ValueFragments v;
     if constexpr (kKeysInRegisters) load_rows(k, key_tile(), consumer);
@@ -57,7 +59,11 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
         last = workspace_tile(head, visit.tile());
         turn = turn.plus(1);
       }
+      this->end_head(consumer, key_begin + 64 * consumer);
     }
+    // A consumer's values are read by itself alone, keys by both.
+    meet(1 + consumer, 128);
+    this->store_value_sums(d_v, key_begin + 64 * consumer, value_tile(), 64 * consumer);
     if (last >= 0) {
       const Turn<2> before = scores_turn(turn.plus(~0u));
       scores_full(before.stage()).wait(before.parity());
@@ -68,8 +74,9 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
       pin(d_q);
       add_in_turn(d_q, last, consumer, before);
     }
-    this->store_key_sums(d_k, key_begin + 64 * consumer);
-    this->store_value_sums(d_v, key_begin + 64 * consumer);
+    meet(3, 256);
+    this->store_key_sums(d_k, key_begin + 64 * consumer, key_tile(), 64 * consumer);
+    wait_for_copies();  // a block's shared memory goes with it
   }
 
  private:
@@ -99,13 +106,23 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
       clear_missing_queries(query_begin, consumer, stage);
     }
     Scores p, d_s;
-    preset(p, d_s, stage);
-    pin(p);
-    pin(d_s);
-    begin_products();
-    start_scores(p, d_s, k, v, consumer, stage);
     const ConsumerTile tile{head, query_begin, key_begin + 64 * consumer, part, stage, now.stage()};
-    this->make_entries(p, d_s, tile, consumer);
+    EntryNumbers numbers(arguments_.gradients);
+    const bool is_empty = Config::kHasLists && uniform(part) == kEmptyPart;
+    if (!is_empty) {
+      preset(p, d_s, stage);
+      pin(p);
+      pin(d_s);
+      begin_products();
+      start_scores(p, d_s, k, v, consumer, stage);
+      this->make_entries(p, d_s, tile, consumer, numbers);
+      // Before d_s is there for others: when a warp comes to the tile after the next, all have read what they found of
+      // this one's diagonals, even if the next is empty and they do not meet there.
+      this->add_numbers(numbers, tile, consumer);
+    } else {
+      d_s.clear();
+      p.clear();
+    }
     Fragments weights, d_scores;
     fragments_of(weights, p);
     fragments_of(d_scores, d_s);
@@ -121,8 +138,10 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     pin(d_v);
     begin_products();
     start_query_sums(d_q, consumer, before.stage());
-    add_product<Element>(d_v, weights, Operand::of(gradient_tile(stage).address, kQueries));
-    add_product<Element>(d_k, d_scores, Operand::of(query_tile(stage).address, kQueries));
+    if (!is_empty) {
+      add_product<Element>(d_v, weights, Operand::of(gradient_tile(stage).address, kQueries));
+      add_product<Element>(d_k, d_scores, Operand::of(query_tile(stage).address, kQueries));
+    }
     commit_products();
     wait_for_products<1>();
     pin(d_q);
@@ -197,6 +216,7 @@ class Backward : BackwardShared<Config, Variant> {
       if (threadIdx.x == 0) this->work() = KeyWork::take(this->call_, gridDim.x, gridDim.y, gridDim.z);
       __syncthreads();
     }
+    if (threadIdx.x == 0) this->look_up_maps();
     const int sequence = this->sequence();
     int tile = Config::kIsOrdered ? this->work().row : int(this->by_turns() ? blockIdx.y : blockIdx.x);
     if constexpr (Config::kHasLists && Config::kIsOrdered) {
@@ -209,6 +229,7 @@ class Backward : BackwardShared<Config, Variant> {
       if (threadIdx.x == 0) this->work().row = tile;
     }
     if (tile * Shared::kKeys >= this->arguments_.sequences[sequence].keys) return;
+    if constexpr (Config::kHasLists) this->look_up_walk(tile);
     const int warpgroup = uniform(threadIdx.x / 128);
     if (threadIdx.x == 0) {
       if (this->base_ % 1024 != 0) __trap();  // what swizzling rests on

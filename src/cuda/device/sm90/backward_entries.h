@@ -18,9 +18,10 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
  protected:
   using Shared::arguments_, Shared::call_, Shared::variant_;
   using Shared::gradient_tile, Shared::numbers, Shared::place_of, Shared::query_tile, Shared::score_tile;
-  using Shared::kColumnsQk, Shared::kColumnsV, Shared::kKeys, Shared::kQueries;
+  using Shared::kColumnsQk, Shared::kColumnsV, Shared::kHasGradients, Shared::kKeys, Shared::kQueries;
   using Shared::kv_head, Shared::sequence;
   using typename Shared::Element;
+  using typename Shared::EntryNumbers;
   using typename Shared::Lane;
   using typename Shared::OrderedTurn;
   using typename Shared::Place;
@@ -32,6 +33,7 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
   using KeySums = Accumulator<1, kColumnsQk / 8>;   // d_k
   using ValueSums = Accumulator<1, kColumnsV / 8>;  // d_v
   using Fragments = LeftFragment[kQueries / 16];    // of scores
+  using Recorded = typename Variant::Recorded;
 
   __device__ static int lane() { return threadIdx.x % 32; }
   __device__ static int thread() { return threadIdx.x % 128; }
@@ -45,6 +47,11 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
       place.variant =
           Variant::place_of(variant_, arguments_.sequences[sequence()], sequence(), head, kv_head(), arguments_.scale);
     }
+    if constexpr (kHasGradients) {
+      place.gradients.begin_head(Recorded::place_of(recorded(), arguments_.sequences[sequence()], sequence(), head,
+                                                    kv_head(), arguments_.scale),
+                                 thread());
+    }
     meet(1 + consumer, 128);
     if constexpr (Values::kKeepsKeys) {
       place.values.make_keys(variant_, place.variant, 0, first_key);
@@ -52,13 +59,40 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
     }
   }
 
+  /// A tile of queries, with the keys of a consumer.
+  struct ConsumerTile {
+    int head, query_begin, first_key;
+    int part;        // PartClass of its entries
+    int stage;       // of queries
+    unsigned index;  // of d_s, and of what is kept of the variant
+  };
+
   /// What the variant keeps for a tile: made while products are under way.
   __device__ void prepare_tile(int consumer, int index, int query_begin, int first_key) const {
-    if constexpr (Values::kKeepsQueries || Values::kKeepsDiagonals) {
+    if constexpr (Values::kKeepsQueries || Values::kKeepsDiagonals || kHasGradients) {
       Place& place = place_of(consumer);
       place.values.make_queries(variant_, place.variant, index % 2, query_begin);
       place.values.make_diagonals(variant_, place.variant, index % 2, query_begin, first_key);
+      if constexpr (kHasGradients) {
+        place.gradients.look_up(arguments_.gradients, recorded(), index % 2, query_begin, first_key, thread());
+      }
       meet(1 + consumer, 128);
+    }
+  }
+
+  // Gradients of tables and parameters: what a head's tiles give, between prepare() and end_head().
+  __device__ void begin_gradients(int consumer) const {
+    if constexpr (kHasGradients) place_of(consumer).gradients.begin(thread());
+  }
+  __device__ void add_numbers(const EntryNumbers& numbers, const ConsumerTile& tile, int consumer) const {
+    if constexpr (kHasGradients) {
+      place_of(consumer).gradients.add(arguments_.gradients, recorded(), numbers, tile.index % 2, tile.query_begin,
+                                       tile.first_key + warp_row(), thread());
+    }
+  }
+  __device__ void end_head(int consumer, int first_key) const {
+    if constexpr (kHasGradients) {
+      place_of(consumer).gradients.end_head(arguments_.gradients, recorded(), first_key + warp_row(), thread());
     }
   }
 
@@ -87,10 +121,15 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
     unsigned stays = part == kFullPart ? ~0u : 0;
     if constexpr (!Variant::kChangesScores) {
       if (part == kPartialPart) {
-        // Not all of them at once, which would spill.
-#pragma unroll 2
-        for (int i = 0; i < kQueries / 2; ++i) {
-          stays |= unsigned(stays_at(lane, 8 * (i / 4) + i % 2, i / 2 % 2 * 8)) << i;
+        // Not all of them at once, which would spill, but so many that they need not wait for each other.
+#pragma unroll 1
+        for (int e = 0; e < 4; ++e) {
+          unsigned of_blocks = 0;
+#pragma unroll
+          for (int j = 0; j < kQueries / 8; ++j) {
+            of_blocks |= unsigned(stays_at(lane, 8 * j + e % 2, e / 2 * 8)) << 4 * j;
+          }
+          stays |= of_blocks << e;
         }
       }
     }
@@ -103,16 +142,8 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
            (lane.key_index(key) >= shape.key_start) & (lane.key_index(key) < shape.keys);
   }
 
-  /// A tile of queries, with the keys of a consumer.
-  struct ConsumerTile {
-    int head, query_begin, first_key;
-    int part;        // PartClass of its entries
-    int stage;       // of queries
-    unsigned index;  // of d_s, and of what is kept of the variant
-  };
-
   /// Waits for the products; they become weights and gradients of scores.
-  __device__ void make_entries(Scores& p, Scores& d_s, ConsumerTile tile, int consumer) const {
+  __device__ void make_entries(Scores& p, Scores& d_s, ConsumerTile tile, int consumer, EntryNumbers& numbers) const {
     if (Variant::kChangesScores || tile.part != kFullPart) {
       prepare_tile(consumer, tile.index, tile.query_begin, tile.first_key);
     }
@@ -127,18 +158,27 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
     pin(d_s);
     unsigned kept[Config::kHasDropout ? kQueries / 8 : 1];  // bit e of [j]: dropout keeps the weight [j][e]
     if constexpr (Config::kHasDropout) draw(kept, tile.query_begin, tile.first_key + warp_row(), tile.head);
-    make_part(tile.part, stays, p, d_s, kept, lane_scores, tile.query_begin, tile.stage);
+    const Entries entries{kept, stays, tile.stage, consumer};
+    make_part(tile.part, entries, p, d_s, lane_scores, tile.query_begin, numbers);
   }
+
+  /// What is known of a tile's entries before their products are there.
+  struct Entries {
+    const unsigned* kept;  // bit e of [j]: dropout keeps the weight [j][e]
+    unsigned stays;        // bit 4j + e: a mask keeps the entry [j][e]
+    int stage;             // of queries
+    int consumer;
+  };
 
   /// Products turned into weights and score gradients, as make_gradients, of a part. lane_of(query_begin) gives a Lane.
   template <class LaneOf>
-  __device__ void make_part(int part, unsigned stays, Scores& p, Scores& d_s, const unsigned* kept,
-                            const LaneOf& lane_of, int query_begin, int stage) const {
+  __device__ void make_part(int part, const Entries& entries, Scores& p, Scores& d_s, const LaneOf& lane_of,
+                            int query_begin, EntryNumbers& numbers) const {
     if (part != kFullPart) {  // a third branch for empty parts would spill
       // Not the other branch's lane, which would be kept in registers for both.
-      make_gradients<true>(p, d_s, kept, stays, lane_of(int(made_anew(query_begin))), stage);
+      make_gradients<true>(p, d_s, entries, lane_of(int(made_anew(query_begin))), numbers);
     } else {
-      make_gradients<false>(p, d_s, kept, stays, lane_of(query_begin), stage);
+      make_gradients<false>(p, d_s, entries, lane_of(query_begin), numbers);
     }
   }
 
@@ -202,8 +242,10 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
 
   /// Products turned into weights (as d_v takes them) and score gradients.
   template <bool kPartial>
-  __device__ void make_gradients(Scores& p, Scores& d_s, const unsigned* kept, unsigned stays, const Lane& lane,
-                                 int stage) const {
+  __device__ void make_gradients(Scores& p, Scores& d_s, const Entries& entries, const Lane& lane,
+                                 EntryNumbers& numbers_of_variant) const {
+    const int stage = entries.stage;
+    constexpr bool kGuards = kPartial || (Variant::kChangesScores && !Variant::kSlopeIsFinite);
 #pragma unroll
     for (int j = 0; j < kQueries / 8; ++j) {
       float2 references = {0, 0}, deltas = {0, 0};
@@ -214,35 +256,57 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
         const int query = 8 * j + e % 2, key = e / 2 * 8;
         const float product = p.x[0][j][e], reference = e % 2 == 0 ? references.x : references.y;
         float weight, slope = 1;
+        bool is_floored = false;
         if constexpr (!Variant::kChangesScores) {
           weight = exp2_of(call_.factor * product);
         } else if constexpr (kPartial) {
           const float score = lane.score(query, key, product);
           weight = exp2_of(fmaf(Lane::clamped(score), kLog2E, -reference));
-          slope = score < Lane::kFloor ? 0 : lane.slope(query, key, product);
+          is_floored = score < Lane::kFloor;
+          slope = is_floored ? 0 : lane.slope(query, key, product);
         } else {
           weight = exp2_of(lane.exponent(query, key, product) - reference);
           slope = lane.slope(query, key, product);
         }
         if constexpr (kPartial) {
-          weight = (Variant::kChangesScores ? stays_at(lane, query, key) : stays >> (4 * j + e) & 1) ? weight : 0;
+          weight =
+              (Variant::kChangesScores ? stays_at(lane, query, key) : entries.stays >> (4 * j + e) & 1) ? weight : 0;
         }
         float gradient = d_s.x[0][j][e];
         if constexpr (Config::kHasDropout) {
-          const bool drawn = kept[j] >> e & 1;
+          const bool drawn = entries.kept[j] >> e & 1;
           gradient = (drawn ? gradient * arguments_.dropout.scale : 0) + (e % 2 == 0 ? deltas.x : deltas.y);
           p.x[0][j][e] = drawn ? weight : 0;
         } else {
           p.x[0][j][e] = weight;
         }
         gradient *= weight;
-        if constexpr (Variant::kChangesScores) gradient *= slope;
-        if constexpr (kPartial || (Variant::kChangesScores && !Variant::kSlopeIsFinite)) {
-          gradient = weight == 0 ? 0 : gradient;  // whatever else is infinite or NaN there
+        if constexpr (kHasGradients) {
+          if constexpr (kGuards) gradient = weight == 0 ? 0 : gradient;
+          numbers_of_variant.enter(j, e);
+          add_entry<kPartial>(numbers_of_variant, lane.query_index(query), lane.key_index(key), product,
+                              is_floored && Variant::kHasOneStage ? 0 : gradient, entries.consumer);
         }
+        if constexpr (Variant::kChangesScores) gradient *= slope;
+        if constexpr (kGuards) gradient = weight == 0 ? 0 : gradient;  // whatever else is infinite or NaN there
         d_s.x[0][j][e] = gradient;
       }
     }
+  }
+
+  /// What an entry gives to tables and parameters. Only in a partial tile may a score be clamped; of several stages'
+  /// the recorded text finds out whose is, by making them once more.
+  template <bool kPartial>
+  __device__ void add_entry(EntryNumbers& numbers, int query, int key, float product, float d_score,
+                            int consumer) const {
+    const typename Recorded::Place& place = place_of(consumer).gradients.place();
+    Recorded::template add_gradients<kPartial && !Variant::kHasOneStage>(
+        recorded(), place, Recorded::query_values(recorded(), place, query),
+        Recorded::key_values(recorded(), place, key), query, key, arguments_.scale * product, d_score, numbers);
+  }
+  /// The variant's arguments as its recorded text names them.
+  __device__ const typename Recorded::Arguments& recorded() const {
+    return reinterpret_cast<const typename Recorded::Arguments&>(variant_);
   }
 
   /// Which weights dropout keeps. A lane holds keys g and g + 8 of a block of 16, so two bytes of each query's block.
@@ -311,20 +375,40 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
     }
   }
 
-  /// Rows of a result, times a factor.
-  template <int kHead, int kBlocks>
-  __device__ void store_sums(const TensorView& view, const Accumulator<1, kBlocks>& sums, int first_key,
-                             float factor) const {
+  /// Rows of a result, times a factor, 64 from `first_key` on: by way of as many rows of `tile`, from `row` on, which
+  /// nobody reads any more, and from there by the copy engine. Rows at the end of a sequence, behind which another's
+  /// may lie, are written directly.
+  template <int kHead, class Tile, int kBlocks>
+  __device__ void store_sums(const TensorView& view, const TensorMap& map, const Tile& tile, int row,
+                             const Accumulator<1, kBlocks>& sums, int first_key, float factor) const {
     if (view.data == nullptr) return;
     const SequenceShape& shape = arguments_.sequences[sequence()];
     const float factors[2] = {factor, factor};
-    store_rows<kHead>(rows_of(view, shape), view.row, first_key + warp_row() + lane() / 4, shape.keys, sums, factors);
+    const int first = first_key + warp_row(), from = row + warp_row();
+    if (uniform(first + 16 > shape.keys) != 0) {
+      store_rows<kHead>(rows_of(view, shape), view.row, first + lane() / 4, shape.keys, sums, factors);
+      return;
+    }
+    stage_rows<Element>(tile, from, sums, factors);
+    publish_writes();
+    __syncwarp();
+    if (!is_first_lane()) return;
+    const Rows out{&map, arguments_.keys_packed ? 0 : sequence(), kv_head()};
+#pragma unroll 1
+    for (int chunk = 0; chunk < Tile::kChunks; ++chunk) {
+      out.start_back(tile.chunk(chunk) + from * 128, 64 * chunk,
+                     first + (arguments_.keys_packed ? shape.key_token : 0));
+    }
+    commit_copies();
   }
-  __device__ void store_key_sums(const KeySums& d_k, int first_key) const {
-    store_sums<Config::kHeadQk>(arguments_.d_k, d_k, first_key, arguments_.scale);
+  template <class Tile>
+  __device__ void store_key_sums(const KeySums& d_k, int first_key, const Tile& tile, int row) const {
+    store_sums<Config::kHeadQk>(arguments_.d_k, call_.d_k, tile, row, d_k, first_key, arguments_.scale);
   }
-  __device__ void store_value_sums(const ValueSums& d_v, int first_key) const {
-    store_sums<Config::kHeadV>(arguments_.d_v, d_v, first_key, Config::kHasDropout ? arguments_.dropout.scale : 1);
+  template <class Tile>
+  __device__ void store_value_sums(const ValueSums& d_v, int first_key, const Tile& tile, int row) const {
+    store_sums<Config::kHeadV>(arguments_.d_v, call_.d_v, tile, row, d_v, first_key,
+                               Config::kHasDropout ? arguments_.dropout.scale : 1);
   }
 
   __device__ Element* rows_of(const TensorView& view, const SequenceShape& shape) const {

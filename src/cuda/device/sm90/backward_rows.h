@@ -1,6 +1,7 @@
 // What the backward pass needs of each query beforehand, and what becomes of the sums of d_q afterwards.
 #pragma once
 
+#include "gradients.h"
 #include "scores.h"
 #include "sm90_call.h"
 
@@ -26,6 +27,14 @@ struct BackwardSizes {
   __device__ static int place(int part, int j, int thread) { return ((part * kBlocks + j) * 128 + thread) * 4; }
 };
 
+/// The head and the sequence of a block, the last ones first: heads follow each other in the pass between, so that what
+/// is prepared last, and added last, is the next kernel's first, and in the second-level cache still.
+struct FromEnd {
+  int head, sequence;
+
+  __device__ FromEnd() : head(gridDim.y - 1 - blockIdx.y), sequence(gridDim.z - 1 - blockIdx.z) {}
+};
+
 /// The sum of the products of eight elements each, in 16 bytes that begin at these elements.
 template <class Element>
 __device__ inline float product_of(const TensorView& x, long long at_x, const TensorView& y, long long at_y) {
@@ -47,17 +56,19 @@ __device__ inline float product_of(const TensorView& x, long long at_x, const Te
 /// What is stored are the numbers that products are added to. Without score functions scores begin at -lse / scale, so
 /// that a weight is exp(scale * score); with them, at 0, and reference is lse in log2 units. Products of d_o and v
 /// begin at -delta.
-template <class Config, bool kChangesScores>
-__device__ inline void prepare_backward(const BackwardCall& call) {
+template <class Config, class Variant>
+__device__ inline void prepare_backward(const BackwardCall& call, const typename Variant::Arguments& variant) {
   using Element = typename Config::Element;
   using Sizes = BackwardSizes<Config>;
   const BackwardArguments& a = call.arguments;
-  const int query = blockIdx.x * (blockDim.x / 16) + threadIdx.x / 16, head = blockIdx.y, part = threadIdx.x % 16;
-  const SequenceShape& shape = a.sequences[blockIdx.z];
+  const FromEnd from;
+  const int head = from.head, sequence = from.sequence;
+  const int query = blockIdx.x * (blockDim.x / 16) + threadIdx.x / 16, part = threadIdx.x % 16;
+  const SequenceShape& shape = a.sequences[sequence];
   const long long place =
-      (static_cast<long long>(blockIdx.z) * a.h_q + head) * call.query_tiles * Sizes::kQueries + query;
+      (static_cast<long long>(sequence) * a.h_q + head) * call.query_tiles * Sizes::kQueries + query;
   const long long row = query + (a.queries_packed ? shape.query_token : 0);
-  const auto at = [&](const TensorView& view) { return blockIdx.z * view.batch + head * view.head + row * view.row; };
+  const auto at = [&](const TensorView& view) { return sequence * view.batch + head * view.head + row * view.row; };
   const bool exists = query < shape.queries;
   float sum = 0;
   if (exists) {
@@ -75,8 +86,11 @@ __device__ inline void prepare_backward(const BackwardCall& call) {
       if (a.d_lse.data != nullptr) d_lse = static_cast<const float*>(a.d_lse.data)[at(a.d_lse)];
     }
     const float reference = lse == -infinity() ? infinity() : lse * kLog2E;
-    a.reference[place] = kChangesScores ? reference : -reference / call.factor;
+    a.reference[place] = Variant::kChangesScores ? reference : -reference / call.factor;
     a.delta[place] = d_lse - sum;
+    if constexpr (Config::kHasGradients && Variant::kHasSink) {
+      if (exists) add_sink_gradients<Variant>(a, variant, blockIdx.z, head, lse, sum - d_lse);
+    }
     if (Config::kIsOrdered && query % Sizes::kQueries == 0) a.d_q_turns[place / Sizes::kQueries] = 0;
   }
   constexpr int kFloats = Sizes::kTileFloats / Sizes::kQueries / 16;
@@ -91,7 +105,9 @@ __device__ inline void finish_backward(const BackwardCall& call) {
   using Element = typename Config::Element;
   using Sizes = BackwardSizes<Config>;
   const BackwardArguments& a = call.arguments;
-  const int tile = blockIdx.x, head = blockIdx.y, sequence = blockIdx.z;
+  const FromEnd from;
+  const int head = from.head, sequence = from.sequence;
+  const int tile = blockIdx.x;
   const SequenceShape& shape = a.sequences[sequence];
   if (tile * Sizes::kQueries >= shape.queries) return;
   // A row more than a multiple of 32 words apart: the lanes that hold one query's columns meet no bank twice.

@@ -7,6 +7,7 @@
 #include "sm90/turns.h"
 #include "sm90/wgmma.h"
 #include "walk.h"
+#include "walk_gradients.h"
 
 namespace tilewise::cuda::sm90 {
 
@@ -20,8 +21,21 @@ struct WalkOf<true> {
   using Type = ListWalk;
 };
 
+/// What consumers sum up gradients of tables and parameters by; nothing where none are asked for.
+template <bool kHasGradients, bool kIsOrdered, class Variant>
+struct SumsOf {
+  using Entries = NoGradients;
+  struct Walks {};
+};
+template <bool kIsOrdered, class Variant>
+struct SumsOf<true, kIsOrdered, Variant> {
+  using Entries = EntryGradients<typename Variant::Recorded, kIsOrdered>;
+  using Walks = WalkGradients<typename Variant::Recorded, kIsOrdered>;
+};
+
 /// Config has Element, kHeadQk, kHeadV (up to 256), kStages (tiles of queries in shared memory), kHasLists,
-/// kHasDropout, kIsOrdered (turns.h), kProducerRegisters, kConsumerRegisters.
+/// kHasDropout, kIsOrdered (turns.h), kHasGradients (of tables and parameters: of up to 128 columns),
+/// kProducerRegisters, kConsumerRegisters.
 template <class Config, class Variant>
 class BackwardShared {
  public:
@@ -40,10 +54,17 @@ class BackwardShared {
   using GradientTile = ChunkedTile<kQueries, kColumnsV>;  // of d_o
   using ScoreTile = ChunkedTile<kQueries, kKeys>;         // d_s: [queries, keys], a chunk of 64 keys from a consumer
 
+  /// A variant without score functions gives nothing by its entries; its sink does so in prepare_backward.
+  static constexpr bool kHasGradients = Config::kHasGradients && Variant::kChangesScores;
+  using Sums = SumsOf<kHasGradients, Config::kIsOrdered, Variant>;
+  using EntryNumbers = typename Sums::Entries;
+  static_assert(!kHasGradients || !Sizes::kIsWide);
+
   /// What a consumer keeps of the head that it is at.
   struct Place {
     typename Variant::Place variant;
     KeptValues<Variant, kQueries, 64, 2, 1, 2> values;
+    typename Sums::Walks gradients;
   };
   using Values = decltype(Place::values);
   using Lane = LaneScores<Variant, Values, 64>;
@@ -72,6 +93,18 @@ class BackwardShared {
         variant_(variant),
         shared_(shared),
         base_(static_cast<unsigned>(__cvta_generic_to_shared(shared))) {}
+
+  /// What copies need to know of tensors, on its way while the block finds out what it does.
+  __device__ void look_up_maps() const {
+    for (const TensorMap* map : {&call_.k, &call_.v, &call_.q, &call_.d_o}) prefetch(*map);
+  }
+  /// Likewise the beginning of a walk: each thread that reads it would wait for the second-level cache.
+  __device__ void look_up_walk(int tile) const {
+    const TileLists& lists = arguments_.lists;
+    const long long list = list_of(lists, sequence(), first_head(), tile);
+    if (threadIdx.x == 0) prefetch(lists.count + list);
+    if (threadIdx.x == 32) prefetch(lists.tiles + list * lists.capacity);
+  }
 
   /// The producer: one thread.
   __device__ void produce(int tile) const {

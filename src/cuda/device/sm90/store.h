@@ -24,6 +24,24 @@ __device__ inline void store_matrices(unsigned to, const unsigned (&matrices)[4]
                : "memory");
 }
 
+/// Puts a warp's 16 rows of an accumulator, times their multipliers, into rows from `row` on of a ChunkedTile.
+template <class Element, class Tile, int kBlocks>
+__device__ inline void stage_rows(const Tile& tile, int row, const Accumulator<1, kBlocks>& x,
+                                  const float (&multiplier)[2]) {
+  static_assert(kBlocks % 2 == 0);
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int j = 0; j < kBlocks; j += 2) {
+    unsigned matrices[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const float* value = &x.x[0][j + i / 2][i % 2 * 2];
+      matrices[i] = packed(Element{}, value[0] * multiplier[i % 2], value[1] * multiplier[i % 2]);
+    }
+    store_matrices(tile.at(row + lane % 16, 8 * j + lane / 16 * 8), matrices);
+  }
+}
+
 /// Transposes a 4 x 4 matrix whose row is in a lane of four: afterwards lane t has what was in place t of each.
 __device__ inline void transpose_quad(unsigned (&x)[4]) {
   const int t = threadIdx.x % 4;

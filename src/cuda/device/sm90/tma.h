@@ -29,6 +29,13 @@ struct Rows {
   }
 };
 
+/// What it knows of a tensor, on its way.
+__device__ inline void prefetch(const TensorMap& map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
+/// A line of global memory, on its way to the first-level cache.
+__device__ inline void prefetch(const int* line) { asm volatile("prefetch.global.L1 [%0];" ::"l"(line) : "memory"); }
+
 /// Closes this thread's group of copies to global memory.
 __device__ inline void commit_copies() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
 /// Until shared memory has been read by all of them.

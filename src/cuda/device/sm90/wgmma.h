@@ -111,4 +111,15 @@ __device__ inline void add_product(Accumulator<1, kBlocks>& d, const LeftFragmen
   }
 }
 
+/// Likewise with a in shared memory, [64, 16 kSteps] of one chunk.
+template <class Element, int kSteps, int kBlocks>
+__device__ inline void add_product(Accumulator<1, kBlocks>& d, Operand a, Operand b) {
+  static_assert(kSteps <= 4);
+#pragma unroll
+  for (int k = 0; k < kSteps; ++k) {
+    Product<Element, kBlocks * 8>::template from_shared<0, 1>(d.x[0], a.plus(k * 32).bits, b.plus(k * 16 * 128).bits,
+                                                              true);
+  }
+}
+
 }  // namespace tilewise::cuda::sm90

@@ -105,7 +105,8 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
       begin_products();
       start_scores(p, tile.stage());
       commit_products();
-      this->make_entries(p, unused, tile.with(key_begin), 0);
+      NoGradients none;
+      this->make_entries(p, unused, tile.with(key_begin), 0, none);
       Fragments weights;
       fragments_of(weights, p);
       pin(d_v);
@@ -125,7 +126,11 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
       scores_full(before.stage()).wait(before.parity());
       make_query_sums(before, last);
     }
-    this->store_value_sums(d_v, key_begin);
+    // The other consumer has made d_s of the last tile, and so read the values for the last time.
+    meet(1, 128);
+    this->store_value_sums(d_v, key_begin, value_tile(), 0);
+    meet(3, 256);
+    wait_for_copies();  // a block's shared memory goes with it
   }
 
   /// d_q^T = k^T d_s^T, 64 columns at a time, added to a tile of the workspace: while one part is added, the next is
@@ -179,7 +184,8 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
                                                              Operand::of(gradient_tile(tile.stage()).address, kQueries),
                                                              kQueries);
       commit_products();
-      this->make_entries(p, d_s, tile.with(key_begin), 1);
+      NoGradients none;
+      this->make_entries(p, d_s, tile.with(key_begin), 1, none);
       Fragments d_scores;
       fragments_of(d_scores, d_s);
       const Turn<2> now = tile.scores();
@@ -196,7 +202,9 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
       pin(d_k);
       empty(tile.stage()).arrive_if(is_first_lane());
     });
-    this->store_key_sums(d_k, key_begin);
+    meet(3, 256);  // the first consumer has read the keys for the last time
+    this->store_key_sums(d_k, key_begin, key_tile(), 0);
+    wait_for_copies();
   }
 };
 
