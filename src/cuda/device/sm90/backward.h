@@ -108,7 +108,8 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     Scores p, d_s;
     const ConsumerTile tile{head, query_begin, key_begin + 64 * consumer, part, stage, now.stage()};
     EntryNumbers numbers(arguments_.gradients);
-    const bool is_empty = Config::kHasLists && uniform(part) == kEmptyPart;
+    // With score functions the branch would spill.
+    const bool is_empty = Config::kHasLists && !Variant::kChangesScores && uniform(part) == kEmptyPart;
     if (!is_empty) {
       preset(p, d_s, stage);
       pin(p);
