@@ -50,8 +50,8 @@ TEST(HopperPlan, EveryShapeHasAPlanThatFits) {
   for (int d_qk = 8; d_qk <= 256; d_qk += 8) {
     for (int d_v = 8; d_v <= 256; d_v += 8) {
       const ForwardShape shape = shape_of(d_qk, d_v);
-      for (const ScoreKind scores : {ScoreKind::none, ScoreKind::entries, ScoreKind::tiles, ScoreKind::steady}) {
-        const auto plans = hopper_forward_candidates(shape, scores, kHopper);
+      for (const bool has_scores : {false, true}) {
+        const auto plans = hopper_forward_candidates(shape, has_scores, kHopper);
         ASSERT_FALSE(plans.empty()) << d_qk << " " << d_v;
         for (const HopperForwardPlan& plan : plans) EXPECT_TRUE(plan.fits(shape, kHopper)) << plan.text();
       }
@@ -68,7 +68,7 @@ TEST(HopperPlan, ShortSequencesOfNarrowHeadsGetSmallTiles) {
     ForwardShape shape = shape_of(d, d);
     shape.has_lists = has_lists;
     shape.short_keys = ForwardShape::short_keys_of(keys);
-    return hopper_forward_candidates(shape, ScoreKind::none, kHopper).front().key_tile;
+    return hopper_forward_candidates(shape, false, kHopper).front().key_tile;
   };
   EXPECT_EQ(key_tile(512, false, 64), 64);
   EXPECT_EQ(key_tile(1024, false, 64), 64);

@@ -37,7 +37,7 @@ void add_forward(const Variant& variant, const ForwardShape& shape, const jit::A
   for (const int short_keys : {0, 512, 1024}) {
     ForwardShape of_length = shape;
     of_length.short_keys = short_keys;
-    const auto candidates = hopper_forward_candidates(of_length, score_kind(variant), limits);
+    const auto candidates = hopper_forward_candidates(of_length, changes_scores(variant), limits);
     if (candidates.empty() || std::ranges::find(plans, candidates.front()) != plans.end()) continue;
     plans.push_back(candidates.front());
     programs.push_back(hopper_forward_program(variant, text, of_length, plans.back(), architecture));
