@@ -94,7 +94,7 @@ std::vector<std::byte> CudaBackend::bytes_of_lists() const {
 bool CudaBackend::find_small_parts() const {
   const cuda::ForwardShape kernel = kernel_shape({});
   if (!can_keep_lists() || context_->device().compute_capability_major != 9 ||
-      !cuda::takes_small_parts(kernel, cuda::score_kind(variant()))) {
+      !cuda::takes_small_parts(kernel, cuda::changes_scores(variant()))) {
     return false;
   }
   const std::vector<std::byte> bound = bytes_of_lists();

@@ -25,7 +25,7 @@ class HopperForwardOnGpu : public WithHopper {
     const std::string name = given.name;
     const Expectation expected = expectation_of(given);
     for (const HopperForwardPlan& plan :
-         hopper_forward_candidates(shape, score_kind(given.variant), limits_of(context_->device()))) {
+         hopper_forward_candidates(shape, changes_scores(given.variant), limits_of(context_->device()))) {
       given.hopper_plan = plan;
       given.name = fmt::format("{}, d {}/{}, {}", name, given.d_qk, given.d_v, plan.text());
       expect_right(context_, compiler_, given, expected);
@@ -107,6 +107,22 @@ TEST_F(HopperForwardOnGpu, RowsThatBeginLate) {
                                   return select(at.key_index < 450, -3.4028234663852886e38, s);
                                 }),
                                 problem, d, d));
+  }
+}
+
+// A cubic stands for tanh until a tile's products are not small; rows of one block differ in when that is.
+TEST_F(HopperForwardOnGpu, ProductsThatAreNotSmall) {
+  const Problem problem = Problem::uniform(1, 2, 1, 200, 1500);
+  for (const double cap : {30.0, 9.0, 1.0, 1e30, 1e-30}) {
+    for (const Inputs inputs : {Inputs::normal, Inputs::rising, Inputs::large}) {
+      Case given = case_of(fmt::format("softcap {}, inputs {}", cap, static_cast<int>(inputs)), zoo::softcap(cap),
+                           problem, 64, 64);
+      given.inputs = inputs;
+      expect_right(context_, compiler_, given);
+    }
+    expect_right(
+        context_, compiler_,
+        case_of(fmt::format("softcap {} and ALiBi", cap), zoo::softcap(cap) & zoo::alibi(2), problem, 128, 128));
   }
 }
 

@@ -15,6 +15,8 @@
 //   kMayBeSteady              whether there are tiles all of whose diagonals add the same to an exponent, which then is
 //                             factor(arguments, place) * value(arguments, place, query, product)
 //                             + of_query(arguments, place, query) + that number
+//   kMayBeSmall               whether there are small_exponent, as exponent, for products whose square is at most
+//                             square_limit(arguments, place)
 //   steady_value              (arguments, place, least, most): that number, where it is one from one diagonal to
 //   another
 #pragma once
@@ -222,6 +224,11 @@ struct LaneScores {
   __device__ float exponent(int query, int key, float product) const {
     return Variant::exponent(arguments, place, query_at(query), key_at(key), diagonal_at(query, key),
                              query_index(query), key_index(key), product);
+  }
+  /// Likewise, of a product whose square is at most Variant::square_limit.
+  __device__ float small_exponent(int query, int key, float product) const {
+    return Variant::small_exponent(arguments, place, query_at(query), key_at(key), diagonal_at(query, key),
+                                   query_index(query), key_index(key), product);
   }
   /// Not clamped; -inf where a stage removes the entry.
   __device__ float score(int query, int key, float product) const {

@@ -32,11 +32,11 @@ void add_forward(const Variant& variant, const ForwardShape& shape, const jit::A
   programs.push_back(forward_program(variant, kernel_text(variant, shape.dtype, false), shape,
                                      choose_forward(shape, limits, kept_fields(variant, shape.dtype)), architecture));
   if (!is_hopper(architecture) || !hopper_refusal(shape).empty()) return;
-  const ScoreKind scores = score_kind(variant);
+  const bool has_scores = changes_scores(variant);
   const variant::CudaText text = hopper_text(variant, shape, false);
   std::vector<HopperForwardPlan> plans;  // most often one
   const auto add = [&](const ForwardShape& kernel) {
-    const auto candidates = hopper_forward_candidates(kernel, scores, limits);
+    const auto candidates = hopper_forward_candidates(kernel, has_scores, limits);
     if (candidates.empty() || std::ranges::find(plans, candidates.front()) != plans.end()) return;
     plans.push_back(candidates.front());
     programs.push_back(hopper_forward_program(variant, text, kernel, plans.back(), architecture));
@@ -46,7 +46,7 @@ void add_forward(const Variant& variant, const ForwardShape& shape, const jit::A
     kernel.short_keys = short_keys;
     add(kernel);
   }
-  if (takes_small_parts(shape, scores)) {
+  if (takes_small_parts(shape, has_scores)) {
     ForwardShape kernel = shape;
     kernel.has_small_parts = true;
     add(kernel);

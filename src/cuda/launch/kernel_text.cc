@@ -190,14 +190,6 @@ std::ptrdiff_t score_stages(const Variant& variant) {
 
 bool changes_scores(const Variant& variant) { return score_stages(variant) > 0; }
 
-ScoreKind score_kind(const Variant& variant) {
-  if (!changes_scores(variant)) return ScoreKind::none;
-  const variant::CudaText text = variant::rearranged_cuda_text(variant, DType::bfloat16, false);
-  const auto are_any = [&](variant::Hoist hoist) { return text.fields[static_cast<std::size_t>(hoist)] > 0; };
-  if (text.may_be_steady) return ScoreKind::steady;
-  return are_any(variant::Hoist::key) || are_any(variant::Hoist::diagonal) ? ScoreKind::tiles : ScoreKind::entries;
-}
-
 GradientSlots gradient_slots(const Variant& variant, const ForwardShape& shape) {
   return shape.has_gradients ? variant::cuda_text(variant, false, true).slots : GradientSlots{};
 }

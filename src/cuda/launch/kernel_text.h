@@ -22,9 +22,6 @@ bool changes_scores(const Variant& variant);
 /// What portable kernels for a dtype keep of a variant for a tile.
 KeptFields kept_fields(const Variant& variant, DType dtype);
 
-/// What the variant's rearranged text asks of a plan.
-ScoreKind score_kind(const Variant& variant);
-
 /// What gradients there are of it, in a pass that has them; else none.
 GradientSlots gradient_slots(const Variant& variant, const ForwardShape& shape);
 

@@ -39,8 +39,8 @@ std::int64_t sum_bytes(const GradientSlots& slots) {
   return (is_any ? kPlaceBytes + 1024 : 0) + kept * 128 * 4 + diagonals * 3 * 4 * 8 + (rows > 0 ? 4 * 8 * 84 * 4 : 0);
 }
 
-/// What four warps know of 64 tiles each.
-constexpr int kSteadyBytes = 4 * 64 * 8;
+/// What is known of 64 tiles that values are kept for, and a count of such tiles.
+constexpr int kSteadyBytes = 64 * 8 + 8;
 
 }  // namespace
 
@@ -62,7 +62,8 @@ std::int64_t HopperForwardPlan::tile_bytes(const ForwardShape& shape) const {
 
 std::int64_t HopperForwardPlan::other_shared() const {
   return kBarrierBytes + 2 * kPlaceBytes +
-         consumers * (kept_bytes(has_scores, 2 * 64, 4 * (key_tile + 63 + key_tile)) + (has_scores ? kSteadyBytes : 0));
+         kept_bytes(has_scores, 2 * query_tile(), 4 * (key_tile + query_tile() - 1 + key_tile)) +
+         (has_scores ? kSteadyBytes : 0);
 }
 
 bool HopperForwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) const {
@@ -75,15 +76,15 @@ std::string HopperForwardPlan::text() const {
                      query_in_registers ? ", q in registers" : "");
 }
 
-bool takes_small_parts(const ForwardShape& shape, ScoreKind scores) {
-  return scores == ScoreKind::none && shape.has_lists && shape.d_qk <= 128 && shape.d_v > 64 && shape.d_v <= 128;
+bool takes_small_parts(const ForwardShape& shape, bool has_scores) {
+  return !has_scores && shape.has_lists && shape.d_qk <= 128 && shape.d_v > 64 && shape.d_v <= 128;
 }
 
-std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, ScoreKind scores,
+std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, bool has_scores,
                                                          const Multiprocessor& limits) {
   std::vector<HopperForwardPlan> candidates;
   const auto add = [&](HopperForwardPlan plan) {
-    plan.has_scores = scores != ScoreKind::none;
+    plan.has_scores = has_scores;
     // Queries that stay in shared memory leave it late: the next ones take another place, if there is one.
     const auto take_if_it_fits = [&](HopperForwardPlan other) {
       if (other.fits(shape, limits)) plan = other;
@@ -96,20 +97,15 @@ std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& sha
     take_if_it_fits(other);
     if (plan.fits(shape, limits)) candidates.push_back(plan);
   };
-  if (shape.has_small_parts && takes_small_parts(shape, scores)) add({2, 64, 4, true});
-  // Values kept for a tile take registers, for which the tile is smaller: larger ones spill.
+  if (shape.has_small_parts && takes_small_parts(shape, has_scores)) add({2, 64, 4, true});
   if (shape.d_v <= 64) {
     // What the last tiles of a short sequence leave unused, and what a mask does of the tiles that it cuts, costs more
     // than the narrower product.
-    const bool is_plain = scores == ScoreKind::none;
-    if (is_plain && shape.short_keys > 0 && (shape.short_keys <= 512 || !shape.has_lists)) add({3, 64, 4, false});
-    if (scores >= ScoreKind::tiles || (is_plain && shape.has_lists)) add({3, 96, 4, false});
+    if (!has_scores && shape.short_keys > 0 && (shape.short_keys <= 512 || !shape.has_lists)) add({3, 64, 4, false});
+    if (!has_scores && shape.has_lists) add({3, 96, 4, false});
     add({3, 112, 4, false}), add({3, 112, 2, false}), add({3, 96, 2, true}), add({2, 128, 2, true});
   } else if (shape.d_v <= 128) {
-    if (shape.d_qk <= 128) {  // beyond, q takes registers that weights need
-      if (scores == ScoreKind::tiles) add({2, 112, 2, true});
-      add({2, 128, 2, true});
-    }
+    if (shape.d_qk <= 128) add({2, 128, 2, true});  // beyond, q takes registers that weights need
     add({2, 128, 2, false}), add({3, 64, 2, false}), add({3, 80, 2, false});
   }
   add({2, 80, 2, false}), add({2, 64, 2, false});

@@ -46,20 +46,12 @@ struct HopperForwardPlan {
   bool operator==(const HopperForwardPlan&) const = default;
 };
 
-/// What a variant's score functions ask of registers.
-enum class ScoreKind {
-  none,
-  entries,  // all is made of the product, and of values of the head and of the query
-  tiles,    // values of keys and diagonals are kept for a tile, too
-  steady    // likewise, but in most tiles all diagonals may have one value
-};
-
 /// Whether a shape has a plan of its own for lists of small parts, and how much longer that takes for as many entries.
-bool takes_small_parts(const ForwardShape& shape, ScoreKind scores);
+bool takes_small_parts(const ForwardShape& shape, bool has_scores);
 inline constexpr double kCostOfSmallTiles = 1.2;
 
 /// Plans worth measuring, the one that is believed best first; none where no plan fits the shape.
-std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, ScoreKind scores,
+std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, bool has_scores,
                                                          const Multiprocessor& limits);
 
 /// Likewise for float8_e4m3, which hopper_float8_refusal takes.

@@ -12,13 +12,13 @@ class ForwardConsumer : ForwardEntries<Config, Variant> {
   using Shared = ForwardEntries<Config, Variant>;
   using Shared::arguments_, Shared::variant_;
   using Shared::complete_tile, Shared::drop, Shared::finish, Shared::first_query, Shared::is_first_lane,
-      Shared::kept_of, Shared::key_empty, Shared::key_full, Shared::key_tile, Shared::lane, Shared::lane_of,
-      Shared::look_up, Shared::make_exponents, Shared::make_steady, Shared::place_of, Shared::prepare_tile,
+      Shared::is_steady, Shared::key_empty, Shared::key_full, Shared::key_tile, Shared::lane, Shared::lane_of,
+      Shared::look_up, Shared::make_exponents, Shared::make_small, Shared::make_steady, Shared::place_of,
       Shared::query_empty, Shared::query_full, Shared::query_tile, Shared::release, Shared::steady_exponents,
       Shared::store_directly, Shared::told, Shared::told_full, Shared::value_empty, Shared::value_full,
-      Shared::value_tile, Shared::wait_for_tile, Shared::walk_of;
-  using Shared::kColumnsQk, Shared::kKeepsOfTiles, Shared::kKeptStages, Shared::kKeyTile, Shared::kQueryStages,
-      Shared::kQueryTile, Shared::kStages, Shared::kSteps;
+      Shared::value_tile, Shared::wait_for_kept, Shared::walk_of;
+  using Shared::kColumnsQk, Shared::kKeepsOfTiles, Shared::kKeyTile, Shared::kQueryStages, Shared::kQueryTile,
+      Shared::kStages, Shared::kSteps;
   using typename Shared::Element;
   using typename Shared::Lane;
   using typename Shared::Output;
@@ -36,11 +36,10 @@ class ForwardConsumer : ForwardEntries<Config, Variant> {
 
   __device__ void run(int consumer) {
     Turn<kStages> turn;
-    Turn<kKeptStages> kept_turn;
     Piece piece{consumer, 0};
     while (is_told(piece)) {
       if (has_entries(piece)) {
-        attend(piece, turn, kept_turn);
+        attend(piece, turn);
       } else {
         pass_by(piece, turn);
         ++piece.number;
@@ -89,10 +88,6 @@ class ForwardConsumer : ForwardEntries<Config, Variant> {
   /// Waits for the queries of a piece; afterwards the first products may start.
   __device__ void begin(const Piece& piece, QueryFragments& q) const {
     const Turn<kQueryStages> queries = piece.query_turn();
-    if constexpr (Values::kKeepsQueries) {
-      kept_of(piece.consumer).make_queries(variant_, place_of(piece).variant, piece.parity(), first_query(piece));
-      meet(1 + piece.consumer, 128);
-    }
     query_full(queries.stage()).wait(queries.parity());
     if constexpr (Config::kQueryInRegisters) {
       load_queries(q, piece);
@@ -137,25 +132,23 @@ class ForwardConsumer : ForwardEntries<Config, Variant> {
   /// not known. While the tensor cores make a tile's products with the queries and then the output of the tile before,
   /// this consumer's exponentials wait for the first of these only. A piece's first products are made while the rows of
   /// the piece before are written.
-  __device__ void attend(Piece& piece, Turn<kStages>& turn, Turn<kKeptStages>& kept_turn) const {
+  __device__ void attend(Piece& piece, Turn<kStages>& turn) const {
     QueryFragments q;
     Scores s;
     Stays stays;
     begin(piece, q);
-    prepare_tile(walk_of(place_of(piece)), 0, piece, kept_turn);
     key_full(turn.stage()).wait(turn.parity());
     begin_products();
     start_scores(s, q, piece, turn.stage());
     look_up(stays, first_visit(piece), piece);
     wait_for_products<0>();
     pin(s);
-    for (bool goes_on = true; goes_on;) goes_on = attend_one(piece, q, s, stays, turn, kept_turn);
+    for (bool goes_on = true; goes_on;) goes_on = attend_one(piece, q, s, stays, turn);
   }
 
   /// A piece whose first products are there, up to the first products of the next one. Whether there are any. `stays`
   /// is of these products' tiles.
-  __device__ bool attend_one(Piece& piece, QueryFragments& q, Scores& s, Stays& stays, Turn<kStages>& turn,
-                             Turn<kKeptStages>& kept_turn) const {
+  __device__ bool attend_one(Piece& piece, QueryFragments& q, Scores& s, Stays& stays, Turn<kStages>& turn) const {
     Visit visit = first_visit(piece);
     const auto walk = walk_of(place_of(piece));
     const int count = uniform(walk.count());
@@ -165,16 +158,16 @@ class ForwardConsumer : ForwardEntries<Config, Variant> {
     o.clear();
     key_empty(turn.stage()).arrive_if(is_first_lane());
     release_queries(piece, count == 1);
-    if (count > 1) prepare_tile(walk, 1, piece, kept_turn.plus(1));
-    wait_for_tile(piece, kept_turn);
+    wait_for_kept(turn.count);
     {
       TileWeights first;
-      make_first(first, s, stays, visit, piece, kept_turn, rows);
+      make_first(first, s, stays, visit, piece, turn.count, rows);
       first.add_sums_to(rows);
       if constexpr (Config::kHasDropout) drop(first, visit, piece);
       move(weights, first.fragments);
     }
-    unsigned passed = 0;  // tiles between the one whose values are to be read and the next one
+    bool are_small = true;  // all products of this warp up to now
+    unsigned passed = 0;    // tiles between the one whose values are to be read and the next one
     for (int i = 1; i < count; ++i) {
       const Visit last = visit;
       visit = walk.visit(i);
@@ -196,14 +189,13 @@ class ForwardConsumer : ForwardEntries<Config, Variant> {
       value_full(turn.stage()).wait(turn.parity());
       clear_missing_values(last, piece, turn.stage());
       start_output(o, weights, turn.stage());
-      kept_turn = kept_turn.plus(1);
-      if (i + 1 < count) prepare_tile(walk, i + 1, piece, kept_turn.plus(1));
       // Looked up while products are under way, and not behind the wait for them.
       const bool is_cut = made_anew(visit.cuts(piece.consumer)) != 0;
       if (is_cut) look_up(stays, visit, piece);
-      const bool is_steady = kept_of(piece.consumer).is_steady(i) && !is_cut;
+      wait_for_kept(keys.count);
+      const bool has_one_value = is_steady(keys.count) && !is_cut;
       [[maybe_unused]] const SteadyExponents steady =
-          steady_exponents(lane_of(visit, piece, kept_turn.stage()), i, piece, rows);
+          steady_exponents(lane_of(visit, piece, keys.count), keys.count, piece, rows);
       wait_for_products<1>();
       pin(s);
       key_empty(keys.stage()).arrive_if(is_first_lane());
@@ -212,25 +204,28 @@ class ForwardConsumer : ForwardEntries<Config, Variant> {
       // come before the exponentials.
       TileWeights next;
       if constexpr (Variant::kChangesScores) {
-        if (!is_steady) wait_for_tile(piece, kept_turn);
         bool is_classical = is_cut;
-        if (is_steady) {
+        if (has_one_value) {
           make_steady(next, s, steady, visit, piece, rows);
           is_classical = next.outgrown(rows);
         } else if (!is_classical) {
-          const Lane lane = lane_of(visit, piece, kept_turn.stage());
-          next.template make_of<Config::kPolynomials>(
-              [&](int, int j, int e, float base) {
-                return lane.exponent(e / 2 * 8, 8 * j + e % 2, s.x[0][j][e]) - base;
-              },
-              rows);
-          is_classical = next.outgrown(rows);
+          const Lane lane = lane_of(visit, piece, keys.count);
+          if (Variant::kMayBeSmall && are_small) {
+            are_small = make_small(next, s, lane, rows);
+            is_classical = !are_small || next.outgrown(rows);
+          } else {
+            next.template make_of<Config::kPolynomials>(
+                [&](int, int j, int e, float base) {
+                  return lane.exponent(e / 2 * 8, 8 * j + e % 2, s.x[0][j][e]) - base;
+                },
+                rows);
+            is_classical = next.outgrown(rows);
+          }
         }
         if (is_classical) {
           // A lane of its own: what the other one knows need not outlive its weights.
-          if (is_steady) wait_for_tile(piece, kept_turn);
-          complete_tile(visit, made_anew(i), piece, made_anew(kept_turn.stage()));
-          make_exponents(s, stays, visit, piece, made_anew(kept_turn.stage()));
+          complete_tile(visit, piece, made_anew(keys.count));
+          make_exponents(s, stays, visit, piece, made_anew(keys.count));
           wait_for_products<0>();
           pin(o);
           rows.rebase(s, 1, o);
@@ -263,10 +258,8 @@ class ForwardConsumer : ForwardEntries<Config, Variant> {
     const Piece next{piece.consumer, piece.number + 1};
     const bool goes_on = is_told(next) && has_entries(next);
     const Turn<kStages> keys = turn.plus(1);
-    kept_turn = kept_turn.plus(1);
     if (goes_on) {
       begin(next, q);
-      prepare_tile(walk_of(place_of(next)), 0, next, kept_turn);
       key_full(keys.stage()).wait(keys.parity());
     }
     value_full(turn.stage()).wait(turn.parity());
@@ -292,11 +285,11 @@ class ForwardConsumer : ForwardEntries<Config, Variant> {
 
   /// A piece's first weights, which give rows their bases.
   __device__ void make_first(TileWeights& weights, Scores& s, const Stays& stays, const Visit& visit,
-                             const Piece& piece, Turn<kKeptStages> kept_turn, RowStatistics<1>& rows) const {
+                             const Piece& piece, unsigned tile, RowStatistics<1>& rows) const {
     float factor = arguments_.scale * kLog2E;
     if (Variant::kChangesScores || visit.cuts(piece.consumer)) {
-      complete_tile(visit, 0, piece, kept_turn.stage());
-      make_exponents(s, stays, visit, piece, made_anew(kept_turn.stage()));
+      complete_tile(visit, piece, tile);
+      make_exponents(s, stays, visit, piece, made_anew(tile));
       factor = 1;
     }
     rows.begin_at(s, factor);

@@ -72,10 +72,10 @@ class ForwardEntries : public ForwardKept<Config, Variant> {
 
   /// Products of a tile turned into scores in log2 units, -inf for what is removed or does not exist.
   __device__ void make_exponents(Scores& s, const Stays& stays, const Visit& visit, const Piece& piece,
-                                 unsigned kept_stage) const {
+                                 unsigned tile) const {
     // Made for all entries: a branch for each would cost more.
     if constexpr (Variant::kChangesScores) {
-      const Lane lane = lane_of(visit, piece, kept_stage);
+      const Lane lane = lane_of(visit, piece, tile);
       const SequenceShape& shape = place_of(piece).shape;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {

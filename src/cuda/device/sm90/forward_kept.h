@@ -14,8 +14,9 @@ class ForwardKept : public ForwardOutput<Config, Variant> {
   using Shared::Shared;
 
  protected:
-  using Shared::first_query, Shared::is_first_lane, Shared::place_of, Shared::variant_;
-  using Shared::kept_full, Shared::kept_of, Shared::kKeepsOfTiles, Shared::kKeptStages, Shared::kKeyTile;
+  using Shared::kept, Shared::kept_full, Shared::kKeepsOfTiles, Shared::kKeptStages, Shared::kKeyTile,
+      Shared::kKnowsSteady, Shared::kQueryTile;
+  using Shared::place_of, Shared::variant_;
   using typename Shared::Element;
   using typename Shared::Piece;
   using typename Shared::Values;
@@ -27,44 +28,32 @@ class ForwardKept : public ForwardOutput<Config, Variant> {
   __device__ static int lane() { return threadIdx.x % 32; }
   __device__ static int warp_row() { return threadIdx.x / 32 % 4 * 16; }  // in the consumer's 64 queries
 
-  __device__ Lane lane_of(const Visit& visit, const Piece& piece, unsigned kept_stage) const {
-    const int stage = int(kept_stage);
-    return Lane(variant_, place_of(piece).variant, kept_of(piece.consumer), piece.parity(), stage, stage,
-                first_query(piece), visit.tile() * kKeyTile, warp_row() + lane() / 4, lane() % 4 * 2);
+  /// Of the tile that is number `tile` of all that this consumer has seen.
+  __device__ Lane lane_of(const Visit& visit, const Piece& piece, unsigned tile) const {
+    const int stage = int(tile % kKeptStages);
+    return Lane(variant_, place_of(piece).variant, kept(), piece.parity(), stage, stage, tile_query(piece),
+                visit.tile() * kKeyTile, 64 * piece.consumer + warp_row() + lane() / 4, lane() % 4 * 2);
+  }
+  __device__ int tile_query(const Piece& piece) const { return place_of(piece).work.query_tile * kQueryTile; }
+
+  __device__ void wait_for_kept(unsigned tile) const {
+    const Turn<kKeptStages> turn{tile};
+    if constexpr (kKeepsOfTiles) kept_full(turn.stage()).wait(turn.parity());
+  }
+  /// The same for all of a warp, which the compiler sees.
+  __device__ bool is_steady(unsigned tile) const {
+    if constexpr (kKnowsSteady) return __any_sync(~0u, kept().steady_tile(tile).is_steady != 0);
+    return false;
   }
 
-  /// What the variant keeps for the tile of a walk's visit.
-  template <class Walk>
-  __device__ void prepare_tile(const Walk& walk, int index, const Piece& piece, Turn<kKeptStages> turn) const {
-    if constexpr (kKeepsOfTiles) {
-      const int first_key = walk.visit(index).tile() * kKeyTile;
-      const typename Variant::Place& place = place_of(piece).variant;
-      Values& kept = kept_of(piece.consumer);
-      if constexpr (Values::kKnowsSteady) {
-        if (index % Values::kAhead == 0) {
-          const int ahead = thread_read_anew() % 32;
-          const Visit visit = walk.visit(::min(index + ahead, walk.count() - 1));
-          kept.look_ahead(variant_, place, index, first_query(piece), visit.tile() * kKeyTile, ahead);
-        }
-      }
-      kept.make_keys(variant_, place, turn.stage(), first_key);
-      if (!kept.is_steady(index)) kept.make_diagonals(variant_, place, turn.stage(), first_query(piece), first_key);
-      __syncwarp();
-      kept_full(piece.consumer, turn.stage()).arrive_if(is_first_lane());
-    }
-  }
-  __device__ void wait_for_tile(const Piece& piece, Turn<kKeptStages> turn) const {
-    if constexpr (kKeepsOfTiles) kept_full(piece.consumer, turn.stage()).wait(turn.parity());
-  }
-
-  /// What a steady tile does without, where it is asked for after all.
-  __device__ void complete_tile(const Visit& visit, unsigned index, const Piece& piece, unsigned kept_stage) const {
-    if constexpr (Values::kKnowsSteady) {
-      Values& kept = kept_of(piece.consumer);
-      if (!kept.is_steady(int(index))) return;
-      kept.template make_diagonals_of_warp<16 + kKeyTile - 1>(variant_, place_of(piece).variant, int(kept_stage),
-                                                              first_query(piece), visit.tile() * kKeyTile, warp_row(),
-                                                              thread_read_anew() % 32);
+  /// What a steady tile does without, where it is asked for after all. Each warp makes what it needs: where they make
+  /// the same, they write the same.
+  __device__ void complete_tile(const Visit& visit, const Piece& piece, unsigned tile) const {
+    if constexpr (kKnowsSteady) {
+      if (!is_steady(tile)) return;
+      kept().template make_diagonals_of_warp<16 + kKeyTile - 1>(
+          variant_, place_of(piece).variant, int(tile % kKeptStages), tile_query(piece), visit.tile() * kKeyTile,
+          64 * piece.consumer + warp_row(), thread_read_anew() % 32);
     }
   }
 
@@ -72,11 +61,11 @@ class ForwardKept : public ForwardOutput<Config, Variant> {
   struct SteadyExponents {
     float factor, begin[2];
   };
-  __device__ SteadyExponents steady_exponents(const Lane& lane, int index, const Piece& piece,
+  __device__ SteadyExponents steady_exponents(const Lane& lane, unsigned tile, const Piece& piece,
                                               const RowStatistics<1>& rows) const {
     SteadyExponents exponents{1, {0, 0}};
-    if constexpr (Values::kKnowsSteady) {
-      const float value = kept_of(piece.consumer).steady_value(index);
+    if constexpr (kKnowsSteady) {
+      const float value = kept().steady_tile(tile).value;
       exponents.factor = uniform_real(Variant::factor(variant_, place_of(piece).variant));
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
@@ -87,9 +76,26 @@ class ForwardKept : public ForwardOutput<Config, Variant> {
     return exponents;
   }
 
+  /// Whether the warp's products are small, and then their weights.
+  __device__ bool make_small(TileWeights& weights, const Scores& s, const Lane& lane,
+                             const RowStatistics<1>& rows) const {
+    if constexpr (Variant::kMayBeSmall) {
+      int largest = 0;  // a square's bits: as ints they are in the order of their values
+      weights.template make_of<0>(
+          [&](int, int j, int e, float base) {
+            const float product = s.x[0][j][e];
+            largest = ::max(largest, __float_as_int(product * product));
+            return lane.small_exponent(e / 2 * 8, 8 * j + e % 2, product) - base;
+          },
+          rows);
+      return __all_sync(~0u, __int_as_float(largest) <= Variant::square_limit(variant_, lane.place));
+    }
+    return false;
+  }
+
   __device__ void make_steady(TileWeights& weights, const Scores& s, const SteadyExponents& steady, const Visit& visit,
                               const Piece& piece, const RowStatistics<1>& rows) const {
-    if constexpr (Values::kKnowsSteady) {
+    if constexpr (kKnowsSteady) {
       const Lane lane = lane_of(visit, piece, 0);
       weights.template make_of<Config::kPolynomials>(
           [&](int, int j, int e, float) {

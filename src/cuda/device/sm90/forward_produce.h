@@ -1,11 +1,12 @@
-// The producers of the forward kernel: four threads of a warpgroup that has few registers.
+// The producers of the forward kernel: four threads of a warpgroup that has few registers, and the rest of one's warp.
 #pragma once
 
 #include "sm90/forward_shared.h"
 
 namespace tilewise::cuda::sm90 {
 
-/// One takes the work, one tells it to all others and loads queries, one loads keys, one loads values.
+/// One takes the work, one tells it to all others and loads queries, one loads keys, one loads values. The second has
+/// its warp's help where a variant keeps values that entries share.
 template <class Config, class Variant>
 class ForwardProducers : ForwardShared<Config, Variant> {
   using Shared = ForwardShared<Config, Variant>;
@@ -15,7 +16,8 @@ class ForwardProducers : ForwardShared<Config, Variant> {
   using typename Shared::ValueTile;
   static constexpr int kStages = Shared::kStages, kKeyTile = Shared::kKeyTile, kQueryStages = Shared::kQueryStages;
   using Shared::arguments_;
-  using Shared::call_;
+  using Shared::call_, Shared::variant_;
+  static constexpr bool kMakesKept = Shared::Values::kKeepsQueries || Shared::kKeepsOfTiles;
 
  public:
   using Shared::Shared;
@@ -27,7 +29,7 @@ class ForwardProducers : ForwardShared<Config, Variant> {
       produce_values();
     } else if (threadIdx.x == 64) {
       produce_work();
-    } else if (threadIdx.x == 96) {
+    } else if (threadIdx.x == 96 || (kMakesKept && threadIdx.x > 96)) {
       produce_queries();
     }
   }
@@ -67,31 +69,89 @@ class ForwardProducers : ForwardShared<Config, Variant> {
   }
 
   __device__ void produce_queries() const {
+    if constexpr (kMakesKept) this->kept().made = 0;
     for (Turn<Shared::kToldStages> piece;; piece = piece.plus(1)) {
-      this->told_begun(piece.stage()).wait(piece.parity());
-      Told& told = this->told(made_anew(piece.stage()));
-      const Work& work = told.work;
-      if (work.query_tile >= 0) {
-        // What follows from them alone would be kept in registers from piece to piece, and spill.
-        const auto& bound = (&this->variant_)[made_anew(0)];
-        told.variant = Variant::place_of(bound, told.shape, work.sequence, work.head, work.kv_head, arguments_.scale);
-        if constexpr (Shared::ValuesOfTile::kTransposed) tell_scales(told);
+      // Anew for each use: what is told, and its barriers, would each keep an address.
+      const auto stage = [&] { return made_anew(piece.count) % Shared::kToldStages; };
+      this->told_begun(stage()).wait(piece.parity());
+      if (this->told(stage()).work.query_tile >= 0) {
+        if (is_first()) tell_variant(this->told(stage()));
+        meet_lanes();
+        const Told& told = this->told(stage());
+        this->kept().make_queries(variant_, told.variant, stage(), first_query(told));
+        meet_lanes();
       }
-      this->told_full(made_anew(piece.count) % Shared::kToldStages).arrive();
-      if (work.query_tile < 0) break;
-      const Turn<kQueryStages> turn{made_anew(piece.count)};
-      const Barrier full = this->query_full(turn.stage());
-      this->query_empty(turn.stage()).wait(turn.parity() ^ 1);
-      full.arrive_expecting(QueryTile::kBytes);
-      const int first_query =
-          (arguments_.queries_packed ? told.shape.query_token : 0) + work.query_tile * Shared::kQueryTile;
-      const Rows q{&call_.q, arguments_.queries_packed ? 0 : work.sequence, work.head};
-      const QueryTile tile = this->query_tile(turn.stage());
+      this->told_full(stage()).arrive_if(is_first());
+      if (this->told(stage()).work.query_tile < 0) break;
+      if (is_first()) load_queries(this->told(stage()), piece);
+      if constexpr (Shared::kKeepsOfTiles) keep_of_tiles(this->told(stage()));
+      meet_lanes();
+      this->told_empty(stage()).arrive_if(is_first());
+    }
+  }
+  __device__ void tell_variant(Told& told) const {
+    // What follows from them alone would be kept in registers from piece to piece, and spill.
+    const auto& bound = (&variant_)[made_anew(0)];
+    const Work& work = told.work;
+    told.variant = Variant::place_of(bound, told.shape, work.sequence, work.head, work.kv_head, arguments_.scale);
+    if constexpr (Shared::ValuesOfTile::kTransposed) tell_scales(told);
+  }
+  __device__ static bool is_first() { return !kMakesKept || thread_read_anew() % 32 == 0; }
+  __device__ static void meet_lanes() {
+    if constexpr (kMakesKept) __syncwarp();
+  }
+
+  __device__ void load_queries(const Told& told, const Turn<Shared::kToldStages>& piece) const {
+    const Work& work = told.work;
+    const Turn<kQueryStages> turn{made_anew(piece.count)};
+    const Barrier full = this->query_full(turn.stage());
+    this->query_empty(turn.stage()).wait(turn.parity() ^ 1);
+    full.arrive_expecting(QueryTile::kBytes);
+    const int first_query =
+        (arguments_.queries_packed ? told.shape.query_token : 0) + work.query_tile * Shared::kQueryTile;
+    const Rows q{&call_.q, arguments_.queries_packed ? 0 : work.sequence, work.head};
+    const QueryTile tile = this->query_tile(turn.stage());
 #pragma unroll 1
-      for (int chunk = 0; chunk < QueryTile::kChunks; ++chunk) {
-        q.start(tile.chunk(chunk), Shared::kChunkElements * chunk, first_query, full);
+    for (int chunk = 0; chunk < QueryTile::kChunks; ++chunk) {
+      q.start(tile.chunk(chunk), Shared::kChunkElements * chunk, first_query, full);
+    }
+  }
+
+  /// What a piece's tiles keep. Whether they are steady is asked for many together, by a lane about one of them.
+  /// What follows from the piece is made anew for each tile, and not kept.
+  __device__ void keep_of_tiles(const Told& told) const {
+    unsigned made = this->kept().made;
+#pragma unroll 1
+    for (int i = 0; i < told.walk.count; ++i, ++made) {
+      forget();
+      if (Shared::kKnowsSteady && i % Shared::kAhead == 0) look_ahead(told, i, made);
+      if (made >= unsigned(Shared::kKeptAhead)) {
+        const Turn<kStages> before{made - Shared::kKeptAhead};
+        this->key_empty(before.stage()).wait(before.parity());
       }
-      this->told_empty(piece.stage()).arrive();
+      auto& kept = this->kept();
+      const int stage = made_anew(made) % Shared::kKeptStages;
+      const int first_key = this->walk_of(told).visit(i).tile() * kKeyTile;
+      kept.make_keys(variant_, told.variant, stage, first_key);
+      if (!Shared::kKnowsSteady || kept.steady_tile(made).is_steady == 0)
+        kept.make_diagonals(variant_, told.variant, stage, first_query(told), first_key);
+      __syncwarp();
+      this->kept_full(made_anew(made) % Shared::kKeptStages).arrive_if(is_first());
+    }
+    this->kept().made = made;
+  }
+  __device__ static int first_query(const Told& told) { return told.work.query_tile * Shared::kQueryTile; }
+
+  /// Of the piece's tiles from `index` on, the first of which is number `made` of all.
+  __device__ void look_ahead(const Told& told, int index, unsigned made) const {
+    if constexpr (Shared::kKnowsSteady) {
+      const int lane = thread_read_anew() % 32;
+      const int first_key = this->walk_of(told).visit(::min(index + lane, told.walk.count - 1)).tile() * kKeyTile;
+      const int least = first_query(told) - (first_key + kKeyTile - 1);
+      const auto found =
+          Variant::steady_value(variant_, told.variant, least, least + Shared::kQueryTile + kKeyTile - 2);
+      this->kept().steady_tile(made + lane) = {found.value, found.is_known};
+      __syncwarp();
     }
   }
 

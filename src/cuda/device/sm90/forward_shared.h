@@ -70,11 +70,22 @@ class ForwardShared {
   };
   /// One is at work, and one is told ahead.
   static constexpr int kToldStages = 2;
-  /// Keys and diagonals of a tile are made while the tile before is at work; some warps may then read those of two
-  /// tiles before.
-  static constexpr int kKeptStages = 4;
-  using Values = KeptValues<Variant, 64, kKeyTile, 2, kKeptStages, kKeptStages, 128, true>;
+  /// What entries share is made by a warp of the producers: queries' values with the piece, keys' and diagonals' for
+  /// each tile, when all consumers have let go of the keys of kKeptAhead tiles before. The tile before that one they
+  /// have then done with.
+  static constexpr int kKeptStages = 4, kKeptAhead = kStages < kKeptStages ? kStages : kKeptStages - 1;
+  using Values = KeptValues<Variant, kQueryTile, kKeyTile, 2, kKeptStages, kKeptStages, 32>;
   static constexpr bool kKeepsOfTiles = Values::kKeepsKeys || Values::kKeepsDiagonals;
+  static constexpr bool kKnowsSteady = Variant::kMayBeSteady && Values::kKeepsDiagonals;
+  /// Whether tiles are steady is found out for kAhead together, of the piece at work: of the tiles before, the last
+  /// ones are still read then.
+  static constexpr int kAhead = 32;
+  struct Kept : Values {
+    unsigned made;  // tiles of the pieces up to the one at work: where they are made there are few registers
+    SteadyTile steady[kKnowsSteady ? 2 * kAhead : 1];
+
+    __device__ SteadyTile& steady_tile(unsigned tile) { return steady[tile % (2 * kAhead)]; }
+  };
 
   static constexpr bool kStagesOutput = Config::kStagesOutput;
   using OutputTile = ChunkedTile<kQueryTile, kColumnsV>;
@@ -84,13 +95,13 @@ class ForwardShared {
   static constexpr int kTileBytes = kOutputAt + (kStagesOutput ? OutputTile::kBytes : 0);
   static constexpr int kQueriesAt = 3 * kToldStages, kKeysAt = kQueriesAt + 2 * kQueryStages;
   static constexpr int kValuesAt = kKeysAt + 2 * kStages, kKeptBarriersAt = kValuesAt + 2 * kStages;
-  static constexpr int kKeysSentAt = kKeptBarriersAt + (kKeepsOfTiles ? kKeptStages * kConsumers : 0);
+  static constexpr int kKeysSentAt = kKeptBarriersAt + (kKeepsOfTiles ? kKeptStages : 0);
   static constexpr int kBarriers = kKeysSentAt + 1;
   static constexpr int kToldAt = (kTileBytes + 8 * kBarriers + 15) / 16 * 16;
   static constexpr int kToldBytes = (int(sizeof(Told)) + 15) / 16 * 16;
   static constexpr int kKeptAt = kToldAt + kToldStages * kToldBytes;
-  static constexpr int kKeptBytes = (int(sizeof(Values)) + 15) / 16 * 16;
-  static constexpr int kSharedBytes = kKeptAt + kConsumers * kKeptBytes;
+  static constexpr int kKeptBytes = (int(sizeof(Kept)) + 15) / 16 * 16;
+  static constexpr int kSharedBytes = kKeptAt + kKeptBytes;
 
   __device__ ForwardShared(const ForwardCall& call, const typename Variant::Arguments& variant, unsigned char* shared)
       : call_(call),
@@ -114,15 +125,11 @@ class ForwardShared {
   __device__ Barrier key_empty(int stage) const { return barrier(kKeysAt + kStages + stage); }
   __device__ Barrier value_full(int stage) const { return barrier(kValuesAt + stage); }
   __device__ Barrier value_empty(int stage) const { return barrier(kValuesAt + kStages + stage); }
-  __device__ Barrier kept_full(int consumer, int stage) const {
-    return barrier(kKeptBarriersAt + kKeptStages * consumer + stage);
-  }
+  __device__ Barrier kept_full(int stage) const { return barrier(kKeptBarriersAt + stage); }
   /// A phase for each piece: all of its keys are on their way.
   __device__ Barrier keys_sent() const { return barrier(kKeysSentAt); }
   __device__ Told& told(int stage) const { return *reinterpret_cast<Told*>(shared_ + kToldAt + stage * kToldBytes); }
-  __device__ Values& kept_of(int consumer) const {
-    return *reinterpret_cast<Values*>(shared_ + kKeptAt + consumer * kKeptBytes);
-  }
+  __device__ Kept& kept() const { return *reinterpret_cast<Kept*>(shared_ + kKeptAt); }
 
   /// What is full takes a producer's arrival and its bytes; what is empty one arrival of every consumer's warp. What is
   /// told, also one of each of the three producers that read it.
@@ -138,7 +145,7 @@ class ForwardShared {
     create_ring(kQueriesAt, kQueryStages, 4 * kConsumers);
     create_ring(kKeysAt, kStages, 4 * kConsumers);
     create_ring(kValuesAt, kStages, 4 * kConsumers);
-    for (int i = kKeptBarriersAt; i < kKeysSentAt; ++i) barrier(i).create(4);
+    for (int i = kKeptBarriersAt; i < kKeysSentAt; ++i) barrier(i).create(1);
     keys_sent().create(1);
     publish_barriers();
   }
