@@ -72,6 +72,7 @@ class Bridge:
         self.library.bridge_kept_share.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.c_int,
                                                    ctypes.POINTER(ctypes.c_double)]
         self.library.bridge_forward.argtypes = [pointer] * 3
+        self.library.bridge_forward_float8.argtypes = [pointer, pointer, ctypes.c_int, pointer]
         self.library.bridge_backward.argtypes = [pointer] * 3
 
     def check(self, result):
@@ -129,7 +130,7 @@ def documents(tokens):
 class Tilewise:
     """A public plan for [b, s, h, d] tensors."""
 
-    def __init__(self, bridge, case, backward=False, sizes=None, deterministic=False):
+    def __init__(self, bridge, case, backward=False, sizes=None, deterministic=False, dtype="bfloat16"):
         self.bridge, self.handle = bridge, ctypes.c_void_p()
         columns = {"relative": (case.heads, 257), "distances": (case.heads, 2 * case.tokens + 1),
                    "keys": (case.heads, case.tokens), "t5": (32, case.heads)}.get(case.variant, (0, 0))
@@ -137,7 +138,7 @@ class Tilewise:
         sizes = (ctypes.c_int * 9)(*(sizes or (case.b, case.heads, case.heads, case.tokens, case.tokens, case.d,
                                                case.d_v)), *columns)
         begin = time.perf_counter()
-        bridge.check(bridge.library.bridge_open(case.text().encode(), b"bfloat16", ctypes.cast(sizes, ctypes.c_void_p),
+        bridge.check(bridge.library.bridge_open(case.text().encode(), dtype.encode(), ctypes.cast(sizes, ctypes.c_void_p),
                                                 int(backward) + int(deterministic), None if self.table is None else self.table.data_ptr(),
                                                 ctypes.byref(self.handle)))
         self.seconds = time.perf_counter() - begin
@@ -151,6 +152,14 @@ class Tilewise:
 
     def forward(self, q, k, v, o, lse=None):
         self.call(self.bridge.library.bridge_forward, (q, k, v, o, lse))
+
+    def forward_float8(self, q, k, v, o, scales, lse=None):
+        """Each of q, k and v with its scales, [h] or [b, h, blocks]"""
+        tensors = [q, k, v, o, lse, *scales]
+        pointers = (ctypes.c_void_p * len(tensors))(*[None if x is None else x.data_ptr() for x in tensors])
+        self.bridge.check(self.bridge.library.bridge_forward_float8(
+            self.handle, ctypes.cast(pointers, ctypes.c_void_p), int(scales[0].dim() == 3),
+            torch.cuda.current_stream().cuda_stream))
 
     def backward(self, *tensors):
         """q, k, v, o, lse, d_o, d_q, d_k, d_v, and the table's gradient or nothing"""

@@ -30,14 +30,28 @@ struct Bridge {
   }
 
   /// [b, h, s, d], stored as [b, s, h, d] without gaps.
-  Tensor tensor(void* data, std::int64_t heads, std::int64_t rows, std::int64_t d) const {
+  Tensor tensor(void* data, DType dtype, std::int64_t heads, std::int64_t rows, std::int64_t d) const {
     const PlanShape& shape = plan.shape();
     const std::array<std::int64_t, 4> extents = {shape.b, heads, rows, d},
                                       strides = {rows * heads * d, d, heads * d, 1};
-    return Tensor(data, shape.dtype, extents, strides);
+    return Tensor(data, dtype, extents, strides);
   }
-  Tensor of_queries(void* data, std::int64_t d) const { return tensor(data, plan.shape().h_q, plan.shape().s_q, d); }
-  Tensor of_keys(void* data, std::int64_t d) const { return tensor(data, plan.shape().h_kv, plan.shape().s_kv, d); }
+  Tensor of_queries(void* data, std::int64_t d) const {
+    return tensor(data, plan.shape().dtype, plan.shape().h_q, plan.shape().s_q, d);
+  }
+  Tensor of_keys(void* data, std::int64_t d) const {
+    return tensor(data, plan.shape().dtype, plan.shape().h_kv, plan.shape().s_kv, d);
+  }
+  Tensor of_output(void* data) const {
+    const bool is_scaled = plan.shape().dtype == DType::float8_e4m3;
+    return tensor(data, is_scaled ? DType::bfloat16 : plan.shape().dtype, plan.shape().h_q, plan.shape().s_q,
+                  plan.shape().d_v);
+  }
+  /// [h], or [b, h, blocks], without gaps.
+  ConstTensor scales(void* data, std::int64_t heads, std::int64_t rows, bool of_blocks) const {
+    if (!of_blocks) return ConstTensor(data, DType::float32, {heads});
+    return ConstTensor(data, DType::float32, {plan.shape().b, heads, (rows + kScaleRows - 1) / kScaleRows});
+  }
   Tensor lse(void* data) const {
     return Tensor(data, DType::float32, {plan.shape().b, plan.shape().h_q, plan.shape().s_q});
   }
@@ -98,9 +112,25 @@ const char* bridge_plan(void* bridge) { return static_cast<Bridge*>(bridge)->tex
 int bridge_forward(void* bridge, void** tensors, void* stream) {
   return guarded([&] {
     Bridge& b = *static_cast<Bridge*>(bridge);
-    ForwardOutputs outputs{.o = b.of_queries(tensors[3], b.plan.shape().d_v)};
+    ForwardOutputs outputs{.o = b.of_output(tensors[3])};
     if (tensors[4] != nullptr) outputs.lse = b.lse(tensors[4]);
     b.plan.forward(b.inputs(tensors), outputs, b.on(stream));
+  });
+}
+
+/// The same of float8_e4m3, with o in bfloat16. `tensors`: as above, and the scales of q, k and v: of heads, [h], or of
+/// blocks, [b, h, blocks of 128 rows].
+int bridge_forward_float8(void* bridge, void** tensors, int of_blocks, void* stream) {
+  return guarded([&] {
+    Bridge& b = *static_cast<Bridge*>(bridge);
+    const PlanShape& shape = b.plan.shape();
+    ForwardInputs inputs = b.inputs(tensors);
+    inputs.q_scales = b.scales(tensors[5], shape.h_q, shape.s_q, of_blocks != 0);
+    inputs.k_scales = b.scales(tensors[6], shape.h_kv, shape.s_kv, of_blocks != 0);
+    inputs.v_scales = b.scales(tensors[7], shape.h_kv, shape.s_kv, of_blocks != 0);
+    ForwardOutputs outputs{.o = b.of_output(tensors[3])};
+    if (tensors[4] != nullptr) outputs.lse = b.lse(tensors[4]);
+    b.plan.forward(inputs, outputs, b.on(stream));
   });
 }
 

@@ -42,6 +42,10 @@ struct DeviceSequences {
   std::optional<ConstTensor> first_key_token{};    // [b]
 };
 
+/// So many consecutive rows of a sequence, from index 0 on, share a scale of float8_e4m3 where there is one for each
+/// block: row j has the scale [sequence, head, j / kScaleRows].
+inline constexpr std::int64_t kScaleRows = 128;
+
 /// What the forward pass reads. The backward pass takes the very same.
 struct ForwardInputs {
   ConstTensor q{};  // [b, h_q, s_q, d_qk], or packed [h_q, query tokens, d_qk]
@@ -50,7 +54,12 @@ struct ForwardInputs {
 
   /// Of k and v where they are int8, and only there: a row's elements are its numbers times its scale. float32, any
   /// strides; the extents of k and v without the last axis. Forward only. Scales are taken as they are, NaN included.
-  std::optional<ConstTensor> k_scales{};  // [b, h_kv, s_kv], [h_kv, key tokens] or [pages, h_kv, page_tokens]
+  ///
+  /// Of q, k and v where they are float8_e4m3: one scale a head, or one for each kScaleRows rows of a sequence's head,
+  /// however these are stored (docs/decisions/fp8.md). float32, any strides; finite, and those of v above 0.
+  std::optional<ConstTensor> q_scales{};  // [h_q] or [b, h_q, blocks of s_q]
+  std::optional<ConstTensor> k_scales{};  // [b, h_kv, s_kv], [h_kv, key tokens] or [pages, h_kv, page_tokens]; or, of
+                                          // float8_e4m3, [h_kv] or [b, h_kv, blocks of s_kv]
   std::optional<ConstTensor> v_scales{};  // likewise
 
   /// Makes k and v paged: the page of each page_tokens keys of a sequence, int32. -1 is a hole, a page that is not

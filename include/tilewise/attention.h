@@ -33,8 +33,9 @@ struct TableShape {
 /// What a plan is made for. dtypes, heads and head dimensions are those of every call; b and the lengths are the most
 /// that any call has.
 struct PlanShape {
-  DType dtype = DType::float32;     ///< Of q and o, and of d_q and d_o.
+  DType dtype = DType::float32;     ///< Of q and o, and of d_q and d_o. float8_e4m3, of q alone, comes with scales.
   std::optional<DType> kv_dtype{};  ///< Of k and v, and of d_k and d_v; by default as dtype. int8 comes with scales.
+  std::optional<DType> o_dtype{};   ///< Of o, where q is float8_e4m3 and only there; by default bfloat16.
   std::int64_t b = 1;               ///< Most sequences.
   std::int64_t h_q = 1;
   std::int64_t h_kv = 1;  ///< Divides h_q.

@@ -11,8 +11,21 @@
 
 namespace tilewise {
 
-/// The type of a stored element. Tensors q, k, v, o use the floating types; tables may use any but int8.
-enum class DType : std::uint8_t { float64, float32, float16, bfloat16, int64, int32, int8, uint8, boolean };
+/// The type of a stored element. Tensors q, k, v, o use the floating types; tables may use any but int8 and
+/// float8_e4m3, which come with scales. float8_e4m3 has 4 exponent and 3 mantissa bits, a bias of 7, no infinities, and
+/// 448 as its largest number (Micikevicius et al., "FP8 Formats for Deep Learning", 2022).
+enum class DType : std::uint8_t {
+  float64,
+  float32,
+  float16,
+  bfloat16,
+  int64,
+  int32,
+  int8,
+  uint8,
+  boolean,
+  float8_e4m3
+};
 
 /// Bytes of one element.
 std::int64_t size_of(DType dtype);

@@ -61,8 +61,9 @@ std::string traffic_line(const char* direction, double standard, const std::stri
 std::string traffic_text(const Plan& plan) {
   const PlanShape& shape = plan.shape();
   const TileSizes tile;
-  const std::int64_t element = size_of(shape.dtype), kv_element = size_of(shape.kv_dtype.value_or(shape.dtype));
-  const TrafficShape head{shape.s_q, shape.s_kv, shape.d_qk, shape.d_v, element, kv_element, element, element};
+  const std::int64_t of_q = size_of(shape.dtype), of_kv = size_of(attention::kv_dtype_of(shape)),
+                     of_o = size_of(attention::o_dtype_of(shape));
+  const TrafficShape head{shape.s_q, shape.s_kv, shape.d_qk, shape.d_v, of_q, of_kv, of_o, of_o};
   const double heads = static_cast<double>(shape.b * shape.h_q);
   const double tiles = heads * static_cast<double>(shape.s_q) / 128 * static_cast<double>(shape.s_kv) / 128;
   std::string forward, backward;

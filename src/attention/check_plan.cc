@@ -64,11 +64,21 @@ void check_same(const char* name, std::int64_t size, std::int64_t planned) {
 }  // namespace
 
 void check_shape(const Variant& variant, const PlanShape& shape) {
-  check_floating_dtype("dtype", shape.dtype);
+  if (shape.dtype != DType::float8_e4m3) check_floating_dtype("dtype", shape.dtype);
   const DType kv_dtype = kv_dtype_of(shape);
-  if (kv_dtype == DType::int8 && shape.backward)
-    fail_argument("kv_dtype is int8 and backward is true; expected a floating dtype, as int8 has no gradients");
-  if (kv_dtype != DType::int8) check_floating_dtype("kv_dtype", kv_dtype);
+  if (!is_scaled(kv_dtype)) check_floating_dtype("kv_dtype", kv_dtype);
+  if (shape.dtype == DType::float8_e4m3) {
+    check_floating_dtype("o_dtype", o_dtype_of(shape));
+  } else if (shape.o_dtype) {
+    fail_argument("o_dtype is {} and dtype is {}; expected it with float8_e4m3 alone: o is as q",
+                  to_string(*shape.o_dtype), to_string(shape.dtype));
+  }
+  for (const auto& [name, dtype] : {std::pair{"dtype", shape.dtype}, std::pair{"kv_dtype", kv_dtype}}) {
+    if (is_scaled(dtype) && shape.backward) {
+      fail_argument("{0} is {1} and backward is true; expected a floating dtype, as {1} has no gradients", name,
+                    to_string(dtype));
+    }
+  }
   check_size("b", shape.b, 0);
   check_size("h_q", shape.h_q, 1);
   check_size("h_kv", shape.h_kv, 1);
@@ -108,7 +118,9 @@ void check_dtype(const char* name, const ConstTensor& tensor, DType planned) {
     fail_argument("{} has dtype {}; the plan was made for {}", name, to_string(tensor.dtype), to_string(planned));
 }
 
-void check_outputs(const PlanShape& shape, const ForwardOutputs& outputs) { check_dtype("o", outputs.o, shape.dtype); }
+void check_outputs(const PlanShape& shape, const ForwardOutputs& outputs) {
+  check_dtype("o", outputs.o, o_dtype_of(shape));
+}
 
 void check_outputs(const PlanShape& shape, const BackwardInputs& given, const BackwardOutputs& outputs) {
   if (given.o) check_dtype("o", *given.o, shape.dtype);

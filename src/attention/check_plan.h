@@ -26,6 +26,9 @@ void check_gradients(const PlanShape& shape, const BackwardInputs& given, const 
 void expect_on(const Workspace& workspace, const Device& device);
 
 inline DType kv_dtype_of(const PlanShape& shape) { return shape.kv_dtype.value_or(shape.dtype); }
+inline DType o_dtype_of(const PlanShape& shape) {
+  return shape.o_dtype.value_or(shape.dtype == DType::float8_e4m3 ? DType::bfloat16 : shape.dtype);
+}
 
 /// Proves that reads of tables lie inside for the plan's lengths, with offset 0 for keys and aligned ends. Throws
 /// Error(invalid_argument) where PlanShape::tables lacks a table that needs it, and as expect_reads_inside.

@@ -222,6 +222,8 @@ std::string CpuBackend::explain() const {
 
 std::shared_ptr<Backend> make_cpu_backend(const Variant& variant, const PlanShape& shape, const Device& device) {
   const DType kv = kv_dtype_of(shape);
+  if (shape.dtype == DType::float8_e4m3 || kv == DType::float8_e4m3)
+    fail(ErrorCode::unsupported, "has no products of float8_e4m3, which are for GPUs of compute capability 9.0");
   if (shape.dtype == DType::float64 || kv == DType::float64)
     fail(ErrorCode::unsupported, "computes in float32; float64 would lose half of its digits");
   const cpu::Kernels* chosen = nullptr;

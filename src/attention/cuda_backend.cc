@@ -10,6 +10,7 @@
 #include "cuda/launch/bound_variant.h"
 #include "cuda/launch/choice.h"
 #include "cuda/launch/kernel_text.h"
+#include "cuda/plan/hopper_plan.h"
 
 namespace tilewise::attention {
 namespace {
@@ -137,7 +138,9 @@ cuda::ForwardShape CudaBackend::kernel_shape(const Form& form) const {
           .values_in_keys = form.values_in_keys,
           .has_gradients = form.has_gradients,
           .is_deterministic = shape().deterministic,
-          .is_aligned = form.is_aligned};
+          .is_aligned = form.is_aligned,
+          .o_dtype = o_dtype_of(shape()),
+          .short_keys = cuda::ForwardShape::short_keys_of(shape().s_kv)};
 }
 
 cuda::Making CudaBackend::making(const cuda::ForwardShape& kernel) const {
@@ -178,6 +181,11 @@ CudaMemory CudaBackend::memory_in(Arena& arena) const {
   }
   memory.partial_o = arena.take<float>(partial_rows_ * shape().d_v);
   memory.partial_lse = arena.take<float>(partial_rows_);
+  if (shape().dtype == DType::float8_e4m3) {
+    const std::int64_t heads = shape().b * shape().h_kv;
+    memory.float8_values = arena.take<unsigned char>(heads * cuda::float8_value_bytes(shape().s_kv, shape().d_v));
+    memory.float8_blocks = arena.take<cuda::Float8Block>(heads * cuda::float8_blocks(shape().s_kv));
+  }
   if (!shape().backward) return memory;
   const std::int64_t rows = cuda::BackwardRunner::row_floats(shape().b, shape().h_q, shape().s_q);
   memory.reference = arena.take<float>(rows);
@@ -241,7 +249,7 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
   variant::check_forward(variant(), inputs, outputs, call, variant::TableData::elsewhere);
   limit_lengths(shape(), inputs, call);
   check_planned(shape(), inputs, call);
-  check_dtype("o", outputs.o, shape().dtype);
+  check_outputs(shape(), outputs);
   const jit::CurrentContext current(*context_);
   expect_on_gpu(*context_, inputs);
   expect_on_gpu(*context_, outputs);
@@ -271,6 +279,9 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
                    extent, stream);
     return;
   }
+  arguments.float8.values = memory.float8_values;
+  arguments.float8.blocks = memory.float8_blocks;
+  arguments.float8.key_blocks = static_cast<int>(cuda::float8_blocks(extent.s_kv));
   const cuda::ForwardRunner& kernel = forward_->get(form);
   if (outputs.max_score) clear_max_scores(*context_, *outputs.max_score, stream);
   if (lister_) arguments.lists = list_tiles(state, memory, {kernel.tile(), false}, extent, stream);

@@ -73,6 +73,8 @@ struct CudaMemory {
   cuda::RowStart* tile_order = nullptr;              // [lists]
   float* partial_o = nullptr;                        // of decoding, or of lists in parts
   float* partial_lse = nullptr;                      // likewise
+  unsigned char* float8_values = nullptr;            // [b, h_kv, bytes of a sequence's values], of float8_e4m3
+  cuda::Float8Block* float8_blocks = nullptr;        // [b, h_kv, blocks of a sequence], likewise
   float* reference = nullptr;                        // [b, h_q, s_q], of a backward pass
   float* delta = nullptr;                            // likewise
   float* d_q_sums = nullptr;                         // [parts, b, h_q, s_q, d_qk]

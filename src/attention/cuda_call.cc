@@ -24,6 +24,15 @@ cuda::TensorView view_of(const std::optional<Tensor>& tensor, bool is_packed) {
   return tensor ? view_of(ConstTensor(*tensor), is_packed) : cuda::TensorView{};
 }
 
+/// Scales of float8_e4m3, [h] or [b, h, blocks], as [b, h, blocks].
+cuda::TensorView scales_of(const std::optional<ConstTensor>& scales) {
+  if (!scales) return {};
+  void* data = const_cast<void*>(scales->data);
+  const auto& strides = scales->strides;
+  if (scales->rank == 1) return {data, 0, strides[0], 0};
+  return {data, strides[0], strides[1], strides[2]};
+}
+
 void expect(const jit::Context& context, const char* name, const std::optional<ConstTensor>& tensor) {
   if (tensor) cuda::expect_on_gpu(context, name, *tensor);
 }
@@ -70,6 +79,9 @@ void expect_on_gpu(const jit::Context& context, const ForwardInputs& inputs) {
   cuda::expect_on_gpu(context, "q", inputs.q);
   cuda::expect_on_gpu(context, "k", inputs.k);
   cuda::expect_on_gpu(context, "v", inputs.v);
+  expect(context, "q_scales", inputs.q_scales);
+  expect(context, "k_scales", inputs.k_scales);
+  expect(context, "v_scales", inputs.v_scales);
   expect(context, "block_table", inputs.block_table);
   for (const TableBinding& binding : inputs.tables) cuda::expect_on_gpu(context, binding.table.name(), binding.data);
   expect(context, "device_seed", inputs.device_seed);
@@ -160,6 +172,10 @@ cuda::ForwardArguments forward_arguments(const ForwardInputs& inputs, const Forw
   arguments.scale = static_cast<float>(call.scale);
   if (outputs.max_score) arguments.max_score = static_cast<float*>(outputs.max_score->data);
   if (call.keys_paged) arguments.pages = pages_of(inputs, call);
+  arguments.float8.q_scales = scales_of(inputs.q_scales);
+  arguments.float8.k_scales = scales_of(inputs.k_scales);
+  arguments.float8.v_scales = scales_of(inputs.v_scales);
+  arguments.float8.h_kv = static_cast<int>(call.problem.h_kv);
   return arguments;
 }
 

@@ -16,7 +16,8 @@ std::string CudaBackend::explain_refusals() const {
     try {
       of_form = ask(making(kernel_shape(form)));
     } catch (const Error& error) {
-      of_form = {error.what()};  // no family takes them
+      text += fmt::format("{}, calls not taken: {}\n", direction, error.what());
+      return;
     }
     for (const std::string& refusal : of_form) {
       if (std::ranges::find(of_usual, refusal) == of_usual.end())
@@ -41,6 +42,10 @@ std::string CudaBackend::explain() const {
   if (backward_) text += fmt::format("backward: {}\n", backward_->usual().text());
   text += explain_refusals();
   if (decode_) text += fmt::format("decoding, up to {} queries: {}\n", kDecodeQueries, decode_->usual().text());
+  if (decode_ && !forward_) {
+    const auto plan = decode_plan({.values_in_keys = true});
+    text += fmt::format("decoding, values in the first columns of keys: {}\n", plan.value().text());
+  }
   text +=
       fmt::format("mask: {}\n", !lister_              ? "none"
                                 : kept_lists_.empty() ? "tiles are classified on the GPU, before each kernel"

@@ -51,6 +51,8 @@ void CudaBackend::measure_lists() {
   };
   for (const Form& form : decode_forms()) room_for({{kDecodeQueries, decode_plan(form)->keys}, false});
   if (!forward_) return;
+  // Calls of other forms are refused.
+  if (shape().dtype == DType::float8_e4m3) return room_for({forward_->usual().tile(), false});
   for (const bool is_aligned : {true, false}) {
     for (const Form& form : {Form{is_aligned}, Form{is_aligned, true, true}, Form{is_aligned, true, false},
                              Form{.is_aligned = is_aligned, .has_max_score = true}})

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "core/fail.h"
+#include "core/float8.h"
 #include "core/half.h"
 
 namespace tilewise {
@@ -38,7 +39,9 @@ bool is_floating(DType dtype) {
   return dtype == DType::float64 || dtype == DType::float32 || dtype == DType::float16 || dtype == DType::bfloat16;
 }
 
-bool is_integer(DType dtype) { return !is_floating(dtype); }
+bool is_integer(DType dtype) { return !is_floating(dtype) && dtype != DType::float8_e4m3; }
+
+bool is_scaled(DType dtype) { return dtype == DType::int8 || dtype == DType::float8_e4m3; }
 
 double load_real(const void* element, DType dtype) {
   switch (dtype) {
@@ -46,6 +49,7 @@ double load_real(const void* element, DType dtype) {
     case DType::float32: return load<float>(element);
     case DType::float16: return static_cast<double>(load<Float16>(element));
     case DType::bfloat16: return static_cast<double>(load<Bfloat16>(element));
+    case DType::float8_e4m3: return static_cast<double>(load<Float8E4m3>(element));
     default: fail_argument("an element of dtype {} was read as a real; expected a floating dtype", to_string(dtype));
   }
 }
@@ -56,6 +60,7 @@ void store_real(void* element, DType dtype, double value) {
     case DType::float32: return store(element, static_cast<float>(value));
     case DType::float16: return store(element, Float16(value));
     case DType::bfloat16: return store(element, Bfloat16(value));
+    case DType::float8_e4m3: return store(element, Float8E4m3(value));
     default:
       fail_argument("a real was stored into an element of dtype {}; expected a floating dtype", to_string(dtype));
   }

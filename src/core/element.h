@@ -7,11 +7,14 @@
 
 namespace tilewise {
 
-/// float64, float32, float16, bfloat16.
+/// float64, float32, float16, bfloat16: whose elements are numbers without a scale.
 bool is_floating(DType dtype);
 
 /// int64, int32, int8, uint8, bool.
 bool is_integer(DType dtype);
+
+/// int8, float8_e4m3: k and v, and of the latter also q, come with scales.
+bool is_scaled(DType dtype);
 
 /// The address of the element at `index`, one number for each of the tensor's axes; neither is checked.
 template <class Pointer, class... Index>
@@ -23,10 +26,11 @@ Pointer element_at(const BasicTensor<Pointer>& tensor, Index... index) {
   return static_cast<Byte*>(tensor.data) + offset * size_of(tensor.dtype);
 }
 
-/// The value stored at `element`, exactly. Throws Error(invalid_argument) unless the dtype is floating.
+/// The value stored at `element`, exactly. Throws Error(invalid_argument) unless the dtype is floating or float8_e4m3.
 double load_real(const void* element, DType dtype);
 
-/// Stores `value` rounded once to nearest, ties to even (overflow gives infinity). Throws as load_real.
+/// Stores `value` rounded once to nearest, ties to even (overflow gives infinity, or in float8_e4m3 the largest
+/// number). Throws as load_real.
 void store_real(void* element, DType dtype, double value);
 
 /// The value stored at `element`; a bool reads as 0 or 1, any nonzero byte being true.

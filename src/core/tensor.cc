@@ -26,6 +26,7 @@ constexpr auto kDTypes = std::to_array<DTypeRow>({
     {DType::int8, "int8", 1},
     {DType::uint8, "uint8", 1},
     {DType::boolean, "bool", 1},
+    {DType::float8_e4m3, "float8_e4m3", 1},
 });
 
 constexpr bool rows_follow_enumerators() {

@@ -47,7 +47,8 @@ HeadInputs<Real> load_head(const ForwardInputs& inputs, const variant::Call& cal
                            std::int64_t head) {
   const std::int64_t kv_head = head / (call.problem.h_q / call.problem.h_kv);
   const Rows queries = query_rows(call, sequence), keys = key_rows(call, sequence);
-  return {load<Precision>(inputs.q, queries, head), load<Precision>(inputs.k, keys, kv_head, inputs.k_scales),
+  return {load<Precision>(inputs.q, queries, head, inputs.q_scales),
+          load<Precision>(inputs.k, keys, kv_head, inputs.k_scales),
           load<Precision>(inputs.v, keys, kv_head, inputs.v_scales)};
 }
 

@@ -33,8 +33,18 @@ Pointer row_at(const BasicTensor<Pointer>& tensor, const Rows& rows, std::int64_
   return rows.packed ? element_at(tensor, head, rows.first_token + row) : element_at(tensor, rows.sequence, head, row);
 }
 
-/// A head's matrix [rows.end, last axis], in the precision's stored numbers; 0 in rows that do not exist. int8 comes
-/// with its rows' scales.
+/// What a row's elements are multiplied by: int8 has a scale for each row, float8_e4m3 for each head or block of rows.
+inline double scale_of(DType dtype, const std::optional<ConstTensor>& scales, const Rows& rows, std::int64_t head,
+                       std::int64_t row) {
+  if (!scales) return 1;
+  const void* const scale = dtype == DType::int8 ? row_at(*scales, rows, head, row)
+                            : scales->rank == 1  ? element_at(*scales, head)
+                                                 : element_at(*scales, rows.sequence, head, row / kScaleRows);
+  return load_real(scale, scales->dtype);
+}
+
+/// A head's matrix [rows.end, last axis], in the precision's stored numbers; 0 in rows that do not exist. Codes come
+/// with their scales.
 template <class Precision>
 Matrix<typename Precision::Real> load(const ConstTensor& tensor, const Rows& rows, std::int64_t head,
                                       const std::optional<ConstTensor>& scales = {}) {
@@ -44,10 +54,12 @@ Matrix<typename Precision::Real> load(const ConstTensor& tensor, const Rows& row
   for (std::int64_t row = rows.begin; row < rows.end; ++row) {
     if (!rows.exists(row)) continue;
     const auto* element = static_cast<const char*>(row_at(tensor, rows, head, row));
-    const Real scale = scales ? static_cast<Real>(load_real(row_at(*scales, rows, head, row), scales->dtype)) : Real{1};
+    const auto scale = static_cast<Real>(scale_of(tensor.dtype, scales, rows, head, row));
     for (Real& value : matrix.row(row)) {
-      value = Precision::stored(scales ? scale * static_cast<Real>(load_int(element, tensor.dtype))
-                                       : static_cast<Real>(load_real(element, tensor.dtype)));
+      const auto number =
+          static_cast<Real>(is_integer(tensor.dtype) ? static_cast<double>(load_int(element, tensor.dtype))
+                                                     : load_real(element, tensor.dtype));
+      value = Precision::stored(scale * number);
       element += size_of(tensor.dtype);
     }
   }

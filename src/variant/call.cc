@@ -6,6 +6,7 @@
 #include <limits>
 #include <vector>
 
+#include "core/element.h"
 #include "core/fail.h"
 #include "variant/call_outputs.h"
 #include "variant/call_problem.h"
@@ -131,8 +132,9 @@ void check_backward(const Variant& variant, const ForwardInputs& inputs, const B
   check_inputs(variant, inputs, call, data);
   if (call.keys_paged)
     fail_argument("block_table is given to a backward pass; expected keys and values that are not paged: gather them");
-  if (inputs.k_scales || inputs.v_scales) {
-    fail_argument("{} is int8 in a backward pass; expected a floating dtype", inputs.k_scales ? "k" : "v");
+  for (const auto& [name, tensor] : {std::pair{"q", inputs.q}, std::pair{"k", inputs.k}, std::pair{"v", inputs.v}}) {
+    if (is_scaled(tensor.dtype))
+      fail_argument("{} is {} in a backward pass; expected a floating dtype", name, to_string(tensor.dtype));
   }
   const Extents as_o = with_last_axis(inputs.q, call.d_v), as_lse = without_last_axis(inputs.q);
   if (given.o) check_given("o", *given.o, as_o, "as q but for the last axis, d_v");

@@ -28,6 +28,7 @@ void for_each_tensor(const ForwardInputs& inputs, const Visit& visit) {
   visit(Name{"q"}, inputs.q);
   visit(Name{"k"}, inputs.k);
   visit(Name{"v"}, inputs.v);
+  visit_given("q_scales", inputs.q_scales, visit);
   visit_given("k_scales", inputs.k_scales, visit);
   visit_given("v_scales", inputs.v_scales, visit);
   visit_given("block_table", inputs.block_table, visit);

@@ -47,6 +47,25 @@ void check_rows(const char* name, const ConstTensor& tensor, const std::vector<S
   }
 }
 
+/// Expects a scale for each block of rows of every sequence, where float8_e4m3 has one for each.
+void check_blocks(const char* name, const ConstTensor& tensor, const std::optional<ConstTensor>& scales,
+                  const std::vector<Sequence>& sequences, std::int64_t Sequence::*length) {
+  if (tensor.dtype != DType::float8_e4m3 || scales->rank == 1) return;
+  std::int64_t longest = 0;
+  for (const Sequence& sequence : sequences) longest = std::max(longest, sequence.*length);
+  const auto b = static_cast<std::int64_t>(sequences.size()), blocks = (longest + kScaleRows - 1) / kScaleRows;
+  if (scales->extents[0] != b || scales->extents[2] < blocks) {
+    fail_argument("{} has extents {}; expected {} sequences, and at least {} blocks of {} rows", name,
+                  extents_text(*scales), b, blocks, kScaleRows);
+  }
+}
+
+void check_blocks(const ForwardInputs& inputs, const std::vector<Sequence>& sequences) {
+  check_blocks("q_scales", inputs.q, inputs.q_scales, sequences, &Sequence::s_q);
+  check_blocks("k_scales", inputs.k, inputs.k_scales, sequences, &Sequence::s_kv);
+  check_blocks("v_scales", inputs.v, inputs.v_scales, sequences, &Sequence::s_kv);
+}
+
 /// Expects a page for each of a sequence's tokens: -1 or one of k's, where they can be looked at.
 void check_pages(const ForwardInputs& inputs, const std::vector<Sequence>& sequences, TableData data) {
   const ConstTensor& table = *inputs.block_table;
@@ -104,6 +123,7 @@ void set_problem(const ForwardInputs& inputs, Problem& problem, TableData data) 
   problem.h_kv = h_kv;
   if (inputs.device_sequences) {
     set_longest(inputs, batch, problem, data);
+    check_blocks(inputs, problem.sequences);
     return problem.validate();
   }
   problem.sequences.assign(inputs.sequences.begin(), inputs.sequences.end());
@@ -116,6 +136,7 @@ void set_problem(const ForwardInputs& inputs, Problem& problem, TableData data) 
     fail_argument("sequences is empty; packed storage expects one for each sequence in it");
   }
   problem.validate();
+  check_blocks(inputs, problem.sequences);
   check_rows("q", inputs.q, problem.sequences, "s_q", &Sequence::s_q, "first_query_token",
              &Sequence::first_query_token);
   if (inputs.block_table) return check_pages(inputs, problem.sequences, data);

@@ -16,20 +16,41 @@ void check_storage(std::string_view name, const ConstTensor& tensor) {
   if (axis_from_end(tensor, 0) < 1) fail_argument("{} has a last axis of 0; expected at least 1", name);
 }
 
-/// Of k or v: int8 is as good as a floating dtype where it comes with scales.
+/// Of float8_e4m3: a scale for each head, or for each block of rows of a sequence's head.
+void check_block_scales(const char* name, const ConstTensor& tensor, const char* scales_name,
+                        const ConstTensor& scales) {
+  const std::int64_t heads = axis_from_end(tensor, 2);
+  if (scales.rank == 1)
+    return check_extents(scales_name, scales, Extents{{heads}, 1}, "one for each head of what it scales");
+  if (scales.rank != 3) {
+    fail_argument("{} has rank {}; expected 1, [heads], or 3, [b, heads, blocks of {} rows], as {} is float8_e4m3",
+                  scales_name, scales.rank, kScaleRows, name);
+  }
+  if (scales.extents[1] != heads) {
+    fail_argument("{} has extents {}; expected {} heads, as {}", scales_name, extents_text(scales), heads, name);
+  }
+}
+
+/// int8, of k or v, and float8_e4m3 are as good as a floating dtype where they come with scales.
 void check_scales(const char* name, const ConstTensor& tensor, const char* scales_name,
                   const std::optional<ConstTensor>& scales) {
-  if (tensor.dtype != DType::int8) {
+  const bool is_float8 = tensor.dtype == DType::float8_e4m3;
+  if (!is_float8 && tensor.dtype != DType::int8) {
     check_floating(name, tensor);
     if (scales)
-      fail_argument("{} is given, but {} has dtype {}; expected it with int8 alone", scales_name, name,
+      fail_argument("{} is given, but {} has dtype {}; expected it with int8 and float8_e4m3 alone", scales_name, name,
                     to_string(tensor.dtype));
     return;
   }
   if (!scales) {
-    fail_argument("{} is missing; expected a scale for each head and token of {}, which is int8", scales_name, name);
+    fail_argument("{} is missing; expected a scale for each head {} of {}, which is {}", scales_name,
+                  is_float8 ? "or block of rows" : "and token", name, to_string(tensor.dtype));
   }
-  check_extents(scales_name, *scales, without_last_axis(tensor), "as what it scales without the last axis");
+  if (is_float8) {
+    check_block_scales(name, tensor, scales_name, *scales);
+  } else {
+    check_extents(scales_name, *scales, without_last_axis(tensor), "as what it scales without the last axis");
+  }
   check_elements(scales_name, *scales);
   if (scales->dtype != DType::float32)
     fail_argument("{} has dtype {}; expected float32", scales_name, to_string(scales->dtype));
@@ -76,7 +97,6 @@ void check_column(const char* name, const std::optional<ConstTensor>& column, st
 
 void check_shapes(const ForwardInputs& inputs) {
   check_storage("q", inputs.q);
-  check_floating("q", inputs.q);
   check_storage("k", inputs.k);
   check_storage("v", inputs.v);
   if (axis_from_end(inputs.q, 0) != axis_from_end(inputs.k, 0)) {
@@ -84,6 +104,8 @@ void check_shapes(const ForwardInputs& inputs) {
                   extents_text(inputs.k));
   }
   check_extents("v", inputs.v, with_last_axis(inputs.k, axis_from_end(inputs.v, 0)), "as k but for the last axis, d_v");
+  if (inputs.q.dtype == DType::int8) check_floating("q", inputs.q);
+  check_scales("q", inputs.q, "q_scales", inputs.q_scales);
   check_scales("k", inputs.k, "k_scales", inputs.k_scales);
   check_scales("v", inputs.v, "v_scales", inputs.v_scales);
   if (!inputs.block_table) return;

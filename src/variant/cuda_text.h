@@ -61,6 +61,7 @@ struct CudaText {
   int special_functions = 0;      // of an entry's exponent: those on the unit that makes exponentials
   bool may_be_steady = false;     // whether there are steady_value() and an exponent's parts
   bool value_is_product = false;  // of these parts
+  bool may_be_small = false;      // whether there are small_exponent() and square_limit()
   std::array<int, 5> slots{};     // of gradients, by their class, a Hoist
 };
 CudaText cuda_text(const Variant& variant, bool with_slope = false, bool with_gradients = false);
@@ -75,7 +76,10 @@ CudaText cuda_text(const Variant& variant, bool with_slope = false, bool with_gr
 ///                          proven to be one number (cuda/device/steady.h, which such a text is to follow);
 ///   value(...), factor(...), of_query(...)
 ///                          then an exponent is factor * value + of_query + that number (variant/rearranged.h).
-/// The last six where there are score stages. `layout` is the exact text's.
+///   small_exponent(...), square_limit(...)
+///                          where may_be_small: an exponent by fewer operations, for products whose square is at most
+///                          that (variant/rearranged.h).
+/// All but keeps() where there are score stages. `layout` is the exact text's.
 CudaText rearranged_cuda_text(const Variant& variant, DType dtype, bool with_slope);
 
 /// What a struct of hoisted values has at most, if it is to be kept in shared memory for all entries of a tile: where

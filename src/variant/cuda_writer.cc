@@ -21,6 +21,7 @@ const char* storage_name(DType dtype) {
     case DType::int8: return "signed char";
     case DType::uint8: return "unsigned char";
     case DType::boolean: return "Bool";
+    case DType::float8_e4m3: break;  // of no table
   }
   return "";
 }

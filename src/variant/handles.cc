@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/element.h"
 #include "core/fail.h"
 #include "tilewise/variant.h"
 #include "variant/bindings.h"
@@ -66,10 +67,10 @@ double Parameter::high() const { return info_->high; }
 Table::Table(std::string name, DType dtype, int rank) {
   expect_name("table", name);
   if (rank < 1 || rank > kMaxRank) fail_argument("table '{}': the rank is {}, expected 1 to {}", name, rank, kMaxRank);
-  if (dtype == DType::int8) {
+  if (is_scaled(dtype)) {
     fail_argument(
-        "table '{}': the dtype is int8, expected float64, float32, float16, bfloat16, int64, int32, uint8 or bool",
-        name);
+        "table '{}': the dtype is {}, expected float64, float32, float16, bfloat16, int64, int32, uint8 or bool", name,
+        to_string(dtype));
   }
   const ValueRange range = range_of(dtype);
   info_ = std::make_shared<Info>(

@@ -51,12 +51,15 @@ class Rearrangement {
       made.score = kept_or_removed(node_of(score_));
       const Form exponent = gathered(times(score_, constant(std::numbers::log2e)));
       made.exponent = kept_or_removed(node_of(exponent));
-      if (removed_.empty()) made.parts = parts_of(exponent);
+      if (removed_.empty()) {
+        made.parts = parts_of(exponent);
+        made.small = small_of(exponent);
+      }
       if (with_slope) made.slope = node_of(slope_);
     }
     made.graph = std::move(graph_);
     made.slope_is_finite = with_slope && any_stage_ && is_finite(made.graph, made.slope);
-    made.is_free = free_nodes(made.graph, {made.score, made.exponent, made.slope});
+    made.is_free = free_nodes(made.graph, {made.score, made.exponent, made.slope, made.small.exponent});
     return made;
   }
 
@@ -121,8 +124,8 @@ class Rearrangement {
     return form;
   }
 
-  NodeId sum_of_terms(const Form& form) {
-    NodeId sum = kNoNode;
+  /// Added to `sum`, if there is one.
+  NodeId sum_of_terms(const Form& form, NodeId sum = kNoNode) {
     for (const Form::Term& term : form.terms) {
       const NodeId one = product(term.factor, term.value);
       sum = sum == kNoNode ? one : operation<Addition>(sum, one);
@@ -131,11 +134,17 @@ class Rearrangement {
   }
 
   NodeId node_of(const Form& any_form) {
-    const Form form = gathered(any_form);
-    NodeId sum = sum_of_terms(form);
-    const auto add = [&](NodeId term) { sum = sum == kNoNode ? term : operation<Addition>(sum, term); };
+    Form form = gathered(any_form);
+    // A product that is added to something is one operation: so several terms are added to an offset.
+    NodeId sum = kNoNode;
+    if (form.terms.size() > 1) {
+      const auto last =
+          std::find_if(form.offsets.rbegin(), form.offsets.rend(), [](NodeId id) { return id != kNoNode; });
+      if (last != form.offsets.rend()) std::swap(sum, *last);
+    }
+    sum = sum_of_terms(form, sum);
     for (const NodeId offset : form.offsets) {
-      if (offset != kNoNode) add(offset);
+      if (offset != kNoNode) sum = sum == kNoNode ? offset : operation<Addition>(sum, offset);
     }
     return sum == kNoNode ? constant(0) : sum;
   }
@@ -156,6 +165,31 @@ class Rearrangement {
     parts.of_diagonal = offset(Hoist::diagonal);
     return parts;
   }
+
+  /// tanh(x) is x (a + b x^2) to 2^-11.29 of it for |x| <= 0.4: the least largest relative error.
+  SmallExponent small_of(const Form& form) {
+    constexpr double kLargest = 0.4, kLinear = 0.99960168, kCubic = -0.31317189;
+    SmallExponent small;
+    if (form.terms.size() != 1) return small;
+    const auto [factor, value] = form.terms.front();
+    if (!is_operation<HyperbolicTangent>(value)) return small;
+    const NodeId argument = graph_[value].operands[0];
+    if (!is_operation<Multiplication>(argument)) return small;
+    const NodeId inner = graph_[argument].operands[0], s = graph_[argument].operands[1];
+    if (classes_[inner] != Hoist::uniform || graph_[s].kind != Kind::score) return small;
+    const NodeId squared = square(inner), outer = product(factor, inner), linear = product(outer, constant(kLinear));
+    const NodeId bent = operation<Multiplication>(product(product(outer, squared), constant(kCubic)), square(s));
+    Form cubic = form;
+    cubic.terms = {{kNoNode, operation<Multiplication>(s, operation<Addition>(bent, linear))}};
+    small.exponent = node_of(cubic);
+    small.square_limit = product(operation<Division>(constant(1), squared), constant(kLargest * kLargest));
+    return small;
+  }
+  template <class Operation>
+  bool is_operation(NodeId id) const {
+    return graph_[id].kind == Kind::operation && graph_[id].index == number_of<Operation>;
+  }
+  NodeId square(NodeId id) { return operation<Multiplication>(id, id); }
 
   /// Whether all that a node is made of belongs to the product, to the query or to all.
   bool depends_on_product_and_query(NodeId root) const {

@@ -22,6 +22,13 @@ struct ExponentParts {
   NodeId of_diagonal = kNoNode;
 };
 
+/// An exponent whose score is a factor times tanh(uniform * product): for products whose square is at most
+/// `square_limit`, a cubic of them, as right as tanh.approx is.
+struct SmallExponent {
+  NodeId exponent = kNoNode;      // none: it is no such score
+  NodeId square_limit = kNoNode;  // uniform
+};
+
 struct Rearranged {
   /// The variant's, its nodes, tables, parameters and slots as they were, and behind them what is made here.
   /// Kind::score is the product q.k, Kind::scale what it is multiplied by.
@@ -29,6 +36,7 @@ struct Rearranged {
   NodeId score = kNoNode;     // after all stages; -inf where a stage removes the entry. None without score stages
   NodeId exponent = kNoNode;  // score * log2(e)
   ExponentParts parts;
+  SmallExponent small;
   NodeId slope = kNoNode;        // d(score)/d(scale * product), where asked for
   bool slope_is_finite = false;  // for finite products, so that a weight of 0 times it is 0
   std::vector<bool> is_free;     // [nodes]

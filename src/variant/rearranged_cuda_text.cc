@@ -14,7 +14,7 @@ namespace {
 /// The rearranged text.
 class RearrangedWriter : public CudaWriter {
  public:
-  RearrangedWriter(const Variant::Data& data, const Rearranged& rearranged)
+  RearrangedWriter(const Variant::Data& data, const Rearranged& rearranged, DType dtype)
       : CudaWriter(data, rearranged.graph), rearranged_(rearranged) {
     std::vector<NodeId> roots;
     for (const NodeId root : {rearranged.score, rearranged.exponent, rearranged.slope}) {
@@ -25,6 +25,10 @@ class RearrangedWriter : public CudaWriter {
       for (const NodeId root : {parts.factor, parts.value, parts.of_query, parts.of_diagonal}) {
         if (root != kNoNode) roots.push_back(root);
       }
+    }
+    if (may_be_small_ = dtype == DType::bfloat16 && !may_be_steady() && rearranged.small.exponent != kNoNode;
+        may_be_small_) {
+      roots.insert(roots.end(), {rearranged.small.exponent, rearranged.small.square_limit});
     }
     for (const Stage& stage : data.stages) {
       if (stage.kind == Stage::Kind::keep) roots.push_back(stage.root);
@@ -53,10 +57,12 @@ class RearrangedWriter : public CudaWriter {
     if (has_slope) write_value("slope", rearranged_.slope);
     if (data_.sink != kNoNode) write_sink();
     if (may_be_steady()) write_parts();
+    if (may_be_small_) write_small();
     text_ += "}  // namespace variant\n";
     CudaText text{std::move(text_), std::move(layout_), true, has_slope, false, fields_, rearranged_.slope_is_finite};
     count_operations(text);
     text.may_be_steady = may_be_steady();
+    text.may_be_small = may_be_small_;
     text.value_is_product = text.may_be_steady && graph_[rearranged_.parts.value].kind == Kind::score;
     return text;
   }
@@ -213,14 +219,24 @@ class RearrangedWriter : public CudaWriter {
     }
   }
 
+  // ---- Products that are small.
+
+  void write_small() {
+    write_value("small_exponent", rearranged_.small.exponent);
+    text_ +=
+        fmt::format("__device__ inline float square_limit({}, const Uniform& uniform) {{\n  return {};\n}}\n\n",
+                    parameters(text_of(Hoist::uniform)), name(rearranged_.small.square_limit, text_of(Hoist::entry)));
+  }
+
   const Rearranged& rearranged_;
+  bool may_be_small_ = false;
 };
 
 }  // namespace
 
 CudaText rearranged_cuda_text(const Variant& variant, DType dtype, bool with_slope) {
   const Rearranged made = rearranged(variant.data(), with_slope);
-  return RearrangedWriter(variant.data(), made).write(dtype);
+  return RearrangedWriter(variant.data(), made, dtype).write(dtype);
 }
 
 }  // namespace tilewise::variant

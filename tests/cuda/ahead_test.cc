@@ -28,11 +28,15 @@ using Names = std::vector<std::string>;
 
 TEST(Ahead, HasEveryFamilysKernels) {
   AheadShape shape;
-  EXPECT_EQ(kernels_of(Variant(), shape, "sm_80"), (Names{"forward", "gather", "write"}));
-  EXPECT_EQ(kernels_of(Variant(), shape, "sm_90a"), (Names{"forward", "forward", "gather", "write"}));
+  EXPECT_EQ(kernels_of(Variant(), shape, "sm_80"), (Names{"forward", "gather", "merge", "write"}));
+  EXPECT_EQ(kernels_of(Variant(), shape, "sm_90a"), (Names{"forward", "forward", "gather", "merge", "write"}));
+  shape.kernel.d_qk = shape.kernel.d_v = 64;  // another plan for short sequences
+  EXPECT_EQ(kernels_of(Variant(), shape, "sm_90a"),
+            (Names{"forward", "forward", "forward", "gather", "merge", "write"}));
+  shape.kernel = {};
   shape.has_backward = true;
   EXPECT_EQ(kernels_of(Variant(), shape, "sm_89"),
-            (Names{"backward", "finish", "forward", "gather", "prepare", "write"}));
+            (Names{"backward", "finish", "forward", "gather", "merge", "prepare", "write"}));
   shape.kernel.is_deterministic = true;
   const Names deterministic = kernels_of(Variant(), shape, "sm_90a");
   EXPECT_EQ(std::ranges::count(deterministic, "backward"), 2);
@@ -41,7 +45,7 @@ TEST(Ahead, HasEveryFamilysKernels) {
 TEST(Ahead, HasListsDecodingAndGradientsWhereTheyAreNeeded) {
   AheadShape shape{.kernel = {.has_lists = true}, .rows = 4, .decodes = true};
   EXPECT_EQ(kernels_of(zoo::causal(), shape, "sm_80"),
-            (Names{"classify", "decode", "forward", "gather", "merge", "number", "order", "write"}));
+            (Names{"classify", "decode", "forward", "gather", "merge", "merge", "number", "order", "write"}));
   shape = {.kernel = {.d_qk = 576, .d_v = 512}, .rows = 128, .decodes = true};
   EXPECT_EQ(kernels_of(Variant(), shape, "sm_90a"), (Names{"decode", "gather", "merge", "write"}));
   shape = {.kernel = {}, .has_backward = true, .differentiates_variant = true};

@@ -29,6 +29,12 @@ TEST(HopperPlan, ConsumersTakeOnNoMoreRegistersThanTheProducerGivesUp) {
 TEST(HopperPlan, SharedMemoryIsTheTiles) {
   // 128 queries of 256 bytes, and two tiles each of 128 keys and values.
   EXPECT_EQ((HopperForwardPlan{2, 128, 2, true}).tile_bytes(shape_of(128, 128)), 128 * 256 + 2 * 2 * 128 * 256);
+  // Of float8_e4m3 rows have a byte a column, and values lie transposed: a row of 128 bytes for each of their columns.
+  ForwardShape float8 = shape_of(128, 128);
+  float8.dtype = DType::float8_e4m3;
+  EXPECT_EQ((HopperForwardPlan{2, 128, 2, true}).tile_bytes(float8), 128 * 128 + 2 * (128 * 128 + 128 * 128));
+  float8.d_qk = 192, float8.d_v = 48;
+  EXPECT_EQ((HopperForwardPlan{2, 64, 2, true}).tile_bytes(float8), 128 * 256 + 2 * (64 * 256 + 48 * 128));
   // 72 columns take two chunks of 64, 40 columns one.
   EXPECT_EQ((HopperForwardPlan{3, 112, 4, false}).tile_bytes(shape_of(72, 40)),
             192 * 256 + 4 * (112 * 256 + 112 * 128));
@@ -71,6 +77,22 @@ TEST(HopperPlan, TakesSmallTilesForSmallParts) {
   EXPECT_FALSE(takes_small_parts(shape, ScoreKind::none));
 }
 
+TEST(HopperPlan, ShortSequencesOfNarrowHeadsGetSmallTiles) {
+  const auto key_tile = [](int keys, bool has_lists, int d) {
+    ForwardShape shape = shape_of(d, d);
+    shape.has_lists = has_lists;
+    shape.short_keys = ForwardShape::short_keys_of(keys);
+    return hopper_forward_candidates(shape, ScoreKind::none, kHopper).front().key_tile;
+  };
+  EXPECT_EQ(key_tile(512, false, 64), 64);
+  EXPECT_EQ(key_tile(1024, false, 64), 64);
+  EXPECT_EQ(key_tile(1025, false, 64), 112);
+  EXPECT_EQ(key_tile(512, true, 64), 64);
+  EXPECT_EQ(key_tile(513, true, 64), 96);
+  EXPECT_EQ(key_tile(1 << 20, true, 64), 96);
+  for (const bool has_lists : {false, true}) EXPECT_EQ(key_tile(512, has_lists, 128), 128);
+}
+
 TEST(HopperPlan, SaysWhatItDoesNotTake) {
   ForwardShape shape = shape_of(64, 64);
   EXPECT_EQ(hopper_refusal(shape), "");
@@ -103,6 +125,38 @@ TEST(HopperPlan, SharedMemoryOfGradientsIsThatOfTheirClasses) {
   EXPECT_EQ(other_shared({1, 0, 1, 0, 1}) - one, 2 * 3 * 512);
   // Each warp's eight rows of 84 numbers, however many need them; a number a thread and three elements of each warp.
   EXPECT_EQ(other_shared({0, 2, 0, 2, 1}) - one, 2 * (4 * 8 * 84 * 4 + 2 * (512 + 3 * 4 * 8)));
+}
+
+TEST(HopperPlan, TilesOfFloat8HaveOneScale) {
+  for (int d_qk = 16; d_qk <= 256; d_qk += 16) {
+    for (int d_v = 16; d_v <= 256; d_v += 16) {
+      ForwardShape shape = shape_of(d_qk, d_v);
+      shape.dtype = DType::float8_e4m3;
+      EXPECT_EQ(hopper_float8_refusal(shape, false), "");
+      const auto candidates = hopper_float8_candidates(shape, kHopper);
+      ASSERT_FALSE(candidates.empty()) << d_qk << ", " << d_v;
+      for (const HopperForwardPlan& plan : candidates) EXPECT_EQ(128 % plan.key_tile, 0);
+    }
+  }
+  EXPECT_EQ(float8_blocks(0), 0);
+  EXPECT_EQ(float8_blocks(129), 2);
+  EXPECT_EQ(float8_value_bytes(129, 64), 2 * 128 * 64);
+}
+
+TEST(HopperPlan, Float8IsRefusedByName) {
+  const auto refusal = [](bool changes_scores, auto change) {
+    ForwardShape shape = shape_of(128, 128);
+    shape.dtype = DType::float8_e4m3;
+    change(shape);
+    return hopper_float8_refusal(shape, changes_scores);
+  };
+  EXPECT_NE(refusal(true, [](ForwardShape&) {}).find("score functions"), std::string::npos);
+  EXPECT_NE(refusal(false, [](ForwardShape& shape) { shape.has_dropout = true; }).find("dropout"), std::string::npos);
+  EXPECT_NE(refusal(false, [](ForwardShape& shape) { shape.is_paged = true; }).find("pages"), std::string::npos);
+  EXPECT_NE(refusal(false, [](ForwardShape& shape) { shape.d_v = 72; }).find("d_v is 72"), std::string::npos);
+  EXPECT_NE(refusal(false, [](ForwardShape& shape) { shape.is_aligned = false; }).find("16 bytes"), std::string::npos);
+  EXPECT_NE(refusal(false, [](ForwardShape& shape) { shape.o_dtype = DType::float32; }).find("o_dtype is float32"),
+            std::string::npos);
 }
 
 }  // namespace

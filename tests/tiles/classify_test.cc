@@ -127,13 +127,13 @@ TEST(Classify, AgreesWithEveryEntry) {
   // single entries may exhaust the bisection's budget of 1024 boxes, and is partial then.
   const MaskedVariants variants(kLength);
   for (const auto& [name, problem] : problems()) {
+    SCOPED_TRACE(name);
     for (const MaskedVariant& masked : variants.all()) {
       for_each_tile(masked, problem, [&](TileSizes sizes, const Box& tile, TileClass found, TileClass expected) {
         const bool is_hard = masked.name.find("bisection") != std::string::npos && tile.entries() > 512;
         if (is_hard && found == TileClass::partial) return;
-        EXPECT_EQ(found, expected) << masked.name << ", " << name << ", queries from " << tile.query_begin
-                                   << ", keys from " << tile.key_begin << ", tiles of " << sizes.queries << " by "
-                                   << sizes.keys;
+        EXPECT_EQ(found, expected) << masked.name << ", queries from " << tile.query_begin << ", keys from "
+                                   << tile.key_begin << ", tiles of " << sizes.queries << " by " << sizes.keys;
       });
     }
   }

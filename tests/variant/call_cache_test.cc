@@ -106,7 +106,7 @@ TEST(CallOfACache, WrongScalesAreRefused) {
       [](Arguments& a) {
         a.inputs.v_scales = tensor({7, 2, 4});
       },
-      "v_scales is given, but v has dtype float32; expected it with int8 alone");
+      "v_scales is given, but v has dtype float32; expected it with int8 and float8_e4m3 alone");
   expect_refused(
       [](Arguments& a) {
         a.inputs.k_scales = tensor({7, 2, 5});

@@ -3,12 +3,16 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <numbers>
 #include <set>
 
 #include "tilewise/zoo.h"
+#include "variant/bindings.h"
 #include "variant/cuda_text.h"
 #include "variant/hoist.h"
 #include "variant/operations/operations.h"
+#include "variant/scalar.h"
 
 namespace tilewise::variant {
 namespace {
@@ -39,6 +43,47 @@ TEST(Rearranged, LittleIsLeftToAnEntry) {
   EXPECT_EQ(exponent_of(zoo::temperature(1.5)), (Work{"mul"}));
   EXPECT_EQ(exponent_of(zoo::log_n_scaling(1024)), (Work{"mul"}));
   EXPECT_EQ(exponent_of(zoo::relative_position(128)), (Work{"add", "mul"}));
+}
+
+/// The value of a node that is made of numbers, the product q.k and its scale.
+double value_of(const Graph& graph, NodeId root, double product, double scale, const std::vector<double>& literals) {
+  std::vector<Value<double>> values(root + 1);
+  for (NodeId id = 0; id <= root; ++id) {
+    const Node& node = graph[id];
+    std::vector<Value<double>> operands;
+    for (const NodeId operand : node.inputs()) operands.push_back(values[operand]);
+    if (node.kind == Kind::score) values[id].real = product;
+    if (node.kind == Kind::scale) values[id].real = scale;
+    if (node.kind == Kind::constant) values[id].real = node.value;
+    if (node.kind == Kind::literal) values[id].real = literals[static_cast<std::size_t>(node.index)];
+    if (node.kind == Kind::operation)
+      values[id] = evaluate_operation<double>(node.index, graph[node.inputs().back()].type, operands.data());
+  }
+  return values[root].real;
+}
+
+// tanh.approx is right to 2^-11 of its value.
+TEST(Rearranged, CapsOfSmallProductsAreCubics) {
+  const Variant variant = zoo::softcap(30);
+  const Rearranged made = rearranged(variant.data(), false);
+  ASSERT_NE(made.small.exponent, kNoNode);
+  EXPECT_EQ(work_of_entry(made.graph, made.small.exponent), (Work{"add", "mul", "mul", "mul"}));
+  const std::vector<double> literals = bind(variant.data().graph, {}).literals;
+  const double scale = 0.125, limit = std::sqrt(value_of(made.graph, made.small.square_limit, 0, scale, literals));
+  EXPECT_NEAR(limit, 0.4 * 30 / scale, 1e-3);
+  for (double product = -limit; product <= limit; product += limit / 1000) {
+    const double exact = 30 * std::tanh(scale * product / 30) * std::numbers::log2e;
+    const double cubic = value_of(made.graph, made.small.exponent, product, scale, literals);
+    EXPECT_NEAR(cubic, exact, 0x1p-11 * std::abs(exact) + 1e-9) << product;
+  }
+}
+
+TEST(Rearranged, OtherFunctionsAreNotCubics) {
+  for (const Variant& variant :
+       {zoo::alibi(16), score([](Expr s, const At&) { return s + tanh(s); }),
+        score([](Expr s, const At&at) { return tanh(s * to_real(at.key)); }), zoo::softcap(30) & zoo::softcap(20)}) {
+    EXPECT_EQ(rearranged(variant.data(), false).small.exponent, kNoNode);
+  }
 }
 
 TEST(Rearranged, SlopesThatAreFinite) {

@@ -90,6 +90,26 @@ struct PageTable {
   int padding;
 };
 
+/// So many keys from a multiple of it share what a scale makes of them.
+inline constexpr int kScaleBlock = 128;
+
+/// What the scales of a block of keys come to.
+struct alignas(16) Float8Block {
+  float factor;         // scale * log2(e) * the keys' scale
+  float log2_of_value;  // log2 of the values' scale
+  float inverse_of_value;
+  float padding;
+};
+
+/// What kernels for float8_e4m3 have besides (docs/decisions/fp8.md).
+struct Float8Arguments {
+  TensorView q_scales, k_scales, v_scales;  // float [b, h, blocks]; strides of 0 where a head has but one
+  unsigned char* values;  // workspace [b, h_kv, d_v, key_blocks * kScaleBlock]: v transposed (sm90/float8_values.h)
+  Float8Block* blocks;    // workspace [b, h_kv, key_blocks]
+  int key_blocks;         // of the longest sequence
+  int h_kv;
+};
+
 struct ForwardArguments {
   TensorView q, k, v, o;  // q [b, h_q, s_q, d_qk], k [b, h_kv, s_kv, d_qk], v [b, h_kv, s_kv, d_v], o as q with d_v
   TensorView lse;         // float [b, h_q, s_q]; its data may be null
@@ -104,6 +124,7 @@ struct ForwardArguments {
   // Of lists in parts, a row being one of the long ones' queries: workspace [b, h_q, rows, parts, d_v] and, in log2
   // units, [b, h_q, rows, parts].
   float *partial_o, *partial_lse;
+  Float8Arguments float8;  // where it was made for that dtype
 };
 
 /// Few queries against many keys, which are split among blocks.

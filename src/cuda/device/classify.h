@@ -167,12 +167,13 @@ class RowClassifier {
   const typename Mask::Uniform uniform_;
 };
 
-/// Where the walk of a row begins; rows that are key tiles are walked from their first visit.
+/// Where the walk of a row begins: where its first query meets its own position, since a causal mask keeps something of
+/// all its queries there. Rows that are key tiles are walked from their first visit.
 __device__ inline RowStart row_start(const ClassifyArguments& arguments, long long list, int row, int count) {
   const ListWalk walk(arguments.lists, list, count);
   const int tile = arguments.by_key ? 0
-                                    : tile_of_own_positions(arguments.sequences[blockIdx.y], row,
-                                                            arguments.tile_queries, arguments.tile_keys);
+                                    : tile_of_own_position(arguments.sequences[blockIdx.y],
+                                                           row * arguments.tile_queries, arguments.tile_keys);
   const WalkStart start = WalkStart::near(walk, tile);
   return {row, start.count, start.index, start.entry};
 }

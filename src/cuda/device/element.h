@@ -1,5 +1,5 @@
 // The elements that tensors hold: 16-bit ones, which tensor cores take, as bits, since NVRTC needs no other header for
-// them; and float32, which they take in pieces (mma_float32.h).
+// them; float32, which they take in pieces (mma_float32.h); and float8_e4m3, which those of 9.0 take.
 #pragma once
 
 namespace tilewise::cuda {
@@ -13,6 +13,19 @@ struct Float16 {
 struct Float32 {
   float value;
 };
+struct Float8E4m3 {
+  unsigned char bits;
+};
+
+/// Four elements in one register, the first in its lowest byte, each rounded to nearest even; beyond 448 they are 448.
+__device__ inline unsigned packed(Float8E4m3, float x0, float x1, float x2, float x3) {
+  unsigned four;
+  asm("{\n.reg .b16 low, high;\ncvt.rn.satfinite.e4m3x2.f32 low, %2, %1;\n"
+      "cvt.rn.satfinite.e4m3x2.f32 high, %4, %3;\nmov.b32 %0, {low, high};\n}"
+      : "=r"(four)
+      : "f"(x0), "f"(x1), "f"(x2), "f"(x3));
+  return four;
+}
 
 /// Two elements in one register, `low` first, each rounded to nearest even.
 __device__ inline unsigned packed(BFloat16, float low, float high) {

@@ -198,9 +198,15 @@ class Forward : ForwardProducts<Config> {
   __device__ void make_values(typename Values::Made& made, const Visit& visit) const {
     values().make_tile(made, variant_, query_begin_, visit.tile() * Config::kKeyTile);
   }
+  /// Tiles whose diagonals have one value. Where the largest score is asked for, scores are made of all entries.
+  static constexpr bool kTakesSteady = Values::kKnowsSteady && !Config::kHasMaxScore;
+  __device__ bool is_steady(int number) const {
+    if constexpr (kTakesSteady) return values().is_steady(number);
+    return false;
+  }
   template <class Walk>
   __device__ void look_ahead(const Walk& tiles, int number) const {
-    if constexpr (Values::kKnowsSteady) values().look_ahead(tiles, number, variant_, query_begin_);
+    if constexpr (kTakesSteady) values().look_ahead(tiles, number, variant_, query_begin_);
   }
   __device__ void keep_values(const typename Values::Made& made, const Visit& visit, int number) const {
     values().keep_tile(made, variant_, query_begin_, visit.tile() * Config::kKeyTile, number % 2);
@@ -226,8 +232,8 @@ class Forward : ForwardProducts<Config> {
 
   /// Products of a visit's tile turned into scores; returns their factor to log2 units.
   __device__ float score(Scores& s, const Visit& visit, int number, bool is_partial) {
-    if constexpr (Values::kKnowsSteady) {
-      if (values().is_steady(number)) {
+    if constexpr (kTakesSteady) {
+      if (is_steady(number)) {
         values().template complete_tile<16 * Config::kRowBlocks>(
             variant_, query_begin_, visit.tile() * Config::kKeyTile, number % 2, first_row());
       }
@@ -263,7 +269,7 @@ class Forward : ForwardProducts<Config> {
                              int stage, int next_stage) {
     typename Values::Made made;
     if (next_stage != kNone) look_ahead(tiles, index + 1);
-    const bool wants_values = next_stage != kNone && !values().is_steady(index + 1);
+    const bool wants_values = next_stage != kNone && !is_steady(index + 1);
     if (wants_values) make_values(made, next_visit);
     const bool wants_next = next_stage != kNone && !is_empty(next_visit);
     const bool rebase = !rows_.all_based();
@@ -271,10 +277,11 @@ class Forward : ForwardProducts<Config> {
     float factor = 1;
     RowStatistics<Config::kRowBlocks> rows_of_weights;
     const bool is_classical = is_partial(visit) || (kClampsSeldom && rebase);
-    const bool is_steady = has_entries && !is_classical && values().is_steady(index);
-    if (is_steady) {
+    const bool adds_one_value = has_entries && !is_classical && is_steady(index);
+    if (adds_one_value) {
       rows_of_weights = rows_;
-      factor = values().apply_steady(s, rows_of_weights, variant_, lane_place(visit), index);
+      if constexpr (kTakesSteady)
+        factor = values().apply_steady(s, rows_of_weights, variant_, lane_place(visit), index);
     } else if (has_entries) {
       factor = score(s, visit, index, is_classical);
     } else {
@@ -282,7 +289,7 @@ class Forward : ForwardProducts<Config> {
     }
     if (wants_values) keep_values(made, next_visit, index + 1);
     if (rebase) rows_.rebase(s, factor, o_);
-    if (!is_steady) rows_of_weights = rows_;
+    if (!adds_one_value) rows_of_weights = rows_;
     TileWeights weights;
     Scores next;
     if (wants_next) {

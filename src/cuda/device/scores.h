@@ -45,7 +45,6 @@ class TileScores {
   /// meet.
   struct Made {};
   static constexpr bool kKnowsSteady = false;
-  __device__ bool is_steady(int) const { return false; }
   __device__ void make_tile(Made&, const Arguments&, int, int) const {}
   __device__ void keep_tile(const Made&, const Arguments&, int, int, int) {}
 
@@ -165,12 +164,10 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
   /// Before a warp asks about the visit `number` of a walk: it learns of some together.
   template <class Walk>
   __device__ void look_ahead(const Walk& walk, int number, const Arguments& arguments, int first_query) {
-    if constexpr (kKnowsSteady) {
-      if (number % Values::kAhead != 0) return;
-      const int lane = threadIdx.x % 32;
-      const Visit visit = walk.visit(::min(number + lane, walk.count() - 1));
-      values_.look_ahead(arguments, place_, number, first_query, visit.tile() * kKeys, lane);
-    }
+    if (number % Values::kAhead != 0) return;
+    const int lane = threadIdx.x % 32;
+    const Visit visit = walk.visit(::min(number + lane, walk.count() - 1));
+    values_.look_ahead(arguments, place_, number, first_query, visit.tile() * kKeys, lane);
   }
 
   /// Makes what a steady tile does without, for the rows of a warp from `row` on, by that warp.
@@ -185,29 +182,26 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
   template <int kRowBlocks, int kKeyBlocks>
   __device__ float apply_steady(Accumulator<kRowBlocks, kKeyBlocks>& s, RowStatistics<kRowBlocks>& rows,
                                 const Arguments& arguments, const LanePlace& place, int number) const {
-    if constexpr (kKnowsSteady) {
-      const Lane lane(arguments, place_, values_, 0, 0, 0, place.query - place.row, place.key - place.column, place.row,
-                      place.column);
-      const float value = values_.steady_value(number);
+    const Lane lane(arguments, place_, values_, 0, 0, 0, place.query - place.row, place.key - place.column, place.row,
+                    place.column);
+    const float value = values_.steady_value(number);
 #pragma unroll
-      for (int i = 0; i < kRowBlocks; ++i) {
+    for (int i = 0; i < kRowBlocks; ++i) {
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          const auto query = lane.query_at(16 * i + 8 * half);
-          rows.base[i][half] -= Variant::of_query(arguments, place_, query) + value;
+      for (int half = 0; half < 2; ++half) {
+        const auto query = lane.query_at(16 * i + 8 * half);
+        rows.base[i][half] -= Variant::of_query(arguments, place_, query) + value;
 #pragma unroll
-          for (int j = 0; j < kKeyBlocks; ++j) {
+        for (int j = 0; j < kKeyBlocks; ++j) {
 #pragma unroll
-            for (int e = 0; e < 2; ++e) {
-              float& x = s.x[i][j][2 * half + e];
-              x = Variant::value(arguments, place_, query, x);
-            }
+          for (int e = 0; e < 2; ++e) {
+            float& x = s.x[i][j][2 * half + e];
+            x = Variant::value(arguments, place_, query, x);
           }
         }
       }
-      return Variant::factor(arguments, place_);
     }
-    return 1;
+    return Variant::factor(arguments, place_);
   }
 
  private:

@@ -47,16 +47,17 @@ struct DenseWalk {
   }
 };
 
-/// The tiles of a walk, its visit `start` in front of all others. These are in order, so that blocks at different query
-/// tiles of a head read about the same keys at a time.
-template <class Walk>
+/// The tiles of a walk, its visit `start` and up to kLead - 1 behind it in front of all others. These are in order, so
+/// that blocks at different query tiles of a head read about the same keys at a time.
+template <class Walk, int kLead>
 struct LedWalk {
   Walk walk;
   int start;
 
   __device__ int count() const { return walk.count(); }
   __device__ Visit visit(int index) const {
-    return walk.visit(index == 0 ? start : index <= start ? index - 1 : index);
+    const int lead = kLead == 1 ? 1 : ::min(kLead, count() - start);
+    return walk.visit(index < lead ? start + index : index < start + lead ? index - lead : index);
   }
 };
 
@@ -112,10 +113,9 @@ __device__ inline RowPart row_part(const TileLists& lists, int parts, int x, int
   return {lists.long_rows + within % others, within / others, 0};
 }
 
-/// The key tile in which the middle of a query tile meets its own positions, or the first one.
-__device__ inline int tile_of_own_positions(const SequenceShape& shape, int query_tile, int queries, int keys) {
-  const int position = query_tile * queries + queries / 2 + shape.query_offset;
-  return ::max(position - shape.key_offset, 0) / keys;
+/// The key tile in which a query meets its own position, or the first one.
+__device__ inline int tile_of_own_position(const SequenceShape& shape, int query, int keys) {
+  return ::max(query + shape.query_offset - shape.key_offset, 0) / keys;
 }
 
 /// The row that a block takes where the shortest list is first.

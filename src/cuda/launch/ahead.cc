@@ -1,5 +1,7 @@
 #include "cuda/launch/ahead.h"
 
+#include <algorithm>
+
 #include "core/fail.h"
 #include "cuda/launch/backward.h"
 #include "cuda/launch/decode.h"
@@ -19,19 +21,34 @@ bool is_hopper(const jit::Architecture& architecture) { return architecture.name
 void add_forward(const Variant& variant, const ForwardShape& shape, const jit::Architecture& architecture,
                  std::vector<jit::Program>& programs) {
   const Multiprocessor limits = Multiprocessor::of(architecture);
+  if (shape.dtype == DType::float8_e4m3) {
+    const std::string refusal =
+        !is_hopper(architecture) ? "it is for sm_90a (Hopper)" : hopper_float8_refusal(shape, changes_scores(variant));
+    if (!refusal.empty()) fail(ErrorCode::unsupported, "no forward kernel takes this shape (sm_90a: {})", refusal);
+    programs.push_back(hopper_forward_program(variant, hopper_text(variant, shape, false), shape,
+                                              hopper_float8_candidates(shape, limits).front(), architecture));
+    return;
+  }
   programs.push_back(forward_program(variant, kernel_text(variant, shape.dtype, false), shape,
                                      choose_forward(shape, limits, kept_fields(variant, shape.dtype)), architecture));
   if (!is_hopper(architecture) || !hopper_refusal(shape).empty()) return;
   const ScoreKind scores = score_kind(variant);
   const variant::CudaText text = hopper_text(variant, shape, false);
-  ForwardShape of_list = shape;
-  for (const bool has_small_parts : {false, true}) {
-    if (has_small_parts && !takes_small_parts(shape, scores)) continue;
-    of_list.has_small_parts = has_small_parts;
-    const auto candidates = hopper_forward_candidates(of_list, scores, limits);
-    if (candidates.empty()) return;
-    programs.push_back(hopper_forward_program(variant, text, of_list, candidates.front(), architecture));
+  std::vector<HopperForwardPlan> plans;  // most often one
+  const auto add = [&](const ForwardShape& of_call) {
+    const auto candidates = hopper_forward_candidates(of_call, scores, limits);
+    if (candidates.empty() || std::ranges::find(plans, candidates.front()) != plans.end()) return;
+    plans.push_back(candidates.front());
+    programs.push_back(hopper_forward_program(variant, text, of_call, plans.back(), architecture));
+  };
+  ForwardShape of_call = shape;
+  for (const int short_keys : {0, 512, 1024}) {
+    of_call.short_keys = short_keys;
+    add(of_call);
   }
+  of_call = shape;
+  of_call.has_small_parts = takes_small_parts(shape, scores);
+  add(of_call);
 }
 
 /// Likewise backward.
@@ -59,7 +76,7 @@ std::vector<jit::Program> programs_ahead(const Variant& variant, const tiles::Ma
   if (kernel.has_lists)
     programs.push_back(tile_program(variant, variant::cuda_text(variant), mask.removes, architecture));
   if (!needs_wide_decode(kernel)) add_forward(variant, kernel, architecture, programs);
-  if (shape.decodes && !mask.follows_head) {
+  if (shape.decodes && !mask.follows_head && kernel.dtype != DType::float8_e4m3) {
     const auto plan = choose_decode(kernel, Multiprocessor::of(architecture), shape.rows, is_hopper(architecture));
     if (plan) programs.push_back(decode_program(variant, variant::cuda_text(variant), kernel, *plan, architecture));
   }

@@ -15,6 +15,7 @@ std::string choice_name(const jit::DeviceInfo& device, const char* kernel, const
   add(shape.has_max_score, "max_score"), add(shape.is_paged, shape.pages_of_eights ? "pages of eights" : "pages");
   add(shape.values_in_keys, "v in k"), add(shape.has_gradients, "gradients");
   add(shape.is_deterministic, "deterministic"), add(!shape.is_aligned, "rows not aligned");
+  add(shape.short_keys > 0, fmt::format("up to {} keys", shape.short_keys).c_str());
   return name;
 }
 

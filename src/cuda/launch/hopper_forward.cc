@@ -9,9 +9,12 @@
 #include "cuda/launch/hopper_program.h"
 #include "cuda/launch/kernel_text.h"
 #include "cuda/launch/tensor_map.h"
+#include "tilewise/arguments.h"
 
 namespace tilewise::cuda {
 namespace {
+
+static_assert(kScaleBlock == kScaleRows);
 
 unsigned shared_bytes(const HopperForwardPlan& plan, const ForwardShape& shape) {
   return static_cast<unsigned>(plan.tile_bytes(shape) + plan.other_shared());
@@ -20,7 +23,8 @@ unsigned shared_bytes(const HopperForwardPlan& plan, const ForwardShape& shape) 
 /// Heads whose keys and values take half of the second-level cache: the other half is for what passes through.
 int heads_together(const ForwardShape& shape, const ForwardExtent& extent, std::int64_t heads_per_kv,
                    std::int64_t l2_bytes) {
-  const std::int64_t bytes = std::max<std::int64_t>(extent.kv_rows, 1) * (shape.d_qk + shape.d_v) * 2;
+  const std::int64_t bytes =
+      std::max<std::int64_t>(extent.kv_rows, 1) * (shape.d_qk + shape.d_v) * size_of(shape.dtype);
   const std::int64_t kv_heads = std::max<std::int64_t>(l2_bytes / 2 / bytes, 1);
   return static_cast<int>(std::min(kv_heads * heads_per_kv, extent.h_q));
 }
@@ -54,6 +58,11 @@ unsigned* WorkCounters::next() const {
 
 HopperForwardPlan HopperForwardKernel::plan_of(const jit::Context& context, const Variant& variant,
                                                const ForwardShape& shape) {
+  if (shape.dtype == DType::float8_e4m3) {
+    expect_hopper(context, hopper_float8_refusal(shape, changes_scores(variant)));
+    return chosen(context.device(), "forward", shape, false,
+                  hopper_float8_candidates(shape, limits_of(context.device())));
+  }
   validate(shape);
   expect_hopper(context, hopper_refusal(shape));
   const ScoreKind scores = score_kind(variant);
@@ -72,11 +81,12 @@ HopperForwardKernel::HopperForwardKernel(jit::Compiler& compiler, std::shared_pt
       shape_(shape),
       plan_(plan),
       text_(hopper_text(variant, shape, false)),
-      kernel_(jit::load_program(compiler,
-                                hopper_forward_program(variant, text_, shape, plan, context->device().architecture()),
-                                context)
-                  ->kernel("forward", shared_bytes(plan, shape))),
-      counters_(context) {}
+      module_(jit::load_program(
+          compiler, hopper_forward_program(variant, text_, shape, plan, context->device().architecture()), context)),
+      kernel_(module_->kernel("forward", shared_bytes(plan, shape))),
+      counters_(context) {
+  if (shape.dtype == DType::float8_e4m3) transpose_values_ = module_->kernel("transpose_values");
+}
 
 void HopperForwardKernel::launch(const ForwardArguments& arguments, const std::vector<std::byte>& bound,
                                  const ForwardExtent& extent, jit::StreamHandle stream) const {
@@ -89,7 +99,10 @@ void HopperForwardKernel::launch(const ForwardArguments& arguments, const std::v
   sm90::ForwardCall call{};
   call.q =
       tensor_map(*context_, {shape_.dtype, arguments.q, b, extent.h_q, extent.q_rows, shape_.d_qk}, plan_.query_tile());
-  call.o = tensor_map(*context_, {shape_.dtype, arguments.o, b, extent.h_q, extent.q_rows, shape_.d_v}, 16);
+  call.o = tensor_map(*context_,
+                      {shape_.dtype == DType::float8_e4m3 ? shape_.o_dtype : shape_.dtype, arguments.o, b, extent.h_q,
+                       extent.q_rows, shape_.d_v},
+                      16);
   const PageTable& pages = arguments.pages;
   call.box_rows = shape_.is_paged ? std::gcd(pages.page_tokens, plan_.key_tile) : plan_.key_tile;
   const auto of_keys = [&](const TensorView& view, int columns) {
@@ -99,13 +112,21 @@ void HopperForwardKernel::launch(const ForwardArguments& arguments, const std::v
                : tensor_map(*context_, {shape_.dtype, view, b_kv, h_kv, extent.kv_rows, columns}, call.box_rows);
   };
   call.k = of_keys(arguments.k, shape_.d_qk);
-  call.v = of_keys(arguments.v, shape_.d_v);
+  call.v = transpose_values_ ? of_transposed_values(arguments, extent) : of_keys(arguments.v, shape_.d_v);
   call.arguments = arguments;
   call.next_work = counters_.next();
   call.query_tiles = static_cast<int>(tiles);
   call.h_q = static_cast<int>(extent.h_q);
   call.b = static_cast<int>(extent.b);
   call.heads_together = heads_together(shape_, extent, arguments.heads_per_kv, context_->device().l2_bytes);
+  if (transpose_values_ && arguments.float8.key_blocks > 0) {
+    (*transpose_values_)({.grid = {static_cast<unsigned>(arguments.float8.key_blocks), static_cast<unsigned>(h_kv),
+                                   static_cast<unsigned>(extent.b)},
+                          .block = {256, 1, 1},
+                          .dynamic_shared_bytes = 0,
+                          .stream = stream},
+                         call);
+  }
   const jit::LaunchShape launch{
       .grid = {static_cast<unsigned>(std::min<std::int64_t>(work, context_->device().multiprocessors)), 1, 1},
       .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
@@ -114,6 +135,15 @@ void HopperForwardKernel::launch(const ForwardArguments& arguments, const std::v
   // The driver copies from these pointers and does not write through them.
   std::array<void*, 2> pointers = {&call, const_cast<std::byte*>(bound.data())};
   kernel_.launch(launch, pointers.data());
+}
+
+sm90::TensorMap HopperForwardKernel::of_transposed_values(const ForwardArguments& arguments,
+                                                          const ForwardExtent& extent) const {
+  const Float8Arguments& float8 = arguments.float8;
+  const long long row = static_cast<long long>(float8.key_blocks) * kScaleBlock;
+  const TensorView view{float8.values, float8.h_kv * shape_.d_v * row, shape_.d_v * row, row};
+  return tensor_map(*context_, {DType::float8_e4m3, view, extent.b, float8.h_kv, shape_.d_v, static_cast<int>(row)},
+                    (shape_.d_v + 15) / 16 * 16);
 }
 
 }  // namespace tilewise::cuda

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "cuda/device/sm90_call.h"
@@ -57,11 +58,15 @@ class HopperForwardKernel final : public ForwardRunner {
   std::string text() const override { return plan_.text(); }
 
  private:
+  sm90::TensorMap of_transposed_values(const ForwardArguments& arguments, const ForwardExtent& extent) const;
+
   std::shared_ptr<const jit::Context> context_;
   ForwardShape shape_;
   HopperForwardPlan plan_;
   variant::CudaText text_;
+  std::shared_ptr<const jit::Module> module_;
   jit::Kernel kernel_;
+  std::optional<jit::Kernel> transpose_values_;  // where q, k and v are float8_e4m3
   WorkCounters counters_;
 };
 

@@ -21,6 +21,7 @@ namespace tilewise::cuda {{
 
 struct Config {{
   using Element = {element};
+  using OutputElement = {output_element};
   static constexpr int kHeadQk = {d_qk}, kHeadV = {d_v};
   static constexpr int kConsumers = {consumers}, kKeyTile = {key_tile}, kStages = {stages};
   static constexpr int kQueryStages = {query_stages};
@@ -30,7 +31,7 @@ struct Config {{
   static constexpr int kProducerRegisters = {producer_registers}, kConsumerRegisters = {consumer_registers};
   static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout}, kIsPaged = {is_paged};
 }};
-using Kernel = sm90::Forward<Config, KernelVariant>;
+using Kernel = sm90::{kernel}<Config, KernelVariant>;
 static_assert(Kernel::kThreads == {threads} && Kernel::kTileBytes == {tile_bytes} &&
                   Kernel::kSharedBytes <= {shared_bytes}, "what the plan reckons with");
 
@@ -42,6 +43,16 @@ extern "C" __global__ void __launch_bounds__({threads}, 1)
   extern __shared__ __align__(1024) unsigned char shared[];
   tilewise::cuda::Kernel(call, bound, shared).run();
 }}
+)cuda";
+
+// Behind it, where q, k and v are float8_e4m3.
+constexpr const char* kFloat8ValuesSource = R"cuda(
+extern "C" __global__ void __launch_bounds__(256)
+    transpose_values(const __grid_constant__ tilewise::cuda::sm90::ForwardCall call) {
+  using Values = tilewise::cuda::sm90::Float8Values<tilewise::cuda::Config::kHeadV>;
+  __shared__ __align__(16) unsigned shared[Values::kSharedBytes / 4];
+  Values{call.arguments, shared}.run();
+}
 )cuda";
 
 constexpr const char* kBackwardSource = R"cuda(
@@ -84,24 +95,39 @@ std::string placeholders(int first, int count) {
   return text;
 }
 
-/// One instruction as a function: `a_type` and `a_operands` say where A comes from.
-std::string product_function(const char* name, const char* type, int columns, bool a_in_registers) {
+/// The instruction for an element.
+struct Instruction {
+  const char* element;  // as device/element.h calls it
+  const char* type;
+  int depth;
+  bool may_transpose;  // immediates say which operands are read along columns; float8_e4m3 never is
+};
+Instruction instruction_of(DType dtype) {
+  if (dtype == DType::float8_e4m3) return {"Float8E4m3", "e4m3", 32, false};
+  if (dtype == DType::bfloat16) return {"BFloat16", "bf16", 16, true};
+  return {"Float16", "f16", 16, true};
+}
+
+/// One instruction as a function: `a_in_registers` says where A comes from.
+std::string product_function(const char* name, const Instruction& instruction, int columns, bool a_in_registers) {
   const int sums = columns / 2, a_operands = a_in_registers ? 4 : 1, b = sums + a_operands;
   std::string results;
   for (int i = 0; i < sums; ++i) results += fmt::format("{}\"+f\"(d[{}][{}])", i == 0 ? "" : ", ", i / 4, i % 4);
   const std::string a_text = a_in_registers ? "{" + placeholders(sums, 4) + "}" : fmt::format("%{}", sums);
   const char* a_inputs = a_in_registers ? R"("r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]))" : R"("l"(a))";
   // Immediates: factors of a and b, then (of an A in shared memory) whether a, and whether b, is transposed.
-  const std::string transposed = a_in_registers ? fmt::format("%{}", b + 2) : fmt::format("%{}, %{}", b + 2, b + 3);
+  std::string transposed = a_in_registers ? fmt::format(", %{}", b + 2) : fmt::format(", %{}, %{}", b + 2, b + 3);
+  std::string immediates = fmt::format(", {}\"n\"(kTransposedB)", a_in_registers ? "" : "\"n\"(kTransposedA), ");
+  if (!instruction.may_transpose) transposed = immediates = "";
   return fmt::format(
       "  template <{}int kTransposedB>\n"
       "  __device__ static void {}(float (&d)[{}][4], {}, unsigned long long b, bool add) {{\n"
       "    asm volatile(\"{{\\n.reg .pred p;\\nsetp.ne.b32 p, %{}, 0;\\n\"\n"
-      "        \"wgmma.mma_async.sync.aligned.m64n{}k16.f32.{}.{} {{{}}}, {}, %{}, p, 1, 1, {};\\n}}\"\n"
-      "        : {}\n        : {}, \"l\"(b), \"r\"(int(add)), {}\"n\"(kTransposedB));\n  }}\n",
+      "        \"wgmma.mma_async.sync.aligned.m64n{}k{}.f32.{}.{} {{{}}}, {}, %{}, p, 1, 1{};\\n}}\"\n"
+      "        : {}\n        : {}, \"l\"(b), \"r\"(int(add)){});\n  }}\n",
       a_in_registers ? "" : "int kTransposedA, ", name, columns / 8,
-      a_in_registers ? "const unsigned (&a)[4]" : "unsigned long long a", b + 1, columns, type, type,
-      placeholders(0, sums), a_text, b, transposed, results, a_inputs, a_in_registers ? "" : "\"n\"(kTransposedA), ");
+      a_in_registers ? "const unsigned (&a)[4]" : "unsigned long long a", b + 1, columns, instruction.depth,
+      instruction.type, instruction.type, placeholders(0, sums), a_text, b, transposed, results, a_inputs, immediates);
 }
 
 }  // namespace
@@ -109,21 +135,21 @@ std::string product_function(const char* name, const char* type, int columns, bo
 jit::Header wgmma_shapes(DType dtype, std::vector<int> columns) {
   std::sort(columns.begin(), columns.end());
   columns.erase(std::unique(columns.begin(), columns.end()), columns.end());
-  const bool is_bfloat16 = dtype == DType::bfloat16;
-  const char* type = is_bfloat16 ? "bf16" : "f16";
+  const Instruction instruction = instruction_of(dtype);
   std::string text =
-      "// wgmma.mma_async: d (+)= a b of 64 rows and a depth of 16.\n#pragma once\n#include \"sm90/wgmma.h\"\n\n"
+      "// wgmma.mma_async: d (+)= a b of 64 rows and a depth of 32 bytes.\n#pragma once\n#include \"sm90/wgmma.h\"\n\n"
       "namespace tilewise::cuda::sm90 {\n";
   for (const int count : columns) {
-    text += fmt::format("\ntemplate <>\nstruct Product<{}, {}> {{\n{}{}}};\n", is_bfloat16 ? "BFloat16" : "Float16",
-                        count, product_function("from_registers", type, count, true),
-                        product_function("from_shared", type, count, false));
+    text += fmt::format("\ntemplate <>\nstruct Product<{}, {}> {{\n{}{}}};\n", instruction.element, count,
+                        product_function("from_registers", instruction, count, true),
+                        product_function("from_shared", instruction, count, false));
   }
   return {"sm90/wgmma_shapes.h", text + "\n}  // namespace tilewise::cuda::sm90\n"};
 }
 
 variant::CudaText hopper_text(const Variant& variant, const ForwardShape& shape, bool backward) {
-  return variant::rearranged_cuda_text(variant, shape.dtype, backward);
+  const DType dtype = shape.dtype == DType::float8_e4m3 ? DType::bfloat16 : shape.dtype;  // what is approximate enough
+  return variant::rearranged_cuda_text(variant, dtype, backward);
 }
 
 jit::Program hopper_forward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
@@ -131,11 +157,14 @@ jit::Program hopper_forward_program(const Variant& variant, const variant::CudaT
   using fmt::arg;
   jit::Program program;
   program.name = "forward.cu";
+  const bool is_float8 = shape.dtype == DType::float8_e4m3;
   program.source =
-      includes("sm90/forward.h") +
-      fmt::format(kForwardSource, arg("element", shape.dtype == DType::bfloat16 ? "BFloat16" : "Float16"),
-                  arg("d_qk", shape.d_qk), arg("d_v", shape.d_v), arg("consumers", plan.consumers),
-                  arg("key_tile", plan.key_tile), arg("stages", plan.stages), arg("query_stages", plan.query_stages),
+      includes(is_float8 ? "sm90/forward_float8.h" : "sm90/forward.h") +
+      fmt::format(kForwardSource, arg("element", instruction_of(shape.dtype).element),
+                  arg("output_element", instruction_of(is_float8 ? shape.o_dtype : shape.dtype).element),
+                  arg("kernel", is_float8 ? "Float8Forward" : "Forward"), arg("d_qk", shape.d_qk),
+                  arg("d_v", shape.d_v), arg("consumers", plan.consumers), arg("key_tile", plan.key_tile),
+                  arg("stages", plan.stages), arg("query_stages", plan.query_stages),
                   arg("stages_output", plan.stages_output), arg("query_in_registers", plan.query_in_registers),
                   arg("polynomials", polynomials_of_eight(shape, text.special_functions)),
                   arg("producer_registers", plan.producer_registers()),
@@ -149,6 +178,10 @@ jit::Program hopper_forward_program(const Variant& variant, const variant::CudaT
   program.options = {"--std=c++17"};
   program.architecture = architecture;
   program.kernels = {"forward"};
+  if (is_float8) {
+    program.source += kFloat8ValuesSource;
+    program.kernels.emplace_back("transpose_values");
+  }
   return program;
 }
 

@@ -17,7 +17,9 @@ jit::Header wgmma_shapes(DType dtype, std::vector<int> columns);
 /// The variant as these kernels have it.
 variant::CudaText hopper_text(const Variant& variant, const ForwardShape& shape, bool backward);
 
-/// A program of one kernel, "forward", that takes sm90::ForwardCall and the variant's bytes.
+/// A program of one kernel, "forward", that takes sm90::ForwardCall and the variant's bytes. Of float8_e4m3 another one
+/// is queued before it, "transpose_values", for all key blocks, key heads and sequences, 256 threads each; it takes
+/// sm90::ForwardCall.
 jit::Program hopper_forward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
                                     const HopperForwardPlan& plan, const jit::Architecture& architecture);
 

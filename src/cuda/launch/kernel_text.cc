@@ -162,6 +162,12 @@ constexpr const char* kValue = R"cuda(
     return variant::value(arguments, place.sequence, place.uniform, query, Key(), Diagonal(), 0, 0, s);
   }
 )cuda";
+/// What a text of which products may be small has.
+constexpr const char* kSquareLimit = R"cuda(
+  __device__ static float square_limit(const Arguments& arguments, const Place& place) {
+    return variant::square_limit(arguments, place.sequence, place.uniform);
+  }
+)cuda";
 constexpr const char* kProductAsValue = R"cuda(
   __device__ static float value(const Arguments&, const Place&, const Query&, float s) { return s; }
 )cuda";
@@ -255,20 +261,23 @@ jit::Header rearranged_header(const Variant& variant, const variant::CudaText& t
   if (text.has_slope) functions += of_entry("float", "slope");
   if (variant.has_sink()) functions += kSink;
   if (text.may_be_steady) functions += std::string(kParts) + (text.value_is_product ? kProductAsValue : kValue);
+  if (text.may_be_small) functions += of_entry("float", "small_exponent") + kSquareLimit;
   const auto fields = [&](variant::Hoist hoist) { return text.fields[static_cast<std::size_t>(hoist)]; };
-  return {"variant.h",
-          fmt::format(
-              "#pragma once\n#include \"arguments.h\"\n{}{}{}{}\n"
-              "  using Recorded = {};\n  static constexpr bool kIsRearranged = true, kMayBeSteady = {};\n"
-              "  static constexpr bool kChangesScores = {}, kHasSink = {}, kSlopeIsFinite = {}, kIsShort = {};\n"
-              "  static constexpr bool kHasOneStage = {};\n"
-              "  static constexpr int kQueryFields = {}, kKeyFields = {}, kDiagonalFields = {};\n"
-              "  static constexpr int kMostKeptFields = {};\n}};\n\n"
-              "}}  // namespace tilewise::cuda\n",
-              text.may_be_steady ? "#include \"steady.h\"\n" : "", text.source, kRearrangedVariant, functions, recorded,
-              text.may_be_steady, has_scores, variant.has_sink(), text.slope_is_finite, text.hoisted_operations <= 48,
-              score_stages(variant) == 1, fields(variant::Hoist::query), fields(variant::Hoist::key),
-              fields(variant::Hoist::diagonal), has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
+  return {
+      "variant.h",
+      fmt::format(
+          "#pragma once\n#include \"arguments.h\"\n{}{}{}{}\n"
+          "  using Recorded = {};\n  static constexpr bool kIsRearranged = true, kMayBeSteady = {}, kMayBeSmall = {};\n"
+          "  static constexpr bool kChangesScores = {}, kHasSink = {}, kSlopeIsFinite = {}, kIsShort = {};\n"
+          "  static constexpr bool kHasOneStage = {};\n"
+          "  static constexpr int kQueryFields = {}, kKeyFields = {}, kDiagonalFields = {};\n"
+          "  static constexpr int kMostKeptFields = {};\n}};\n\n"
+          "}}  // namespace tilewise::cuda\n",
+          text.may_be_steady ? "#include \"steady.h\"\n" : "", text.source, kRearrangedVariant, functions, recorded,
+          text.may_be_steady, text.may_be_small, has_scores, variant.has_sink(), text.slope_is_finite,
+          text.hoisted_operations <= 48, score_stages(variant) == 1, fields(variant::Hoist::query),
+          fields(variant::Hoist::key), fields(variant::Hoist::diagonal),
+          has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
 }
 
 }  // namespace tilewise::cuda

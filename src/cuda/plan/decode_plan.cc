@@ -89,7 +89,8 @@ std::optional<DecodePlan> choose_wide(const ForwardShape& shape, const Multiproc
 std::vector<DecodePlan> decode_candidates(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows,
                                           bool has_wgmma) {
   std::vector<DecodePlan> candidates;
-  if (shape.has_dropout || shape.has_max_score || !shape.is_aligned) return candidates;
+  if (shape.has_dropout || shape.has_max_score || !shape.is_aligned || shape.dtype == DType::float8_e4m3)
+    return candidates;
   if (needs_wide_decode(shape)) {
     if (has_wgmma) {
       if (const auto plan = choose_hopper(shape, limits, rows)) candidates.push_back(*plan);

@@ -12,18 +12,23 @@ namespace tilewise::cuda {
 
 /// What a forward kernel is compiled for, besides the variant.
 struct ForwardShape {
-  DType dtype = DType::bfloat16;  // of q, k, v and o: bfloat16, float16 or float32
+  DType dtype = DType::bfloat16;  // of q, k, v and o: bfloat16, float16 or float32; or float8_e4m3, of q, k and v
   int d_qk = 128, d_v = 128;      // multiples of 8 from 8 to 256
   bool has_lists = false;         // key tiles come from lists; else all are visited
   bool has_small_parts = false;   // what lists keep lies in parts of tiles, so that smaller tiles hold much less
   bool has_dropout = false;
-  bool has_max_score = false;     // the largest score of each head is asked for
-  bool is_paged = false;          // k and v lie in pages
-  bool pages_of_eights = false;   // of multiples of 8 tokens
-  bool values_in_keys = false;    // v is the first columns of k, in decoding
-  bool has_gradients = false;     // of tables and parameters, by a backward kernel
-  bool is_deterministic = false;  // a backward pass gives the same bits every time
-  bool is_aligned = true;         // every row of q, k, v and o begins at a multiple of 16 bytes
+  bool has_max_score = false;       // the largest score of each head is asked for
+  bool is_paged = false;            // k and v lie in pages
+  bool pages_of_eights = false;     // of multiples of 8 tokens
+  bool values_in_keys = false;      // v is the first columns of k, in decoding
+  bool has_gradients = false;       // of tables and parameters, by a backward kernel
+  bool is_deterministic = false;    // a backward pass gives the same bits every time
+  bool is_aligned = true;           // every row of q, k, v and o begins at a multiple of 16 bytes
+  DType o_dtype = DType::bfloat16;  // of o, where dtype is float8_e4m3
+  int short_keys = 0;               // no sequence has more keys than these 512 or 1024; 0: some may
+
+  /// Of sequences of up to so many keys.
+  static int short_keys_of(std::int64_t keys) { return keys <= 512 ? 512 : keys <= 1024 ? 1024 : 0; }
 };
 
 /// What the blocks of one multiprocessor share.

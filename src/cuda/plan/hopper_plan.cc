@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "tilewise/arguments.h"
 #include "variant/cuda_text.h"
 #include "variant/hoist.h"
 
@@ -12,7 +13,12 @@ namespace {
 
 int rounded_to_16(int columns) { return (columns + 15) / 16 * 16; }
 
-std::int64_t chunked_bytes(int rows, int columns) { return std::int64_t{rows} * ((columns + 63) / 64) * 128; }
+/// A tile in chunks of 128 bytes a row.
+std::int64_t chunked_bytes(int rows, int columns, int element_bytes = 2) {
+  return std::int64_t{rows} * ((columns * element_bytes + 127) / 128) * 128;
+}
+
+bool is_float8(const ForwardShape& shape) { return shape.dtype == DType::float8_e4m3; }
 
 // Barriers, and a piece of work as it is told: the sequence and the variant's uniform values.
 constexpr int kBarrierBytes = 320, kPlaceBytes = 384;
@@ -39,13 +45,18 @@ constexpr int kSteadyBytes = 4 * 64 * 8;
 }  // namespace
 
 int HopperForwardPlan::matrix_registers(const ForwardShape& shape) const {
-  const int output = rounded_to_16(shape.d_v) / 2, scores = key_tile / 2, weights = 2 * key_tile / 4;
-  return output + scores + weights + (query_in_registers ? rounded_to_16(shape.d_qk) / 4 : 0);
+  const int of_element = is_float8(shape) ? 1 : 2;  // bytes
+  const int output = rounded_to_16(shape.d_v) / 2, scores = key_tile / 2, weights = 2 * key_tile * of_element / 8;
+  return output + scores + weights + (query_in_registers ? rounded_to_16(shape.d_qk) * of_element / 8 : 0);
 }
 
 std::int64_t HopperForwardPlan::tile_bytes(const ForwardShape& shape) const {
-  return query_stages * chunked_bytes(query_tile(), shape.d_qk) +
-         stages * (chunked_bytes(key_tile, shape.d_qk) + chunked_bytes(key_tile, shape.d_v)) +
+  const int of_element = is_float8(shape) ? 1 : 2;
+  // Values of float8_e4m3 lie transposed.
+  const std::int64_t values =
+      is_float8(shape) ? chunked_bytes(rounded_to_16(shape.d_v), key_tile, 1) : chunked_bytes(key_tile, shape.d_v);
+  return query_stages * chunked_bytes(query_tile(), shape.d_qk, of_element) +
+         stages * (chunked_bytes(key_tile, shape.d_qk, of_element) + values) +
          (stages_output ? chunked_bytes(query_tile(), shape.d_v) : 0);
 }
 
@@ -65,7 +76,9 @@ std::string HopperForwardPlan::text() const {
 }
 
 bool takes_small_parts(const ForwardShape& shape, ScoreKind scores) {
-  return scores == ScoreKind::none && shape.has_lists && shape.d_qk <= 128 && shape.d_v > 64 && shape.d_v <= 128;
+  const bool is_half = shape.dtype == DType::bfloat16 || shape.dtype == DType::float16;
+  return is_half && scores == ScoreKind::none && shape.has_lists && shape.d_qk <= 128 && shape.d_v > 64 &&
+         shape.d_v <= 128;
 }
 
 std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, ScoreKind scores,
@@ -88,7 +101,11 @@ std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& sha
   if (shape.has_small_parts && takes_small_parts(shape, scores)) add({2, 64, 4, true});
   // Values kept for a tile take registers, for which the tile is smaller: larger ones spill.
   if (shape.d_v <= 64) {
-    if (scores >= ScoreKind::tiles) add({3, 96, 4, false});
+    // What the last tiles of a short sequence leave unused, and what a mask does of the tiles that it cuts, costs more
+    // than the narrower product.
+    const bool is_plain = scores == ScoreKind::none;
+    if (is_plain && shape.short_keys > 0 && (shape.short_keys <= 512 || !shape.has_lists)) add({3, 64, 4, false});
+    if (scores >= ScoreKind::tiles || (is_plain && shape.has_lists)) add({3, 96, 4, false});
     add({3, 112, 4, false}), add({3, 112, 2, false}), add({3, 96, 2, true}), add({2, 128, 2, true});
   } else if (shape.d_v <= 128) {
     if (shape.d_qk <= 128) {  // beyond, q takes registers that weights need
@@ -101,6 +118,25 @@ std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& sha
   return candidates;
 }
 
+std::vector<HopperForwardPlan> hopper_float8_candidates(const ForwardShape& shape, const Multiprocessor& limits) {
+  std::vector<HopperForwardPlan> candidates;
+  const auto add = [&](HopperForwardPlan plan) {
+    const auto take_if_it_fits = [&](HopperForwardPlan other) {
+      if (other.fits(shape, limits)) plan = other;
+    };
+    auto other = plan;
+    if (!plan.query_in_registers) other.query_stages = 2;
+    take_if_it_fits(other);
+    other = plan;
+    other.stages_output = true;
+    take_if_it_fits(other);
+    if (plan.fits(shape, limits)) candidates.push_back(plan);
+  };
+  if (shape.d_qk <= 128 && shape.d_v <= 128) add({2, 128, 4, true});
+  add({2, 128, 2, false}), add({2, 64, 2, false});
+  return candidates;
+}
+
 int polynomials_of_eight(const ForwardShape& shape, int special_functions) {
   // Narrow heads leave the tensor cores idle where a tanh and an exponential wait for one unit: softcap at d 64 0.658
   // of plain by 0, 0.723 by 2, 0.650 by 4. At d 128 a polynomial's operations slow the products: 0.797 by 0, 0.751
@@ -109,12 +145,31 @@ int polynomials_of_eight(const ForwardShape& shape, int special_functions) {
 }
 
 std::string hopper_refusal(const ForwardShape& shape) {
+  if (shape.dtype == DType::float8_e4m3) return "float8_e4m3 has no gradients";
   if (shape.dtype == DType::float32) return "float32 is split for mma.sync, which the portable kernels use";
   if (shape.has_max_score) return "the largest scores of heads are asked for";
   if (shape.is_paged && !shape.pages_of_eights) return "pages do not hold multiples of 8 tokens";
   if (!shape.is_aligned) return "rows do not begin at multiples of 16 bytes";
   return "";
 }
+
+std::string hopper_float8_refusal(const ForwardShape& shape, bool changes_scores) {
+  if (changes_scores) return "float8_e4m3 comes without score functions";
+  if (shape.has_dropout) return "float8_e4m3 comes without dropout";
+  if (shape.is_paged) return "float8_e4m3 comes without pages";
+  if (shape.has_max_score) return "the largest scores of heads are asked for";
+  for (const auto& [name, d] : {std::pair{"d_qk", shape.d_qk}, {"d_v", shape.d_v}}) {
+    if (d < 16 || d > 256 || d % 16 != 0)
+      return fmt::format("{} is {}; of float8_e4m3 it takes multiples of 16 from 16 to 256", name, d);
+  }
+  if (shape.o_dtype != DType::bfloat16 && shape.o_dtype != DType::float16)
+    return fmt::format("o_dtype is {}; beside float8_e4m3 it takes bfloat16 and float16", to_string(shape.o_dtype));
+  if (!shape.is_aligned) return "rows do not begin at multiples of 16 bytes";
+  return "";
+}
+
+std::int64_t float8_blocks(std::int64_t s_kv) { return (s_kv + kScaleRows - 1) / kScaleRows; }
+std::int64_t float8_value_bytes(std::int64_t s_kv, std::int64_t d_v) { return float8_blocks(s_kv) * kScaleRows * d_v; }
 
 std::int64_t HopperBackwardPlan::tile_bytes(const ForwardShape& shape) const {
   const auto both = [&](int rows) { return chunked_bytes(rows, shape.d_qk) + chunked_bytes(rows, shape.d_v); };

@@ -62,6 +62,9 @@ inline constexpr double kCostOfSmallTiles = 1.2;
 std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, ScoreKind scores,
                                                          const Multiprocessor& limits);
 
+/// Likewise for float8_e4m3, which hopper_float8_refusal takes.
+std::vector<HopperForwardPlan> hopper_float8_candidates(const ForwardShape& shape, const Multiprocessor& limits);
+
 /// Of 8 exponentials of scores, how many are made by polynomials rather than by the unit for special functions, where a
 /// score itself uses that unit so often.
 int polynomials_of_eight(const ForwardShape& shape, int special_functions);
@@ -71,6 +74,13 @@ std::string hopper_refusal(const ForwardShape& shape);
 
 /// How many gradients of a variant's tables and parameters there are of each class (variant::CudaText::slots).
 using GradientSlots = std::array<int, 5>;
+
+/// Why the one for float8_e4m3 does not.
+std::string hopper_float8_refusal(const ForwardShape& shape, bool changes_scores);
+
+/// What it takes of a workspace besides (device/arguments.h): blocks of keys of a sequence, and bytes of its values.
+std::int64_t float8_blocks(std::int64_t s_kv);
+std::int64_t float8_value_bytes(std::int64_t s_kv, std::int64_t d_v);
 
 /// The backward kernel's: one producer warpgroup, and two consumers of 64 keys each, or, of wide heads, of the same 64.
 struct HopperBackwardPlan {

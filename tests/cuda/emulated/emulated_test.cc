@@ -240,9 +240,8 @@ TEST_F(EmulatedKernels, ForwardPassesOverEmptyPartsOfTiles) {
 }
 
 TEST_F(EmulatedKernels, ForwardWithALongRowInParts) {
-  // Of four rows of tiles the last one keeps all keys, the others few; and more parts than a short one has tiles.
-  make(keep([](At at) { return at.query >= 384 || at.query - at.key == 0; }) & zoo::attention_sink(), 390, 390, 64);
-  expect_forward(1, 3);
+  // Of three rows of tiles the last one keeps all keys, the others few, which are fewer tiles than parts.
+  make(keep([](At at) { return at.query >= 256 || at.query - at.key == 0; }) & zoo::attention_sink(), 260, 260, 64);
   expect_forward(2, 5);
 }
 
@@ -251,9 +250,14 @@ TEST_F(EmulatedKernels, ForwardWithValuesOfDiagonals) {
   expect_forward();
 }
 
+// Eight tiles of keys farther than 20 from all queries, the first of which gives rows their bases.
 TEST_F(EmulatedKernels, ForwardWithTilesWhoseDiagonalsHaveOneValue) {
-  // Eight tiles of keys farther than 20 from all queries, the first of which gives rows their bases; with scores twelve
-  // times as large they outgrow them again.
+  make(zoo::relative_position(20), 130, 400, 64);
+  expect_forward();
+}
+
+// With scores twelve times as large such tiles outgrow bases.
+TEST_F(EmulatedKernels, ForwardWithTilesOfOneValueThatOutgrowBases) {
   make(score([](Expr s, At) { return 12 * s; }) & zoo::relative_position(20), 130, 400, 64);
   expect_forward();
 }

@@ -1,8 +1,8 @@
 // Forward attention for compute capability 9.0: docs/kernels/hopper.md draws how it runs.
 #pragma once
 
+#include "sm90/forward_block.h"
 #include "sm90/forward_entries.h"
-#include "sm90/forward_produce.h"
 
 namespace tilewise::cuda::sm90 {
 
@@ -340,30 +340,7 @@ class ForwardConsumer : ForwardEntries<Config, Variant> {
   }
 };
 
-/// A block: the producers' warpgroup, and kConsumers that compute. It takes pieces of work until none is left.
 template <class Config, class Variant>
-class Forward : ForwardShared<Config, Variant> {
-  using Shared = ForwardShared<Config, Variant>;
-
- public:
-  using Shared::kSharedBytes, Shared::kThreads, Shared::kTileBytes;
-  using Shared::Shared;
-
-  __device__ void run() {
-    const int warpgroup = uniform(threadIdx.x / 128);
-    if (threadIdx.x == 0) {
-      if (this->base_ % 1024 != 0) __trap();  // what swizzling rests on
-      this->create_barriers();
-    }
-    __syncthreads();
-    if (warpgroup == 0) {
-      shrink_registers<Config::kProducerRegisters>();
-      ForwardProducers<Config, Variant>(this->call_, this->variant_, this->shared_).run();
-    } else {
-      grow_registers<Config::kConsumerRegisters>();
-      ForwardConsumer<Config, Variant>(this->call_, this->variant_, this->shared_).run(warpgroup - 1);
-    }
-  }
-};
+using Forward = ForwardBlock<Config, Variant, ForwardConsumer<Config, Variant>>;
 
 }  // namespace tilewise::cuda::sm90

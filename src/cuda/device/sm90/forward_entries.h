@@ -51,10 +51,13 @@ class ForwardEntries : public ForwardKept<Config, Variant> {
         unsigned bits = part == kFullPart ? ~0u : 0;
         if (part == kPartialPart) {
           // Not all of them at once, which would spill.
-#pragma unroll 2
-          for (int i = 0; i < kEntriesOfHalf; ++i) {
-            const int entry = half * kEntriesOfHalf + i;
-            bits |= unsigned(stays_at(lane, shape, query_of_entry(entry), key_of_entry(entry))) << i;
+#pragma unroll 1
+          for (int e = 0; e < 4; ++e) {
+#pragma unroll
+            for (int j = 0; j < kEntriesOfHalf / 4; ++j) {
+              const int key = (half * kEntriesOfHalf / 4 + j) * 8 + e % 2;
+              bits |= unsigned(stays_at(lane, shape, e / 2 * 8, key)) << (4 * j + e);
+            }
           }
         }
         stays.halves[half] = bits;
@@ -64,7 +67,7 @@ class ForwardEntries : public ForwardKept<Config, Variant> {
 
   __device__ static bool stays_at(const Lane& lane, const SequenceShape& shape, int query, int key) {
     const int key_index = lane.key_index(key);
-    return (key_index >= shape.key_start) & (key_index < shape.keys) & lane.keeps(query, key);
+    return (unsigned(key_index - shape.key_start) < unsigned(shape.keys - shape.key_start)) & lane.keeps(query, key);
   }
 
   /// Products of a tile turned into scores in log2 units, -inf for what is removed or does not exist.

@@ -17,7 +17,7 @@ class ForwardOutput : public ForwardShared<Config, Variant> {
  protected:
   using Shared::arguments_, Shared::call_, Shared::variant_;
   using Shared::kColumnsV, Shared::kQueryStages, Shared::kQueryTile, Shared::told, Shared::told_empty;
-  using typename Shared::Element;
+  using typename Shared::OutputElement;
   using typename Shared::Told;
   using Output = Accumulator<1, kColumnsV / 8>;
 
@@ -62,7 +62,7 @@ class ForwardOutput : public ForwardShared<Config, Variant> {
     const auto tile = this->output_tile();
     wait_for_copies();  // of the piece before, long since
     __syncwarp();
-    stage_rows<Element>(tile, row, o, multiplier.of);
+    stage_rows<OutputElement>(tile, row, o, multiplier.of);
     publish_writes();
     __syncwarp();
     if (lane == 0) {
@@ -78,8 +78,8 @@ class ForwardOutput : public ForwardShared<Config, Variant> {
   __device__ void store_directly(const Piece& piece, int thread, const Output& o, const RowStatistics<1>& rows) const {
     const Told& place = place_of(piece);
     const TensorView& view = arguments_.o;
-    Element* const out = static_cast<Element*>(view.data) + place.work.sequence * view.batch +
-                         place.work.head * view.head + token_of(piece) * view.row;
+    OutputElement* const out = static_cast<OutputElement*>(view.data) + place.work.sequence * view.batch +
+                               place.work.head * view.head + token_of(piece) * view.row;
     store_rows<Config::kHeadV>(out, view.row, query_of(piece, thread), place.shape.queries, o,
                                close_rows(piece, thread, rows).of);
   }

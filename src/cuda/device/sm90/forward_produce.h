@@ -75,6 +75,7 @@ class ForwardProducers : ForwardShared<Config, Variant> {
         // What follows from them alone would be kept in registers from piece to piece, and spill.
         const auto& bound = (&this->variant_)[made_anew(0)];
         told.variant = Variant::place_of(bound, told.shape, work.sequence, work.head, work.kv_head, arguments_.scale);
+        if constexpr (Shared::ValuesOfTile::kTransposed) tell_scales(told);
       }
       this->told_full(made_anew(piece.count) % Shared::kToldStages).arrive();
       if (work.query_tile < 0) break;
@@ -88,41 +89,55 @@ class ForwardProducers : ForwardShared<Config, Variant> {
       const QueryTile tile = this->query_tile(turn.stage());
 #pragma unroll 1
       for (int chunk = 0; chunk < QueryTile::kChunks; ++chunk) {
-        q.start(tile.chunk(chunk), 64 * chunk, first_query, full);
+        q.start(tile.chunk(chunk), Shared::kChunkElements * chunk, first_query, full);
       }
       this->told_empty(piece.stage()).arrive();
     }
   }
 
+  __device__ void tell_scales(Told& told) const {
+    const TensorView& scales = arguments_.float8.q_scales;
+    const float* const of_head =
+        static_cast<const float*>(scales.data) + told.work.sequence * scales.batch + told.work.head * scales.head;
+#pragma unroll 1
+    for (int consumer = 0; consumer < Shared::kConsumers; ++consumer) {
+      const int query = told.work.query_tile * Shared::kQueryTile + 64 * consumer;
+      if (query < told.shape.queries) told.query_scales[consumer] = __ldg(of_head + query / kScaleBlock * scales.row);
+    }
+  }
+
   __device__ void produce_keys() const {
-    produce_tiles<KeyTile>(call_.k, this->key_tile(0), Shared::kKeysAt, [&] { this->keys_sent().arrive(); });
+    produce_tiles<KeyTile, false>(call_.k, this->key_tile(0), Shared::kKeysAt, [&] { this->keys_sent().arrive(); });
   }
   __device__ void produce_values() const {
-    produce_tiles<ValueTile>(call_.v, this->value_tile(0), Shared::kValuesAt, [] {});
+    produce_tiles<ValueTile, Shared::ValuesOfTile::kTransposed>(call_.v, this->value_tile(0), Shared::kValuesAt, [] {});
   }
 
   /// All tiles of all pieces, to a ring whose first tile is `first`; its barriers begin with that number, those that
   /// say full before those that say empty. sent() follows each piece.
-  template <class Tile, class Sent>
+  template <class Tile, bool kTransposed, class Sent>
   __device__ void produce_tiles(const TensorMap& map, const Tile& first, int barriers, const Sent& sent) const {
     Turn<kStages> turn;
     for (Turn<Shared::kToldStages> piece;; piece = piece.plus(1)) {
       this->told_full(piece.stage()).wait(piece.parity());
       const Told& told = this->told(piece.stage());
       if (told.work.query_tile < 0) break;
-      load_tiles<Tile>(map, told, first, barriers, turn);
+      load_tiles<Tile, kTransposed>(map, told, first, barriers, turn);
       this->told_empty(piece.stage()).arrive();
       sent();
     }
   }
 
-  template <class Tile>
+  template <class Tile, bool kTransposed>
   __device__ void load_tiles(const TensorMap& map, const Told& told, const Tile& first, int barriers,
                              Turn<kStages>& turn) const {
     const SequenceShape& shape = told.shape;
-    Rows rows{&map, arguments_.keys_packed ? 0 : told.work.sequence, told.work.kv_head};
-    const int first_key = arguments_.keys_packed ? shape.key_token : 0;
+    // What is transposed has been put by sequences.
+    const bool is_packed = !kTransposed && arguments_.keys_packed;
+    Rows rows{&map, is_packed ? 0 : told.work.sequence, told.work.kv_head};
+    const int first_key = is_packed ? shape.key_token : 0;
     const auto walk = this->walk_of(told);
+    constexpr int kColumns = Shared::kChunkElements;
 #pragma unroll 1
     for (int i = 0; i < walk.count(); ++i) {
       const int row = first_key + walk.visit(i).tile() * kKeyTile;
@@ -135,8 +150,8 @@ class ForwardProducers : ForwardShared<Config, Variant> {
         load_pages<Tile>(rows, told.work.sequence, shape.keys, row, to, full);
       } else {
 #pragma unroll 1
-        for (int column = 0; column < Tile::kChunks * 64; column += 64, to += Tile::kChunkBytes) {
-          rows.start(to, column, row, full);
+        for (int column = 0; column < Tile::kChunks * kColumns; column += kColumns, to += Tile::kChunkBytes) {
+          rows.start(to, kTransposed ? row + column : column, kTransposed ? 0 : row, full);
         }
       }
       turn = turn.plus(1);

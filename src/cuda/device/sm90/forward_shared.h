@@ -10,8 +10,30 @@
 
 namespace tilewise::cuda::sm90 {
 
+/// A tile's values in shared memory. Those of float8_e4m3 lie transposed (sm90/float8_values.h), two keys where 16 bits
+/// count as a column.
+template <class Element, int kKeys, int kColumns>
+struct ValuesOf {
+  static constexpr bool kTransposed = false;
+  using Tile = ChunkedTile<kKeys, kColumns>;
+};
+template <int kKeys, int kColumns>
+struct ValuesOf<Float8E4m3, kKeys, kColumns> {
+  static constexpr bool kTransposed = true;
+  using Tile = ChunkedTile<kColumns, kKeys / 2>;
+};
+
+/// What is told of a piece's queries besides.
+template <class Element>
+struct QueryScale {};
+template <>
+struct QueryScale<Float8E4m3> {
+  float query_scales[3];  // a consumer's each
+};
+
 /// Config has
-///   Element                      of q, k, v and o
+///   Element                      of q, k and v
+///   OutputElement                of o
 ///   kHeadQk, kHeadV              d_qk, d_v
 ///   kConsumers                   warpgroups that compute
 ///   kKeyTile, kStages            keys of a tile, and how many tiles of k, and of v, are in shared memory
@@ -26,18 +48,21 @@ template <class Config, class Variant>
 class ForwardShared {
  public:
   using Element = typename Config::Element;
+  using OutputElement = typename Config::OutputElement;
   static constexpr int kConsumers = Config::kConsumers, kKeyTile = Config::kKeyTile, kStages = Config::kStages;
   static constexpr int kQueryStages = Config::kQueryStages;
   static constexpr int kThreads = 128 * (1 + kConsumers), kQueryTile = 64 * kConsumers;
-  static constexpr int kColumnsQk = (Config::kHeadQk + 15) / 16 * 16;
+  static constexpr int kColumnsQk = (Config::kHeadQk * int(sizeof(Element)) / 2 + 15) / 16 * 16;  // of 16 bits
   static constexpr int kColumnsV = (Config::kHeadV + 15) / 16 * 16;
   using QueryTile = ChunkedTile<kQueryTile, kColumnsQk>;
   using KeyTile = ChunkedTile<kKeyTile, kColumnsQk>;
-  using ValueTile = ChunkedTile<kKeyTile, kColumnsV>;
+  using ValuesOfTile = ValuesOf<Element, kKeyTile, kColumnsV>;
+  using ValueTile = typename ValuesOfTile::Tile;
+  static constexpr int kChunkElements = 128 / int(sizeof(Element));  // of a chunk's row
 
   /// A piece of work, as it is told: with all that others would wait for global memory for. It stays in shared memory
   /// until all are done with it, since little of it is read for a full tile.
-  struct Told {
+  struct Told : QueryScale<Element> {
     Work work;
     SequenceShape shape;
     WalkStart walk;
@@ -118,24 +143,30 @@ class ForwardShared {
     publish_barriers();
   }
 
-  /// The key tiles of a piece of work: where there are lists or scores, the one where queries meet their own positions
-  /// comes first. Masks most often keep something of every row there, and biases by distance are largest, so that rows
-  /// have a base from then on and seldom outgrow it.
+  /// The key tiles of a piece of work. Where there are lists, those come first in which queries meet their own
+  /// positions, from the first query's on: masks most often keep something of every row there, so that rows have a base
+  /// from then on, and what is left of a causal mask's tiles is something for every consumer. Without lists, scores
+  /// begin where the queries in the middle do: biases by distance are largest there, and rows seldom outgrow them.
   __device__ WalkStart start_of(const Work& work, const SequenceShape& shape) const {
-    const int tile = tile_of_own_positions(shape, work.query_tile, kQueryTile, kKeyTile);
+    const int first = work.query_tile * kQueryTile;
     if constexpr (Config::kHasLists) {
-      return WalkStart::near(ListWalk(arguments_.lists, work.sequence, work.head, work.query_tile), tile);
+      return WalkStart::near(ListWalk(arguments_.lists, work.sequence, work.head, work.query_tile),
+                             tile_of_own_position(shape, first, kKeyTile));
     } else {
-      return WalkStart::near(DenseWalk(shape, kKeyTile), Variant::kChangesScores ? tile : 0);
+      return WalkStart::near(
+          DenseWalk(shape, kKeyTile),
+          Variant::kChangesScores ? tile_of_own_position(shape, first + kQueryTile / 2, kKeyTile) : 0);
     }
   }
+  /// The most key tiles in which a query tile meets its own positions.
+  static constexpr int kOwnTiles = (kQueryTile - 1) / kKeyTile + (kQueryTile % kKeyTile == 0 ? 1 : 2);
   __device__ auto walk_of(const Told& piece) const {
     const WalkStart& start = piece.walk;
     if constexpr (Config::kHasLists) {
       const long long list = list_of(arguments_.lists, piece.work.sequence, piece.work.head, piece.work.query_tile);
-      return LedWalk<ListWalk>{ListWalk(arguments_.lists, list, start.count), start.index};
+      return LedWalk<ListWalk, kOwnTiles>{ListWalk(arguments_.lists, list, start.count), start.index};
     } else if constexpr (Variant::kChangesScores) {
-      return LedWalk<DenseWalk>{DenseWalk(piece.shape, kKeyTile), start.index};
+      return LedWalk<DenseWalk, 1>{DenseWalk(piece.shape, kKeyTile), start.index};
     } else {
       return DenseWalk(piece.shape, kKeyTile);
     }
