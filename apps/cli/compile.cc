@@ -74,9 +74,7 @@ std::vector<Row> compile_all(const Options& options) {
 
 std::string answer_text(const Options& options) {
   TextTable table({"variant", "d", "dtype", "GPU", "kernel", "registers", "stack", "seconds"});
-  double seconds = 0;
   for (const Row& row : compile_all(options)) {
-    seconds += row.kernel.seconds;
     table.add({row.variant, fmt::format("{}", row.dim), row.dtype, row.kernel.architecture, row.kernel.name,
                fmt::format("{}", row.kernel.registers), fmt::format("{} bytes", row.kernel.stack_bytes),
                row.kernel.seconds > 0 ? fmt::format("{:.2f}", row.kernel.seconds) : "in the folder"});

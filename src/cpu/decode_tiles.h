@@ -88,11 +88,8 @@ class DecodeTiles {
     template <int kLines>
     TILEWISE_INLINE void touch() {
       if (at_.lines_left >= kLines) return touch_run<kLines>();
-      if constexpr (kLines > 1) {
-        touch<kLines / 2>();
-        touch<kLines - kLines / 2>();
-      } else {
-        enter(at_.row);
+      for (int i = 0; i < kLines; ++i) {
+        if (at_.lines_left == 0) enter(at_.row);
         touch_run<1>();
       }
     }
@@ -119,9 +116,10 @@ class DecodeTiles {
       at_.lines_left -= kLines;
     }
 
-    int lines_of(int row) const { return row / kTileKeys % 2 == 0 ? tiles_.k_lines_ : tiles_.v_lines_; }
+    TILEWISE_INLINE int lines_of(int row) const { return row / kTileKeys % 2 == 0 ? tiles_.k_lines_ : tiles_.v_lines_; }
 
-    void enter(int row) {
+    // Inlined: a call would take every sum of the products around it through memory.
+    TILEWISE_INLINE void enter(int row) {
       row = row < kLast ? row : kLast;
       const int at = (tiles_.now_ + row) & kLast;
       at_ = {row + tiles_.runs_[at], tiles_.runs_[at] * lines_of(row), static_cast<const char*>(tiles_.rows_[at])};
@@ -142,7 +140,12 @@ class DecodeTiles {
     const bool follow = source.rows.stride * static_cast<std::int64_t>(sizeof(Element)) == lines * kLine;
     int at = first;
     const auto add_run = [&](int length, bool is_run) {
-      for (int left = length; left > 0; --left) runs_[at++] = static_cast<std::int16_t>(is_run ? left : 1);
+      if (is_run) {
+        runs_[at] = static_cast<std::int16_t>(length);
+        at += length;
+      } else {
+        for (const int run_end = at + length; at < run_end; ++at) runs_[at] = 1;
+      }
     };
     if (source.block_table == nullptr) {
       add_run(count, follow);
@@ -152,6 +155,7 @@ class DecodeTiles {
       });
     }
     while (at < first + kTileKeys) runs_[at++] = 1;
+    if (count > 1) runs_[first + kTileKeys - 1] = 1;  // where requests that reach too far end
   }
 
   void take_scales(const RowSource& source, float* scales) const {
@@ -167,7 +171,7 @@ class DecodeTiles {
 
   // k and v of this tile and of the next, in turns, and the first rows again.
   const void* rows_[2 * kRowsOfTile + kMirrored] = {};
-  std::int16_t runs_[2 * kRowsOfTile] = {};  // of each row: how many from it on follow each other in memory
+  std::int16_t runs_[2 * kRowsOfTile] = {};  // of a run's first row: how many there are; of a tile's last, 1
   float k_scales_[kTileKeys], v_scales_[kTileKeys];
   int now_ = 0;  // the first of this tile's rows
   int count_ = 0;

@@ -112,7 +112,9 @@ struct Random {
 
 TEST(Float8, ScalesOfHeadsAndBlocksAreTheLargestMagnitudesOver448) {
   const Random random;
-  const auto& [b, h, s, d, values] = random;
+  // Not by a structured binding, which Clang 14 lets no lambda capture.
+  const std::int64_t b = random.b, h = random.h, s = random.s, d = random.d;
+  const std::vector<float>& values = random.values;
   const std::int64_t blocks = (s + kScaleRows - 1) / kScaleRows;
   for (const bool of_heads : {true, false}) {
     std::vector<std::uint8_t> codes(values.size());

@@ -63,20 +63,6 @@ TEST(HopperPlan, EveryShapeHasAPlanThatFits) {
   }
 }
 
-TEST(HopperPlan, TakesSmallTilesForSmallParts) {
-  ForwardShape shape = shape_of(128, 128);
-  shape.has_lists = true;
-  const auto key_tile = [&](ScoreKind scores) {
-    return hopper_forward_candidates(shape, scores, kHopper).front().key_tile;
-  };
-  EXPECT_EQ(key_tile(ScoreKind::none), 128);
-  shape.has_small_parts = true;
-  EXPECT_EQ(key_tile(ScoreKind::none), 64);
-  EXPECT_EQ(key_tile(ScoreKind::entries), 128);
-  shape.d_v = 64;
-  EXPECT_FALSE(takes_small_parts(shape, ScoreKind::none));
-}
-
 TEST(HopperPlan, ShortSequencesOfNarrowHeadsGetSmallTiles) {
   const auto key_tile = [](int keys, bool has_lists, int d) {
     ForwardShape shape = shape_of(d, d);
@@ -91,6 +77,20 @@ TEST(HopperPlan, ShortSequencesOfNarrowHeadsGetSmallTiles) {
   EXPECT_EQ(key_tile(513, true, 64), 96);
   EXPECT_EQ(key_tile(1 << 20, true, 64), 96);
   for (const bool has_lists : {false, true}) EXPECT_EQ(key_tile(512, has_lists, 128), 128);
+}
+
+TEST(HopperPlan, TakesSmallTilesForSmallParts) {
+  ForwardShape shape = shape_of(128, 128);
+  shape.has_lists = true;
+  const auto key_tile = [&](ScoreKind scores) {
+    return hopper_forward_candidates(shape, scores, kHopper).front().key_tile;
+  };
+  EXPECT_EQ(key_tile(ScoreKind::none), 128);
+  shape.has_small_parts = true;
+  EXPECT_EQ(key_tile(ScoreKind::none), 64);
+  EXPECT_EQ(key_tile(ScoreKind::entries), 128);
+  shape.d_v = 64;
+  EXPECT_FALSE(takes_small_parts(shape, ScoreKind::none));
 }
 
 TEST(HopperPlan, SaysWhatItDoesNotTake) {

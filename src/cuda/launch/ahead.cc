@@ -35,20 +35,22 @@ void add_forward(const Variant& variant, const ForwardShape& shape, const jit::A
   const ScoreKind scores = score_kind(variant);
   const variant::CudaText text = hopper_text(variant, shape, false);
   std::vector<HopperForwardPlan> plans;  // most often one
-  const auto add = [&](const ForwardShape& of_call) {
-    const auto candidates = hopper_forward_candidates(of_call, scores, limits);
+  const auto add = [&](const ForwardShape& kernel) {
+    const auto candidates = hopper_forward_candidates(kernel, scores, limits);
     if (candidates.empty() || std::ranges::find(plans, candidates.front()) != plans.end()) return;
     plans.push_back(candidates.front());
-    programs.push_back(hopper_forward_program(variant, text, of_call, plans.back(), architecture));
+    programs.push_back(hopper_forward_program(variant, text, kernel, plans.back(), architecture));
   };
-  ForwardShape of_call = shape;
   for (const int short_keys : {0, 512, 1024}) {
-    of_call.short_keys = short_keys;
-    add(of_call);
+    ForwardShape kernel = shape;
+    kernel.short_keys = short_keys;
+    add(kernel);
   }
-  of_call = shape;
-  of_call.has_small_parts = takes_small_parts(shape, scores);
-  add(of_call);
+  if (takes_small_parts(shape, scores)) {
+    ForwardShape kernel = shape;
+    kernel.has_small_parts = true;
+    add(kernel);
+  }
 }
 
 /// Likewise backward.
