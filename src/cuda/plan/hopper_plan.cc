@@ -77,7 +77,8 @@ std::string HopperForwardPlan::text() const {
 }
 
 bool takes_small_parts(const ForwardShape& shape, bool has_scores) {
-  return !has_scores && shape.has_lists && shape.d_qk <= 128 && shape.d_v > 64 && shape.d_v <= 128;
+  const bool is_half = shape.dtype == DType::bfloat16 || shape.dtype == DType::float16;
+  return is_half && !has_scores && shape.has_lists && shape.d_qk <= 128 && shape.d_v > 64 && shape.d_v <= 128;
 }
 
 std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, bool has_scores,
