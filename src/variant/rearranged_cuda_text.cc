@@ -26,8 +26,10 @@ class RearrangedWriter : public CudaWriter {
         if (root != kNoNode) roots.push_back(root);
       }
     }
-    if (may_be_small_ = dtype == DType::bfloat16 && !may_be_steady() && rearranged.small.exponent != kNoNode;
-        may_be_small_) {
+    // Forward alone: backward passes read the tanh for its slope.
+    may_be_small_ = dtype == DType::bfloat16 && !may_be_steady() && rearranged.slope == kNoNode &&
+                    rearranged.small.exponent != kNoNode;
+    if (may_be_small_) {
       roots.insert(roots.end(), {rearranged.small.exponent, rearranged.small.square_limit});
     }
     for (const Stage& stage : data.stages) {
