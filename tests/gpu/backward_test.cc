@@ -24,7 +24,7 @@ class BackwardOnGpu : public jit::WithGpu, public ::testing::WithParamInterface<
   }
 
   static constexpr std::array<float, 2> kLogits = {-1.5f, 3.0f};
-  jit::Compiler compiler_{jit::Backend::nvrtc(), jit::DiskCacheOptions()};
+  jit::Compiler& compiler_ = jit::Compiler::instance();  // TILEWISE_CACHE_DIR keeps what many runs compile
 };
 
 TEST_P(BackwardOnGpu, EveryLengthAroundTheTilesEdges) {
@@ -115,7 +115,7 @@ TEST_P(BackwardOnGpu, DropoutDropsTheEntriesThatTheReferenceDrops) {
 /// Every candidate of a plan, for d_qk and d_v.
 class BackwardPlansOnGpu : public jit::WithGpu, public ::testing::WithParamInterface<std::pair<int, int>> {
  protected:
-  jit::Compiler compiler_{jit::Backend::nvrtc(), jit::DiskCacheOptions()};
+  jit::Compiler& compiler_ = jit::Compiler::instance();  // TILEWISE_CACHE_DIR keeps what many runs compile
 };
 
 TEST_P(BackwardPlansOnGpu, AreRight) {

@@ -24,7 +24,7 @@ class ForwardOnGpu : public jit::WithGpu, public ::testing::WithParamInterface<b
     return case_of(std::move(name), variant, problem, d, d);
   }
 
-  jit::Compiler compiler_{jit::Backend::nvrtc(), jit::DiskCacheOptions()};
+  jit::Compiler& compiler_ = jit::Compiler::instance();  // TILEWISE_CACHE_DIR keeps what many runs compile
 };
 
 TEST_P(ForwardOnGpu, EveryLengthAroundTheTilesEdges) {
@@ -177,7 +177,7 @@ INSTANTIATE_TEST_SUITE_P(Kernels, ForwardOnGpu, ::testing::Bool(),
 
 class ForwardPlansOnGpu : public jit::WithGpu {
  protected:
-  jit::Compiler compiler_{jit::Backend::nvrtc(), jit::DiskCacheOptions()};
+  jit::Compiler& compiler_ = jit::Compiler::instance();  // TILEWISE_CACHE_DIR keeps what many runs compile
 };
 
 TEST_F(ForwardPlansOnGpu, TheFirstCandidatesAreRight) {

@@ -16,7 +16,7 @@ class HopperBackwardOnGpu : public WithHopper {
  protected:
   void expect(const Case& given) { expect_right_gradients(context_, compiler_, given); }
 
-  jit::Compiler compiler_{jit::Backend::nvrtc(), jit::DiskCacheOptions()};
+  jit::Compiler& compiler_ = jit::Compiler::instance();  // TILEWISE_CACHE_DIR keeps what many runs compile
 };
 
 TEST_F(HopperBackwardOnGpu, EveryPlan) {

@@ -34,7 +34,7 @@ class HopperForwardOnGpu : public WithHopper {
 
   static constexpr std::array<std::pair<int, int>, 5> kDimensions = {
       std::pair{64, 64}, {128, 128}, {256, 256}, {192, 128}, {72, 40}};
-  jit::Compiler compiler_{jit::Backend::nvrtc(), jit::DiskCacheOptions()};
+  jit::Compiler& compiler_ = jit::Compiler::instance();  // TILEWISE_CACHE_DIR keeps what many runs compile
 };
 
 TEST_F(HopperForwardOnGpu, SaysWhatItDoesNotTake) {

@@ -42,7 +42,7 @@ class TileListsOnGpu : public jit::WithGpu {
     return loose;
   }
 
-  jit::Compiler compiler_{jit::Backend::nvrtc(), jit::DiskCacheOptions()};
+  jit::Compiler& compiler_ = jit::Compiler::instance();  // TILEWISE_CACHE_DIR keeps what many runs compile
 
  private:
   /// Whether every entry of a tile that exists is of a class.

@@ -108,7 +108,7 @@ class VariantOnGpu : public jit::WithGpu {
     }
   }
 
-  jit::Compiler compiler_{jit::Backend::nvrtc(), jit::DiskCacheOptions()};
+  jit::Compiler& compiler_ = jit::Compiler::instance();  // TILEWISE_CACHE_DIR keeps what many runs compile
 };
 
 TEST_F(VariantOnGpu, ReadsRandomVariantsToTheSameBits) {
