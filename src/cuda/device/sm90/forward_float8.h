@@ -15,10 +15,10 @@ template <class Config, class Variant>
 class Float8Consumer : ForwardEntries<Config, Variant> {
   using Shared = ForwardEntries<Config, Variant>;
   using Shared::arguments_, Shared::variant_;
-  using Shared::finish, Shared::first_query, Shared::is_first_lane, Shared::kept_of, Shared::key_empty,
-      Shared::key_full, Shared::key_tile, Shared::look_up, Shared::place_of, Shared::query_empty, Shared::query_full,
-      Shared::query_tile, Shared::release, Shared::store_directly, Shared::told_full, Shared::value_empty,
-      Shared::value_full, Shared::value_tile, Shared::walk_of;
+  using Shared::finish, Shared::first_query, Shared::is_first_lane, Shared::key_empty, Shared::key_full,
+      Shared::key_tile, Shared::look_up, Shared::place_of, Shared::query_empty, Shared::query_full, Shared::query_tile,
+      Shared::release, Shared::store_directly, Shared::told_full, Shared::value_empty, Shared::value_full,
+      Shared::value_tile, Shared::walk_of;
   using Shared::kColumnsQk, Shared::kColumnsV, Shared::kKeyTile, Shared::kQueryStages, Shared::kQueryTile,
       Shared::kStages;
   using typename Shared::Element;
@@ -27,7 +27,6 @@ class Float8Consumer : ForwardEntries<Config, Variant> {
   using typename Shared::Scores;
   using typename Shared::Stays;
   using typename Shared::Told;
-  using typename Shared::Values;
   using Weights = Float8Weights<kKeyTile / 8>;
   using Fragments = LeftFragment[Weights::kSteps];
   using QueryFragments = LeftFragment[kColumnsQk / 16];
@@ -92,10 +91,6 @@ class Float8Consumer : ForwardEntries<Config, Variant> {
   /// Waits for the queries of a piece; afterwards the first products may start.
   __device__ void begin(const Piece& piece, QueryFragments& q) const {
     const Turn<kQueryStages> queries = piece.query_turn();
-    if constexpr (Values::kKeepsQueries) {
-      kept_of(piece.consumer).make_queries(variant_, place_of(piece).variant, piece.parity(), first_query(piece));
-      meet(1 + piece.consumer, 128);
-    }
     query_full(queries.stage()).wait(queries.parity());
     if constexpr (Config::kQueryInRegisters) {
       const int thread = thread_read_anew(), row = 64 * piece.consumer + thread / 32 % 4 * 16 + thread % 16;
