@@ -70,7 +70,7 @@ TEST(Rearranged, CapsOfSmallProductsAreCubics) {
   EXPECT_EQ(work_of_entry(made.graph, made.small.exponent), (Work{"add", "mul", "mul", "mul"}));
   const std::vector<double> literals = bind(variant.data().graph, {}).literals;
   const double scale = 0.125, limit = std::sqrt(value_of(made.graph, made.small.square_limit, 0, scale, literals));
-  EXPECT_NEAR(limit, 0.4 * 30 / scale, 1e-3);
+  EXPECT_NEAR(limit, 0.37 * 30 / scale, 1e-3);
   for (double product = -limit; product <= limit; product += limit / 1000) {
     const double exact = 30 * std::tanh(scale * product / 30) * std::numbers::log2e;
     const double cubic = value_of(made.graph, made.small.exponent, product, scale, literals);

@@ -108,22 +108,15 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     Scores p, d_s;
     const ConsumerTile tile{head, query_begin, key_begin + 64 * consumer, part, stage, now.stage()};
     EntryNumbers numbers(arguments_.gradients);
-    // With score functions the branch would spill.
-    const bool is_empty = Config::kHasLists && !Variant::kChangesScores && uniform(part) == kEmptyPart;
-    if (!is_empty) {
-      preset(p, d_s, stage);
-      pin(p);
-      pin(d_s);
-      begin_products();
-      start_scores(p, d_s, k, v, consumer, stage);
-      this->make_entries(p, d_s, tile, consumer, numbers);
-      // Before d_s is there for others: when a warp comes to the tile after the next, all have read what they found of
-      // this one's diagonals, even if the next is empty and they do not meet there.
-      this->add_numbers(numbers, tile, consumer);
-    } else {
-      d_s.clear();
-      p.clear();
-    }
+    preset(p, d_s, stage);
+    pin(p);
+    pin(d_s);
+    begin_products();
+    start_scores(p, d_s, k, v, consumer, stage);
+    this->make_entries(p, d_s, tile, consumer, numbers);
+    // Before d_s is there for others: when a warp comes to the tile after the next, all have read what they found of
+    // this one's diagonals.
+    this->add_numbers(numbers, tile, consumer);
     Fragments weights, d_scores;
     fragments_of(weights, p);
     fragments_of(d_scores, d_s);
@@ -139,10 +132,8 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     pin(d_v);
     begin_products();
     start_query_sums(d_q, consumer, before.stage());
-    if (!is_empty) {
-      add_product<Element>(d_v, weights, Operand::of(gradient_tile(stage).address, kQueries));
-      add_product<Element>(d_k, d_scores, Operand::of(query_tile(stage).address, kQueries));
-    }
+    add_product<Element>(d_v, weights, Operand::of(gradient_tile(stage).address, kQueries));
+    add_product<Element>(d_k, d_scores, Operand::of(query_tile(stage).address, kQueries));
     commit_products();
     wait_for_products<1>();
     pin(d_q);
