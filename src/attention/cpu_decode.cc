@@ -25,7 +25,7 @@ class Decode {
       const cpu::Shape shape = shape_of(call_, sequence);
       if (!backend_.cuts_of(shape.s_q, shape.s_kv, state_.may_decode).decodes || lengths.s_q == 0) continue;
       DecodeUnit unit{.sequence = sequence, .splits = splits_of(sequence, lengths)};
-      const std::int64_t heads = heads_apart(unit.splits.keys) ? 1 : backend_.decode_heads(unit.splits.count());
+      const std::int64_t heads = backend_.decode_heads(unit.splits.count());
       for (; unit.kv_head < call_.problem.h_kv; unit.kv_head += heads) {
         unit.kv_heads = std::min(heads, call_.problem.h_kv - unit.kv_head);
         add(unit);
@@ -35,17 +35,6 @@ class Decode {
   }
 
  private:
-  /// Whether to read one head after the other, where each head's rows follow each other: two streams, k and v, which a
-  /// processor's own prefetching follows; tile by tile of eight heads it does not. A Zen 4's core reads 24 GB/s from
-  /// two streams and 16 from 16 of them in turns of 8 KB. Of short splits a task would end before its requests came to
-  /// bear.
-  bool heads_apart(std::int64_t keys) const {
-    constexpr std::int64_t kLeastKeys = 512;
-    if (keys < kLeastKeys) return false;
-    const std::size_t rows = call_.keys_packed ? 1 : 2;
-    return !call_.keys_paged && inputs_.k.strides[rows] == call_.d_qk && inputs_.v.strides[rows] == call_.d_v;
-  }
-
   DecodeSplits splits_of(std::int64_t sequence, const Sequence& lengths) {
     // A look takes some microseconds, and one for every head would take longer than what holes cost.
     if (state_.last_mask->follows_head || state_.last_mask->program.wanted.empty())

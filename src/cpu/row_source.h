@@ -23,59 +23,37 @@ TILEWISE_INLINE void for_each_page(const RowSource& source, std::int64_t begin, 
   }
 }
 
-/// row[i]: where row begin + i lies. Rows of holes are `hole`, zeros. Lanes only keeps each instruction set's copy in
-/// its own object file.
+/// row[i], scale[i]: where row begin + i lies, and its scale (1 where there is none). Rows of holes are `hole`, zeros.
+/// Lanes only keeps each instruction set's copy in its own object file.
 template <class Lanes, class Element>
 TILEWISE_INLINE void locate_rows(const RowSource& source, std::int64_t begin, std::int64_t end, const void* hole,
-                                 const void** row) {
+                                 const void** row, float* scale) {
   const auto* data = static_cast<const Element*>(source.rows.data);
-  const std::int64_t stride = source.rows.stride;
-  const auto place = [&](const Element* first, std::int64_t count) {
+  const auto place = [&](const Element* first, const float* first_scale, std::int64_t count) {
+    const std::int64_t stride = source.rows.stride;
     for (std::int64_t i = 0; i < count; ++i) row[i] = first + i * stride;
-    row += count;
-  };
-  if (source.block_table == nullptr) return place(data + begin * stride, end - begin);
-  for_each_page(source, begin, end, [&](std::int64_t slot, std::int64_t count, std::int64_t page) {
-    if (page >= 0) return place(data + page * source.page_stride + slot * stride, count);
-    for (std::int64_t i = 0; i < count; ++i) *row++ = hole;
-  });
-}
-
-/// Calls f(first, count) for runs of rows [begin, end) whose scales lie one stride apart; of a hole, whose scales do
-/// not matter, first is null. The source has scales.
-template <class Lanes, class Function>
-TILEWISE_INLINE void for_each_scales(const RowSource& source, std::int64_t begin, std::int64_t end, const Function& f) {
-  if (source.block_table == nullptr) return f(source.scales + begin * source.scale_stride, end - begin);
-  for_each_page(source, begin, end, [&](std::int64_t slot, std::int64_t count, std::int64_t page) {
-    f(page < 0 ? nullptr : source.scales + page * source.scale_page_stride + slot * source.scale_stride, count);
-  });
-}
-
-/// scale[i]: row begin + i's, 1 of a hole.
-template <class Lanes>
-void copy_scales(const RowSource& source, std::int64_t begin, std::int64_t end, float* scale) {
-  for_each_scales<Lanes>(source, begin, end, [&](const float* first, std::int64_t count) {
-    if (first == nullptr) {
+    if (source.scales == nullptr) {
       for (std::int64_t i = 0; i < count; ++i) scale[i] = 1;
     } else if (source.scale_stride == 1) {
-      __builtin_memcpy(scale, first, static_cast<std::size_t>(count) * sizeof(float));
+      for (std::int64_t i = 0; i < count; ++i) scale[i] = first_scale[i];
     } else {
-      for (std::int64_t i = 0; i < count; ++i) scale[i] = first[i * source.scale_stride];
+      for (std::int64_t i = 0; i < count; ++i) scale[i] = first_scale[i * source.scale_stride];
     }
+    row += count;
     scale += count;
-  });
-}
-
-/// Asks for what copy_scales is to read.
-template <class Lanes>
-void prefetch_scales(const RowSource& source, std::int64_t begin, std::int64_t end) {
-  constexpr std::int64_t kOfLine = 16;
-  const std::int64_t step =
-      source.scale_stride > 0 && source.scale_stride < kOfLine ? kOfLine / source.scale_stride : 1;
-  for_each_scales<Lanes>(source, begin, end, [&](const float* first, std::int64_t count) {
-    if (first == nullptr) return;
-    for (std::int64_t i = 0; i < count; i += step) __builtin_prefetch(first + i * source.scale_stride);
-    __builtin_prefetch(first + (count - 1) * source.scale_stride);
+  };
+  if (source.block_table == nullptr) {
+    return place(data + begin * source.rows.stride, source.scales + begin * source.scale_stride, end - begin);
+  }
+  for_each_page(source, begin, end, [&](std::int64_t slot, std::int64_t count, std::int64_t page) {
+    if (page >= 0) {
+      return place(data + page * source.page_stride + slot * source.rows.stride,
+                   source.scales + page * source.scale_page_stride + slot * source.scale_stride, count);
+    }
+    for (std::int64_t i = 0; i < count; ++i) {
+      *row++ = hole;
+      *scale++ = 1;
+    }
   });
 }
 
