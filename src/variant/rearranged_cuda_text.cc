@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <set>
 
 #include "variant/cuda_prelude.h"
@@ -65,6 +66,9 @@ class RearrangedWriter : public CudaWriter {
     count_operations(text);
     text.may_be_steady = may_be_steady();
     text.may_be_small = may_be_small_;
+    text.follows_diagonals = std::all_of(data_.stages.begin(), data_.stages.end(), [&](const Stage& stage) {
+      return stage.kind != Stage::Kind::keep || follows_diagonals(graph_, stage.root);
+    });
     text.value_is_product = text.may_be_steady && graph_[rearranged_.parts.value].kind == Kind::score;
     return text;
   }

@@ -145,7 +145,7 @@ class Float8Consumer : ForwardEntries<Config, Variant> {
 #pragma unroll
     for (int i = 0; i < kKeyTile / 2; ++i) {
       float& x = s.x[0][i / 4][i % 4];
-      x = tile.stays.halves[i / (kKeyTile / 4)] >> i % (kKeyTile / 4) & 1 ? tile.factor * x : -infinity();
+      x = tile.stays.keeps(i / 4, i % 4) ? tile.factor * x : -infinity();
     }
     return 1;
   }
