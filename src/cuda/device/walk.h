@@ -133,8 +133,9 @@ struct ListWalk {
   const int* tiles;
   int listed;
 
+  __device__ ListWalk(const int* list, int count) : tiles(list), listed(count) {}
   __device__ ListWalk(const TileLists& lists, long long list, int count)
-      : tiles(lists.tiles + list * lists.capacity), listed(count) {}
+      : ListWalk(lists.tiles + list * lists.capacity, count) {}
   __device__ ListWalk(const TileLists& lists, int sequence, int head, int row)
       : ListWalk(lists, list_of(lists, sequence, head, row), lists.count[list_of(lists, sequence, head, row)]) {}
 

@@ -66,12 +66,6 @@ std::int64_t slots(const DecodePlan& plan, const jit::DeviceInfo& device) {
   return std::int64_t{device.multiprocessors} * plan.blocks;
 }
 
-/// So that a kernel's blocks are there when the one before it ends, which saves about 2 us between the two. From 12.3
-/// on drivers capture such launches.
-bool may_begin_early(const jit::Context& context) {
-  return context.device().compute_capability_major >= 9 && context.driver().version() >= 12030;
-}
-
 std::int64_t units(const DecodePlan& plan, const ForwardExtent& extent) {
   return extent.b * extent.h_kv * decode_row_tiles(plan, extent.h_q / extent.h_kv, extent.s_q);
 }
@@ -114,7 +108,7 @@ DecodeKernels::DecodeKernels(jit::Compiler& compiler, const std::shared_ptr<cons
       shape_(shape),
       plan_(plan),
       slots_(slots(plan, context->device())),
-      begins_early_(may_begin_early(*context)),
+      begins_early_(jit::may_begin_early(*context)),
       text_(variant::cuda_text(variant)),
       module_(jit::load_program(compiler, decode_program(variant, text_, shape, plan, context->device().architecture()),
                                 context)),

@@ -1,6 +1,7 @@
 // A block of a forward kernel.
 #pragma once
 
+#include "early.h"
 #include "sm90/forward_produce.h"
 
 namespace tilewise::cuda::sm90 {
@@ -10,6 +11,7 @@ namespace tilewise::cuda::sm90 {
 template <class Config, class Variant, class Consumer>
 class ForwardBlock : ForwardShared<Config, Variant> {
   using Shared = ForwardShared<Config, Variant>;
+  using Producers = ForwardProducers<Config, Variant>;
 
  public:
   using Shared::kSharedBytes, Shared::kThreads, Shared::kTileBytes;
@@ -17,14 +19,19 @@ class ForwardBlock : ForwardShared<Config, Variant> {
 
   __device__ void run() {
     const int warpgroup = uniform(threadIdx.x / 128);
+    if (threadIdx.x == 32)
+      prefetch(this->call_.q), prefetch(this->call_.k), prefetch(this->call_.v), prefetch(this->call_.o);
     if (threadIdx.x == 0) {
       if (this->base_ % 1024 != 0) __trap();  // what swizzling rests on
       this->create_barriers();
     }
     __syncthreads();
+    // The first piece of work is read meanwhile, where it lies with the plan.
+    if (threadIdx.x != Producers::kWorkThread || this->arguments_.planned == 0) wait_for_kernels_before();
+    let_next_kernel_begin();
     if (warpgroup == 0) {
       shrink_registers<Config::kProducerRegisters>();
-      ForwardProducers<Config, Variant>(this->call_, this->variant_, this->shared_).run();
+      Producers(this->call_, this->variant_, this->shared_).run();
     } else {
       grow_registers<Config::kConsumerRegisters>();
       Consumer(this->call_, this->variant_, this->shared_).run(warpgroup - 1);

@@ -92,11 +92,11 @@ class ForwardEntries : public ForwardKept<Config, Variant> {
         x = stays_here ? exponent : -infinity();
       }
     } else {
-      const float factor = arguments_.scale * kLog2E;
+      const float removed = arguments_.scale < 0 ? infinity() : -infinity();
 #pragma unroll
       for (int i = 0; i < kEntries; ++i) {
         float& x = s.x[0][i / 4][i % 4];
-        x = stays.keeps(i / 4, i % 4) ? factor * x : -infinity();
+        x = stays.keeps(i / 4, i % 4) ? x : removed;
       }
     }
   }
