@@ -147,7 +147,9 @@ class ForwardKernel {
       Engine::qk_maximum(strip.q, k, first, keys, shape_.d_qk, scores_, maximum, k_ahead);
     } else {
       const Ahead reads = reads_ahead<Lanes>(task_.score, score_block(strip, span.begin, span.begin, span.end, !full));
-      Engine::qk(strip.q, k, first, keys, shape_.d_qk, units_.product_factor, scores_, reads.then(&k_ahead, touches));
+      // Early enough for the last of them to be there when the program begins.
+      Engine::qk(strip.q, k, first, keys, shape_.d_qk, units_.product_factor, scores_,
+                 reads.then(&k_ahead, touches * 3 / 4 + 1));
       apply_score(task_.score, span, [&](std::int64_t begin, std::int64_t end, bool partial) {
         return score_block(strip, span.begin, begin, end, partial);
       });
@@ -198,15 +200,22 @@ class ForwardKernel {
   }
 
   void raise_maximum(int keys, Vec* maximum) const {
-    // In registers: through the pointer every key's maximum would wait for the store of the one before.
-    Vec highest[kVectors];
-    for (int n = 0; n < kVectors; ++n) highest[n] = maximum[n];
-    const float* at = scores_;
-    for (int key = 0; key < keys; ++key, at += kStrip) {
+    // In registers: through the pointer every key's maximum would wait for the store of the one before. Of even and odd
+    // keys apart, since a maximum takes as long as two loads.
+    Vec highest[2][kVectors];
+    for (int n = 0; n < kVectors; ++n) highest[0][n] = highest[1][n] = maximum[n];
+    const auto raise = [&](int key, Vec* to) __attribute__((always_inline)) {
+      const float* at = scores_ + std::int64_t{key} * kStrip;
 #pragma GCC unroll 8
-      for (int n = 0; n < kVectors; ++n) highest[n] = Lanes::max(Lanes::load(at + n * Lanes::kWidth), highest[n]);
+      for (int n = 0; n < kVectors; ++n) to[n] = Lanes::max(Lanes::load(at + n * Lanes::kWidth), to[n]);
+    };
+    int key = 0;
+    for (; key + 2 <= keys; key += 2) {
+      raise(key, highest[0]);
+      raise(key + 1, highest[1]);
     }
-    for (int n = 0; n < kVectors; ++n) maximum[n] = highest[n];
+    if (key < keys) raise(key, highest[0]);
+    for (int n = 0; n < kVectors; ++n) maximum[n] = Lanes::max(highest[0][n], highest[1][n]);
   }
 
   /// Raises the strip's reference to `maximum` where that grew by more than kRescaleGrowth, and rescales.
