@@ -246,8 +246,8 @@ class BackwardKernel {
     float* d_q = Head::d_q_of(head.d_q, shape_, query);
     float& has_some = head.d_q[query / kStrip];
     const Ahead ahead = index + 1 == kStrips ? Ahead() : Ahead(d_q + floats, floats, shape_.d_qk / Engine::kBlock + 1);
-    Engine::pv(k_columns_, first, right, kPacks ? kStrip : kWeightsStride, keys, shape_.d_qk, has_some == 0,
-               d_q, ahead);
+    Engine::pv(k_columns_, first, right, kPacks ? kStrip : kWeightsStride, keys, shape_.d_qk, has_some == 0, d_q,
+               ahead);
     has_some = 1;
   }
 

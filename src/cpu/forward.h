@@ -136,8 +136,7 @@ class ForwardKernel {
   void block(Strip& strip, const typename Engine::Keys& k, int first, const KeySpan& span, const NextRows& next) {
     const int keys = static_cast<int>(span.end - span.begin);
     const std::int64_t touches = keys / Engine::kBlock + 1;
-    if (!strip.is_begun)
-      Engine::pack_q(task_.q, strip.begin, strip.count, shape_.d_qk, units_.q_factor, strip.q);
+    if (!strip.is_begun) Engine::pack_q(task_.q, strip.begin, strip.count, shape_.d_qk, units_.q_factor, strip.q);
     Ahead q_ahead = next_q(strip, touches);
     Ahead k_ahead = k_rows_ahead(next, touches).then(&q_ahead, touches);
     Vec maximum[kVectors];

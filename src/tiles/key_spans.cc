@@ -150,7 +150,9 @@ KeySpan KeySpans::refine(const Box& box) {
   };
   evaluate(0, parts);
   if (box.query_end - box.query_begin > kMostStripQueries) return span_of(classes, box, step);
-  const auto class_of_quarter = [&](std::int64_t quarter) { return classes[static_cast<std::size_t>(quarter * parts)]; };
+  const auto class_of_quarter = [&](std::int64_t quarter) {
+    return classes[static_cast<std::size_t>(quarter * parts)];
+  };
   std::int64_t first = 0, last = parts - 1;
   while (first < last && class_of_quarter(first) == TileClass::empty) ++first;
   while (first < last && class_of_quarter(last) == TileClass::empty) --last;
