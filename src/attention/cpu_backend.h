@@ -115,7 +115,7 @@ class CpuBackend final : public Backend {
  private:
   void take_memory(Arena& arena, CpuState& state) const;
   void mark_touched(const Problem& problem, const Cuts& cuts, std::int64_t sequence, std::int64_t kv_head,
-                    std::vector<bool>& touched) const;
+                    std::int64_t strips, std::vector<bool>& touched) const;
   CpuState& state_in(Workspace& workspace) const;
   void start(CpuState& state, VariantGradients* gradients) const;
   std::int64_t shared_bytes() const;

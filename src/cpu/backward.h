@@ -133,7 +133,6 @@ class BackwardKernel {
   void query_block(const BackwardHead& head, const Tile& tile) {
     const Block block = Head::block(head.prepared, shape_, tile.query);
     if (block.is_odd[0] == Head::kNothingKept) return;  // though the walk could not prove it
-    d_q_ = Head::d_q_block(head.d_q, shape_, tile.query);
     for (int i = 0; i < kStrips; ++i) strip(head, tile, block, i);
     // From the first kept key on, so that a block of kept keys takes no more rows than it has, wherever it lies.
     int low = tile.keys, high = 0;
@@ -182,7 +181,7 @@ class BackwardKernel {
     }
     kept_strip(head, tile, block, index);
     pack_rows(tile.keys, index);
-    accumulate_d_q(tile, index);
+    accumulate_d_q(head, tile, index);
   }
 
   void kept_strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) {
@@ -233,7 +232,7 @@ class BackwardKernel {
   }
 
   /// d_q of one strip += k^T d_scores.
-  void accumulate_d_q(const Tile& tile, int index) {
+  void accumulate_d_q(const BackwardHead& head, const Tile& tile, int index) {
     const KeySpan& span = tile.spans[index];
     const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
     const float* right = d_scores_ + index * kStrip + first * kWeightsStride;
@@ -243,9 +242,13 @@ class BackwardKernel {
       right = d_weights_;
     }
     const std::int64_t floats = Head::d_q_strip(shape_);
-    float* d_q = d_q_ + index * floats;
+    const std::int64_t query = tile.query + index * kStrip;
+    float* d_q = Head::d_q_of(head.d_q, shape_, query);
+    float& has_some = head.d_q[query / kStrip];
     const Ahead ahead = index + 1 == kStrips ? Ahead() : Ahead(d_q + floats, floats, shape_.d_qk / Engine::kBlock + 1);
-    Engine::pv(k_columns_, first, right, kPacks ? kStrip : kWeightsStride, keys, shape_.d_qk, d_q, ahead);
+    Engine::pv(k_columns_, first, right, kPacks ? kStrip : kWeightsStride, keys, shape_.d_qk, has_some == 0, d_q,
+               ahead);
+    has_some = 1;
   }
 
   /// What the strip after this one reads, to be fetched meanwhile: over 4096 queries it is long gone from L2.
@@ -362,7 +365,6 @@ class BackwardKernel {
   float* raw_scores_;    // [kKeys][kStrip], before the program
   float* d_weights_;     // [kKeys][kStrip]
   float* factors_;       // [kKeys][kStrip], of dropout: 0 or 1 / p_keep
-  float* d_q_;           // of the block of queries, [kStrips][Head::d_q_strip]
   float* d_k_;           // [kKeys][rounded d_qk], unscaled
   float* d_v_;           // [kKeys][rounded d_v]
   float* packed_k_;      // k and v where they cannot be read in place
