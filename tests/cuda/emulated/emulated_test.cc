@@ -197,7 +197,9 @@ class EmulatedKernels : public ::testing::Test {
     for (std::int64_t i = 0; i < data_->lse.size(); ++i) data_->lse.set(i, exact_->lse.get(i));
 
     const std::size_t rows = kHeads * static_cast<std::size_t>(sequence_.queries);
-    std::vector<float> reference(rows), delta(rows), d_q_sums(rows * static_cast<std::size_t>(kernel_.d_qk));
+    const int row_blocks = (sequence_.queries + 63) / 64 * 4;
+    std::vector<float> reference(rows), delta(rows);
+    std::vector<float> d_q_sums(static_cast<std::size_t>(kHeads * row_blocks * 16 * kernel_.d_qk), NAN);
     BackwardArguments arguments{};
     arguments.q = view_of(data_->q), arguments.k = view_of(data_->k), arguments.v = view_of(data_->v);
     arguments.o = view_of(data_->o), arguments.d_o = view_of(data_->d_o), arguments.lse = view_of(data_->lse);
@@ -212,11 +214,11 @@ class EmulatedKernels : public ::testing::Test {
     arguments.scale = scale();
     if (has_gradients) arguments.gradients.tables[0] = sums.data();
     arguments.gradients.first = sums.data();
-    const int blocks = (sequence_.queries + 3) / 4;  // a warp to a query
-    ASSERT_TRUE(program.launch("prepare", {blocks, kHeads, 1}, 128, &arguments, bound_.data()));
+    // A warp to a query, then one to 16 of them.
+    ASSERT_TRUE(program.launch("prepare", {row_blocks * 4, kHeads, 1}, 128, &arguments, bound_.data()));
     ASSERT_TRUE(
         program.launch("backward", {arguments.key_tiles, kHeads, 1}, plan.threads(), &arguments, bound_.data()));
-    ASSERT_TRUE(program.launch("finish", {blocks, kHeads, 1}, 128, &arguments, nullptr));
+    ASSERT_TRUE(program.launch("finish", {row_blocks / 4, kHeads, 1}, 128, &arguments, nullptr));
     expect_close("d_q", exact_->d_q, data_->d_q, usual_->d_q, 3);
     expect_close("d_k", exact_->d_k, data_->d_k, usual_->d_k, 3);
     expect_close("d_v", exact_->d_v, data_->d_v, usual_->d_v, 3);
