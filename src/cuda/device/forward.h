@@ -51,7 +51,7 @@ class Forward : ForwardProducts<Config> {
     if (Config::kHasLists && arguments_.lists.order != nullptr) {
       row = row_start(arguments_.lists, sequence_, taken.head, taken.place);
     }
-    query_begin_ = row.row * kQueryTile;
+    query_begin_ = (Config::kHasLists ? of_warp(row.row) : row.row) * kQueryTile;
     if (query_begin_ >= shape_.queries) return;
     values().prepare(variant_,
                      Variant::place_of(variant_, shape_, sequence_, taken.head, taken.head / arguments_.heads_per_kv,
@@ -63,7 +63,9 @@ class Forward : ForwardProducts<Config> {
       const long long list = list_of(lists, sequence_, taken.head, row.row);
       const ListWalk whole(lists, list, row.count >= 0 ? row.count : lists.count[list]);
       const bool in_parts = is_in_parts(taken);
-      walk(led(in_parts ? whole.part(taken.part, lists.parts) : whole, in_parts ? 0 : row.index));
+      ListWalk walked = in_parts ? whole.part(taken.part, lists.parts) : whole;
+      walked.listed = of_warp(walked.listed);
+      walk(led(walked, of_warp(in_parts ? 0 : row.index)));
     } else {
       const DenseWalk whole(shape_, Config::kKeyTile);
       walk(led(whole, WalkStart::near(whole, tile_of_own_position(shape_, query_begin_ + kQueryTile / 2,
@@ -89,7 +91,7 @@ class Forward : ForwardProducts<Config> {
   static constexpr int kLead = Config::kHasLists ? (kQueryTile + Config::kKeyTile - 1) / Config::kKeyTile : 1;
   template <class Walk>
   __device__ static auto led(const Walk& walk, int start) {
-    if constexpr (Variant::kChangesScores) {
+    if constexpr (Variant::kChangesScores && Variant::kDiagonalFields > 0) {
       return LedWalk<Walk, kLead>{walk, start};
     } else {
       return walk;
@@ -167,10 +169,10 @@ class Forward : ForwardProducts<Config> {
     o_.clear();
     rows_.clear(lane_query(), shape_.queries);
     if (count == 0) return;
-    Visit visit = tiles.visit(0), next = visit;
+    Visit visit = tiles.visit(0, tiles.read(0)), next = visit;
     start_loading(visit, 0);
     commit_copies();
-    if (count > 1) start_loading(next = tiles.visit(1), 1);
+    if (count > 1) start_loading(next = tiles.visit(1, tiles.read(1)), 1);
     commit_copies();
     wait_for_copies<1>();
     __syncthreads();
@@ -184,12 +186,13 @@ class Forward : ForwardProducts<Config> {
     for (int i = 0, stage = 0; i < count; ++i) {
       constexpr int kLast = Config::kStages - 1;
       const int next_stage = stage == kLast ? 0 : stage + 1, last_stage = next_stage == kLast ? 0 : next_stage + 1;
+      const int ahead = tiles.read(::min(i + 2, count - 1));  // while others are waited for
       wait_for_copies<0>();
       __syncthreads();  // the next tile is here for all threads, and all are done with the one before
       const Lines lines = lines_of(tiles, i);
       Visit last = next;
       const auto load_last = [&] {
-        if (i + 2 < count) start_loading(last = tiles.visit(i + 2), last_stage);
+        if (i + 2 < count) start_loading(last = tiles.visit(i + 2, ahead), last_stage);
         commit_copies();
       };
       if constexpr (Config::kStages == 3) load_last();
@@ -298,22 +301,24 @@ class Forward : ForwardProducts<Config> {
         next_stage != kNone && !(kTakesLines && __any_sync(~0u, lines.has_next != 0));
     if (wants_values) make_values(made, next_visit);
     const bool wants_next = next_stage != kNone && !is_empty(next_visit);
+    if (is_empty(visit)) {
+      if (wants_values) keep_values(made, next_visit, index + 1);
+      if (wants_next) multiply_queries_by_keys(s, next_stage, [](int) {});
+      return;
+    }
     const bool rebase = !rows_.all_based();
-    const bool has_entries = !is_empty(visit);
     float factor = 1, step = 0;
     RowStatistics<Config::kRowBlocks> rows_of_weights;
     const bool is_classical = is_partial(visit) || (kClampsSeldom && rebase);
-    const bool takes_line = is_on_line && has_entries && !is_classical;
+    const bool takes_line = is_on_line && !is_classical;
     if (takes_line) {
       rows_of_weights = rows_;
       if constexpr (kTakesLines)
         values().apply_line(s, rows_of_weights, variant_, lane_place(visit), lines.at_hand);
       factor = lines.at_hand.factor;
       step = lines.at_hand.step;
-    } else if (has_entries) {
-      factor = score(s, visit, index, is_classical, is_on_line);
     } else {
-      s.fill(-infinity());
+      factor = score(s, visit, index, is_classical, is_on_line);
     }
     if (wants_values) keep_values(made, next_visit, index + 1);
     if (rebase) rows_.rebase(s, factor, o_);
@@ -343,7 +348,7 @@ class Forward : ForwardProducts<Config> {
     }
     weights.add_sums_to(rows_);
     if constexpr (Config::kHasDropout) drop(weights, tiles.visit(index));
-    if (has_entries) add_weights_times_values(o_, weights, stage);
+    add_weights_times_values(o_, weights, stage);
     s = next;
   }
 

@@ -61,6 +61,7 @@ inline void cp_async_wait_group(std::size_t pending) {
 inline void griddepcontrol_wait() {}
 inline void griddepcontrol_launch_dependents() {}
 
+inline void ld_global_s32(int& value, const int* from) { value = *from; }
 inline void st_shared_u16(unsigned to, unsigned short value) { simt::shared<unsigned short>(to) = value; }
 inline void st_shared_u32(unsigned to, unsigned value) { simt::shared<unsigned>(to) = value; }
 inline void st_shared_v2_f32(unsigned to, float x, float y) { simt::shared<float2>(to) = {x, y}; }
