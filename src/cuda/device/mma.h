@@ -88,7 +88,11 @@ struct LaneAddress {
   unsigned address;  // of the fragment at (0, 0)
 
   /// For load_left, load_right and so on.
-  __device__ static LaneAddress left(const Tile& tile, int lane) { return {tile.at(lane % 16, lane / 16 * 8)}; }
+  __device__ static LaneAddress left(const Tile& tile, int lane) { return left_at(tile, 0, 0, lane); }
+  /// Likewise at a row and a column, multiples of 16 and of twice what the fragments from there on reach over.
+  __device__ static LaneAddress left_at(const Tile& tile, int row, int column, int lane) {
+    return {tile.at(row + lane % 16, column + lane / 16 * 8)};
+  }
   __device__ static LaneAddress right(const Tile& tile, int lane) { return left(tile, lane); }
   __device__ static LaneAddress right_transposed(const Tile& tile, int lane) {
     return {tile.at(lane % 8 + lane / 16 * 8, lane / 8 % 2 * 8)};
@@ -105,6 +109,21 @@ __device__ inline LeftFragment load_left(const LaneAddress<Tile>& from, int row,
   LeftFragment a;
   load_matrices(a.pairs, from.at(row, column));
   return a;
+}
+
+/// Whether the GPU stores 16-bit fragments as it loads them.
+#if __CUDA_ARCH__ >= 900
+inline constexpr bool kStoresMatrices = true;
+#else
+inline constexpr bool kStoresMatrices = false;
+#endif
+
+/// Stores a left operand as those rows and columns; where kStoresMatrices.
+template <class Tile>
+__device__ inline void store_left(const LaneAddress<Tile>& to, int row, int column, const LeftFragment& a) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to.at(row, column)),
+               "r"(a.pairs[0]), "r"(a.pairs[1]), "r"(a.pairs[2]), "r"(a.pairs[3])
+               : "memory");
 }
 
 /// The transpose of rows [row, row + 16) and columns [column, column + 16) of a tile as a left operand: its rows are

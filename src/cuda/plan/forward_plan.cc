@@ -57,9 +57,9 @@ int ForwardPlan::register_limit(const Multiprocessor& limits) const {
 }
 
 bool ForwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits, const KeptFields& kept) const {
-  constexpr std::int64_t kSteadyBytes = 2048;  // SteadyTiles, device/lane_scores.h
+  const std::int64_t line_bytes = kept.may_be_on_lines ? warps * 32 * 16 : 0;  // TileLines, device/scores.h
   const std::int64_t shared =
-      shared_bytes(shape) + kept.bytes(query_tile(), key_tile, 1, 2) + (kept.may_be_steady ? kSteadyBytes : 0);
+      shared_bytes(shape) + kept.bytes(query_tile(), key_tile, 1, 2) + line_bytes;
   return shared <= limits.shared_bytes_per_block &&
          blocks * (shared + Multiprocessor::kReservedShared) <= limits.shared_bytes &&
          matrix_registers(shape) + other_registers(shape.dtype) <=
