@@ -35,6 +35,9 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
   using Fragments = LeftFragment[kQueries / 16];    // of scores
   using Recorded = typename Variant::Recorded;
 
+  /// Whether weights are made while products of d_o and values are: where gradients of scores need no more than them.
+  static constexpr bool kMakesWeightsFirst = !Variant::kChangesScores || (Variant::kSlopeIsHoisted && !kHasGradients);
+
   __device__ static int lane() { return threadIdx.x % 32; }
   __device__ static int thread() { return threadIdx.x % 128; }
   __device__ static int warp_row() { return threadIdx.x / 32 % 4 * 16; }  // in the consumer's 64 keys
@@ -170,10 +173,10 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
     }
     if (Variant::kChangesScores && tile.part == kFullPart && has_low_rows(tile.stage)) tile.part = kPartialPart;
     const unsigned stays = look_up(tile.part, lane_of(tile, consumer));
-    if constexpr (!Variant::kChangesScores) {
+    if constexpr (kMakesWeightsFirst) {
       wait_for_products<kGroupsBehind>();
       pin(p);
-      make_weights(p, tile.part, stays);
+      make_weights(p, tile, stays, consumer);
     }
     // Behind a branch, which the assembler does not move this wait across: in front of it, it would come before the
     // exponentials.
@@ -196,9 +199,11 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
                 tile.query_begin, tile.first_key, lane() % 4 * 2, warp_row() + lane() / 4);
   }
 
-  /// Weights of a variant without score functions.
-  __device__ void make_weights(Scores& p, int part, unsigned stays) const {
-    if (part != kFullPart) {
+  /// Weights, except in partial tiles of variants with score functions, where what becomes of a score is one piece.
+  __device__ void make_weights(Scores& p, const ConsumerTile& tile, unsigned stays, int consumer) const {
+    if constexpr (Variant::kChangesScores) {
+      if (tile.part == kFullPart) make_weights(p, tile.stage, lane_of(tile, consumer));
+    } else if (tile.part != kFullPart) {
       make_weights<true>(p, stays);
     } else {
       make_weights<false>(p, stays);
@@ -212,6 +217,17 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
       for (int e = 0; e < 4; ++e) {
         const float weight = exp2_of(call_.factor * p.x[0][j][e]);
         p.x[0][j][e] = kPartial && (stays >> (4 * j + e) & 1) == 0 ? 0 : weight;
+      }
+    }
+  }
+  __device__ void make_weights(Scores& p, int stage, const Lane& lane) const {
+#pragma unroll
+    for (int j = 0; j < kQueries / 8; ++j) {
+      const float2 references = numbers_of(numbers(stage), j);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        float& x = p.x[0][j][e];
+        x = exp2_of(lane.exponent(8 * j + e % 2, e / 2 * 8, x) - (e % 2 == 0 ? references.x : references.y));
       }
     }
   }
@@ -281,8 +297,7 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
     }
   }
 
-  /// Products, or where there are no score functions weights, turned into weights as d_v takes them and gradients of
-  /// scores.
+  /// Products, or weights where they are made first, turned into weights as d_v takes them and gradients of scores.
   template <bool kPartial>
   __device__ void make_gradients(Scores& p, Scores& d_s, const Entries& entries, const Lane& lane,
                                  EntryNumbers& numbers_of_variant) const {
@@ -299,8 +314,9 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
         const float product = p.x[0][j][e], reference = e % 2 == 0 ? references.x : references.y;
         float weight, slope = 1;
         bool is_floored = false;
-        if constexpr (!Variant::kChangesScores) {
+        if constexpr (kMakesWeightsFirst && !(kPartial && Variant::kChangesScores)) {
           weight = product;  // which it is already
+          if constexpr (Variant::kChangesScores) slope = lane.slope(query, key, 0);
         } else if constexpr (kPartial) {
           const float score = lane.score(query, key, product);
           weight = exp2_of(fmaf(Lane::clamped(score), kLog2E, -reference));
