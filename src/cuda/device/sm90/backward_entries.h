@@ -35,6 +35,9 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
   using Fragments = LeftFragment[kQueries / 16];    // of scores
   using Recorded = typename Variant::Recorded;
 
+  /// Whether weights are made while products of d_o and values are: where gradients of scores need no more than them.
+  static constexpr bool kMakesWeightsFirst = !Variant::kChangesScores || (Variant::kSlopeIsHoisted && !kHasGradients);
+
   __device__ static int lane() { return threadIdx.x % 32; }
   __device__ static int thread() { return threadIdx.x % 128; }
   __device__ static int warp_row() { return threadIdx.x / 32 % 4 * 16; }  // in the consumer's 64 keys
@@ -123,17 +126,35 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
       if (part == kPartialPart) {
         // Not all of them at once, which would spill, but so many that they need not wait for each other.
 #pragma unroll 1
-        for (int e = 0; e < 4; ++e) {
-          unsigned of_blocks = 0;
+        for (int e = 0; e < 2; ++e) {
+          unsigned near = 0, far = 0;  // the lane's first key, and its second one
 #pragma unroll
           for (int j = 0; j < kQueries / 8; ++j) {
-            of_blocks |= unsigned(stays_at(lane, 8 * j + e % 2, e / 2 * 8)) << 4 * j;
+            near |= unsigned(lane.keeps(8 * j + e, 0)) << 4 * j;
+            far |= unsigned(lane.keeps(8 * j + e, 8)) << 4 * j;
           }
-          stays |= of_blocks << e;
+          stays |= (near | far << 2) << e;
         }
+        stays &= look_up_ends(lane);
       }
     }
     return stays;
+  }
+  /// Likewise, which of them are in the sequence at all.
+  __device__ unsigned look_up_ends(const Lane& lane) const {
+    const SequenceShape& shape = arguments_.sequences[sequence()];
+    const auto is_there = [&](int key) {
+      return lane.key_index(key) >= shape.key_start && lane.key_index(key) < shape.keys;
+    };
+    unsigned there = (is_there(0) ? 0x33333333u : 0) | (is_there(8) ? 0xccccccccu : 0);
+    const int queries = shape.queries - lane.query_index(0);  // from the lane's first one on
+    if (uniform(queries >= kQueries) != 0) return there;
+#pragma unroll
+    for (int j = 0; j < kQueries / 8; ++j) {
+      if (8 * j >= queries) there &= ~(0x5u << 4 * j);
+      if (8 * j + 1 >= queries) there &= ~(0xau << 4 * j);
+    }
+    return there;
   }
   // No short cuts: a branch for each of 32 numbers would cost more.
   __device__ bool stays_at(const Lane& lane, int query, int key) const {
@@ -142,45 +163,81 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
            (lane.key_index(key) >= shape.key_start) & (lane.key_index(key) < shape.keys);
   }
 
-  /// Waits for the products; they become weights and gradients of scores.
+  /// A tile whose products have been started: those of queries and keys, then, as `kGroupsBehind` other groups, those
+  /// of d_o and values. They become weights and gradients of scores; without score functions, weights while the others
+  /// are under way.
+  template <int kGroupsBehind>
   __device__ void make_entries(Scores& p, Scores& d_s, ConsumerTile tile, int consumer, EntryNumbers& numbers) const {
     if (Variant::kChangesScores || tile.part != kFullPart) {
       prepare_tile(consumer, tile.index, tile.query_begin, tile.first_key);
     }
     if (Variant::kChangesScores && tile.part == kFullPart && has_low_rows(tile.stage)) tile.part = kPartialPart;
-    const auto lane_scores = [&](int query_begin) {
-      return Lane(variant_, place_of(consumer).variant, place_of(consumer).values, tile.index, 0, tile.index,
-                  query_begin, tile.first_key, lane() % 4 * 2, warp_row() + lane() / 4);
-    };
-    const unsigned stays = look_up(tile.part, lane_scores(tile.query_begin));
+    const unsigned stays = look_up(tile.part, lane_of(tile, consumer));
+    if constexpr (kMakesWeightsFirst) {
+      wait_for_products<kGroupsBehind>();
+      pin(p);
+      make_weights(p, tile, stays, consumer);
+    }
+    // Behind a branch, which the assembler does not move this wait across: in front of it, it would come before the
+    // exponentials.
     wait_for_products<0>();
     pin(p);
     pin(d_s);
     unsigned kept[Config::kHasDropout ? kQueries / 8 : 1];  // bit e of [j]: dropout keeps the weight [j][e]
     if constexpr (Config::kHasDropout) draw(kept, tile.query_begin, tile.first_key + warp_row(), tile.head);
-    const Entries entries{kept, stays, tile.stage, consumer};
-    make_part(tile.part, entries, p, d_s, lane_scores, tile.query_begin, numbers);
+    const Entries entries{kept, tile.stage, consumer};
+    if (tile.part != kFullPart) {  // a third branch for empty parts would spill
+      // Not the other branch's lane, which would be kept in registers for both.
+      tile.query_begin = int(made_anew(tile.query_begin));
+      make_gradients<true>(p, d_s, entries, lane_of(tile, consumer), numbers);
+    } else {
+      make_gradients<false>(p, d_s, entries, lane_of(tile, consumer), numbers);
+    }
+  }
+  __device__ Lane lane_of(const ConsumerTile& tile, int consumer) const {
+    return Lane(variant_, place_of(consumer).variant, place_of(consumer).values, tile.index, 0, tile.index,
+                tile.query_begin, tile.first_key, lane() % 4 * 2, warp_row() + lane() / 4);
   }
 
-  /// What is known of a tile's entries before their products are there.
+  /// Weights, except in partial tiles of variants with score functions, where what becomes of a score is one piece.
+  __device__ void make_weights(Scores& p, const ConsumerTile& tile, unsigned stays, int consumer) const {
+    if constexpr (Variant::kChangesScores) {
+      if (tile.part == kFullPart) make_weights(p, tile.stage, lane_of(tile, consumer));
+    } else if (tile.part != kFullPart) {
+      make_weights<true>(p, stays);
+    } else {
+      make_weights<false>(p, stays);
+    }
+  }
+  template <bool kPartial>
+  __device__ void make_weights(Scores& p, unsigned stays) const {
+#pragma unroll
+    for (int j = 0; j < kQueries / 8; ++j) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const float weight = exp2_of(call_.factor * p.x[0][j][e]);
+        p.x[0][j][e] = kPartial && (stays >> (4 * j + e) & 1) == 0 ? 0 : weight;
+      }
+    }
+  }
+  __device__ void make_weights(Scores& p, int stage, const Lane& lane) const {
+#pragma unroll
+    for (int j = 0; j < kQueries / 8; ++j) {
+      const float2 references = numbers_of(numbers(stage), j);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        float& x = p.x[0][j][e];
+        x = exp2_of(lane.exponent(8 * j + e % 2, e / 2 * 8, x) - (e % 2 == 0 ? references.x : references.y));
+      }
+    }
+  }
+
+  /// What make_gradients is told of a tile.
   struct Entries {
     const unsigned* kept;  // bit e of [j]: dropout keeps the weight [j][e]
-    unsigned stays;        // bit 4j + e: a mask keeps the entry [j][e]
     int stage;             // of queries
     int consumer;
   };
-
-  /// Products turned into weights and score gradients, as make_gradients, of a part. lane_of(query_begin) gives a Lane.
-  template <class LaneOf>
-  __device__ void make_part(int part, const Entries& entries, Scores& p, Scores& d_s, const LaneOf& lane_of,
-                            int query_begin, EntryNumbers& numbers) const {
-    if (part != kFullPart) {  // a third branch for empty parts would spill
-      // Not the other branch's lane, which would be kept in registers for both.
-      make_gradients<true>(p, d_s, entries, lane_of(int(made_anew(query_begin))), numbers);
-    } else {
-      make_gradients<false>(p, d_s, entries, lane_of(query_begin), numbers);
-    }
-  }
 
   /// Whether there are keys that do not exist: zeros stand for them and their values, from both consumers.
   __device__ bool clear_missing_keys(int key_begin) const {
@@ -240,7 +297,7 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
     }
   }
 
-  /// Products turned into weights (as d_v takes them) and score gradients.
+  /// Products, or weights where they are made first, turned into weights as d_v takes them and gradients of scores.
   template <bool kPartial>
   __device__ void make_gradients(Scores& p, Scores& d_s, const Entries& entries, const Lane& lane,
                                  EntryNumbers& numbers_of_variant) const {
@@ -257,8 +314,9 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
         const float product = p.x[0][j][e], reference = e % 2 == 0 ? references.x : references.y;
         float weight, slope = 1;
         bool is_floored = false;
-        if constexpr (!Variant::kChangesScores) {
-          weight = exp2_of(call_.factor * product);
+        if constexpr (kMakesWeightsFirst && !(kPartial && Variant::kChangesScores)) {
+          weight = product;  // which it is already
+          if constexpr (Variant::kChangesScores) slope = lane.slope(query, key, 0);
         } else if constexpr (kPartial) {
           const float score = lane.score(query, key, product);
           weight = exp2_of(fmaf(Lane::clamped(score), kLog2E, -reference));
@@ -268,10 +326,7 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
           weight = exp2_of(lane.exponent(query, key, product) - reference);
           slope = lane.slope(query, key, product);
         }
-        if constexpr (kPartial) {
-          weight =
-              (Variant::kChangesScores ? stays_at(lane, query, key) : entries.stays >> (4 * j + e) & 1) ? weight : 0;
-        }
+        if constexpr (kPartial && Variant::kChangesScores) weight = stays_at(lane, query, key) ? weight : 0;
         float gradient = d_s.x[0][j][e];
         if constexpr (Config::kHasDropout) {
           const bool drawn = entries.kept[j] >> e & 1;
