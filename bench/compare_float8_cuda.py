@@ -17,7 +17,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from compare_torch_cuda import Bridge, Case, Gpu, Tilewise, Times
+from torch_cuda.bridge import Bridge, Tilewise
+from torch_cuda.cases import Case
+from torch_cuda.times import Gpu, Times
 
 BLOCK = 128
 LARGEST = 448

@@ -3,7 +3,8 @@
 
 Usage: python3 bench/compare_torch_cuda.py BRIDGE [--rounds N] [--peers NAME ...] [--forward CASE ...]
            [--backward CASE ...] [--variants CASE ...] [--backward_variants CASE ...] [--first CASE ...]
-           [--deterministic CASE ...] [--gradients CASE ...] [--decoding NAME:B:H_Q:H_KV:S ...]
+           [--deterministic CASE ...] [--gradients CASE ...] [--flex CASE ...] [--decoding B:H_Q:H_KV:S ...]
+           [--report PAGE.md]
 BRIDGE: build/release/lib/libbench_torch_bridge.so. Needs PyTorch with CUDA.
 A CASE is VARIANT:D, VARIANT:D:S or VARIANT:D:S:D_V; b is 16384 / S (at least 1), and there are 2048 / D_V heads.
 
@@ -16,217 +17,31 @@ are the clock (MHz) and the power (W) while it was taken.
 Variants are timed in turns with plain attention of the same shape. A score function's ratio is plain's time over its
 own. A mask's is its own time over kept share times plain's: the share of tiles of 128 x 128 that it keeps entries of.
 Deterministic backward passes, and such with the gradient of the variant's table, are timed in turns with the default's.
+--flex sets variants beside compiled FlexAttention, in turns, forward and backward. --report writes all of it as a page
+whose tables bench/plot_cuda.py draws.
 """
 
 import argparse
-import ctypes
-import statistics
-import time
+import pathlib
+import shlex
+import sys
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-TOKENS, HIDDEN = 16384, 2048
+from torch_cuda.bridge import Bridge, Tilewise
+from torch_cuda.cases import MASKS, Case, expected_rows
+from torch_cuda.report import Report
+from torch_cuda.times import Gpu, Times
+
 BACKENDS = {"cudnn": ("cuDNN", SDPBackend.CUDNN_ATTENTION), "fa2": ("FlashAttention-2", SDPBackend.FLASH_ATTENTION)}
-TEN_OPERATIONS = "score(let a = (query - key) * 0.01; s * 0.9 + tanh(s * 0.3) - max(a * a, 2) * 0.5 + key * 0.001)"
-VARIANTS = {"full": "plain", "causal": "causal()", "softcap": "softcap(30)", "softcap_causal": "softcap(30) & causal()",
-            "alibi": "alibi({heads})", "alibi_causal": "alibi({heads}) & causal()", "window": "window(1024)",
-            "relative": "relative_position(128)", "distances": "relative_position({tokens})",
-            "keys": "table bias: float32[?, ?]; score(s + bias[head, key_index])", "t5": "t5_buckets(32, 128, 1)", "ten": TEN_OPERATIONS,
-            "documents": "documents([{documents}])", "bigbird": "bigbird(64, 3, 2, 3, {tokens}, 1)"}
-MASKS = ("causal", "window", "documents", "bigbird")
-
-
-class Gpu:
-    """The clock of the multiprocessors, and the power drawn, as NVML tells them."""
-
-    def __init__(self):
-        self.library, self.device = None, ctypes.c_void_p()
-        try:
-            self.library = ctypes.CDLL("libnvidia-ml.so.1")
-            self.library.nvmlInit_v2()
-            self.library.nvmlDeviceGetHandleByIndex_v2(torch.cuda.current_device(), ctypes.byref(self.device))
-        except OSError:
-            pass
-
-    def now(self):
-        if self.library is None:
-            return 0, 0
-        clock, milliwatts = ctypes.c_uint(), ctypes.c_uint()
-        self.library.nvmlDeviceGetClockInfo(self.device, 1, ctypes.byref(clock))
-        self.library.nvmlDeviceGetPowerUsage(self.device, ctypes.byref(milliwatts))
-        return clock.value, milliwatts.value / 1000
-
-
-class Bridge:
-    def __init__(self, path):
-        self.library = ctypes.CDLL(path)
-        pointer = ctypes.c_void_p
-        self.library.bridge_error.restype = ctypes.c_char_p
-        self.library.bridge_plan.restype = ctypes.c_char_p
-        self.library.bridge_plan.argtypes = [pointer]
-        self.library.bridge_close.argtypes = [pointer]
-        self.library.bridge_open.argtypes = [ctypes.c_char_p, ctypes.c_char_p, pointer, ctypes.c_int, pointer,
-                                             ctypes.POINTER(pointer)]
-        self.library.bridge_kept_share.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.c_int,
-                                                   ctypes.POINTER(ctypes.c_double)]
-        self.library.bridge_forward.argtypes = [pointer] * 3
-        self.library.bridge_forward_float8.argtypes = [pointer, pointer, ctypes.c_int, pointer]
-        self.library.bridge_backward.argtypes = [pointer] * 3
-
-    def check(self, result):
-        if result != 0:
-            raise RuntimeError(self.library.bridge_error().decode())
-
-    def kept_share(self, text, tokens):
-        share = ctypes.c_double()
-        self.check(self.library.bridge_kept_share(text.encode(), tokens, tokens, ctypes.byref(share)))
-        return share.value
-
-
-class Case:
-    """What is computed: a variant, and the sizes of its tensors."""
-
-    def __init__(self, text):
-        name, *sizes = text.split(":")
-        sizes = [int(size) for size in sizes]
-        self.variant, self.d = name, sizes[0]
-        self.tokens = sizes[1] if len(sizes) > 1 else TOKENS
-        self.d_v = sizes[2] if len(sizes) > 2 else self.d
-        self.b, self.heads = max(1, TOKENS // self.tokens), HIDDEN // self.d_v
-
-    def named(self, variant):
-        return Case(f"{variant}:{self.d}:{self.tokens}:{self.d_v}")
-
-    def text(self):
-        return VARIANTS[self.variant].format(heads=self.heads, tokens=self.tokens,
-                                             documents=", ".join(map(str, documents(self.tokens))))
-
-    def __str__(self):
-        d = f"{self.d}" if self.d == self.d_v else f"{self.d}/{self.d_v}"
-        return f"d {d}, s {self.tokens}, b {self.b}, {self.variant}"
-
-    def inputs(self):
-        torch.manual_seed(1)
-        return [torch.randn(self.b, self.tokens, self.heads, d, device="cuda", dtype=torch.bfloat16)
-                for d in (self.d, self.d, self.d_v)]
-
-    def entries(self):
-        if self.variant == "window":
-            return self.tokens * 1024 - 1024 * 1023 / 2
-        return self.tokens * self.tokens / (2 if "causal" in self.variant else 1)
-
-    def teraflops(self, ms):
-        return 2 * (self.d + self.d_v) * self.b * self.heads * self.entries() / ms / 1e9
-
-
-def documents(tokens):
-    """Uneven lengths of documents, from 1/32 of all tokens to 1/8."""
-    parts = [4, 1, 3, 2, 4, 1, 1, 3, 2, 4, 2, 1, 3, 1]
-    return [part * tokens // 32 for part in parts]
-
-
-class Tilewise:
-    """A public plan for [b, s, h, d] tensors."""
-
-    def __init__(self, bridge, case, backward=False, sizes=None, deterministic=False, dtype="bfloat16"):
-        self.bridge, self.handle = bridge, ctypes.c_void_p()
-        columns = {"relative": (case.heads, 257), "distances": (case.heads, 2 * case.tokens + 1),
-                   "keys": (case.heads, case.tokens), "t5": (32, case.heads)}.get(case.variant, (0, 0))
-        self.table = torch.randn(*columns, device="cuda") if columns[0] else None
-        sizes = (ctypes.c_int * 9)(*(sizes or (case.b, case.heads, case.heads, case.tokens, case.tokens, case.d,
-                                               case.d_v)), *columns)
-        begin = time.perf_counter()
-        bridge.check(bridge.library.bridge_open(case.text().encode(), dtype.encode(), ctypes.cast(sizes, ctypes.c_void_p),
-                                                int(backward) + int(deterministic), None if self.table is None else self.table.data_ptr(),
-                                                ctypes.byref(self.handle)))
-        self.seconds = time.perf_counter() - begin
-        lines = bridge.library.bridge_plan(self.handle).decode().splitlines()
-        self.plan = "; ".join(line for line in lines if line.startswith(("forward", "decoding", "backward")))
-
-    def call(self, function, tensors):
-        pointers = (ctypes.c_void_p * len(tensors))(*[None if x is None else x.data_ptr() for x in tensors])
-        self.bridge.check(function(self.handle, ctypes.cast(pointers, ctypes.c_void_p),
-                                   torch.cuda.current_stream().cuda_stream))
-
-    def forward(self, q, k, v, o, lse=None):
-        self.call(self.bridge.library.bridge_forward, (q, k, v, o, lse))
-
-    def forward_float8(self, q, k, v, o, scales, lse=None):
-        """Each of q, k and v with its scales, [h] or [b, h, blocks]"""
-        tensors = [q, k, v, o, lse, *scales]
-        pointers = (ctypes.c_void_p * len(tensors))(*[None if x is None else x.data_ptr() for x in tensors])
-        self.bridge.check(self.bridge.library.bridge_forward_float8(
-            self.handle, ctypes.cast(pointers, ctypes.c_void_p), int(scales[0].dim() == 3),
-            torch.cuda.current_stream().cuda_stream))
-
-    def backward(self, *tensors):
-        """q, k, v, o, lse, d_o, d_q, d_k, d_v, and the table's gradient or nothing"""
-        self.call(self.bridge.library.bridge_backward, (*tensors, None) if len(tensors) == 9 else tensors)
-
-    def close(self):
-        self.bridge.library.bridge_close(self.handle)
-
-
-class Times:
-    """Of contestants (name -> call), in turns: median milliseconds, clock and power of each."""
-
-    def __init__(self, gpu, contestants, rounds, target_ms=50):
-        self.samples = {name: [] for name in contestants}
-        repeats = {}
-        for name, call in contestants.items():
-            call()
-            repeats[name] = max(2, int(target_ms / self.measured(gpu, call, 2)[0]))
-        for _ in range(rounds):
-            for name, call in contestants.items():
-                self.samples[name].append(self.measured(gpu, call, repeats[name]))
-
-    @staticmethod
-    def measured(gpu, call, repeats):
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        begin.record()
-        for _ in range(repeats):
-            call()
-        end.record()
-        state = gpu.now()
-        end.synchronize()
-        return begin.elapsed_time(end) / repeats, *state
-
-    def __getitem__(self, name):
-        return statistics.median(sample[0] for sample in self.samples[name])
-
-    def state(self, name):
-        return "{:.0f} MHz, {:.0f} W".format(*(statistics.median(sample[i] for sample in self.samples[name])
-                                               for i in (1, 2)))
-
-    def ratio(self, one, other):
-        """Of the times of two contestants, round by round; the median."""
-        return statistics.median(a[0] / b[0] for a, b in zip(self.samples[one], self.samples[other]))
-
-
-def expected_rows(case, q, k, v, rows):
-    """A few rows of the first sequence's answer in float32; None for variants that are only timed."""
-    scores = torch.einsum("shd,thd->hst", q[0, rows].float(), k[0].float()) * case.d ** -0.5
-    keys = torch.arange(case.tokens, device="cuda")
-    queries = torch.tensor(rows, device="cuda")[:, None]
-    if case.variant in ("relative", "t5", "ten", "documents", "bigbird"):
-        return None
-    if "softcap" in case.variant:
-        scores = 30 * torch.tanh(scores / 30)
-    if "alibi" in case.variant:
-        slopes = torch.exp2(-8 * torch.arange(1, case.heads + 1, device="cuda") / case.heads)
-        scores = scores - slopes[:, None, None] * (queries - keys).abs()
-    if "causal" in case.variant or case.variant == "window":
-        scores = scores.masked_fill(keys > queries, -torch.inf)
-    if case.variant == "window":
-        scores = scores.masked_fill(queries - keys >= 1024, -torch.inf)
-    return torch.einsum("hst,thd->shd", torch.softmax(scores, -1), v[0].float())
 
 
 class Comparison:
-    def __init__(self, bridge, gpu, arguments):
+    def __init__(self, bridge, gpu, report, arguments):
         self.bridge, self.gpu, self.rounds, self.peers = bridge, gpu, arguments.rounds, arguments.peers
+        self.report = report
 
     def peers_of(self, case, q, k, v):
         """PyTorch's backends that compute the same."""
@@ -244,6 +59,10 @@ class Comparison:
                          if peer != "Tilewise")
         shown = ", ".join(f"{name} {value:.1f} TFLOP/s ({times.state(name)})" for name, value in figures.items())
         print(f"{what} {case}: {shown}{ratios}{notes}", flush=True)
+        if "cuDNN" in figures:
+            self.report.add("lengths", what, case.dimensions(), case.tokens, case.variant,
+                            *(f"{figures[name]:.1f}" for name in ("Tilewise", "cuDNN")),
+                            times.ratio("cuDNN", "Tilewise"), times.state("Tilewise").split()[0])
 
     def forward(self, case):
         q, k, v = case.inputs()
@@ -314,16 +133,19 @@ class Comparison:
                     error = self.error(case, q, k, v, o)
             plans.append(ours)
         times = Times(self.gpu, contestants, self.rounds)
-        factor = 2.5 if backward else 1
-        ratio = times.ratio("variant", "plain")
+        factor, direction = (2.5, "backward") if backward else (1, "forward")
+        ratio, plain_rate = times.ratio("variant", "plain"), f"{factor * plain.teraflops(times['plain']):.1f}"
         if case.variant in MASKS:
             share = self.bridge.kept_share(case.text(), case.tokens)
             told = f"kept share {share:.4f}, {ratio / share:.3f} of share x plain's time"
+            self.report.add("masks", direction, case.dimensions(), case.tokens, case.variant, times["variant"],
+                            times["plain"], f"{share:.4f}", ratio / share)
         else:
-            told = f"{factor * case.teraflops(times['variant']):.1f} TFLOP/s, {1 / ratio:.3f} of plain"
-        print(f"{'backward' if backward else 'forward'} {case}: {times['variant']:.3f} ms, plain "
-              f"{times['plain']:.3f} ms ({factor * plain.teraflops(times['plain']):.1f} TFLOP/s), {told}; relative error "
-              f"{error} ({times.state('variant')}; {plans[0].plan})", flush=True)
+            rate = f"{factor * case.teraflops(times['variant']):.1f}"
+            told = f"{rate} TFLOP/s, {1 / ratio:.3f} of plain"
+            self.report.add("scores", direction, case.dimensions(), case.variant, rate, plain_rate, 1 / ratio)
+        print(f"{direction} {case}: {times['variant']:.3f} ms, plain {times['plain']:.3f} ms ({plain_rate} TFLOP/s), "
+              f"{told}; relative error {error} ({times.state('variant')}; {plans[0].plan})", flush=True)
         for ours in plans:
             ours.close()
 
@@ -342,19 +164,52 @@ class Comparison:
             contestants["plain"] = lambda: without.backward(*others)
             plans.append(without)
         times = Times(self.gpu, contestants, self.rounds)
-        of_plain = f", {times.ratio('plain', 'asked'):.3f} of plain" if "plain" in contestants else ""
+        of_plain = times.ratio("plain", "asked") if "plain" in contestants else ""
+        self.report.add("default", what, case.dimensions(), case.variant,
+                        *(f"{2.5 * case.teraflops(times[name]):.1f}" for name in ("asked", "default")),
+                        times.ratio("default", "asked"), of_plain, "the same" if same else "others")
+        told = f", {of_plain:.3f} of plain" if of_plain else ""
         print(f"backward {case}, {what}: {2.5 * case.teraflops(times['asked']):.1f} TFLOP/s, default "
-              f"{2.5 * case.teraflops(times['default']):.1f}, {times.ratio('default', 'asked'):.3f} of it{of_plain}; "
+              f"{2.5 * case.teraflops(times['default']):.1f}, {times.ratio('default', 'asked'):.3f} of it{told}; "
               f"{'the same bits again' if same else 'other bits again'}, {apart:.1e} from the default's "
               f"({times.state('asked')}; {ours.plan})", flush=True)
         for plan in plans:
             plan.close()
 
+    def flex(self, case, backward):
+        """Ours beside compiled FlexAttention, which gets the same table."""
+        from torch_cuda.flex import FlexAttention
+
+        ours, tensors = self.gradients(case)
+        q, k, v, o, lse, d_o, *gradients = tensors
+        attention = FlexAttention(case, ours.table)
+        leaves = [x.transpose(1, 2).detach().requires_grad_(backward) for x in (q, k, v)]
+        output = attention(*leaves)
+        if backward:
+            mine, calls = gradients, {"Tilewise": lambda: ours.backward(*tensors),
+                                      "FlexAttention": lambda: torch.autograd.grad(output, leaves, d_o.transpose(1, 2),
+                                                                                   retain_graph=True)}
+            theirs = calls["FlexAttention"]()
+        else:
+            mine, theirs = [o], [output]
+            calls = {"Tilewise": lambda: ours.forward(q, k, v, o), "FlexAttention": lambda: attention(*leaves)}
+        apart = max(((a.float() - b.transpose(1, 2).float()).norm() / b.float().norm()).item()
+                    for a, b in zip(mine, theirs))
+        times = Times(self.gpu, calls, self.rounds)
+        direction, ratio = "backward" if backward else "forward", times.ratio("FlexAttention", "Tilewise")
+        self.report.add("flex", direction, case.dimensions(), case.variant, times["Tilewise"], times["FlexAttention"],
+                        ratio, f"{apart:.1e}")
+        print(f"{direction} {case}: {times['Tilewise']:.3f} ms, FlexAttention {times['FlexAttention']:.3f} ms: "
+              f"{ratio:.3f} times as fast; {apart:.1e} from FlexAttention's ({times.state('Tilewise')}; {ours.plan})",
+              flush=True)
+        ours.close()
+
     def first(self, case):
         """Seconds until a first call's plan is there, compiled or found in the cache."""
         for backward in (False, True):
             ours = Tilewise(self.bridge, case, backward=backward)
-            print(f"first plan {case}{', with its backward pass' if backward else ''}: {ours.seconds:.2f} s", flush=True)
+            what = ", with its backward pass" if backward else ""
+            print(f"first plan {case}{what}: {ours.seconds:.2f} s", flush=True)
             ours.close()
 
     def decoding(self, b, h_q, h_kv, s):
@@ -382,14 +237,18 @@ class Comparison:
             except RuntimeError as problem:
                 print(f"{name} does not decode here: {problem}")
         times = Times(self.gpu, contestants, self.rounds)
-        shown = ", ".join(f"{name} {2 * b * h_kv * s * d * 2 / times[name] / 1e6:.0f}" for name in contestants)
+        rates = {name: f"{2 * b * h_kv * s * d * 2 / times[name] / 1e6:.0f}" for name in contestants}
+        shown = ", ".join(f"{name} {rate}" for name, rate in rates.items())
         print(f"decoding b {b}, {h_q}/{h_kv} heads, s {s}: {shown} GB/s; relative error {error:.1e} ({ours.plan})",
               flush=True)
+        self.report.add("decoding", b, f"{h_q}/{h_kv}", s,
+                        *(rates.get(name, "") for name in ("Tilewise", "cuDNN", "FlashAttention-2")),
+                        times.ratio("cuDNN", "Tilewise") if "cuDNN" in contestants else "")
         ours.close()
 
 
-def main():
-    parser = argparse.ArgumentParser()
+def parsed():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bridge")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peers", nargs="*", default=["cudnn"], choices=list(BACKENDS))
@@ -403,28 +262,46 @@ def main():
     parser.add_argument("--variants", nargs="*", default=scores + masks)
     parser.add_argument("--backward_variants", nargs="*", default=scores + masks)
     parser.add_argument("--deterministic", nargs="*", default=[*plain, *wide, "window:128", "documents:128"])
-    parser.add_argument("--gradients", nargs="*", default=[f"{name}:{d}" for d in (64, 128) for name in ("relative", "t5")])
+    tables = [f"{name}:{d}" for d in (64, 128) for name in ("relative", "t5")]
+    parser.add_argument("--gradients", nargs="*", default=tables)
     parser.add_argument("--first", nargs="*", default=[])
     parser.add_argument("--decoding", nargs="*", default=["16:32:8:8192", "1:32:8:65536", "64:32:8:4096"])
-    arguments = parser.parse_args()
+    parser.add_argument("--flex", nargs="*", default=[])
+    parser.add_argument("--report", type=pathlib.Path)
+    return parser.parse_args()
+
+
+def report(path, machine):
+    command = shlex.join(["python3", *sys.argv])
+    return Report(path, f"Attention on {machine.split(',')[0]}", [
+        f"{machine}. Public calls with all that they do; contestants of a line in turns, medians. Made by",
+        f"    {command}"])
+
+
+def main():
+    arguments = parsed()
     torch.cuda.init()
     torch.zeros(1, device="cuda")  # the primary context is there before anything else asks for it
-    print(f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}")
-    comparison = Comparison(Bridge(arguments.bridge), Gpu(), arguments)
-    for case in arguments.first:
-        comparison.first(Case(case))
-    for case in arguments.forward:
-        comparison.forward(Case(case))
-    for case in arguments.backward:
-        comparison.backward(Case(case))
-    for case in arguments.variants:
-        comparison.variant(Case(case), False)
-    for case in arguments.backward_variants:
-        comparison.variant(Case(case), True)
-    for case in arguments.deterministic:
-        comparison.beside_default(Case(case), "deterministic", deterministic=True)
-    for case in arguments.gradients:
-        comparison.beside_default(Case(case), "with the table's gradient", of_table=True)
+    machine = f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}"
+    print(machine)
+    comparison = Comparison(Bridge(arguments.bridge), Gpu(), report(arguments.report, machine), arguments)
+    for case in map(Case, arguments.first):
+        comparison.first(case)
+    for case in map(Case, arguments.forward):
+        comparison.forward(case)
+    for case in map(Case, arguments.backward):
+        comparison.backward(case)
+    for case in map(Case, arguments.variants):
+        comparison.variant(case, False)
+    for case in map(Case, arguments.backward_variants):
+        comparison.variant(case, True)
+    for case in map(Case, arguments.deterministic):
+        comparison.beside_default(case, "deterministic", deterministic=True)
+    for case in map(Case, arguments.gradients):
+        comparison.beside_default(case, "with the table's gradient", of_table=True)
+    for case in map(Case, arguments.flex):
+        comparison.flex(case, False)
+        comparison.flex(case, True)
     for case in arguments.decoding:
         comparison.decoding(*map(int, case.split(":")))
 

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Draws the tables of a result of bench/compare_torch_cuda.py as SVG files beside it.
 
-Usage: python3 bench/plot_cuda.py bench/results/2026-11-21-hopper-plans-h200.md
+Usage: python3 bench/plot_cuda.py PAGE.md, one that `bench/compare_torch_cuda.py --report PAGE.md` wrote
 Writes NAME-lengths.svg (TFLOP/s and milliseconds against length, for each head dimension and direction, beside
 cuDNN) and NAME-variants.svg (speed of score functions beside plain attention, time of masks beside their share of
-plain's). What is drawn is what the tables say; b is 16384 / length and there are 2048 / d heads.
+plain's; of both beside FlexAttention). What is drawn is what the tables say; b is 16384 / length and there are
+2048 / d heads.
 """
 
 import argparse
@@ -123,7 +124,7 @@ def draw_lengths(title, rows, path):
     drawing.write(path)
 
 
-def draw_variants(title, scores, masks, path):
+def draw_variants(title, scores, masks, flex, path):
     groups = [(f"{name}, d {d}: TFLOP/s of plain's",
                [(row["variant"], float(row["of plain"]), f"{float(row['of plain']):.2f}") for row in scores
                 if row["pass"] == name and row["d"] == d])
@@ -132,6 +133,10 @@ def draw_variants(title, scores, masks, path):
                 [(f"{row['mask']}, {int(row['tokens']) // 1024}k", 1 / float(row["ratio"]),
                   f"{1 / float(row['ratio']):.2f}") for row in masks if row["pass"] == name])
                for name in ("forward", "backward")]
+    groups += [(f"{name}, d {d}: times as fast as FlexAttention (scale 1 : 4)",
+                [(row["beside FlexAttention"], float(row["times as fast"]) / 4, f"{float(row['times as fast']):.2f}")
+                 for row in flex if row["pass"] == name and row["d"] == d])
+               for d in sorted({row["d"] for row in flex}, key=int) for name in ("forward", "backward")]
     width, bar, step = 330, 16, 430
     heights = [30 + 22 * max(len(bars) for _, bars in groups[i:i + 2]) for i in range(0, len(groups), 2)]
     drawing = Drawing(2 * step + 20, 60 + sum(heights) + 20, title + ": beside plain attention")
@@ -159,7 +164,8 @@ def main():
     lengths = with_columns(found, "pass", "tokens", "Tilewise", "cuDNN")
     scores, masks = with_columns(found, "variant", "of plain", "pass"), with_columns(found, "mask", "ratio", "pass")
     draw_lengths(title, lengths, result.with_name(f"{result.stem}-lengths.svg"))
-    draw_variants(title, scores, masks, result.with_name(f"{result.stem}-variants.svg"))
+    flex = with_columns(found, "beside FlexAttention", "times as fast", "pass")
+    draw_variants(title, scores, masks, flex, result.with_name(f"{result.stem}-variants.svg"))
 
 
 if __name__ == "__main__":

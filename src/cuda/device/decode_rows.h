@@ -73,7 +73,7 @@ class DecodeRows {
     const int row = threadIdx.x;
     if (row >= kRows || first_row_ + row >= rows()) return;
     Row& made = shared_rows()[row];
-    made.place = Variant::place_of(variant_, shape_, sequence_, head_of(row), kv_head_);
+    made.place = Variant::place_of(variant_, shape_, sequence_, head_of(row), kv_head_, f_.scale);
     made.index = query_of(row);
     made.query = Variant::query_values(variant_, made.place, made.index);
   }

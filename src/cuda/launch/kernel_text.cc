@@ -11,21 +11,21 @@
 namespace tilewise::cuda {
 namespace {
 
-constexpr const char* kKernelVariant = R"cuda(
+/// What both texts' KernelVariant begins with.
+constexpr const char* kOpening = R"cuda(
 namespace tilewise::cuda {
 
 struct KernelVariant {
   using Arguments = variant::Arguments;
   using Query = variant::Query;
   using Key = variant::Key;
-  using Recorded = KernelVariant;
   struct Place {
     variant::Sequence sequence;
     variant::Uniform uniform;
   };
 
   __device__ static Place place_of(const Arguments& arguments, const SequenceShape& shape, int batch, int head,
-                                   int kv_head, float scale = 0) {
+                                   int kv_head, float scale) {
     const variant::Sequence sequence{shape.queries,     shape.keys,      shape.query_offset, shape.key_offset,
                                      shape.query_token, shape.key_token, batch,              head,
                                      kv_head,           scale};
@@ -37,6 +37,10 @@ struct KernelVariant {
   __device__ static Key key_values(const Arguments& arguments, const Place& place, int key_index) {
     return variant::key_values(arguments, place.sequence, place.uniform, key_index);
   }
+)cuda";
+
+constexpr const char* kRecorded = R"cuda(
+  using Recorded = KernelVariant;
   __device__ static float full_score(const Arguments& arguments, const Place& place, const Query& query,
                                      const Key& key, int query_index, int key_index, float s) {
     return variant::full_score(
@@ -103,32 +107,8 @@ constexpr const char* kSink = R"cuda(
   }
 )cuda";
 
-constexpr const char* kRearrangedVariant = R"cuda(
-namespace tilewise::cuda {
-
-struct KernelVariant {
-  using Arguments = variant::Arguments;
-  using Query = variant::Query;
-  using Key = variant::Key;
+constexpr const char* kRearranged = R"cuda(
   using Diagonal = variant::Diagonal;
-  struct Place {
-    variant::Sequence sequence;
-    variant::Uniform uniform;
-  };
-
-  __device__ static Place place_of(const Arguments& arguments, const SequenceShape& shape, int batch, int head,
-                                   int kv_head, float scale) {
-    const variant::Sequence sequence{shape.queries,     shape.keys,      shape.query_offset, shape.key_offset,
-                                     shape.query_token, shape.key_token, batch,              head,
-                                     kv_head,           scale};
-    return {sequence, variant::uniform_values(arguments, sequence)};
-  }
-  __device__ static Query query_values(const Arguments& arguments, const Place& place, int query_index) {
-    return variant::query_values(arguments, place.sequence, place.uniform, query_index);
-  }
-  __device__ static Key key_values(const Arguments& arguments, const Place& place, int key_index) {
-    return variant::key_values(arguments, place.sequence, place.uniform, key_index);
-  }
   __device__ static Diagonal diagonal_values(const Arguments& arguments, const Place& place, int difference) {
     return variant::diagonal_values(arguments, place.sequence, place.uniform, difference);
   }
@@ -204,9 +184,9 @@ namespace {
 /// A recorded text, and struct KernelVariant.
 std::string recorded_text(const Variant& variant, const variant::CudaText& text) {
   return fmt::format(
-      "{}{}\n  static constexpr bool kIsRearranged = false, kChangesScores = {}, kHasSink = {};\n{}{}{}{}}};\n\n"
+      "{}{}{}\n  static constexpr bool kIsRearranged = false, kChangesScores = {}, kHasSink = {};\n{}{}{}{}}};\n\n"
       "}}  // namespace tilewise::cuda\n",
-      text.source, kKernelVariant, changes_scores(variant), variant.has_sink(), variant.has_sink() ? kSink : "",
+      text.source, kOpening, kRecorded, changes_scores(variant), variant.has_sink(), variant.has_sink() ? kSink : "",
       text.has_slope ? kSlope : "", text.has_gradients ? kGradients : "",
       text.has_gradients && variant.has_sink() ? kSinkGradients : "");
 }
@@ -260,7 +240,7 @@ jit::Header rearranged_header(const Variant& variant, const variant::CudaText& t
   return {
       "variant.h",
       fmt::format(
-          "#pragma once\n#include \"arguments.h\"\n{}{}{}{}\n"
+          "#pragma once\n#include \"arguments.h\"\n{}{}{}{}{}\n"
           "  using Recorded = {};\n  static constexpr bool kIsRearranged = true, kMayBeSteady = {}, kMayBeSmall = {};\n"
           "  static constexpr bool kMayBeLinear = {};\n"
           "  static constexpr bool kChangesScores = {}, kHasSink = {}, kSlopeIsFinite = {}, kIsShort = {};\n"
@@ -268,8 +248,9 @@ jit::Header rearranged_header(const Variant& variant, const variant::CudaText& t
           "  static constexpr int kQueryFields = {}, kKeyFields = {}, kDiagonalFields = {};\n"
           "  static constexpr int kMostKeptFields = {};\n}};\n\n"
           "}}  // namespace tilewise::cuda\n",
-          has_parts ? "#include \"steady.h\"\n" : "", text.source, kRearrangedVariant, functions, recorded,
-          text.may_be_steady, text.may_be_small, text.may_be_linear, has_scores, variant.has_sink(), text.slope_is_finite,
+          has_parts ? "#include \"steady.h\"\n" : "", text.source, kOpening, kRearranged, functions, recorded,
+          text.may_be_steady, text.may_be_small, text.may_be_linear, has_scores, variant.has_sink(),
+          text.slope_is_finite,
           text.hoisted_operations <= 48, score_stages(variant) == 1, fields(variant::Hoist::query),
           fields(variant::Hoist::key), fields(variant::Hoist::diagonal),
           has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};

@@ -37,8 +37,8 @@ class Float8Weights {
           w[e] = exp2_of(fmaf(s.x[0][j + e / 2][2 * half + e % 2], factor, begin[half]));
           sums_[half] += w[e];
         }
-        fragments[k].pairs[r] = packed(Float8E4m3{}, w[0], w[1], w[2], w[3]);
-        large_ |= fragments[k].pairs[r] + 0x08080808u;  // 256 is 0x78; NaN is 0x7f
+        fragments[k][0].pairs[r] = packed(Float8E4m3{}, w[0], w[1], w[2], w[3]);
+        large_ |= fragments[k][0].pairs[r] + 0x08080808u;  // 256 is 0x78; NaN is 0x7f
       }
     }
   }
@@ -51,7 +51,7 @@ class Float8Weights {
     for (int half = 0; half < 2; ++half) rows.sum[0][half] = fmaf(sums_[half], inverse_of_value, rows.sum[0][half]);
   }
 
-  LeftFragment fragments[kSteps];
+  LeftFragment fragments[kSteps][1];
 
  private:
   float sums_[2];   // this lane's part

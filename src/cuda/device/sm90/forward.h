@@ -2,125 +2,44 @@
 #pragma once
 
 #include "sm90/forward_block.h"
-#include "sm90/forward_entries.h"
+#include "sm90/forward_steps.h"
 
 namespace tilewise::cuda::sm90 {
 
 /// A consumer: a warpgroup that computes 64 queries of each piece of work.
 template <class Config, class Variant>
-class ForwardConsumer : ForwardEntries<Config, Variant> {
-  using Shared = ForwardEntries<Config, Variant>;
-  using Shared::arguments_, Shared::variant_;
-  using Shared::complete_tile, Shared::drop, Shared::finish, Shared::first_query, Shared::is_first_lane,
-      Shared::is_steady, Shared::key_empty, Shared::key_full, Shared::key_tile, Shared::lane, Shared::lane_of,
-      Shared::look_up, Shared::make_exponents, Shared::make_small, Shared::make_steady, Shared::place_of,
-      Shared::query_empty, Shared::query_full, Shared::query_tile, Shared::release, Shared::steady_exponents,
-      Shared::store_directly, Shared::told, Shared::told_full, Shared::value_empty, Shared::value_full,
-      Shared::value_tile, Shared::wait_for_kept, Shared::walk_of;
-  using Shared::kColumnsQk, Shared::kKeepsOfTiles, Shared::kKeyTile, Shared::kQueryStages, Shared::kQueryTile,
-      Shared::kStages, Shared::kSteps;
+class ForwardConsumer : ForwardSteps<Config, Variant> {
+  using Shared = ForwardSteps<Config, Variant>;
+  using Shared::arguments_;
+  using Shared::begin, Shared::complete_tile, Shared::drop, Shared::finish, Shared::first_visit, Shared::has_entries,
+      Shared::is_first_lane, Shared::is_steady, Shared::is_told, Shared::key_empty, Shared::key_full, Shared::lane_of,
+      Shared::look_up, Shared::make_exponents, Shared::make_small, Shared::make_steady, Shared::move, Shared::passes,
+      Shared::place_of, Shared::release_queries, Shared::start_piece, Shared::start_scores, Shared::steady_exponents,
+      Shared::value_empty, Shared::value_full, Shared::value_tile, Shared::wait_for_kept, Shared::walk_of;
+  using Shared::kKeepsOfTiles, Shared::kKeyTile, Shared::kStages, Shared::kSteps;
   using typename Shared::Element;
   using typename Shared::Lane;
   using typename Shared::Output;
   using typename Shared::Piece;
+  using typename Shared::QueryFragments;
   using typename Shared::Scores;
   using typename Shared::Stays;
   using typename Shared::SteadyExponents;
   using typename Shared::TileWeights;
   using typename Shared::Told;
-  using typename Shared::Values;
   using typename Shared::ValueTile;
 
  public:
   using Shared::Shared;
 
   __device__ void run(int consumer) {
-    Turn<kStages> turn;
-    Piece piece{consumer, 0};
-    while (is_told(piece)) {
-      if (has_entries(piece)) {
-        attend(piece, turn);
-      } else {
-        pass_by(piece, turn);
-        ++piece.number;
-      }
-    }
-    if constexpr (Shared::kStagesOutput) wait_for_copies();
+    this->attend_all(consumer, [&](Piece& piece, Turn<kStages>& turn) { attend(piece, turn); });
   }
 
  private:
   /// Tiles that a mask leaves nothing of for this consumer are passed by.
   static constexpr bool kPassesTiles = Config::kHasLists && !kKeepsOfTiles;
   using Fragments = LeftFragment[kSteps];
-  using QueryFragments = LeftFragment[kColumnsQk / 16];
-
-  /// Waits until a piece is told. Whether there is one.
-  __device__ bool is_told(const Piece& piece) const {
-    told_full(piece.turn().stage()).wait(piece.turn().parity());
-    return uniform(place_of(piece).work.query_tile) >= 0;
-  }
-  /// Whether this consumer has anything to compute there.
-  __device__ bool has_entries(const Piece& piece) const {
-    return uniform(place_of(piece).walk.count > 0 && first_query(piece) < place_of(piece).shape.queries) != 0;
-  }
-  __device__ void pass_by(const Piece& piece, Turn<kStages>& turn) const {
-    const Turn<kQueryStages> queries = piece.query_turn();
-    query_full(queries.stage()).wait(queries.parity());
-    query_empty(queries.stage()).arrive_if(is_first_lane());
-    const int tiles = place_of(piece).walk.count;
-#pragma unroll 1
-    for (int i = 0; i < tiles; ++i, turn = turn.plus(1)) {
-      key_full(turn.stage()).wait(turn.parity());
-      key_empty(turn.stage()).arrive_if(is_first_lane());
-      value_full(turn.stage()).wait(turn.parity());
-      value_empty(turn.stage()).arrive_if(is_first_lane());
-    }
-    if (tiles == 0) {
-      Output o;
-      RowStatistics<1> rows;
-      o.clear();
-      rows.clear(0, 1 << 30);
-      store_directly(piece, threadIdx.x % 128, o, rows);
-    }
-    release(piece);
-  }
-
-  /// Waits for the queries of a piece; afterwards the first products may start.
-  __device__ void begin(const Piece& piece, QueryFragments& q) const {
-    const Turn<kQueryStages> queries = piece.query_turn();
-    query_full(queries.stage()).wait(queries.parity());
-    if constexpr (Config::kQueryInRegisters) {
-      load_queries(q, piece);
-      query_empty(queries.stage()).arrive_if(is_first_lane());
-    }
-  }
-
-  __device__ void load_queries(QueryFragments& q, const Piece& piece) const {
-    const int thread = thread_read_anew(), row = 64 * piece.consumer + thread / 32 % 4 * 16 + thread % 16;
-#pragma unroll
-    for (int k = 0; k < kColumnsQk / 16; ++k) {
-      load_matrices(q[k].pairs, query_tile(piece.query_turn().stage()).at(row, 16 * k + thread / 16 % 2 * 8));
-    }
-  }
-
-  /// After the last products with queries in shared memory.
-  __device__ void release_queries(const Piece& piece, bool is_last) const {
-    if constexpr (!Config::kQueryInRegisters) {
-      query_empty(piece.query_turn().stage()).arrive_if(is_last && is_first_lane());
-    }
-  }
-
-  /// s = q k^T of the tile in a stage, started.
-  __device__ void start_scores(Scores& s, const QueryFragments& q, const Piece& piece, int stage) const {
-    const Operand k = Operand::of(key_tile(stage).address, kKeyTile);
-    if constexpr (Config::kQueryInRegisters) {
-      multiply_rows<Element, true>(s, q, k, kKeyTile);
-    } else {
-      const unsigned rows = query_tile(piece.query_turn().stage()).address + piece.consumer * 64 * 128;
-      multiply_rows<Element, true, kColumnsQk>(s, Operand::of(rows, kQueryTile), kQueryTile, k, kKeyTile);
-    }
-    commit_products();
-  }
 
   /// o += weights v of the tile in a stage, started.
   __device__ void start_output(Output& o, const Fragments& weights, int stage) const {
@@ -136,10 +55,7 @@ class ForwardConsumer : ForwardEntries<Config, Variant> {
     QueryFragments q;
     Scores s;
     Stays stays;
-    begin(piece, q);
-    key_full(turn.stage()).wait(turn.parity());
-    begin_products();
-    start_scores(s, q, piece, turn.stage());
+    start_piece(s, q, piece, turn);
     look_up(stays, first_visit(piece), piece);
     wait_for_products<0>();
     pin(s);
@@ -173,14 +89,10 @@ class ForwardConsumer : ForwardEntries<Config, Variant> {
       visit = walk.visit(i);
       const Turn<kStages> keys = turn.plus(passed + 1);
       if constexpr (kPassesTiles) {
-        // No more at a time than there are stages but one: the values of the tile before are not read yet.
-        if (i + 1 < count && passed + 1 < kStages && uniform(visit.misses(piece.consumer)) != 0) {
-          pass_tile(keys);
-          ++passed;
+        if (passes(visit, piece, i + 1 < count, keys, passed)) {
           visit = last;
           continue;
         }
-        passed = 0;
       }
       key_full(keys.stage()).wait(keys.parity());
       pin(o);
@@ -258,10 +170,7 @@ class ForwardConsumer : ForwardEntries<Config, Variant> {
     const Piece next{piece.consumer, piece.number + 1};
     const bool goes_on = is_told(next) && has_entries(next);
     const Turn<kStages> keys = turn.plus(1);
-    if (goes_on) {
-      begin(next, q);
-      key_full(keys.stage()).wait(keys.parity());
-    }
+    if (goes_on) begin(next, q, keys);
     value_full(turn.stage()).wait(turn.parity());
     clear_missing_values(visit, piece, turn.stage());
     pin(o);
@@ -281,8 +190,6 @@ class ForwardConsumer : ForwardEntries<Config, Variant> {
     return goes_on;
   }
 
-  __device__ Visit first_visit(const Piece& piece) const { return {place_of(piece).walk.entry}; }
-
   /// A piece's first weights, which give rows their bases.
   __device__ void make_first(TileWeights& weights, Scores& s, const Stays& stays, const Visit& visit,
                              const Piece& piece, unsigned tile, RowStatistics<1>& rows) const {
@@ -294,24 +201,6 @@ class ForwardConsumer : ForwardEntries<Config, Variant> {
     }
     rows.begin_at(s, factor);
     weights.make(s, factor, rows);
-  }
-
-  /// Registers that a product has read are written only here, when none is under way: otherwise the assembler waits for
-  /// each product by itself (its remark C7513). Plain copies it would merge.
-  __device__ static void move(Fragments& to, const LeftFragment (&from)[kSteps][1]) {
-#pragma unroll
-    for (int k = 0; k < kSteps; ++k) {
-#pragma unroll
-      for (int r = 0; r < 4; ++r) asm volatile("mov.b32 %0, %1;" : "=r"(to[k].pairs[r]) : "r"(from[k][0].pairs[r]));
-    }
-  }
-
-  /// Lets go of a tile that has nothing for this consumer.
-  __device__ void pass_tile(const Turn<kStages>& turn) const {
-    key_full(turn.stage()).wait(turn.parity());
-    key_empty(turn.stage()).arrive_if(is_first_lane());
-    value_full(turn.stage()).wait(turn.parity());
-    value_empty(turn.stage()).arrive_if(is_first_lane());
   }
 
   /// Where a tile reaches over the ends of its sequence, its values may be another's, or NaN: zeros for them. Every

@@ -1,0 +1,145 @@
+// What consumers of every dtype do about a piece of work: they take it, pass it or its tiles by, and start products.
+#pragma once
+
+#include "sm90/forward_entries.h"
+
+namespace tilewise::cuda::sm90 {
+
+template <class Config, class Variant>
+class ForwardSteps : public ForwardEntries<Config, Variant> {
+  using Shared = ForwardEntries<Config, Variant>;
+
+ public:
+  using Shared::Shared;
+
+ protected:
+  using Shared::first_query, Shared::is_first_lane, Shared::key_empty, Shared::key_full, Shared::key_tile,
+      Shared::place_of, Shared::query_empty, Shared::query_full, Shared::query_tile, Shared::release,
+      Shared::store_directly, Shared::told_full, Shared::value_empty, Shared::value_full;
+  using Shared::kColumnsQk, Shared::kKeyTile, Shared::kQueryStages, Shared::kQueryTile, Shared::kStages;
+  using typename Shared::Element;
+  using typename Shared::Output;
+  using typename Shared::Piece;
+  using typename Shared::Scores;
+  using QueryFragments = LeftFragment[kColumnsQk / 16];
+
+  /// All pieces there are. attend(piece, turn) is given one in which this consumer has something to compute; it goes on
+  /// as long as there is something in the next one, and leaves `piece` at the first one of which that is not known.
+  template <class Attend>
+  __device__ void attend_all(int consumer, const Attend& attend) const {
+    Turn<kStages> turn;
+    Piece piece{consumer, 0};
+    while (is_told(piece)) {
+      if (has_entries(piece)) {
+        attend(piece, turn);
+      } else {
+        pass_by(piece, turn);
+        ++piece.number;
+      }
+    }
+    if constexpr (Shared::kStagesOutput) wait_for_copies();
+  }
+
+  /// Waits until a piece is told. Whether there is one.
+  __device__ bool is_told(const Piece& piece) const {
+    told_full(piece.turn().stage()).wait(piece.turn().parity());
+    return uniform(place_of(piece).work.query_tile) >= 0;
+  }
+  /// Whether this consumer has anything to compute there.
+  __device__ bool has_entries(const Piece& piece) const {
+    return uniform(place_of(piece).walk.count > 0 && first_query(piece) < place_of(piece).shape.queries) != 0;
+  }
+  __device__ Visit first_visit(const Piece& piece) const { return {place_of(piece).walk.entry}; }
+
+  /// Waits for the queries of a piece and its first keys; afterwards its first products may start.
+  __device__ void begin(const Piece& piece, QueryFragments& q, const Turn<kStages>& keys) const {
+    const Turn<kQueryStages> queries = piece.query_turn();
+    query_full(queries.stage()).wait(queries.parity());
+    if constexpr (Config::kQueryInRegisters) {
+      const int thread = thread_read_anew(), row = 64 * piece.consumer + thread / 32 % 4 * 16 + thread % 16;
+#pragma unroll
+      for (int k = 0; k < kColumnsQk / 16; ++k) {
+        load_matrices(q[k].pairs, query_tile(queries.stage()).at(row, 16 * k + thread / 16 % 2 * 8));
+      }
+      query_empty(queries.stage()).arrive_if(is_first_lane());
+    }
+    key_full(keys.stage()).wait(keys.parity());
+  }
+  /// These products, started.
+  __device__ void start_piece(Scores& s, QueryFragments& q, const Piece& piece, const Turn<kStages>& keys) const {
+    begin(piece, q, keys);
+    begin_products();
+    start_scores(s, q, piece, keys.stage());
+  }
+
+  /// After the last products with queries in shared memory.
+  __device__ void release_queries(const Piece& piece, bool is_last) const {
+    if constexpr (!Config::kQueryInRegisters) {
+      query_empty(piece.query_turn().stage()).arrive_if(is_last && is_first_lane());
+    }
+  }
+
+  /// s = q k^T of the tile in a stage, started.
+  __device__ void start_scores(Scores& s, const QueryFragments& q, const Piece& piece, int stage) const {
+    const Operand k = Operand::of(key_tile(stage).address, kKeyTile);
+    if constexpr (Config::kQueryInRegisters) {
+      multiply_rows<Element, true>(s, q, k, kKeyTile);
+    } else {
+      const unsigned rows = query_tile(piece.query_turn().stage()).address + piece.consumer * 64 * 128;
+      multiply_rows<Element, true, kColumnsQk>(s, Operand::of(rows, kQueryTile), kQueryTile, k, kKeyTile);
+    }
+    commit_products();
+  }
+
+  /// Whether this consumer passes a tile by, which others follow, of which a mask leaves it nothing; then it has done
+  /// so, and `passed` counts it: no more of them at a time than there are stages but one, since the values of the tile
+  /// before are not read yet.
+  __device__ bool passes(const Visit& visit, const Piece& piece, bool others_follow, const Turn<kStages>& keys,
+                         unsigned& passed) const {
+    if (others_follow && passed + 1 < kStages && uniform(visit.misses(piece.consumer)) != 0) {
+      pass_tile(keys);
+      ++passed;
+      return true;
+    }
+    passed = 0;
+    return false;
+  }
+
+  /// Registers that a product has read are written only here, when none is under way: otherwise the assembler waits for
+  /// each product by itself (its remark C7513). Plain copies it would merge.
+  template <int kSteps>
+  __device__ static void move(LeftFragment (&to)[kSteps], const LeftFragment (&from)[kSteps][1]) {
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) {
+#pragma unroll
+      for (int r = 0; r < 4; ++r) asm volatile("mov.b32 %0, %1;" : "=r"(to[k].pairs[r]) : "r"(from[k][0].pairs[r]));
+    }
+  }
+
+ private:
+  __device__ void pass_by(const Piece& piece, Turn<kStages>& turn) const {
+    const Turn<kQueryStages> queries = piece.query_turn();
+    query_full(queries.stage()).wait(queries.parity());
+    query_empty(queries.stage()).arrive_if(is_first_lane());
+    const int tiles = place_of(piece).walk.count;
+#pragma unroll 1
+    for (int i = 0; i < tiles; ++i, turn = turn.plus(1)) pass_tile(turn);
+    if (tiles == 0) {
+      Output o;
+      RowStatistics<1> rows;
+      o.clear();
+      rows.clear(0, 1 << 30);
+      store_directly(piece, threadIdx.x % 128, o, rows);
+    }
+    release(piece);
+  }
+  /// Lets go of a tile that has nothing for this consumer.
+  __device__ void pass_tile(const Turn<kStages>& turn) const {
+    key_full(turn.stage()).wait(turn.parity());
+    key_empty(turn.stage()).arrive_if(is_first_lane());
+    value_full(turn.stage()).wait(turn.parity());
+    value_empty(turn.stage()).arrive_if(is_first_lane());
+  }
+};
+
+}  // namespace tilewise::cuda::sm90
