@@ -243,10 +243,15 @@ class Backward {
         [&](int j) { return Grid::has(warp(), j); });
   }
 
+  /// Where a lane begins with left operands at a row and a column, a multiple of what they then reach over.
+  __device__ static LaneAddress<ScoreTile> at_column(const ScoreTile& tile, int row, int column) {
+    return {LaneAddress<ScoreTile>::left({tile.address + row * ScoreTile::kRowBytes}, lane()).at(0, column)};
+  }
+
   /// Likewise of kSteps * 16 queries from `query` on, with a's rows in a tile.
   template <class Grid, int kSteps, class Right>
   __device__ void add_product(typename Grid::Sums& sums, const ScoreTile& a, const Right& b, int query) {
-    const auto left = LaneAddress<ScoreTile>::left_at(a, Grid::row(warp()), query, lane());
+    const LaneAddress<ScoreTile> left = at_column(a, Grid::row(warp()), query);
     const auto right = LaneAddress<Right>::right({b.address + query * Right::kRowBytes}, lane());
     const int first = Grid::column(warp());
     multiply<kSteps>(
@@ -312,7 +317,7 @@ class Backward {
 #pragma unroll
       for (int i = 0; i < kScoreRows; ++i) {
         if constexpr (kStoresMatrices && sizeof(Element) == 2) {
-          store_left(LaneAddress<ScoreTile>::left_at(tile, row, column, lane()), 16 * i, 16 * k, scores.of[k][i]);
+          store_left(at_column(tile, row, column), 16 * i, 16 * k, scores.of[k][i]);
         } else {
 #pragma unroll
           for (int r = 0; r < 4; ++r) {
