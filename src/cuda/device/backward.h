@@ -41,7 +41,8 @@ class Backward {
   using ScoreGrid = WarpGrid<kKeys / 16, kQueries / 16, kWarps / Config::kScoreColumns, Config::kScoreColumns>;
   using KeyGrid = WarpGrid<kKeys / 16, kColumnsQk / 16, kWarps / Config::kColumnWarps, Config::kColumnWarps>;
   using ValueGrid = WarpGrid<kKeys / 16, kColumnsV / 16, kWarps / Config::kColumnWarps, Config::kColumnWarps>;
-  static constexpr int kQueryWarps = 2;  // one above the other in d_q: of pieces near squares fewest fragments are read
+  /// One above the other in d_q: of pieces near squares fewest fragments are read.
+  static constexpr int kQueryWarps = kQueries > 64 ? 4 : 2;
   using QueryGrid = WarpGrid<kQueries / 16, kColumnsQk / 16, kQueryWarps, kWarps / kQueryWarps>;
   static constexpr bool kInRegisters = Config::kScoreColumns == 1 && Config::kColumnWarps == 1;
   /// Every warp has the scores of half of the queries for the keys that it has in d_v and d_k.
@@ -157,24 +158,29 @@ class Backward {
     const int count = tiles.count();
     if (count == 0) return;
     __syncthreads();  // the stages and the values are free
-    start_loading(head, tiles.visit(0).tile() * kQueries, 0);
+    Visit visit = tiles.visit(0, tiles.read(0));
+    start_loading(head, visit.tile() * kQueries, 0);
     commit_copies();
-    prepare_values(head, tiles.visit(0).tile() * kQueries);
+    prepare_values(head, visit.tile() * kQueries);
     for (int i = 0; i < count; ++i) {
+      const int ahead = tiles.read(::min(i + 1, count - 1));  // while others are waited for
       wait_for_copies<0>();
       __syncthreads();  // this tile is here, and all are done with the one before
+      const bool has_next = i + 1 < count;
+      const Visit next = tiles.visit(i + 1, ahead);
       const auto load_next = [&] {
-        if (i + 1 < count) start_loading(head, tiles.visit(i + 1).tile() * kQueries, (i + 1) % kStages);
+        if (has_next) start_loading(head, next.tile() * kQueries, (i + 1) % kStages);
         commit_copies();
       };
-      if (i + 1 < count) values().prepare_tile(variant_, tiles.visit(i + 1).tile() * kQueries, key_begin_, i + 1);
-      visit_tile(tiles.visit(i), i, head, [&] {
+      if (has_next) values().prepare_tile(variant_, next.tile() * kQueries, key_begin_, i + 1);
+      visit_tile(visit, i, head, [&] {
         if constexpr (kStages > 1) load_next();
       });
       if constexpr (kStages == 1) {
         __syncthreads();  // all are done with this tile, whose place the next one takes
         load_next();
       }
+      visit = next;
     }
   }
 
@@ -191,14 +197,19 @@ class Backward {
                      key_begin_);
   }
 
-  /// What a mask does to the keys [row, row + rows) of a tile, all queries of it.
-  __device__ int part_of(const Visit& visit, int row, int rows) const {
+  /// What a mask does to the keys [row, row + rows) and the queries [column, column + columns) of a tile.
+  __device__ int part_of(const Visit& visit, int row, int rows, int column, int columns) const {
     const bool has_all_queries = (visit.tile() + 1) * kQueries <= shape_.queries;
     if constexpr (!Config::kHasLists) return has_all_queries && has_all_keys_ ? kFullPart : kPartialPart;
     int part = kFullPart;
     if (visit.is_partial()) {
-      const int near = visit.part(0, row / (kKeys / 2)), far = visit.part(0, (row + rows - 1) / (kKeys / 2));
-      part = near == far ? near : kPartialPart;
+      const int keys[] = {row / (kKeys / 2), (row + rows - 1) / (kKeys / 2)};
+      const int queries[] = {column / 64, (column + columns - 1) / 64};
+      part = visit.part(queries[0], keys[0]);
+#pragma unroll
+      for (int i = 1; i < 4; ++i) {
+        if (visit.part(queries[i / 2], keys[i % 2]) != part) part = kPartialPart;
+      }
     }
     return part == kFullPart && !has_all_queries ? kPartialPart : part;
   }
@@ -243,10 +254,15 @@ class Backward {
         [&](int j) { return Grid::has(warp(), j); });
   }
 
+  /// Where a lane begins with left operands at a row and a column, a multiple of what they then reach over.
+  __device__ static LaneAddress<ScoreTile> at_column(const ScoreTile& tile, int row, int column) {
+    return {LaneAddress<ScoreTile>::left({tile.address + row * ScoreTile::kRowBytes}, lane()).at(0, column)};
+  }
+
   /// Likewise of kSteps * 16 queries from `query` on, with a's rows in a tile.
   template <class Grid, int kSteps, class Right>
   __device__ void add_product(typename Grid::Sums& sums, const ScoreTile& a, const Right& b, int query) {
-    const auto left = LaneAddress<ScoreTile>::left_at(a, Grid::row(warp()), query, lane());
+    const LaneAddress<ScoreTile> left = at_column(a, Grid::row(warp()), query);
     const auto right = LaneAddress<Right>::right({b.address + query * Right::kRowBytes}, lane());
     const int first = Grid::column(warp());
     multiply<kSteps>(
@@ -262,7 +278,7 @@ class Backward {
     TileFragments weights, d_scores;
     make_scores(weights, d_scores, visit, number, head, stage);
     const bool wants_queries = arguments_.d_q.data != nullptr;
-    const bool has_keys = !is_empty(part_of(visit, ValueGrid::row(warp()), 16 * ValueGrid::kRows));
+    const bool has_keys = !is_empty(part_of(visit, ValueGrid::row(warp()), 16 * ValueGrid::kRows, 0, kQueries));
     if constexpr (!kInRegisters) store_scores(weight_tile(), weights);
     if (!kInRegisters || wants_queries) store_scores(score_tile(), d_scores);
     // What a warp has in registers it takes before it waits for the others.
@@ -285,7 +301,8 @@ class Backward {
   __device__ void make_scores(TileFragments& weights, TileFragments& d_scores, const Visit& visit, int number, int head,
                               int stage) {
     Scores p, d_s;
-    const int part = part_of(visit, ScoreGrid::row(warp()), 16 * kScoreRows);
+    const int part =
+        part_of(visit, ScoreGrid::row(warp()), 16 * kScoreRows, ScoreGrid::column(warp()), 16 * kScoreBlocks);
     if (is_empty(part)) {
       p.clear();
       d_s.clear();
@@ -312,7 +329,7 @@ class Backward {
 #pragma unroll
       for (int i = 0; i < kScoreRows; ++i) {
         if constexpr (kStoresMatrices && sizeof(Element) == 2) {
-          store_left(LaneAddress<ScoreTile>::left_at(tile, row, column, lane()), 16 * i, 16 * k, scores.of[k][i]);
+          store_left(at_column(tile, row, column), 16 * i, 16 * k, scores.of[k][i]);
         } else {
 #pragma unroll
           for (int r = 0; r < 4; ++r) {

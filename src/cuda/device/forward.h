@@ -91,7 +91,7 @@ class Forward : ForwardProducts<Config> {
   static constexpr int kLead = Config::kHasLists ? (kQueryTile + Config::kKeyTile - 1) / Config::kKeyTile : 1;
   template <class Walk>
   __device__ static auto led(const Walk& walk, int start) {
-    if constexpr (Variant::kChangesScores && Variant::kDiagonalFields > 0) {
+    if constexpr (Values::kHasDiagonals) {
       return LedWalk<Walk, kLead>{walk, start};
     } else {
       return walk;

@@ -88,11 +88,7 @@ struct LaneAddress {
   unsigned address;  // of the fragment at (0, 0)
 
   /// For load_left, load_right and so on.
-  __device__ static LaneAddress left(const Tile& tile, int lane) { return left_at(tile, 0, 0, lane); }
-  /// Likewise at a row and a column, multiples of 16 and of twice what the fragments from there on reach over.
-  __device__ static LaneAddress left_at(const Tile& tile, int row, int column, int lane) {
-    return {tile.at(row + lane % 16, column + lane / 16 * 8)};
-  }
+  __device__ static LaneAddress left(const Tile& tile, int lane) { return {tile.at(lane % 16, lane / 16 * 8)}; }
   __device__ static LaneAddress right(const Tile& tile, int lane) { return left(tile, lane); }
   __device__ static LaneAddress right_transposed(const Tile& tile, int lane) {
     return {tile.at(lane % 8 + lane / 16 * 8, lane / 8 % 2 * 8)};

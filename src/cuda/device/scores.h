@@ -52,7 +52,7 @@ class TileScores {
   /// For a tile of keys, in two steps, between which time may pass; before any warp makes its scores, the threads must
   /// meet.
   struct Made {};
-  static constexpr bool kKnowsLines = false, kHasSteps = false;
+  static constexpr bool kHasDiagonals = false, kKnowsLines = false, kHasSteps = false;
   __device__ void make_tile(Made&, const Arguments&, int, int) const {}
   __device__ void keep_tile(const Made&, const Arguments&, int, int, int) {}
 
@@ -118,6 +118,7 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
   __device__ const typename Variant::Place& place() const { return place_; }
 
   using Values = KeptValues<Variant, kQueries, kKeys, 1, 2, 2, kThreads>;
+  static constexpr bool kHasDiagonals = Variant::kChangesScores && Variant::kDiagonalFields > 0;
   /// Tiles whose diagonals lie on a line; where its step may be other than 0.
   static constexpr bool kKnowsLines =
       Values::kKeepsDiagonals && (Variant::kMayBeSteady || Variant::kMayBeLinear);

@@ -96,6 +96,8 @@ struct AllTiles {
 
   __device__ int count() const { return tiles; }
   __device__ Visit visit(int index) const { return Visit::full(index); }
+  __device__ int read(int) const { return 0; }
+  __device__ Visit visit(int index, int) const { return visit(index); }
 };
 
 /// The row that a block takes.

@@ -56,10 +56,13 @@ int ForwardPlan::register_limit(const Multiprocessor& limits) const {
   return std::min(kThreadLimit, limits.registers / (blocks * threads()) / 8 * 8);  // given out eight at a time
 }
 
+std::int64_t ForwardPlan::kept_bytes(const KeptFields& kept) const {
+  const std::int64_t lines = kept.may_be_on_lines ? warps * 32 * 16 : 0;  // TileLine, device/scores.h
+  return kept.bytes(query_tile(), key_tile, 1, 2) + lines;
+}
+
 bool ForwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits, const KeptFields& kept) const {
-  const std::int64_t line_bytes = kept.may_be_on_lines ? warps * 32 * 16 : 0;  // TileLines, device/scores.h
-  const std::int64_t shared =
-      shared_bytes(shape) + kept.bytes(query_tile(), key_tile, 1, 2) + line_bytes;
+  const std::int64_t shared = shared_bytes(shape) + kept_bytes(kept);
   return shared <= limits.shared_bytes_per_block &&
          blocks * (shared + Multiprocessor::kReservedShared) <= limits.shared_bytes &&
          matrix_registers(shape) + other_registers(shape.dtype) <=

@@ -83,6 +83,9 @@ struct ForwardPlan {
   /// Registers that a thread may have when `blocks` share a multiprocessor.
   int register_limit(const Multiprocessor& limits) const;
 
+  /// Static shared memory of a block: what it keeps of a variant's values, and lines that tiles' diagonals lie on.
+  std::int64_t kept_bytes(const KeptFields& kept) const;
+
   /// Whether `blocks` of this plan share a multiprocessor without spilling.
   bool fits(const ForwardShape& shape, const Multiprocessor& limits, const KeptFields& kept = {}) const;
 
