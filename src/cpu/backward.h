@@ -179,12 +179,14 @@ class BackwardKernel {
     const int first = static_cast<int>(tile.spans[index].begin - tile.key);
     const int end = static_cast<int>(tile.spans[index].end - tile.key);
     if (first >= end) return;
+    const int from = first < kRows ? 0 : first - kRows, present = (tile.keys + kRows - 1) / kRows * kRows;
+    const int to = end + kRows < present ? end + kRows : present;
     for (float* rows : {weights_ + index * kStrip, d_scores_ + index * kStrip}) {
-      clear_part(rows, first < kRows ? 0 : first - kRows, first);
-      clear_part(rows, end, end + kRows < tile.keys ? end + kRows : tile.keys);
+      clear_part(rows, from, first);
+      clear_part(rows, end, to);
     }
     kept_strip(head, tile, block, index);
-    pack_rows(tile.keys, index);
+    pack_rows(from, to, index);
     accumulate_d_q(head, tile, index);
   }
 
@@ -332,11 +334,11 @@ class BackwardKernel {
     }
   }
 
-  /// One strip's columns of weights_ and d_scores_ to weight_rows_ and d_score_rows_.
-  void pack_rows(int keys, int index) {
+  /// One strip's columns of rows [begin, end) of weights_ and d_scores_ to weight_rows_ and d_score_rows_.
+  void pack_rows(int begin, int end, int index) {
     if constexpr (kPacks) {
       const std::int64_t from = index * kStrip, to = index * kStrip / Engine::kDepth;
-      for (int key = 0; key < (keys + kRows - 1) / kRows * kRows; ++key) {
+      for (int key = begin; key < end; ++key) {
         Engine::pack_row(weights_ + key * kWeightsStride + from, weight_rows_ + key * kRowStride + to);
         Engine::pack_row(d_scores_ + key * kWeightsStride + from, d_score_rows_ + key * kRowStride + to);
       }
