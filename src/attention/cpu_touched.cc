@@ -49,22 +49,16 @@ void CpuBackend::mark_touched(const Problem& problem, const Cuts& cuts, std::int
   for (std::int64_t i = 0; i < group(); ++i) {
     const TileMap map = classify_tiles(variant(), {}, problem, tile, sequence, kv_head * group() + i);
     for (std::int64_t row = 0; row < map.rows; ++row) {
-      const auto at = [&](std::int64_t split) {
-        return static_cast<std::size_t>((split * group() + i) * strips + row);
-      };
-      bool any_kept = false;
       for (std::int64_t split = 0; split < splits; ++split) {
         bool is_kept = false;
         const auto look = [&](std::int64_t begin, std::int64_t end) {
           for (std::int64_t column = begin / tile.keys; column * tile.keys < end; ++column)
             is_kept = is_kept || map.at(row, column) != TileClass::empty;
         };
-        for_pieces_of_split(problem.sequences[static_cast<std::size_t>(sequence)].s_kv, kernels_.backward_step, splits,
+        for_pieces_of_split(problem.sequences[static_cast<std::size_t>(sequence)].s_kv, cuts.backward_step, splits,
                             split, look);
-        if (is_kept) touched[at(split)] = true;
-        any_kept = any_kept || is_kept;
+        if (is_kept) touched[static_cast<std::size_t>((split * group() + i) * strips + row)] = true;
       }
-      if (!any_kept) touched[at(0)] = true;  // something has to be written as d_q
     }
   }
 }

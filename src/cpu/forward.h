@@ -80,7 +80,7 @@ class ForwardKernel {
       next_tile_ = kept_tile((tile.begin / kTileKeys + 1) * kTileKeys);
       key_tile(tile);
     }
-    for (int i = 0; i < strip_count_; ++i) finish(strips_[i]);
+    for (int i = 0; i < strip_count_; ++i) strips_[i].is_begun ? finish(strips_[i]) : finish_empty(strips_[i]);
   }
 
   /// The first tile from `key` on, a multiple of kTileKeys, that keeps anything; an empty span after the last.
@@ -277,15 +277,28 @@ class ForwardKernel {
     }
   }
 
+  bool has_sink() const { return task_.sink != nullptr && *task_.sink != -__builtin_inff(); }
+
+  /// Of rows that keep nothing o is 0 and lse the sink's logit.
+  void finish_empty(const Strip& strip) {
+    for (std::int64_t query = strip.begin; query < strip.begin + strip.count; ++query) {
+      if (task_.lse != nullptr) task_.lse[query] = has_sink() ? *task_.sink : -__builtin_inff();
+      if (task_.maximum == nullptr) continue;
+      const double reference = has_sink() ? *task_.sink / units_.natural : 0;
+      task_.maximum[query - task_.query_begin] = static_cast<float>(reference);
+      task_.sum[query - task_.query_begin] = has_sink() ? 1 : 0;
+    }
+    clear_rows(task_.o, strip.begin, strip.count, shape_.d_v);
+  }
+
   /// Divides by the sums, with the sink, and writes o and lse.
   void finish(const Strip& strip) {
-    const bool has_sink = task_.sink != nullptr && *task_.sink != -__builtin_inff();
     float factor[kStrip];
     for (int i = 0; i < kStrip; ++i) {
       const double maximum = strip.maximum[i] == -__builtin_inff() ? 0.0 : double{strip.maximum[i]} * units_.natural;
       double reference = maximum;
       float sum = strip.sum[i], shrink = 1;
-      if (has_sink) {
+      if (has_sink()) {
         const double sink = *task_.sink;
         if (sink > reference || sum == 0) reference = sink;
         shrink = sum == 0 ? 0.0f : __builtin_expf(static_cast<float>(maximum - reference));
@@ -301,7 +314,6 @@ class ForwardKernel {
         task_.lse[strip.begin + i] = sum == 0 ? -__builtin_inff() : lse;
       }
     }
-    for (std::int64_t i = 0; !strip.is_begun && i < o_floats(shape_); ++i) strip.o[i] = 0;
     Engine::unpack_o(strip.o, factor, strip.begin, strip.count, shape_.d_v, task_.o);
   }
 

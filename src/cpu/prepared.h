@@ -95,13 +95,12 @@ struct Prepared {
         }
         for (std::int64_t j = 0; j < strip_floats; ++j) strip[j] += partial[j];
       }
-      if (strip == nullptr) {
-        strip = d_q_of(task.partials[0], task.shape, query);
-        for (std::int64_t j = 0; j < strip_floats; ++j) strip[j] = 0;
-      }
       const std::int64_t left = task.query_end - query;
-      Engine::unpack_o(strip, factors, query, static_cast<int>(left < kStrip ? left : kStrip), task.shape.d_qk,
-                       task.d_q);
+      const int count = static_cast<int>(left < kStrip ? left : kStrip);
+      if (strip == nullptr)
+        clear_rows(task.d_q, query, count, task.shape.d_qk);
+      else
+        Engine::unpack_o(strip, factors, query, count, task.shape.d_qk, task.d_q);
     }
   }
 
