@@ -3,7 +3,8 @@
 
 namespace tilewise::cuda {
 
-/// Until the kernels in front of this one have ended, where a launch lets it begin before: ahead of all that they write.
+/// Until the kernels in front of this one have ended, where a launch lets it begin before: ahead of all that they
+/// write.
 __device__ inline void wait_for_kernels_before() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");

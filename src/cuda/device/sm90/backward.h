@@ -232,12 +232,7 @@ class Backward : BackwardShared<Config, Variant> {
     }
     if (tile * Shared::kKeys >= this->arguments_.sequences[sequence].keys) return;
     if constexpr (Config::kHasLists) this->look_up_walk(tile);
-    const int warpgroup = uniform(threadIdx.x / 128);
-    if (threadIdx.x == 0) {
-      if (this->base_ % 1024 != 0) __trap();  // what swizzling rests on
-      this->create_barriers();
-    }
-    __syncthreads();
+    const int warpgroup = begin_block(this->base_, [&] { this->create_barriers(); });
     if (warpgroup == 0) {
       shrink_registers<Config::kProducerRegisters>();
       if (threadIdx.x == 0) this->produce(tile);
