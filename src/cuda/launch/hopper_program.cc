@@ -81,10 +81,12 @@ extern "C" __global__ void __launch_bounds__({threads}, 1)
 extern "C" __global__ void __launch_bounds__(256)
     prepare(const __grid_constant__ tilewise::cuda::sm90::BackwardCall call,
             const __grid_constant__ variant::Arguments bound) {{
+  tilewise::cuda::let_next_kernel_begin();
   tilewise::cuda::sm90::prepare_backward<tilewise::cuda::Config, tilewise::cuda::KernelVariant>(call, bound);
 }}
 extern "C" __global__ void __launch_bounds__(256)
     finish(const __grid_constant__ tilewise::cuda::sm90::BackwardCall call) {{
+  tilewise::cuda::wait_for_kernels_before();
   tilewise::cuda::sm90::finish_backward<tilewise::cuda::Config>(call);
 }}
 )cuda";

@@ -213,6 +213,7 @@ class Backward : BackwardShared<Config, Variant> {
   using Shared::Shared;
 
   __device__ void run() {
+    let_next_kernel_begin();
     if constexpr (Config::kIsOrdered) {
       if (threadIdx.x == 0) this->work() = KeyWork::take(this->call_, gridDim.x, gridDim.y, gridDim.z);
       __syncthreads();
@@ -231,22 +232,21 @@ class Backward : BackwardShared<Config, Variant> {
     }
     if (tile * Shared::kKeys >= this->arguments_.sequences[sequence].keys) return;
     if constexpr (Config::kHasLists) this->look_up_walk(tile);
-    const int warpgroup = uniform(threadIdx.x / 128);
-    if (threadIdx.x == 0) {
-      if (this->base_ % 1024 != 0) __trap();  // what swizzling rests on
-      this->create_barriers();
-    }
-    __syncthreads();
+    const int warpgroup = begin_block(this->base_, [&] { this->create_barriers(); });
     if (warpgroup == 0) {
       shrink_registers<Config::kProducerRegisters>();
       if (threadIdx.x == 0) this->produce(tile);
       if constexpr (Config::kIsOrdered) {
-        if (threadIdx.x == 32) this->wait_for_turns();
+        if (threadIdx.x == 32) {
+          wait_for_kernels_before();
+          this->wait_for_turns();
+        }
         static_assert(Shared::kPassers == 2);
         if (threadIdx.x == 64 || threadIdx.x == 96) this->pass_turns_on(threadIdx.x / 32 - 2);
       }
     } else {
       grow_registers<Config::kConsumerRegisters>();
+      wait_for_kernels_before();  // zeros, which sums of d_q are added to
       typename Kind<Shared::Sizes::kIsWide>::Type(this->call_, this->variant_, this->shared_)
           .consume(tile, warpgroup - 1);
     }

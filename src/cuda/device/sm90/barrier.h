@@ -86,6 +86,19 @@ __device__ inline void forget() { asm volatile("" ::: "memory"); }
 __device__ inline int uniform(int x) { return __shfl_sync(~0u, x, 0); }
 __device__ inline float uniform_real(float x) { return __shfl_sync(~0u, x, 0); }
 
+/// How a block of warpgroups begins, whose shared memory is at `base`: a thread creates its barriers. The number of
+/// this thread's warpgroup.
+template <class CreateBarriers>
+__device__ inline int begin_block(unsigned base, const CreateBarriers& create_barriers) {
+  const int warpgroup = uniform(threadIdx.x / 128);
+  if (threadIdx.x == 0) {
+    if (base % 1024 != 0) __trap();  // what swizzling rests on
+    create_barriers();
+  }
+  __syncthreads();
+  return warpgroup;
+}
+
 /// Gives up or takes on registers, for all warps of a warpgroup: then each thread has kRegisters.
 template <int kRegisters>
 __device__ inline void shrink_registers() {
