@@ -349,6 +349,7 @@ class Backward {
     const auto right = LaneAddress<KeyTile>::right(key_tile(), lane());
     const int first_row = QueryGrid::row(warp()), first_column = QueryGrid::column(warp());
     using Sums = QuerySums<Config::kHeadQk>;
+    static_assert(Sums::kRoom % kQueries == 0, "tiles that reach past the queries have their place");
     float* const sums = Sums::of_head(arguments_.d_q_sums + blockIdx.x * arguments_.d_q_part,
                                       static_cast<long long>(sequence_) * arguments_.h_q + head, arguments_.s_q)
                             .place(query_begin + first_row, first_column, lane());
