@@ -39,7 +39,7 @@ BACKENDS = {"cudnn": ("cuDNN", SDPBackend.CUDNN_ATTENTION), "fa2": ("FlashAttent
 
 
 class Comparison:
-    def __init__(self, bridge, gpu, report, arguments):
+    def __init__(self, bridge, gpu, arguments, report=Report()):
         self.bridge, self.gpu, self.rounds, self.peers = bridge, gpu, arguments.rounds, arguments.peers
         self.report = report
 
@@ -284,7 +284,7 @@ def main():
     torch.zeros(1, device="cuda")  # the primary context is there before anything else asks for it
     machine = f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}"
     print(machine)
-    comparison = Comparison(Bridge(arguments.bridge), Gpu(), report(arguments.report, machine), arguments)
+    comparison = Comparison(Bridge(arguments.bridge), Gpu(), arguments, report(arguments.report, machine))
     for case in map(Case, arguments.first):
         comparison.first(case)
     for case in map(Case, arguments.forward):

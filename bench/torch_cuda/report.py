@@ -17,9 +17,9 @@ TABLES = {
 
 
 class Report:
-    """Written anew with every line, so that an interrupted run leaves what it measured."""
+    """Written anew with every line, so that an interrupted run leaves what it measured; nowhere without a path."""
 
-    def __init__(self, path, title, lines):
+    def __init__(self, path=None, title="", lines=()):
         self.path, self.opening = path, [f"# {title}", *lines]
         self.rows = {name: [] for name in TABLES}
         self.write()

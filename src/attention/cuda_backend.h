@@ -19,6 +19,7 @@
 #include "cuda/launch/families.h"
 #include "cuda/launch/sequences.h"
 #include "cuda/launch/tile_lister.h"
+#include "jit/compile_ahead.h"
 #include "variant/call.h"
 
 namespace tilewise::attention {
@@ -127,6 +128,7 @@ class CudaBackend final : public Backend {
 
   cuda::ForwardShape kernel_shape(const Form& form) const;
   cuda::ForwardExtent largest_extent() const;
+  std::vector<jit::CompileAhead::Make> programs_ahead(const tiles::Mask& mask) const;
   void make_decoder();
   std::optional<cuda::DecodePlan> decode_plan(const Form& form) const;
   std::vector<Form> decode_forms() const;

@@ -61,7 +61,9 @@ class RearrangedWriter : public CudaWriter {
     if (has_parts()) write_parts();
     if (may_be_small_) write_small();
     text_ += "}  // namespace variant\n";
-    CudaText text{std::move(text_), std::move(layout_), true, has_slope, false, fields_, rearranged_.slope_is_finite};
+    CudaText text{std::move(text_), std::move(layout_), true, has_slope, false, fields_};
+    text.slope_is_finite = rearranged_.slope_is_finite;
+    text.slope_is_hoisted = rearranged_.slope_is_hoisted;
     count_operations(text);
     text.may_be_steady = may_be_steady();
     text.may_be_linear = may_be_linear();

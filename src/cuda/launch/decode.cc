@@ -7,6 +7,7 @@
 #include <numeric>
 #include <string_view>
 
+#include "cuda/launch/early.h"
 #include "cuda/launch/hopper_program.h"
 #include "cuda/launch/kernel_text.h"
 #include "cuda/launch/tensor_map.h"
@@ -64,12 +65,6 @@ KernelText kernel_of(const DecodePlan& plan) {
 /// Blocks that run at a time.
 std::int64_t slots(const DecodePlan& plan, const jit::DeviceInfo& device) {
   return std::int64_t{device.multiprocessors} * plan.blocks;
-}
-
-/// So that a kernel's blocks are there when the one before it ends, which saves about 2 us between the two. From 12.3
-/// on drivers capture such launches.
-bool may_begin_early(const jit::Context& context) {
-  return context.device().compute_capability_major >= 9 && context.driver().version() >= 12030;
 }
 
 std::int64_t units(const DecodePlan& plan, const ForwardExtent& extent) {

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "cuda/launch/choice.h"
+#include "cuda/launch/early.h"
 #include "cuda/launch/hopper_program.h"
 #include "cuda/launch/kernel_text.h"
 #include "cuda/launch/tensor_map.h"
@@ -52,7 +53,8 @@ HopperBackwardKernels::HopperBackwardKernels(jit::Compiler& compiler, std::share
           compiler, hopper_backward_program(variant, text_, shape, plan, context->device().architecture()), context)),
       prepare_(module_->kernel("prepare")),
       backward_(module_->kernel("backward", shared_bytes(plan, shape))),
-      finish_(module_->kernel("finish")) {
+      finish_(module_->kernel("finish")),
+      begins_early_(may_begin_early(*context)) {
   if (shape.is_deterministic) counters_.emplace(context);
 }
 
@@ -95,9 +97,12 @@ void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std
   const jit::LaunchShape tiles{.grid = {by_turns ? kv_heads : key_tiles, by_turns ? key_tiles : kv_heads, sequences},
                                .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
                                .dynamic_shared_bytes = shared_bytes(plan_, shape_),
-                               .stream = stream};
-  const jit::LaunchShape of_query_tiles{
-      .grid = {query_tiles, heads, sequences}, .block = {kThreads, 1, 1}, .stream = stream};
+                               .stream = stream,
+                               .begins_early = begins_early_};
+  const jit::LaunchShape of_query_tiles{.grid = {query_tiles, heads, sequences},
+                                        .block = {kThreads, 1, 1},
+                                        .stream = stream,
+                                        .begins_early = begins_early_};
   // The driver copies from these pointers and does not write through them.
   std::array<void*, 2> pointers = {&call, const_cast<std::byte*>(bound.data())};
   if (query_tiles > 0) prepare_.launch(rows, pointers.data());

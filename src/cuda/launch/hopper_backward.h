@@ -40,6 +40,7 @@ class HopperBackwardKernels final : public BackwardRunner {
   variant::CudaText text_;
   std::shared_ptr<const jit::Module> module_;
   jit::Kernel prepare_, backward_, finish_;
+  bool begins_early_;                     // kernels do, before those in front of them have ended
   std::optional<WorkCounters> counters_;  // of a deterministic pass
 };
 

@@ -61,6 +61,9 @@ std::vector<HopperForwardPlan> hopper_float8_candidates(const ForwardShape& shap
 /// score itself uses that unit so often.
 int polynomials_of_eight(const ForwardShape& shape, int special_functions);
 
+/// Whether consumers start a tile's products one after the other, whose scores have `special_functions` for an entry.
+bool takes_turns(const ForwardShape& shape, bool has_scores, int special_functions);
+
 /// Why the forward kernel for 9.0 does not take a shape; empty where it does.
 std::string hopper_refusal(const ForwardShape& shape);
 

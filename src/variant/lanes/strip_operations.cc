@@ -213,14 +213,16 @@ void run_add_across(const StripCall& call) {
     whole_inner = call.inner / kSide * kSide;
     whole_outer = call.outer / kSide * kSide;
     constexpr hn::RebindToFloat<decltype(kSquare)> reals;
+    // Copied: for all that the compiler knows, a store to the result could change what the call holds.
     const auto* from = static_cast<const std::int32_t*>(y.data);
+    const auto* scores = static_cast<const float*>(x.data);
+    auto* to = static_cast<float*>(call.result.data);
+    const std::int64_t from_stride = y.inner, stride = x.outer, to_stride = call.result.outer;
     for (std::int64_t i = 0; i < whole_inner; i += kSide) {
       for (std::int64_t o = 0; o < whole_outer; o += kSide) {
-        const float* scores = static_cast<const float*>(x.data) + o * x.outer + i;
-        float* to = static_cast<float*>(call.result.data) + o * call.result.outer + i;
-        transpose_square(kSquare, from + i * y.inner + o, y.inner, [&](std::int64_t row, auto words) {
-          const auto sum = hn::Add(hn::LoadU(reals, scores + row * x.outer), hn::BitCast(reals, words));
-          hn::StoreU(Settle::lanes(reals, sum), reals, to + row * call.result.outer);
+        transpose_square(kSquare, from + i * from_stride + o, from_stride, [&](std::int64_t row, auto words) {
+          const auto sum = hn::Add(hn::LoadU(reals, scores + (o + row) * stride + i), hn::BitCast(reals, words));
+          hn::StoreU(Settle::lanes(reals, sum), reals, to + (o + row) * to_stride + i);
         });
       }
     }

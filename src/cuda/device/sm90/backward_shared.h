@@ -116,6 +116,7 @@ class BackwardShared {
     keys_full().arrive_expecting(KeyTile::kBytes + ValueTile::kBytes);
     load({&call_.k, kv_batch, kv_head}, key_tile(), first_key, keys_full());
     load({&call_.v, kv_batch, kv_head}, value_tile(), first_key, keys_full());
+    wait_for_kernels_before();  // reference and delta
     for_each_visit<kStages>(tile, [&](const Walk&, int head, int query_tile_number, const Turn<kStages>& turn) {
       const int stage = int(made_anew(turn.stage()));
       const Barrier ready = full(stage);

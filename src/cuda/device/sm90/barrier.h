@@ -56,6 +56,11 @@ __device__ inline void meet(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
+/// Tells those who meet there that this warpgroup has come, and goes on.
+__device__ inline void tell(int barrier, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+
 /// What this thread has written to shared memory becomes visible to the copy engine and to the tensor cores.
 __device__ inline void publish_writes() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
@@ -80,6 +85,19 @@ __device__ inline void forget() { asm volatile("" ::: "memory"); }
 /// the whole warp's. Products in a branch that may be some threads' alone wait for each other (the assembler's C7520).
 __device__ inline int uniform(int x) { return __shfl_sync(~0u, x, 0); }
 __device__ inline float uniform_real(float x) { return __shfl_sync(~0u, x, 0); }
+
+/// How a block of warpgroups begins, whose shared memory is at `base`: a thread creates its barriers. The number of
+/// this thread's warpgroup.
+template <class CreateBarriers>
+__device__ inline int begin_block(unsigned base, const CreateBarriers& create_barriers) {
+  const int warpgroup = uniform(threadIdx.x / 128);
+  if (threadIdx.x == 0) {
+    if (base % 1024 != 0) __trap();  // what swizzling rests on
+    create_barriers();
+  }
+  __syncthreads();
+  return warpgroup;
+}
 
 /// Gives up or takes on registers, for all warps of a warpgroup: then each thread has kRegisters.
 template <int kRegisters>

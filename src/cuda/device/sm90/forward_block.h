@@ -16,12 +16,7 @@ class ForwardBlock : ForwardShared<Config, Variant> {
   using Shared::Shared;
 
   __device__ void run() {
-    const int warpgroup = uniform(threadIdx.x / 128);
-    if (threadIdx.x == 0) {
-      if (this->base_ % 1024 != 0) __trap();  // what swizzling rests on
-      this->create_barriers();
-    }
-    __syncthreads();
+    const int warpgroup = begin_block(this->base_, [&] { this->create_barriers(); });
     if (warpgroup == 0) {
       shrink_registers<Config::kProducerRegisters>();
       ForwardProducers<Config, Variant>(this->call_, this->variant_, this->shared_).run();

@@ -106,7 +106,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
       start_scores(p, tile.stage());
       commit_products();
       NoGradients none;
-      this->make_entries(p, unused, tile.with(key_begin), 0, none);
+      this->template make_entries<0>(p, unused, tile.with(key_begin), 0, none);
       Fragments weights;
       fragments_of(weights, p);
       pin(d_v);
@@ -180,12 +180,13 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
       pin(d_s);
       begin_products();
       start_scores(p, tile.stage());
+      commit_products();
       multiply_rows<Element, Config::kHasDropout, kColumnsV>(d_s, Operand::of(value_tile().address, kKeys), kKeys,
                                                              Operand::of(gradient_tile(tile.stage()).address, kQueries),
                                                              kQueries);
       commit_products();
       NoGradients none;
-      this->make_entries(p, d_s, tile.with(key_begin), 1, none);
+      this->template make_entries<1>(p, d_s, tile.with(key_begin), 1, none);
       Fragments d_scores;
       fragments_of(d_scores, d_s);
       const Turn<2> now = tile.scores();
