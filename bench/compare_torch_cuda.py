@@ -39,9 +39,9 @@ BACKENDS = {"cudnn": ("cuDNN", SDPBackend.CUDNN_ATTENTION), "fa2": ("FlashAttent
 
 
 class Comparison:
-    def __init__(self, bridge, gpu, arguments):
+    def __init__(self, bridge, gpu, arguments, report=Report()):
         self.bridge, self.gpu, self.rounds, self.peers = bridge, gpu, arguments.rounds, arguments.peers
-        self.report = Report()
+        self.report = report
 
     def peers_of(self, case, q, k, v):
         """PyTorch's backends that compute the same."""
@@ -271,12 +271,11 @@ def parsed():
     return parser.parse_args()
 
 
-def write(path, report, machine):
+def report(path, machine):
     command = shlex.join(["python3", *sys.argv])
-    path.write_text(report.markdown(f"Attention on {machine.split(',')[0]}", [
+    return Report(path, f"Attention on {machine.split(',')[0]}", [
         f"{machine}. Public calls with all that they do; contestants of a line in turns, medians. Made by",
-        f"    {command}"]))
-    print(path)
+        f"    {command}"])
 
 
 def main():
@@ -285,7 +284,7 @@ def main():
     torch.zeros(1, device="cuda")  # the primary context is there before anything else asks for it
     machine = f"{torch.cuda.get_device_name()}, PyTorch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}"
     print(machine)
-    comparison = Comparison(Bridge(arguments.bridge), Gpu(), arguments)
+    comparison = Comparison(Bridge(arguments.bridge), Gpu(), arguments, report(arguments.report, machine))
     for case in map(Case, arguments.first):
         comparison.first(case)
     for case in map(Case, arguments.forward):
@@ -305,8 +304,6 @@ def main():
         comparison.flex(case, True)
     for case in arguments.decoding:
         comparison.decoding(*map(int, case.split(":")))
-    if arguments.report:
-        write(arguments.report, comparison.report, machine)
 
 
 if __name__ == "__main__":

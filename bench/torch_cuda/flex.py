@@ -1,5 +1,7 @@
 """FlexAttention's form of the variants, compiled. Its block mask is made beforehand and is in no time."""
 
+import math
+
 import torch
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
@@ -9,7 +11,7 @@ from .cases import documents
 def t5_bucket(difference):
     """Bidirectional, 32 buckets up to a distance of 128, as our t5_buckets(32, 128, 1)."""
     distance = difference.abs()
-    far = 8 + (torch.log(distance.float() / 8) / torch.log(torch.tensor(16.0)).item() * 8).to(torch.int32)
+    far = 8 + (torch.log(distance.float() / 8) * (8 / math.log(16))).to(torch.int32)
     return torch.where(distance < 8, distance, far.clamp(max=15)) + torch.where(difference > 0, 16, 0)
 
 

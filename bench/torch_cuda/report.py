@@ -17,17 +17,25 @@ TABLES = {
 
 
 class Report:
-    def __init__(self):
+    """Written anew with every line, so that an interrupted run leaves what it measured; nowhere without a path."""
+
+    def __init__(self, path=None, title="", lines=()):
+        self.path, self.opening = path, [f"# {title}", *lines]
         self.rows = {name: [] for name in TABLES}
+        self.write()
 
     def add(self, table, *cells):
         self.rows[table].append([f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells])
+        self.write()
 
-    def markdown(self, title, lines):
-        parts = [f"# {title}", *lines]
+    def write(self):
+        if self.path is None:
+            return
+        parts = list(self.opening)
         for name, (heading, columns) in TABLES.items():
             if self.rows[name]:
                 table = [columns, ["---"] * len(columns), *self.rows[name]]
-                parts.append(f"## {heading}")
-                parts.append("\n".join("| " + " | ".join(row) + " |" for row in table))
-        return "\n\n".join(parts) + "\n"
+                parts += [f"## {heading}", "\n".join("| " + " | ".join(row) + " |" for row in table)]
+        whole = self.path.with_name(self.path.name + ".new")
+        whole.write_text("\n\n".join(parts) + "\n")
+        whole.replace(self.path)

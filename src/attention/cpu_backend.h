@@ -36,6 +36,7 @@ struct Cuts {
   bool decodes = false;              // few queries: its keys are split
   std::int64_t task_queries = 0;     // of a forward task
   std::int64_t backward_splits = 1;  // of the keys, in a backward pass
+  std::int64_t backward_step = 1;    // their pieces begin at multiples of so many keys
 };
 
 /// Parts of the shared memory of a decoded sequence and some of its key heads: partial results of its splits.
@@ -54,7 +55,7 @@ struct BackwardUnit {
   std::int64_t sequence = 0, kv_head = 0;
   std::int64_t first_head_task = 0;  // among the wave's tasks of query heads and blocks of queries
   std::int64_t first_key_task = 0;   // and among those of splits of the keys
-  std::int64_t splits = 0, blocks = 0;
+  std::int64_t splits = 0, step = 0, blocks = 0;
   float* prepared = nullptr;  // [group] times Kernels::prepared_floats
   float* d_q = nullptr;       // [splits, group] times Kernels::d_q_floats
   float* delta = nullptr;     // [group, s_q]
@@ -115,7 +116,7 @@ class CpuBackend final : public Backend {
  private:
   void take_memory(Arena& arena, CpuState& state) const;
   void mark_touched(const Problem& problem, const Cuts& cuts, std::int64_t sequence, std::int64_t kv_head,
-                    std::vector<bool>& touched) const;
+                    std::int64_t strips, std::vector<bool>& touched) const;
   CpuState& state_in(Workspace& workspace) const;
   void start(CpuState& state, VariantGradients* gradients) const;
   std::int64_t shared_bytes() const;
@@ -130,15 +131,17 @@ class CpuBackend final : public Backend {
 };
 
 /// The keys of a backward split: one piece from either end. Under a causal mask the work of a key falls evenly from the
-/// first to the last, and all splits have the same. Pieces end at multiples of `step`, not at whole tiles: s 2048 is 21
-/// tiles of 96 and a third, and splits of 5 and 6 would keep four cores busy for 0.89 of the time. visit(first key,
-/// end).
+/// first to the last, and all splits have the same. Pieces begin at multiples of `step`; the steps of two splits differ
+/// by one at most. visit(first key, end).
 template <class Visit>
 void for_pieces_of_split(std::int64_t s_kv, std::int64_t step, std::int64_t splits, std::int64_t split,
                          const Visit& visit) {
   const std::int64_t steps = (s_kv + step - 1) / step;
-  const auto begin_of = [&](std::int64_t piece) { return std::min(steps * piece / (2 * splits) * step, s_kv); };
-  for (const std::int64_t piece : {split, 2 * splits - 1 - split}) visit(begin_of(piece), begin_of(piece + 1));
+  const auto from_front = [&](std::int64_t of) { return steps * of / (2 * splits); };  // of the splits before it
+  const auto from_back = [&](std::int64_t of) { return steps * of / splits - from_front(of); };
+  const auto key = [&](std::int64_t at) { return std::min(at * step, s_kv); };
+  visit(key(from_front(split)), key(from_front(split + 1)));
+  visit(key(steps - from_back(split + 1)), key(steps - from_back(split)));
 }
 
 /// The forward pass of the sequences that are not decoded, and of those that are.

@@ -225,12 +225,11 @@ class Backward {
     task.heads = heads;
     task.head_count = static_cast<int>(group());
     task.workspace = state_.kernel_memory[static_cast<std::size_t>(number)];
-    for_pieces_of_split(shape.s_kv, kernels_.backward_step, unit.splits, split,
-                        [&](std::int64_t begin, std::int64_t end) {
-                          task.key_begin = begin;
-                          task.key_end = end;
-                          if (begin < end) kernels_.backward(task);
-                        });
+    for_pieces_of_split(shape.s_kv, unit.step, unit.splits, split, [&](std::int64_t begin, std::int64_t end) {
+      task.key_begin = begin;
+      task.key_end = end;
+      if (begin < end) kernels_.backward(task);
+    });
     if (split == 0) clear_absent_keys(unit);
   }
 
@@ -305,6 +304,7 @@ void CpuBackend::lay_out(BackwardUnit& unit, std::int64_t s_q, std::int64_t s_kv
                          Arena& arena) const {
   const cpu::Shape lengths{s_q, s_kv, static_cast<int>(shape().d_qk), static_cast<int>(shape().d_v)};
   unit.splits = cuts.backward_splits;
+  unit.step = cuts.backward_step;
   const std::int64_t block = kPreparedBlocks * kernels_.backward_queries;
   unit.blocks = std::max<std::int64_t>(1, (s_q + block - 1) / block);
   unit.prepared = arena.take<float>(group() * kernels_.prepared_floats(lengths));

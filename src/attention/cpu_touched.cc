@@ -7,14 +7,14 @@
 
 namespace tilewise::attention {
 
-/// A backward pass clears a block of a partial sum of d_q where something is first added to it, so blocks of which no
-/// tile of the split is kept stay untouched. Everything else is.
+/// A backward pass writes a strip of a partial sum of d_q when it has something for it, so strips of which no tile of
+/// the split is kept stay untouched. Everything else is.
 std::int64_t CpuBackend::touched_bytes() const {
   const PlanShape& planned = shape();
   const std::int64_t units = planned.b * planned.h_kv;
   const cpu::Shape lengths{planned.s_q, planned.s_kv, static_cast<int>(planned.d_qk), static_cast<int>(planned.d_v)};
   const double tiles = static_cast<double>(planned.b * planned.h_q) *
-                       (static_cast<double>(planned.s_q) / static_cast<double>(kernels_.backward_queries) + 1) *
+                       (static_cast<double>(planned.s_q) / kernels_.strip_queries + 1) *
                        (static_cast<double>(planned.s_kv) / static_cast<double>(kernels_.backward_keys) + 1);
   if (!planned.backward || has_bindings(variant()) || tiles > kMostPredictedTiles) return workspace_bytes_;
 
@@ -28,42 +28,37 @@ std::int64_t CpuBackend::touched_bytes() const {
   lay_out(unit, planned.s_q, planned.s_kv, cuts, measure);
   // Units of a later wave come where those of the one before have been.
   const std::int64_t at_once = std::clamp<std::int64_t>(shared_bytes() / measure.used(), 1, units);
+  const std::int64_t strips = unit.blocks * kPreparedBlocks * (kernels_.backward_queries / kernels_.strip_queries);
   std::int64_t untouched = 0;
   for (std::int64_t first = 0; first < at_once; ++first) {
-    std::vector<bool> touched(static_cast<std::size_t>(unit.splits * group() * unit.blocks), false);
+    std::vector<bool> touched(static_cast<std::size_t>(unit.splits * group() * strips), false);
     for (std::int64_t at = first; at < units; at += at_once)
-      mark_touched(problem, cuts, at / planned.h_kv, at % planned.h_kv, touched);
+      mark_touched(problem, cuts, at / planned.h_kv, at % planned.h_kv, strips, touched);
     untouched += std::ranges::count(touched, false);
   }
   const std::int64_t floats = kernels_.d_q_floats(lengths) - kernels_.d_q_flags(lengths);
-  return workspace_bytes_ - untouched * (floats / unit.blocks) * static_cast<std::int64_t>(sizeof(float));
+  return workspace_bytes_ - untouched * (floats / strips) * static_cast<std::int64_t>(sizeof(float));
 }
 
 /// Marks what a unit touches.
-///   touched [splits, group, blocks of queries]
+///   touched [splits, group, strips]
 void CpuBackend::mark_touched(const Problem& problem, const Cuts& cuts, std::int64_t sequence, std::int64_t kv_head,
-                              std::vector<bool>& touched) const {
+                              std::int64_t strips, std::vector<bool>& touched) const {
   const std::int64_t splits = cuts.backward_splits;
-  const TileSizes tile{.queries = kernels_.backward_queries, .keys = kernels_.backward_keys};
+  const TileSizes tile{.queries = kernels_.strip_queries, .keys = kernels_.backward_keys};
   for (std::int64_t i = 0; i < group(); ++i) {
     const TileMap map = classify_tiles(variant(), {}, problem, tile, sequence, kv_head * group() + i);
     for (std::int64_t row = 0; row < map.rows; ++row) {
-      const auto at = [&](std::int64_t split) {
-        return static_cast<std::size_t>((split * group() + i) * map.rows + row);
-      };
-      bool any_kept = false;
       for (std::int64_t split = 0; split < splits; ++split) {
         bool is_kept = false;
         const auto look = [&](std::int64_t begin, std::int64_t end) {
           for (std::int64_t column = begin / tile.keys; column * tile.keys < end; ++column)
             is_kept = is_kept || map.at(row, column) != TileClass::empty;
         };
-        for_pieces_of_split(problem.sequences[static_cast<std::size_t>(sequence)].s_kv, kernels_.backward_step, splits,
+        for_pieces_of_split(problem.sequences[static_cast<std::size_t>(sequence)].s_kv, cuts.backward_step, splits,
                             split, look);
-        if (is_kept) touched[at(split)] = true;
-        any_kept = any_kept || is_kept;
+        if (is_kept) touched[static_cast<std::size_t>((split * group() + i) * strips + row)] = true;
       }
-      if (!any_kept) touched[at(splits - 1)] = true;  // something has to be written as d_q
     }
   }
 }

@@ -43,10 +43,11 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
     : Backend(variant, shape),
       device_(device),
       context_(std::make_shared<const jit::Context>(jit::Driver::instance(), device.ordinal())),
-      must_prove_reads_(prove_planned_reads(variant, shape)),
-      sequences_(jit::Compiler::instance(), context_) {
+      must_prove_reads_(prove_planned_reads(variant, shape)) {
   check_cuda_shape(shape);
   const tiles::Mask mask = planned_mask(variant, shape);
+  const jit::CompileAhead ahead(jit::Compiler::instance(), programs_ahead(mask));
+  sequences_.emplace(jit::Compiler::instance(), context_);
   if (!mask.program.wanted.empty()) lister_.emplace(jit::Compiler::instance(), context_, variant, mask);
   upload_frozen_tables();
   if (shape.b > 0) {
@@ -78,6 +79,23 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
   Arena measure;
   memory_in(measure);
   workspace_bytes_ = measure.used();
+}
+
+/// What the plan's usual kernels will ask for, as far as it is known before lists have been made: where a mask keeps so
+/// little of the usual tiles that smaller ones are taken, the forward kernel is another one.
+std::vector<jit::CompileAhead::Make> CudaBackend::programs_ahead(const tiles::Mask& mask) const {
+  cuda::ForwardShape kernel = kernel_shape({});
+  kernel.has_lists = !mask.program.wanted.empty();
+  std::vector<jit::CompileAhead::Make> programs;
+  if (kernel.has_lists) {
+    programs.push_back([this, removes = mask.removes] {
+      return cuda::tile_program(variant(), variant::cuda_text(variant()), removes, context_->device().architecture());
+    });
+  }
+  if (!cuda::needs_wide_decode(kernel))
+    programs.push_back([this, kernel] { return cuda::forward_program(making(kernel)); });
+  if (shape().backward) programs.push_back([this, kernel] { return cuda::backward_program(making(kernel)); });
+  return programs;
 }
 
 /// Few queries are decoded: a tile of the forward kernel would be mostly empty, and each of a key head's heads would
@@ -236,9 +254,9 @@ void CudaBackend::write_sequences(const ForwardInputs& inputs, const variant::Ca
   if (are_longest(inputs, call)) {
     memory.sequences = longest_->as<const cuda::SequenceShape>();
   } else if (inputs.device_sequences) {
-    sequences_.gather(sequence_columns(inputs, call), memory.written_sequences, stream);
+    sequences_->gather(sequence_columns(inputs, call), memory.written_sequences, stream);
   } else {
-    sequences_.write(call.problem, memory.written_sequences, stream);
+    sequences_->write(call.problem, memory.written_sequences, stream);
   }
 }
 

@@ -19,6 +19,7 @@
 #include "cuda/launch/families.h"
 #include "cuda/launch/sequences.h"
 #include "cuda/launch/tile_lister.h"
+#include "jit/compile_ahead.h"
 #include "variant/call.h"
 
 namespace tilewise::attention {
@@ -127,6 +128,7 @@ class CudaBackend final : public Backend {
 
   cuda::ForwardShape kernel_shape(const Form& form) const;
   cuda::ForwardExtent largest_extent() const;
+  std::vector<jit::CompileAhead::Make> programs_ahead(const tiles::Mask& mask) const;
   void make_decoder();
   std::optional<cuda::DecodePlan> decode_plan(const Form& form) const;
   std::vector<Form> decode_forms() const;
@@ -164,7 +166,7 @@ class CudaBackend final : public Backend {
   std::vector<KeptLists> kept_lists_;
   std::vector<cuda::DeviceMemory> frozen_memory_;
   std::vector<FrozenTable> frozen_;
-  cuda::SequenceWriter sequences_;
+  std::optional<cuda::SequenceWriter> sequences_;
   std::optional<ByForm<cuda::ForwardRunner>> forward_;  // up to head dimensions of 256
   std::optional<ByForm<cuda::DecodeKernels>> decode_;   // where the plan is for few queries
   std::optional<ByForm<cuda::BackwardRunner>> backward_;

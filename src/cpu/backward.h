@@ -82,24 +82,28 @@ class BackwardKernel {
   }
 
   void key_tile(std::int64_t key, int keys) {
-    bool is_packed = false;  // once a query keeps some of it
-    clear(d_k_, std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_qk));
-    clear(d_v_, std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_v));
+    bool is_begun = false;  // once a query keeps some of it
     for (int head = 0; head < task_.head_count; ++head) {
       units_ = score_units(task_.scale, task_.heads[head].score);
       for (std::int64_t query = 0; query < shape_.s_q; query += kQueries) {
         Tile tile{query, key, keys, {}};
         if (!classify(task_.heads[head], &tile)) continue;
-        if (!is_packed) pack_keys(key, keys);
-        is_packed = true;
+        if (!is_begun) begin_keys(key, keys);
+        is_begun = true;
         query_block(task_.heads[head], tile);
       }
+    }
+    if (!is_begun) {
+      clear_rows(task_.d_k, key, keys, shape_.d_qk);
+      return clear_rows(task_.d_v, key, keys, shape_.d_v);
     }
     Engine::unpack_rows(d_k_, Engine::rounded_to_panel(shape_.d_qk), task_.scale, key, keys, shape_.d_qk, task_.d_k);
     Engine::unpack_rows(d_v_, Engine::rounded_to_panel(shape_.d_v), 1, key, keys, shape_.d_v, task_.d_v);
   }
 
-  void pack_keys(std::int64_t key, int keys) {
+  void begin_keys(std::int64_t key, int keys) {
+    clear(d_k_, std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_qk));
+    clear(d_v_, std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_v));
     k_ = Engine::pack_k(task_.k, key, keys, shape_.d_qk, packed_k_);
     v_ = Engine::pack_k(task_.v, key, keys, shape_.d_v, packed_v_);
     Engine::pack_k_columns(task_.k, key, keys, shape_.d_qk, k_columns_);
@@ -133,7 +137,6 @@ class BackwardKernel {
   void query_block(const BackwardHead& head, const Tile& tile) {
     const Block block = Head::block(head.prepared, shape_, tile.query);
     if (block.is_odd[0] == Head::kNothingKept) return;  // though the walk could not prove it
-    d_q_ = Head::d_q_block(head.d_q, shape_, tile.query);
     for (int i = 0; i < kStrips; ++i) strip(head, tile, block, i);
     // From the first kept key on, so that a block of kept keys takes no more rows than it has, wherever it lies.
     int low = tile.keys, high = 0;
@@ -176,13 +179,15 @@ class BackwardKernel {
     const int first = static_cast<int>(tile.spans[index].begin - tile.key);
     const int end = static_cast<int>(tile.spans[index].end - tile.key);
     if (first >= end) return;
+    const int from = first < kRows ? 0 : first - kRows, present = (tile.keys + kRows - 1) / kRows * kRows;
+    const int to = end + kRows < present ? end + kRows : present;
     for (float* rows : {weights_ + index * kStrip, d_scores_ + index * kStrip}) {
-      clear_rows(rows, first < kRows ? 0 : first - kRows, first);
-      clear_rows(rows, end, end + kRows < tile.keys ? end + kRows : tile.keys);
+      clear_part(rows, from, first);
+      clear_part(rows, end, to);
     }
     kept_strip(head, tile, block, index);
-    pack_rows(tile.keys, index);
-    accumulate_d_q(tile, index);
+    pack_rows(from, to, index);
+    accumulate_d_q(head, tile, index);
   }
 
   void kept_strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) {
@@ -233,7 +238,7 @@ class BackwardKernel {
   }
 
   /// d_q of one strip += k^T d_scores.
-  void accumulate_d_q(const Tile& tile, int index) {
+  void accumulate_d_q(const BackwardHead& head, const Tile& tile, int index) {
     const KeySpan& span = tile.spans[index];
     const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
     const float* right = d_scores_ + index * kStrip + first * kWeightsStride;
@@ -243,9 +248,13 @@ class BackwardKernel {
       right = d_weights_;
     }
     const std::int64_t floats = Head::d_q_strip(shape_);
-    float* d_q = d_q_ + index * floats;
+    const std::int64_t query = tile.query + index * kStrip;
+    float* d_q = Head::d_q_of(head.d_q, shape_, query);
+    float& has_some = head.d_q[query / kStrip];
     const Ahead ahead = index + 1 == kStrips ? Ahead() : Ahead(d_q + floats, floats, shape_.d_qk / Engine::kBlock + 1);
-    Engine::pv(k_columns_, first, right, kPacks ? kStrip : kWeightsStride, keys, shape_.d_qk, d_q, ahead);
+    Engine::pv(k_columns_, first, right, kPacks ? kStrip : kWeightsStride, keys, shape_.d_qk, has_some == 0, d_q,
+               ahead);
+    has_some = 1;
   }
 
   /// What the strip after this one reads, to be fetched meanwhile: over 4096 queries it is long gone from L2.
@@ -325,11 +334,11 @@ class BackwardKernel {
     }
   }
 
-  /// One strip's columns of weights_ and d_scores_ to weight_rows_ and d_score_rows_.
-  void pack_rows(int keys, int index) {
+  /// One strip's columns of rows [begin, end) of weights_ and d_scores_ to weight_rows_ and d_score_rows_.
+  void pack_rows(int begin, int end, int index) {
     if constexpr (kPacks) {
       const std::int64_t from = index * kStrip, to = index * kStrip / Engine::kDepth;
-      for (int key = 0; key < (keys + kRows - 1) / kRows * kRows; ++key) {
+      for (int key = begin; key < end; ++key) {
         Engine::pack_row(weights_ + key * kWeightsStride + from, weight_rows_ + key * kRowStride + to);
         Engine::pack_row(d_scores_ + key * kWeightsStride + from, d_score_rows_ + key * kRowStride + to);
       }
@@ -340,7 +349,7 @@ class BackwardKernel {
     for (int key = 0; key < keys; ++key) copy(rows + key * kWeightsStride, kStrip, dense + key * kStrip);
   }
 
-  static void clear_rows(float* rows, int begin, int end) {
+  static void clear_part(float* rows, int begin, int end) {
     for (int row = begin; row < end; ++row) clear(rows + row * kWeightsStride, kStrip);
   }
   static TILEWISE_INLINE void clear(float* values, std::int64_t count) {
@@ -362,7 +371,6 @@ class BackwardKernel {
   float* raw_scores_;    // [kKeys][kStrip], before the program
   float* d_weights_;     // [kKeys][kStrip]
   float* factors_;       // [kKeys][kStrip], of dropout: 0 or 1 / p_keep
-  float* d_q_;           // of the block of queries, [kStrips][Head::d_q_strip]
   float* d_k_;           // [kKeys][rounded d_qk], unscaled
   float* d_v_;           // [kKeys][rounded d_v]
   float* packed_k_;      // k and v where they cannot be read in place

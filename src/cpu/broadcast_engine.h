@@ -119,15 +119,15 @@ struct BroadcastEngine {
     }
   }
 
-  /// o [rounded d_v][kStrip] += v^T weights, v's rows from `first`, a multiple of kDepth, of its tile; weights as
-  /// pack_p leaves them, rows weights_stride apart.
+  /// o [rounded d_v][kStrip] += v^T weights, or with `is_first` = them, v's rows from `first`, a multiple of kDepth, of
+  /// its tile; weights as pack_p leaves them, rows weights_stride apart.
   static void pv(const float* packed_v, int first, const float* weights, std::int64_t weights_stride, int keys, int d_v,
-                 float* o, Ahead ahead) {
+                 bool is_first, float* o, Ahead ahead) {
     packed_v += std::int64_t{first / kDepth} * kBlock;
     for (int column = 0; column < d_v; column += kBlock, packed_v += kPanelStride, o += kBlock * kStrip) {
       ahead.touch();
       Block<kBlock> block;
-      block.load(o, kStrip);
+      is_first ? block.clear() : block.load(o, kStrip);
       block.multiply(packed_v, 1, kBlock, weights, weights_stride, lanes_of(keys));
       block.store(o, kStrip);
     }

@@ -45,6 +45,7 @@ class ForwardKernel {
     float* o;            // [rounded d_v][kStrip], unnormalised
     float* maximum;      // [kStrip], the score that weights are relative to; -inf until an entry is kept
     float* sum;          // [kStrip], of weights
+    bool is_begun;       // q is packed and o holds something
   };
 
   explicit ForwardKernel(const ForwardTask& task)
@@ -73,14 +74,13 @@ class ForwardKernel {
 
   void run() {
     next_tile_ = kept_tile(0);
-    const bool keeps_any = next_tile_.begin < next_tile_.end;
-    for (int i = 0; i < strip_count_; ++i) start(strips_[i], keeps_any);
+    for (int i = 0; i < strip_count_; ++i) start(strips_[i]);
     while (next_tile_.begin < next_tile_.end) {
       const KeySpan tile = next_tile_;
       next_tile_ = kept_tile((tile.begin / kTileKeys + 1) * kTileKeys);
       key_tile(tile);
     }
-    for (int i = 0; i < strip_count_; ++i) finish(strips_[i]);
+    for (int i = 0; i < strip_count_; ++i) strips_[i].is_begun ? finish(strips_[i]) : finish_empty(strips_[i]);
   }
 
   /// The first tile from `key` on, a multiple of kTileKeys, that keeps anything; an empty span after the last.
@@ -93,9 +93,8 @@ class ForwardKernel {
     return {};
   }
 
-  void start(const Strip& strip, bool keeps_any) {
-    if (keeps_any) Engine::pack_q(task_.q, strip.begin, strip.count, shape_.d_qk, units_.q_factor, strip.q);
-    for (std::int64_t i = 0; i < o_floats(shape_); ++i) strip.o[i] = 0;
+  static void start(Strip& strip) {
+    strip.is_begun = false;
     for (int i = 0; i < kStrip; ++i) {
       strip.maximum[i] = -__builtin_inff();
       strip.sum[i] = 0;
@@ -114,27 +113,32 @@ class ForwardKernel {
     if (!full) task_.walk.strips(task_.query_begin, task_.query_end, kStrip, tile.begin, tile.end, spans);
     int left = 0;  // strips that keep any of the tile
     for (int i = 0; i < strip_count_; ++i) left += full || spans[i].begin < spans[i].end ? 1 : 0;
-    std::int64_t fetched = next_tile_.begin;
+    const bool is_last = next_tile_.begin >= next_tile_.end;
+    std::int64_t fetched = is_last ? task_.query_begin : next_tile_.begin;
+    const std::int64_t to_fetch = is_last ? task_.query_end : next_tile_.end;
     for (int i = 0; i < strip_count_; ++i) {
       const KeySpan span = full ? tile : aligned(spans[i], tile.begin, Engine::kDepth);
       if (span.begin >= span.end) continue;
-      const std::int64_t share = (next_tile_.end - fetched + left - 1) / left;
+      const std::int64_t share = (to_fetch - fetched + left - 1) / left;
       --left;
-      block(strips_[i], k, static_cast<int>(span.begin - tile.begin), span, {fetched, share});
+      block(strips_[i], k, static_cast<int>(span.begin - tile.begin), span, {is_last, fetched, share});
       fetched += share;
     }
   }
 
-  /// Keys of the next tile that are to be fetched meanwhile.
-  struct NextKeys {
+  /// Rows that are to be fetched meanwhile: of k and v of the next tile, or after the last one those that o goes to.
+  struct NextRows {
+    bool of_o;
     std::int64_t begin, count;
   };
 
   /// One strip against the keys of a span; `first` is the span's first row within the packed tile.
-  void block(const Strip& strip, const typename Engine::Keys& k, int first, const KeySpan& span, const NextKeys& next) {
+  void block(Strip& strip, const typename Engine::Keys& k, int first, const KeySpan& span, const NextRows& next) {
     const int keys = static_cast<int>(span.end - span.begin);
     const std::int64_t touches = keys / Engine::kBlock + 1;
-    Ahead k_ahead = rows_ahead(task_.k, shape_.d_qk, next, touches);
+    if (!strip.is_begun) Engine::pack_q(task_.q, strip.begin, strip.count, shape_.d_qk, units_.q_factor, strip.q);
+    Ahead q_ahead = next_q(strip, touches);
+    Ahead k_ahead = k_rows_ahead(next, touches).then(&q_ahead, touches);
     Vec maximum[kVectors];
     for (Vec& x : maximum) x = Lanes::broadcast(-__builtin_inff());
     const bool full = span.full_begin == span.begin && span.full_end == span.end;
@@ -142,7 +146,9 @@ class ForwardKernel {
       Engine::qk_maximum(strip.q, k, first, keys, shape_.d_qk, scores_, maximum, k_ahead);
     } else {
       const Ahead reads = reads_ahead<Lanes>(task_.score, score_block(strip, span.begin, span.begin, span.end, !full));
-      Engine::qk(strip.q, k, first, keys, shape_.d_qk, units_.product_factor, scores_, reads.then(&k_ahead, touches));
+      // Early enough for the last of them to be there when the program begins.
+      Engine::qk(strip.q, k, first, keys, shape_.d_qk, units_.product_factor, scores_,
+                 reads.then(&k_ahead, touches * 3 / 4 + 1));
       apply_score(task_.score, span, [&](std::int64_t begin, std::int64_t end, bool partial) {
         return score_block(strip, span.begin, begin, end, partial);
       });
@@ -156,8 +162,9 @@ class ForwardKernel {
       task_.dropout.apply(task_.dropout.context, score_block(strip, span.begin, span.begin, span.end, false));
       Engine::pack_p(scores_, keys);
     }
-    Engine::pv(packed_v_, first, scores_, kStrip, keys, shape_.d_v, strip.o,
-               rows_ahead(task_.v, shape_.d_v, next, shape_.d_v / Engine::kBlock + 1));
+    Engine::pv(packed_v_, first, scores_, kStrip, keys, shape_.d_v, !strip.is_begun, strip.o,
+               v_rows_ahead(next, shape_.d_v / Engine::kBlock + 1));
+    strip.is_begun = true;
   }
 
   ScoreBlock score_block(const Strip& strip, std::int64_t origin, std::int64_t begin, std::int64_t end, bool partial) {
@@ -165,24 +172,49 @@ class ForwardKernel {
             static_cast<int>(end - begin),       partial};
   }
 
-  static Ahead rows_ahead(const RowSource& source, int width, const NextKeys& keys, std::int64_t touches) {
-    if (source.block_table != nullptr || source.scales != nullptr) return {};  // staged
-    const Rows& rows = source.rows;
+  Ahead k_rows_ahead(const NextRows& next, std::int64_t touches) const {
+    if (next.of_o || is_staged(task_.k)) return {};
+    return rows_ahead(task_.k.rows, shape_.d_qk, next.begin, next.count, touches);
+  }
+
+  Ahead v_rows_ahead(const NextRows& next, std::int64_t touches) const {
+    if (next.of_o)
+      return rows_ahead({task_.o.data, task_.o.stride, task_.o.dtype}, shape_.d_v, next.begin, next.count, touches);
+    return is_staged(task_.v) ? Ahead() : rows_ahead(task_.v.rows, shape_.d_v, next.begin, next.count, touches);
+  }
+
+  /// The rows of the strip after this one, where that is still to be begun.
+  Ahead next_q(const Strip& strip, std::int64_t touches) const {
+    const Strip& next = *(&strip + 1);
+    if (&next == strips_ + strip_count_ || next.is_begun) return {};
+    return rows_ahead(task_.q, shape_.d_qk, next.begin, next.count, touches);
+  }
+
+  static bool is_staged(const RowSource& source) { return source.block_table != nullptr || source.scales != nullptr; }
+
+  static Ahead rows_ahead(const Rows& rows, int width, std::int64_t begin, std::int64_t count, std::int64_t touches) {
     const std::int64_t bytes = rows.dtype == DType::float32 ? 4 : 2;
-    return {static_cast<const char*>(rows.data) + keys.begin * rows.stride * bytes, keys.count, width * bytes,
+    return {static_cast<const char*>(rows.data) + begin * rows.stride * bytes, count, width * bytes,
             rows.stride * bytes, touches};
   }
 
   void raise_maximum(int keys, Vec* maximum) const {
-    // In registers: through the pointer every key's maximum would wait for the store of the one before.
-    Vec highest[kVectors];
-    for (int n = 0; n < kVectors; ++n) highest[n] = maximum[n];
-    const float* at = scores_;
-    for (int key = 0; key < keys; ++key, at += kStrip) {
+    // In registers: through the pointer every key's maximum would wait for the store of the one before. Of even and odd
+    // keys apart, since a maximum takes as long as two loads.
+    Vec highest[2][kVectors];
+    for (int n = 0; n < kVectors; ++n) highest[0][n] = highest[1][n] = maximum[n];
+    const auto raise = [&](int key, Vec* to) __attribute__((always_inline)) {
+      const float* at = scores_ + std::int64_t{key} * kStrip;
 #pragma GCC unroll 8
-      for (int n = 0; n < kVectors; ++n) highest[n] = Lanes::max(Lanes::load(at + n * Lanes::kWidth), highest[n]);
+      for (int n = 0; n < kVectors; ++n) to[n] = Lanes::max(Lanes::load(at + n * Lanes::kWidth), to[n]);
+    };
+    int key = 0;
+    for (; key + 2 <= keys; key += 2) {
+      raise(key, highest[0]);
+      raise(key + 1, highest[1]);
     }
-    for (int n = 0; n < kVectors; ++n) maximum[n] = highest[n];
+    if (key < keys) raise(key, highest[0]);
+    for (int n = 0; n < kVectors; ++n) maximum[n] = Lanes::max(highest[0][n], highest[1][n]);
   }
 
   /// Raises the strip's reference to `maximum` where that grew by more than kRescaleGrowth, and rescales.
@@ -205,7 +237,7 @@ class ForwardKernel {
       float* sum = strip.sum + n * Lanes::kWidth;
       Lanes::store(sum, Lanes::mul(Lanes::load(sum), factor[n]));
     }
-    for (int row = 0; row < shape_.d_v; ++row) {
+    for (int row = 0; strip.is_begun && row < shape_.d_v; ++row) {
       for (int n = 0; n < kVectors; ++n) {
         float* o = strip.o + std::int64_t{row} * kStrip + n * Lanes::kWidth;
         Lanes::store(o, Lanes::mul(Lanes::load(o), factor[n]));
@@ -245,15 +277,28 @@ class ForwardKernel {
     }
   }
 
+  bool has_sink() const { return task_.sink != nullptr && *task_.sink != -__builtin_inff(); }
+
+  /// Of rows that keep nothing o is 0 and lse the sink's logit.
+  void finish_empty(const Strip& strip) {
+    for (std::int64_t query = strip.begin; query < strip.begin + strip.count; ++query) {
+      if (task_.lse != nullptr) task_.lse[query] = has_sink() ? *task_.sink : -__builtin_inff();
+      if (task_.maximum == nullptr) continue;
+      const double reference = has_sink() ? *task_.sink / units_.natural : 0;
+      task_.maximum[query - task_.query_begin] = static_cast<float>(reference);
+      task_.sum[query - task_.query_begin] = has_sink() ? 1 : 0;
+    }
+    clear_rows(task_.o, strip.begin, strip.count, shape_.d_v);
+  }
+
   /// Divides by the sums, with the sink, and writes o and lse.
   void finish(const Strip& strip) {
-    const bool has_sink = task_.sink != nullptr && *task_.sink != -__builtin_inff();
     float factor[kStrip];
     for (int i = 0; i < kStrip; ++i) {
       const double maximum = strip.maximum[i] == -__builtin_inff() ? 0.0 : double{strip.maximum[i]} * units_.natural;
       double reference = maximum;
       float sum = strip.sum[i], shrink = 1;
-      if (has_sink) {
+      if (has_sink()) {
         const double sink = *task_.sink;
         if (sink > reference || sum == 0) reference = sink;
         shrink = sum == 0 ? 0.0f : __builtin_expf(static_cast<float>(maximum - reference));

@@ -47,20 +47,15 @@ struct Prepared {
 
   /// Floats of one strip of d_q: [rounded d_qk][kStrip].
   static std::int64_t d_q_strip(const Shape& shape) { return std::int64_t{Engine::rounded_d_v(shape.d_qk)} * kStrip; }
-  /// A partial sum of d_q: a flag for each block of queries, 0 until something has been added to it, and then the
-  /// blocks, which hold nothing until then.
-  static std::int64_t d_q_flags(const Shape& shape) { return (blocks(shape) + 15) / 16 * 16; }
+  /// A partial sum of d_q: a flag for each strip of queries, 0 until something has been added to it, and then the
+  /// strips, which hold nothing until then.
+  static std::int64_t d_q_flags(const Shape& shape) { return (blocks(shape) * kStrips + 15) / 16 * 16; }
   static std::int64_t d_q_floats(const Shape& shape) {
     return d_q_flags(shape) + blocks(shape) * kStrips * d_q_strip(shape);
   }
-  /// The block of query `query`, cleared where nothing has been added to it.
-  static float* d_q_block(float* d_q, const Shape& shape, std::int64_t query) {
-    const std::int64_t floats = kStrips * d_q_strip(shape);
-    float* block = d_q + d_q_flags(shape) + query / kQueries * floats;
-    if (d_q[query / kQueries] != 0) return block;
-    for (std::int64_t i = 0; i < floats; ++i) block[i] = 0;
-    d_q[query / kQueries] = 1;
-    return block;
+  /// The strip whose first query is `query`.
+  static float* d_q_of(float* d_q, const Shape& shape, std::int64_t query) {
+    return d_q + d_q_flags(shape) + query / kStrip * d_q_strip(shape);
   }
 
   /// The block whose first query is `query`, a multiple of kQueries.
@@ -89,19 +84,23 @@ struct Prepared {
     for (float& factor : factors) factor = task.scale;
     const std::int64_t strip_floats = d_q_strip(task.shape);
     for (std::int64_t query = task.query_begin; query < task.query_end; query += kStrip) {
-      const std::int64_t within = query % kQueries / kStrip * strip_floats;
       // The first that has something is added to: of a sparse mask it is mostly the only one.
-      int first = 0;
-      while (first + 1 < task.partial_count && task.partials[first][query / kQueries] == 0) ++first;
-      float* strip = d_q_block(task.partials[first], task.shape, query) + within;
-      for (int i = first + 1; i < task.partial_count; ++i) {
-        if (task.partials[i][query / kQueries] == 0) continue;
-        const float* partial = d_q_block(task.partials[i], task.shape, query) + within;
+      float* strip = nullptr;
+      for (int i = 0; i < task.partial_count; ++i) {
+        if (task.partials[i][query / kStrip] == 0) continue;
+        float* partial = d_q_of(task.partials[i], task.shape, query);
+        if (strip == nullptr) {
+          strip = partial;
+          continue;
+        }
         for (std::int64_t j = 0; j < strip_floats; ++j) strip[j] += partial[j];
       }
       const std::int64_t left = task.query_end - query;
-      Engine::unpack_o(strip, factors, query, static_cast<int>(left < kStrip ? left : kStrip), task.shape.d_qk,
-                       task.d_q);
+      const int count = static_cast<int>(left < kStrip ? left : kStrip);
+      if (strip == nullptr)
+        clear_rows(task.d_q, query, count, task.shape.d_qk);
+      else
+        Engine::unpack_o(strip, factors, query, count, task.shape.d_qk, task.d_q);
     }
   }
 

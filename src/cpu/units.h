@@ -40,6 +40,14 @@ TILEWISE_INLINE KeySpan aligned(KeySpan span, std::int64_t origin, std::int64_t 
   return span;
 }
 
+/// Rows [begin, begin + count) of `width` elements become zero: what rows that keep nothing are given.
+TILEWISE_INLINE void clear_rows(const MutableRows& rows, std::int64_t begin, std::int64_t count, int width) {
+  const std::int64_t element = rows.dtype == DType::float32 ? 4 : 2;
+  char* row = static_cast<char*>(rows.data) + begin * rows.stride * element;
+  for (std::int64_t i = 0; i < count; ++i, row += rows.stride * element)
+    __builtin_memset(row, 0, static_cast<std::size_t>(width * element));
+}
+
 /// What the program will read for a block, to be fetched while the block's products are computed. Not in line, since it
 /// is rarely there.
 template <class Lanes>

@@ -21,10 +21,6 @@ bool made_elsewhere(const Binary& binary, const Compiler& compiler) {
 
 }  // namespace
 
-bool may_begin_early(const Context& context) {
-  return context.device().compute_capability_major >= 9 && context.driver().version() >= 12030;
-}
-
 void Kernel::launch(const LaunchShape& shape, void** arguments) const {
   if (shape.dynamic_shared_bytes > dynamic_shared_limit_) {
     fail_argument("shape.dynamic_shared_bytes is {} for {}, which was taken from its module with {}",

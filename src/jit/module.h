@@ -21,10 +21,6 @@ struct LaunchShape {
   bool begins_early = false;                 // before the kernel in front of it has ended, for which it waits by itself
 };
 
-/// Whether kernels may begin so, which saves about 2 us between two of them: on GPUs from 9.0 on, with drivers
-/// from 12.3 on, which capture such launches.
-bool may_begin_early(const Context& context);
-
 class Module;
 
 /// A kernel that can be launched. A cheap copy that keeps its module loaded; const and shared between threads.

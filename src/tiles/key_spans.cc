@@ -9,6 +9,8 @@ namespace tilewise::tiles {
 namespace {
 
 constexpr std::size_t kParts = variant::kLanes;  // of a box, and again of each part
+constexpr std::int64_t kLeastKeys = 4;           // of a part: what kernels compute at a time
+constexpr std::int64_t kMostStripQueries = 64;   // boxes of more are asked for strip by strip, too
 
 /// Classes of the sixteenths of a box.
 using Sixteenths = std::array<TileClass, kParts * kParts>;
@@ -124,10 +126,11 @@ TileClass KeySpans::classify(const Box& box) {
   return found;
 }
 
-/// Looks at quarters of the keys, and at the quarters of those that stay undecided.
+/// Looks at quarters of the keys, and where that decides on what is computed at the quarters of the first and of the
+/// last that keeps something: of those between, few that stay undecided would be decided.
 KeySpan KeySpans::refine(const Box& box) {
-  const std::int64_t keys = box.key_end - box.key_begin;
-  const std::int64_t parts = kParts, step = (keys + parts * parts - 1) / (parts * parts);
+  const std::int64_t keys = box.key_end - box.key_begin, parts = kParts;
+  const std::int64_t step = (keys + parts * parts * kLeastKeys - 1) / (parts * parts * kLeastKeys) * kLeastKeys;
   Sixteenths classes;
   classes.fill(TileClass::empty);                                      // parts past the end
   const auto evaluate = [&](std::int64_t first, std::int64_t width) {  // parts of `width` sixteenths from `first` on
@@ -146,9 +149,15 @@ KeySpan KeySpans::refine(const Box& box) {
     }
   };
   evaluate(0, parts);
-  for (std::int64_t quarter = 0; quarter < parts; ++quarter) {
-    if (classes[static_cast<std::size_t>(quarter * parts)] == TileClass::partial) evaluate(quarter * parts, 1);
-  }
+  if (box.query_end - box.query_begin > kMostStripQueries) return span_of(classes, box, step);
+  const auto class_of_quarter = [&](std::int64_t quarter) {
+    return classes[static_cast<std::size_t>(quarter * parts)];
+  };
+  std::int64_t first = 0, last = parts - 1;
+  while (first < last && class_of_quarter(first) == TileClass::empty) ++first;
+  while (first < last && class_of_quarter(last) == TileClass::empty) --last;
+  if (class_of_quarter(first) == TileClass::partial) evaluate(first * parts, 1);
+  if (first < last && class_of_quarter(last) == TileClass::partial) evaluate(last * parts, 1);
   return span_of(classes, box, step);
 }
 

@@ -44,7 +44,8 @@ class KeySpans {
   void enter(std::int64_t sequence, std::int64_t head, Walk walk);
 
   /// The span of a box that is not empty, inside the sequence's lengths. Keys before key_start exist as far as this is
-  /// concerned. Rounded outwards (and its full part inwards) to sixteenths of the box's keys.
+  /// concerned. Rounded outwards (and its full part inwards) to sixteenths of the box's keys, or where it has more than
+  /// 64 queries, which are next asked for in strips, to quarters.
   KeySpan operator()(const Box& box);
 
   /// The spans of the strips of `step` queries that such a box consists of, the last of which may be shorter:

@@ -57,9 +57,11 @@ struct CudaText {
   bool has_gradients = false;
   std::array<int, 5> fields{};     // of the structs of hoisted values, by Hoist
   bool slope_is_finite = false;    // as Rearranged says
+  bool slope_is_hoisted = false;   // likewise
   int hoisted_operations = 0;      // operations and reads by which hoisted values of the rearranged text are made
   int special_functions = 0;       // of an entry's exponent: those on the unit that makes exponentials
-  bool may_be_steady = false;      // whether there are steady_value() and an exponent's parts
+  bool may_be_steady = false;      // whether steady_value() may find one number ...
+  bool may_be_linear = false;      // ... or a line; where neither, there are no parts of an exponent
   bool value_is_product = false;   // of these parts
   bool may_be_small = false;       // whether there are small_exponent() and square_limit()
   bool follows_diagonals = false;  // whether keeps() is the same for all entries of a diagonal (variant/hoist.h)
@@ -73,8 +75,9 @@ CudaText cuda_text(const Variant& variant, bool with_slope = false, bool with_gr
 ///                          factor;
 ///   exponent(...)          the same times log2(e), by fewer operations: score() would be clamped from below;
 ///   slope(...)             where `with_slope`: the derivative of the score by scale * product;
-///   steady_value(...)      where may_be_steady: what diagonals from `least` to `most` add to exponents, if that is
-///                          proven to be one number (cuda/device/steady.h, which such a text is to follow);
+///   steady_value(...)      where may_be_steady or may_be_linear: what diagonals from `least` to `most` add to
+///                          exponents, if that is proven to be one number or to lie on a line (cuda/device/steady.h,
+///                          which such a text is to follow);
 ///   value(...), factor(...), of_query(...)
 ///                          then an exponent is factor * value + of_query + that number (variant/rearranged.h).
 ///   small_exponent(...), square_limit(...)

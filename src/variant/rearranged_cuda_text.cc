@@ -22,13 +22,13 @@ class RearrangedWriter : public CudaWriter {
       if (root != kNoNode) roots.push_back(root);
     }
     const ExponentParts& parts = rearranged.parts;
-    if (may_be_steady()) {
+    if (has_parts()) {
       for (const NodeId root : {parts.factor, parts.value, parts.of_query, parts.of_diagonal}) {
         if (root != kNoNode) roots.push_back(root);
       }
     }
     // Forward alone: backward passes read the tanh for its slope.
-    may_be_small_ = dtype == DType::bfloat16 && !may_be_steady() && rearranged.slope == kNoNode &&
+    may_be_small_ = dtype == DType::bfloat16 && !has_parts() && rearranged.slope == kNoNode &&
                     rearranged.small.exponent != kNoNode;
     if (may_be_small_) {
       roots.insert(roots.end(), {rearranged.small.exponent, rearranged.small.square_limit});
@@ -59,17 +59,20 @@ class RearrangedWriter : public CudaWriter {
     const bool has_slope = rearranged_.slope != kNoNode;
     if (has_slope) write_value("slope", rearranged_.slope);
     if (data_.sink != kNoNode) write_sink();
-    if (may_be_steady()) write_parts();
+    if (has_parts()) write_parts();
     if (may_be_small_) write_small();
     text_ += "}  // namespace variant\n";
-    CudaText text{std::move(text_), std::move(layout_), true, has_slope, false, fields_, rearranged_.slope_is_finite};
+    CudaText text{std::move(text_), std::move(layout_), true, has_slope, false, fields_};
+    text.slope_is_finite = rearranged_.slope_is_finite;
+    text.slope_is_hoisted = rearranged_.slope_is_hoisted;
     count_operations(text);
     text.may_be_steady = may_be_steady();
+    text.may_be_linear = may_be_linear();
     text.may_be_small = may_be_small_;
     text.follows_diagonals = std::all_of(data_.stages.begin(), data_.stages.end(), [&](const Stage& stage) {
       return stage.kind != Stage::Kind::keep || follows_diagonals(graph_, stage.root);
     });
-    text.value_is_product = text.may_be_steady && graph_[rearranged_.parts.value].kind == Kind::score;
+    text.value_is_product = has_parts() && graph_[rearranged_.parts.value].kind == Kind::score;
     return text;
   }
 
@@ -132,7 +135,9 @@ class RearrangedWriter : public CudaWriter {
     text_ += fmt::format("  return {};\n}}\n\n", name(root, entry));
   }
 
-  // ---- Tiles whose diagonals have one value.
+  // ---- Tiles whose diagonals have one value, or values on a line.
+
+  bool has_parts() const { return may_be_steady() || may_be_linear(); }
 
   /// Whether clamps or comparisons of ints stand between a diagonal and its value: what is left of a tile's distances
   /// then may be one number, as distances themselves never are.
@@ -148,6 +153,38 @@ class RearrangedWriter : public CudaWriter {
       if ((clamps || compares) && graph_[node.operands[0]].type == Type::int32) return true;
     }
     return false;
+  }
+
+  /// Whether the diagonal's function may be a line: of distances made real, and of sums and multiples of that.
+  bool may_be_linear() const {
+    const NodeId root = rearranged_.parts.of_diagonal;
+    return root != kNoNode && !is_one_number(root) && may_be_line(root);
+  }
+  /// Whether it is the same for all diagonals of a head.
+  bool is_one_number(NodeId id) const { return hoist_[id] == Hoist::uniform; }
+  bool may_be_line(NodeId id) const {
+    const Node& node = graph_[id];
+    if (is_one_number(id)) return true;
+    if (node.kind == Kind::coordinate) return true;
+    if (node.kind != Kind::operation) return false;
+    const NodeId a = node.operands[0];
+    const auto are_lines = [&](NodeId from) {
+      return std::ranges::all_of(node.inputs(), [&](NodeId x) { return x == from || may_be_line(x); });
+    };
+    if (node.index == number_of<Selection>) return are_lines(a);  // whatever the condition
+    if (graph_[a].type != Type::int32 && !rearranged_.is_free[id]) return false;
+    switch (node.index) {
+      case number_of<Minimum>:
+      case number_of<Maximum>:
+      case number_of<Absolute>: return node.type == Type::int32 && are_lines(kNoNode);
+      case number_of<ToReal>: return graph_[a].type == Type::int32 && rearranged_.is_free[id] && are_lines(kNoNode);
+      case number_of<Addition>:
+      case number_of<Subtraction>:
+      case number_of<Negation>: return are_lines(kNoNode);
+      case number_of<Multiplication>:
+        return are_lines(kNoNode) && (is_one_number(a) || is_one_number(node.operands[1]));
+      default: return false;
+    }
   }
 
   void write_parts() {
@@ -170,7 +207,7 @@ class RearrangedWriter : public CudaWriter {
     text_ += fmt::format(
         "__device__ inline tilewise::cuda::steady::Real steady_value({}, int least, int most) {{\n"
         "  namespace steady = tilewise::cuda::steady;\n  using steady::at_points, steady::point;\n"
-        "  const steady::Ints difference{{least, most}};\n",
+        "  const steady::Ints difference = steady::diagonals(least, most);\n",
         of_head);
     for (NodeId id = 0; id < graph_.size(); ++id) {
       if (needed[id] && is_a_value(id, diagonal)) {
@@ -190,6 +227,8 @@ class RearrangedWriter : public CudaWriter {
         number_of<Minimum>,     number_of<Maximum>,     number_of<Absolute>,       number_of<Equal>,
         number_of<NotEqual>,    number_of<Less>,        number_of<LessEqual>,      number_of<Greater>,
         number_of<GreaterEqual>};
+    static const std::set<std::int32_t> kLinear = {number_of<Addition>, number_of<Subtraction>,
+                                                   number_of<Multiplication>, number_of<Negation>};
     const Node& node = graph_[id];
     if (node.kind == Kind::coordinate) return bounds_of_coordinate(static_cast<Coordinate>(node.index));
     std::vector<std::string> operands, parameters, arguments;
@@ -202,8 +241,11 @@ class RearrangedWriter : public CudaWriter {
     std::string function = "read";
     if (node.kind == Kind::operation) {
       function = kInfo[static_cast<std::size_t>(node.index)].name;
-      const bool of_ints = graph_[node.operands[0]].type == Type::int32 && kBounded.count(node.index) != 0;
-      if (of_ints || node.index == number_of<Selection>) {
+      const bool of_ints = graph_[node.operands[0]].type == Type::int32;
+      const bool is_bounded = of_ints && kBounded.count(node.index) != 0;
+      const bool is_linear = rearranged_.is_free[id] && (of_ints ? node.index == number_of<ToReal>
+                                                                 : kLinear.count(node.index) != 0);
+      if (is_bounded || is_linear || node.index == number_of<Selection>) {
         return fmt::format("steady::{}({})", function, fmt::join(operands, ", "));
       }
       if (is_fast(id)) function = "fast::" + function;

@@ -1,37 +1,18 @@
 // The order of keys in transposed values of float8_e4m3, and the kernel that makes it, on the processor.
 #include <gtest/gtest.h>
 
-#include <cstdint>
-#include <cstring>
 #include <random>
 #include <set>
 #include <vector>
 
-// What device code finds on a GPU.
-#define __device__
-#define __host__
-struct uint4 {
-  unsigned x, y, z, w;
-};
-struct int4 {
-  int x, y, z, w;
-};
+#include "tests/cuda/emulated/intrinsics.h"
+
+// A block's threads run one after the other, from one meeting to the next.
 struct Index {
   unsigned x = 0, y = 0, z = 0;
 };
 static Index blockIdx, threadIdx;  // NOLINT: the names of CUDA
-template <class T>
-static T __ldg(const T* from) {  // NOLINT
-  return *from;
-}
-static uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
-static unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {  // NOLINT
-  const std::uint64_t both = std::uint64_t{b} << 32 | a;
-  unsigned result = 0;
-  for (int i = 0; i < 4; ++i) result |= static_cast<unsigned>(both >> 8 * (selector >> 4 * i & 7) & 0xff) << 8 * i;
-  return result;
-}
-static void __syncthreads() {}  // NOLINT
+static void __syncthreads() {}     // NOLINT
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wsign-compare"
 #pragma GCC diagnostic ignored "-Wconversion"

@@ -36,7 +36,7 @@ class ForwardProgram : public jit::WithNvrtc, public ::testing::WithParamInterfa
     const jit::Resources resources = binary.kernel("forward").resources.value();
     EXPECT_LE(resources.registers, plan.register_limit(Multiprocessor::of(architecture())));
     // What lies in static shared memory, the variant's hoisted values, has the room that plans leave.
-    EXPECT_LE(resources.shared_bytes, 1024 + kept.bytes(plan.query_tile(), plan.key_tile, 1, 2));
+    EXPECT_LE(resources.shared_bytes, 1024 + plan.kept_bytes(kept));
     return resources;
   }
 };

@@ -1,4 +1,4 @@
-// Whether a tile's diagonals have one value, without a GPU: the text that says so, compiled for this processor, against
+// Whether a tile's diagonals have one value, or lie on a line, without a GPU: the text that says so, compiled for this processor, against
 // the text that makes each diagonal's value.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -9,6 +9,7 @@
 #include <limits>
 #include <optional>
 #include <random>
+#include <tuple>
 
 #include "tests/cuda/emulated/host_library.h"
 #include "tilewise/zoo.h"
@@ -27,10 +28,10 @@ constexpr const char* kEntryPoints = R"cpp(
     return variant::exponent(a, c, u, query_values(a, c, u, difference), key_values(a, c, u, 0),
                              diagonal_values(a, c, u, difference), difference, 0, 0.0f);
   }
-  EXPORTED bool steady_value(const variant::Arguments& a, const variant::Sequence& c, int least, int most, float* value) {
+  EXPORTED int steady_value(const variant::Arguments& a, const variant::Sequence& c, int least, int most, float* line) {
     const auto found = variant::steady_value(a, c, variant::uniform_values(a, c), least, most);
-    *value = found.value;
-    return found.is_known;
+    line[0] = found.value, line[1] = found.step;
+    return found.is_known ? 1 : found.is_line() ? 2 : 0;
   }
 )cpp";
 
@@ -45,7 +46,7 @@ class SteadyText {
  public:
   explicit SteadyText(const Variant& variant)
       : variant_(variant), text_(rearranged_cuda_text(variant, DType::bfloat16, false)) {
-    if (!text_.may_be_steady) return;
+    if (!text_.may_be_steady && !text_.may_be_linear) return;
     library_.emplace("#include \"cuda/device/steady.h\"\n" + cuda::testing::host_text(text_.source) + kEntryPoints,
                      std::map<std::string, std::string>(), "-O1");
     const Bound bound = bind(variant.data().graph, Bindings());
@@ -53,19 +54,32 @@ class SteadyText {
   }
 
   bool may_be_steady() const { return text_.may_be_steady; }
+  bool may_be_linear() const { return text_.may_be_linear; }
 
   float exponent(const Sequence& sequence, int difference) const {
     const auto function = library_->function<float(const void*, const void*, int)>("exponent");
     return function(arguments_.data(), &sequence, difference);
   }
   std::optional<float> steady_value(const Sequence& sequence, int least, int most) const {
-    const auto function = library_->function<bool(const void*, const void*, int, int, float*)>("steady_value");
-    float value = 0;
-    if (!function(arguments_.data(), &sequence, least, most, &value)) return std::nullopt;
-    return value;
+    const auto [found, value, step] = bounds(sequence, least, most);
+    return found == 1 ? std::optional(value) : std::nullopt;
+  }
+  struct Line {
+    float value, step;
+  };
+  std::optional<Line> line(const Sequence& sequence, int least, int most) const {
+    const auto [found, value, step] = bounds(sequence, least, most);
+    return found != 0 ? std::optional(Line{value, step}) : std::nullopt;
   }
 
  private:
+  std::tuple<int, float, float> bounds(const Sequence& sequence, int least, int most) const {
+    const auto function = library_->function<int(const void*, const void*, int, int, float*)>("steady_value");
+    float line[2] = {};
+    const int found = function(arguments_.data(), &sequence, least, most, line);
+    return {found, line[0], line[1]};
+  }
+
   Variant variant_;
   CudaText text_;
   std::optional<HostLibrary> library_;
@@ -148,6 +162,71 @@ TEST(SteadyText, KnowsTheTilesBeyondAClamp) {
 TEST(SteadyText, LinesAndCurvesNeverAre) {
   for (const Variant& variant : {zoo::alibi(2), zoo::softcap(30), zoo::causal(), zoo::alibi(2) & zoo::softcap(30)}) {
     EXPECT_FALSE(rearranged_cuda_text(variant, DType::bfloat16, false).may_be_steady);
+  }
+}
+
+std::vector<Named> linear_variants() {
+  return {
+      {"ALiBi", zoo::alibi(2)},
+      {"a clamped line", score([](Expr s, const At& at) { return s - 0.5 * to_real(min(at.query - at.key, 100)); })},
+      {"a line by sign", score([](Expr s, const At& at) {
+         const Expr distance = at.query - at.key;
+         return s * 0.5 + (7 - to_real(select(distance > 20, distance * -3 + 5, distance))) * 0.25 +
+                to_real(max(distance, -64)) * 0.125;
+       })},
+      {"a line of large numbers", score([](Expr s, const At& at) {
+         return s + to_real((at.key - at.query) * 20000000) * 1e-6;  // wraps from a distance of 107 on
+       })}};
+}
+
+TEST(SteadyText, LinesGoThroughTheirDiagonals) {
+  const auto seed = static_cast<std::uint32_t>(std::random_device{}());
+  RecordProperty("seed", std::to_string(seed));
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  std::mt19937 random(seed);
+  const auto draw = [&](int low, int high) { return std::uniform_int_distribution(low, high)(random); };
+  for (const auto& [name, variant] : linear_variants()) {
+    SCOPED_TRACE(name);
+    const SteadyText text(variant);
+    ASSERT_TRUE(text.may_be_linear());
+    int found = 0;
+    for (int n = 0; n < 400; ++n) {
+      const Sequence sequence{.query_offset = draw(0, 30), .key_offset = draw(0, 30), .head = draw(0, 1)};
+      const int least = draw(-700, 700), most = least + draw(0, 1) * draw(0, 200);
+      const auto line = text.line(sequence, least, most);
+      if (!line) continue;
+      ++found;
+      float magnitude = 16;  // of constants that cancel
+      for (const int difference : {least, most}) {
+        magnitude = std::max(magnitude, std::abs(text.exponent(sequence, difference)));
+      }
+      for (int difference = least; difference <= most; ++difference) {
+        const float expected = text.exponent(sequence, difference);
+        const float value = std::fma(line->step, static_cast<float>(difference - least), line->value);
+        ASSERT_NEAR(value, expected, 4 * 0x1p-23f * magnitude)
+            << "[" << least << ", " << most << "] at " << difference;
+      }
+    }
+    EXPECT_GT(found, 20);
+  }
+}
+
+TEST(SteadyText, KnowsTheTilesBesideAnAbsoluteDistance) {
+  const SteadyText alibi(zoo::alibi(2));
+  const Sequence sequence;
+  for (const auto& [least, most] : {std::pair{0, 190}, {-4000, 0}, {2000, 2190}, {-3, -2}}) {
+    const auto line = alibi.line(sequence, least, most);
+    ASSERT_TRUE(line) << least;
+    EXPECT_EQ(line->step > 0, least < 0) << least;
+  }
+  EXPECT_FALSE(alibi.line(sequence, -1, 190));
+}
+
+TEST(SteadyText, CurvesAreNotLinear) {
+  for (const Variant& variant :
+       {zoo::softcap(30), zoo::causal(), zoo::alibi(2) & zoo::softcap(30), zoo::t5_buckets(table_of(32, 2), 32, 128, true),
+        score([](Expr s, const At& at) { return s + cos(to_real(at.query - at.key)); })}) {
+    EXPECT_FALSE(rearranged_cuda_text(variant, DType::bfloat16, false).may_be_linear);
   }
 }
 

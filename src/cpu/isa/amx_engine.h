@@ -186,7 +186,10 @@ struct AmxEngine : BroadcastEngine<Config> {
   }
 
   static void pv(const float* packed_v, int first, const float* weights, std::int64_t weights_stride, int keys, int d_v,
-                 float* o, Ahead ahead) {
+                 bool is_first, float* o, Ahead ahead) {
+    if (is_first) {
+      for (std::int64_t i = 0; i < std::int64_t{rounded_d_v(d_v)} * kStrip; ++i) o[i] = 0;
+    }
     packed_v += first / kDepth;
     const int whole = keys / kTileDepth * kTileDepth, rest = (keys - whole + 1) / 2 * 2;
     if (whole > 0) columns_product(packed_v, weights, weights_stride, whole / kTileDepth, d_v, o, ahead);

@@ -174,7 +174,7 @@ struct BackwardArguments {
   TensorView d_q, d_k, d_v;    // results, as q, k and v; their data may be null
   float* reference;    // workspace [b, h_q, s_q of the longest]: lse in log2 units, +inf for rows without weights
   float* delta;        // workspace, likewise: sum over d_v of d_o * o, less d_lse
-  float* d_q_sums;     // workspace [parts, b, h_q, s_q of the longest, d_qk]
+  float* d_q_sums;     // workspace [parts, b, h_q, sums of a head], in each family's order (query_sums.h)
   long long d_q_part;  // its stride of parts; 0 where all blocks add to one, by atomics
   int d_q_parts;
   int* d_q_turns;  // workspace [b, h_q, tiles of 64 queries]: of a deterministic pass of the family for 9.0

@@ -9,6 +9,7 @@
 #include "backward_queries.h"
 #include "copy.h"
 #include "products.h"
+#include "query_sums.h"
 #include "score_gradients.h"
 #include "walk.h"
 
@@ -40,9 +41,12 @@ class Backward {
   using ScoreGrid = WarpGrid<kKeys / 16, kQueries / 16, kWarps / Config::kScoreColumns, Config::kScoreColumns>;
   using KeyGrid = WarpGrid<kKeys / 16, kColumnsQk / 16, kWarps / Config::kColumnWarps, Config::kColumnWarps>;
   using ValueGrid = WarpGrid<kKeys / 16, kColumnsV / 16, kWarps / Config::kColumnWarps, Config::kColumnWarps>;
-  static constexpr int kQueryWarps = kQueries / 16 < kWarps ? kQueries / 16 : kWarps;  // one above the other in d_q
+  /// One above the other in d_q: of pieces near squares fewest fragments are read.
+  static constexpr int kQueryWarps = kQueries > 64 ? 4 : 2;
   using QueryGrid = WarpGrid<kQueries / 16, kColumnsQk / 16, kQueryWarps, kWarps / kQueryWarps>;
   static constexpr bool kInRegisters = Config::kScoreColumns == 1 && Config::kColumnWarps == 1;
+  /// Every warp has the scores of half of the queries for the keys that it has in d_v and d_k.
+  static constexpr bool kHasHalf = Config::kScoreColumns == 2 && Config::kColumnWarps == 2;
   static constexpr int kRowNumbers = 2 * kQueries * 4;  // reference and delta of a tile of queries
   static constexpr int kStageBytes = QueryTile::kBytes + GradientTile::kBytes + kRowNumbers;
   static constexpr int kScoreBytes = (kInRegisters ? 1 : 2) * ScoreTile::kBytes;
@@ -79,6 +83,7 @@ class Backward {
 
   __device__ void take_keys(int tile) {
     load_keys();
+    has_all_keys_ = key_begin_ >= shape_.key_start && key_begin_ + kKeys <= shape_.keys;
     d_k_.clear();
     d_v_.clear();
     for (int head = kv_head_ * arguments_.heads_per_kv; head < (kv_head_ + 1) * arguments_.heads_per_kv; ++head) {
@@ -109,9 +114,6 @@ class Backward {
     const long long first = sequence_ * view.batch + head * view.head + first_row * view.row;
     return {static_cast<Element*>(view.data) + first, view.row, begin, end};
   }
-  __device__ GlobalRows<Element> query_rows(const TensorView& view, int head) const {
-    return rows_of(view, head, arguments_.queries_packed ? shape_.query_token : 0, 0, shape_.queries);
-  }
   __device__ GlobalRows<Element> key_rows(const TensorView& view) const {
     return rows_of(view, kv_head_, arguments_.keys_packed ? shape_.key_token : 0, shape_.key_start, shape_.keys);
   }
@@ -134,13 +136,20 @@ class Backward {
   }
 
   __device__ void start_loading(int head, int query_begin, int stage) {
-    load<Config::kHeadQk>(query_tile(stage), query_rows(arguments_.q, head), query_begin);
-    load<Config::kHeadV>(gradient_tile(stage), query_rows(arguments_.d_o, head), query_begin);
-    for (int number = threadIdx.x; number < 2 * kQueries; number += kThreads) {
+    const int queries = shape_.queries;  // in global memory: read but once
+    const long long token = arguments_.queries_packed ? shape_.query_token : 0;
+    load<Config::kHeadQk>(query_tile(stage), rows_of(arguments_.q, head, token, 0, queries), query_begin);
+    load<Config::kHeadV>(gradient_tile(stage), rows_of(arguments_.d_o, head, token, 0, queries), query_begin);
+    const auto load_number = [&](int number) {
       const int row = number % kQueries;
       const float* numbers = (number < kQueries ? arguments_.reference : arguments_.delta) + workspace_row(head);
-      const bool exists = query_begin + row < shape_.queries;
+      const bool exists = query_begin + row < queries;
       copy_async_4(row_numbers(stage) + number * 4, numbers + (exists ? query_begin + row : 0), exists);
+    };
+    if constexpr (2 * kQueries <= kThreads) {
+      if (threadIdx.x < 2 * kQueries) load_number(threadIdx.x);
+    } else {
+      for (int number = threadIdx.x; number < 2 * kQueries; number += kThreads) load_number(number);
     }
   }
 
@@ -149,23 +158,31 @@ class Backward {
     const int count = tiles.count();
     if (count == 0) return;
     __syncthreads();  // the stages and the values are free
-    start_loading(head, tiles.visit(0).tile() * kQueries, 0);
+    Visit visit = tiles.visit(0, tiles.read(0));
+    start_loading(head, visit.tile() * kQueries, 0);
     commit_copies();
-    prepare_values(head, tiles.visit(0).tile() * kQueries);
+    prepare_values(head, visit.tile() * kQueries);
     for (int i = 0; i < count; ++i) {
+      // While others are waited for: behind the barrier all warps begin with products, which nothing is to keep back.
+      const int ahead = tiles.read(::min(i + 1, count - 1));
+      const bool has_all_queries = (visit.tile() + 1) * kQueries <= shape_.queries;
       wait_for_copies<0>();
       __syncthreads();  // this tile is here, and all are done with the one before
+      const bool has_next = i + 1 < count;
+      const Visit next = tiles.visit(i + 1, ahead);
       const auto load_next = [&] {
-        if (i + 1 < count) start_loading(head, tiles.visit(i + 1).tile() * kQueries, (i + 1) % kStages);
+        if (has_next) start_loading(head, next.tile() * kQueries, (i + 1) % kStages);
         commit_copies();
       };
-      if constexpr (kStages > 1) load_next();
-      if (i + 1 < count) values().prepare_tile(variant_, tiles.visit(i + 1).tile() * kQueries, key_begin_, i + 1);
-      visit_tile(tiles.visit(i), i, head);
+      visit_tile(visit, has_all_queries, i, head, [&] {
+        if (has_next) values().prepare_tile(variant_, next.tile() * kQueries, key_begin_, i + 1);
+        if constexpr (kStages > 1) load_next();
+      });
       if constexpr (kStages == 1) {
         __syncthreads();  // all are done with this tile, whose place the next one takes
         load_next();
       }
+      visit = next;
     }
   }
 
@@ -182,17 +199,18 @@ class Backward {
                      key_begin_);
   }
 
-  /// What a mask does to the keys [row, row + rows) of a tile, all queries of it.
-  __device__ int part_of(const Visit& visit, int row, int rows) const {
-    const bool has_all_queries = (visit.tile() + 1) * kQueries <= shape_.queries;
-    if constexpr (!Config::kHasLists) {
-      const bool has_all_keys = key_begin_ >= shape_.key_start && key_begin_ + kKeys <= shape_.keys;
-      return has_all_queries && has_all_keys ? kFullPart : kPartialPart;
-    }
+  /// What a mask does to the keys [row, row + rows) and the queries [column, column + columns) of a tile.
+  __device__ int part_of(const Visit& visit, bool has_all_queries, int row, int rows, int column, int columns) const {
+    if constexpr (!Config::kHasLists) return has_all_queries && has_all_keys_ ? kFullPart : kPartialPart;
     int part = kFullPart;
     if (visit.is_partial()) {
-      const int near = visit.part(0, row / (kKeys / 2)), far = visit.part(0, (row + rows - 1) / (kKeys / 2));
-      part = near == far ? near : kPartialPart;
+      const int keys[] = {row / (kKeys / 2), (row + rows - 1) / (kKeys / 2)};
+      const int queries[] = {column / 64, (column + columns - 1) / 64};
+      part = visit.part(queries[0], keys[0]);
+#pragma unroll
+      for (int i = 1; i < 4; ++i) {
+        if (visit.part(queries[i / 2], keys[i % 2]) != part) part = kPartialPart;
+      }
     }
     return part == kFullPart && !has_all_queries ? kPartialPart : part;
   }
@@ -225,47 +243,69 @@ class Backward {
         [&](int k, int j) { return load_right_transposed(right, 16 * j, 16 * k); }, [](int) { return true; });
   }
 
-  /// sums[keys, columns] += a b for this warp's piece, with a's rows in fragments or in a tile.
+  /// sums[keys, columns] += a b for this warp's piece: of the queries whose entries it has in fragments, with these.
   template <class Grid, class Right>
-  __device__ void add_product(typename Grid::Sums& sums, const TileFragments& a, const ScoreTile& a_tile,
-                              const Right& b) {
-    const auto right = LaneAddress<Right>::right(b, lane());
+  __device__ void add_own_product(typename Grid::Sums& sums, const TileFragments& a, const Right& b) {
+    const auto right =
+        LaneAddress<Right>::right({b.address + ScoreGrid::column(warp()) * Right::kRowBytes}, lane());
     const int first = Grid::column(warp());
-    const auto load = [&](int k, int j) { return load_right(right, 16 * k, first + 16 * j); };
-    const auto has = [&](int j) { return Grid::has(warp(), j); };
-    if constexpr (kInRegisters) {
-      multiply<kQueries / 16>(
-          Element{}, sums, [&](int k, int i) { return a.of[k][i]; }, load, has);
-    } else {
-      const auto left =
-          LaneAddress<ScoreTile>::left({a_tile.address + Grid::row(warp()) * ScoreTile::kRowBytes}, lane());
-      multiply<kQueries / 16>(
-          Element{}, sums, [&](int k, int i) { return load_left(left, 16 * i, 16 * k); }, load, has);
-    }
+    multiply<kScoreBlocks>(
+        Element{}, sums, [&](int k, int i) { return a.of[k][i]; },
+        [&](int k, int j) { return load_right(right, 16 * k, first + 16 * j); },
+        [&](int j) { return Grid::has(warp(), j); });
   }
 
-  __device__ void visit_tile(const Visit& visit, int number, int head) {
+  /// Where a lane begins with left operands at a row and a column, a multiple of what they then reach over.
+  __device__ static LaneAddress<ScoreTile> at_column(const ScoreTile& tile, int row, int column) {
+    return {LaneAddress<ScoreTile>::left({tile.address + row * ScoreTile::kRowBytes}, lane()).at(0, column)};
+  }
+
+  /// Likewise of kSteps * 16 queries from `query` on, with a's rows in a tile.
+  template <class Grid, int kSteps, class Right>
+  __device__ void add_product(typename Grid::Sums& sums, const ScoreTile& a, const Right& b, int query) {
+    const LaneAddress<ScoreTile> left = at_column(a, Grid::row(warp()), query);
+    const auto right = LaneAddress<Right>::right({b.address + query * Right::kRowBytes}, lane());
+    const int first = Grid::column(warp());
+    multiply<kSteps>(
+        Element{}, sums, [&](int k, int i) { return load_left(left, 16 * i, 16 * k); },
+        [&](int k, int j) { return load_right(right, 16 * k, first + 16 * j); },
+        [&](int j) { return Grid::has(warp(), j); });
+  }
+
+  /// `load_next` begins to load the next tile, when products are under way that it does not keep waiting.
+  template <class LoadNext>
+  __device__ void visit_tile(const Visit& visit, bool has_all_queries, int number, int head,
+                             const LoadNext& load_next) {
     const int stage = number % kStages, query_begin = visit.tile() * kQueries;
     TileFragments weights, d_scores;
-    make_scores(weights, d_scores, visit, number, head, stage);
+    make_scores(weights, d_scores, visit, has_all_queries, number, head, stage);
     const bool wants_queries = arguments_.d_q.data != nullptr;
+    const bool has_keys =
+        !is_empty(part_of(visit, has_all_queries, ValueGrid::row(warp()), 16 * ValueGrid::kRows, 0, kQueries));
     if constexpr (!kInRegisters) store_scores(weight_tile(), weights);
-    if (!kInRegisters || wants_queries) {
-      store_scores(score_tile(), d_scores);
-      __syncthreads();
+    if (!kInRegisters || wants_queries) store_scores(score_tile(), d_scores);
+    // What a warp has in registers it takes before it waits for the others.
+    if ((kInRegisters || kHasHalf) && has_keys) {
+      add_own_product<ValueGrid>(d_v_, weights, gradient_tile(stage));
+      add_own_product<KeyGrid>(d_k_, d_scores, query_tile(stage));
     }
-    if (!is_empty(part_of(visit, ValueGrid::row(warp()), 16 * ValueGrid::kRows))) {
-      add_product<ValueGrid>(d_v_, weights, weight_tile(), gradient_tile(stage));
-      add_product<KeyGrid>(d_k_, d_scores, score_tile(), query_tile(stage));
+    load_next();
+    if (!kInRegisters || wants_queries) __syncthreads();
+    if (!kInRegisters && has_keys) {
+      constexpr int kSteps = kHasHalf ? kScoreBlocks : kQueries / 16;
+      const int first = kHasHalf ? kQueries / 2 - ScoreGrid::column(warp()) : 0;  // the other half
+      add_product<ValueGrid, kSteps>(d_v_, weight_tile(), gradient_tile(stage), first);
+      add_product<KeyGrid, kSteps>(d_k_, score_tile(), query_tile(stage), first);
     }
     if (wants_queries) reduce_queries(query_begin, head);
   }
 
   /// The warp's piece of a tile's weights and of the gradients of its products.
-  __device__ void make_scores(TileFragments& weights, TileFragments& d_scores, const Visit& visit, int number, int head,
-                              int stage) {
+  __device__ void make_scores(TileFragments& weights, TileFragments& d_scores, const Visit& visit, bool has_all_queries,
+                              int number, int head, int stage) {
     Scores p, d_s;
-    const int part = part_of(visit, ScoreGrid::row(warp()), 16 * kScoreRows);
+    const int part = part_of(visit, has_all_queries, ScoreGrid::row(warp()), 16 * kScoreRows, ScoreGrid::column(warp()),
+                             16 * kScoreBlocks);
     if (is_empty(part)) {
       p.clear();
       d_s.clear();
@@ -286,30 +326,40 @@ class Backward {
 
   /// Fragments [keys, queries] to shared memory.
   __device__ static void store_scores(const ScoreTile& tile, const TileFragments& scores) {
-    const int row = ScoreGrid::row(warp()) + lane() / 4, column = ScoreGrid::column(warp()) + lane() % 4 * 2;
+    const int row = ScoreGrid::row(warp()), column = ScoreGrid::column(warp());
 #pragma unroll
     for (int k = 0; k < kScoreBlocks; ++k) {
 #pragma unroll
       for (int i = 0; i < kScoreRows; ++i) {
+        if constexpr (kStoresMatrices && sizeof(Element) == 2) {
+          store_left(at_column(tile, row, column), 16 * i, 16 * k, scores.of[k][i]);
+        } else {
 #pragma unroll
-        for (int r = 0; r < 4; ++r) {
-          store_pair_of(tile.at(row + 16 * i + r % 2 * 8, 16 * k + r / 2 * 8 + column), scores.of[k][i], r);
+          for (int r = 0; r < 4; ++r) {
+            const int at = row + 16 * i + r % 2 * 8 + lane() / 4;
+            store_pair_of(tile.at(at, 16 * k + r / 2 * 8 + column + lane() % 4 * 2), scores.of[k][i], r);
+          }
         }
       }
     }
   }
 
-  /// Adds d_s k to the sums of d_q: this warp's piece, at most 64 columns at a time.
+  /// Adds d_s k to the sums of d_q: this warp's piece, at most 32 numbers of a lane at a time.
   __device__ void reduce_queries(int query_begin, int head) {
-    constexpr int kChunk = QueryGrid::kColumns < 4 ? QueryGrid::kColumns : 4;  // blocks of columns
+    constexpr int kMost = QueryGrid::kRows < 4 ? 4 / QueryGrid::kRows : 1;
+    constexpr int kChunk = QueryGrid::kColumns < kMost ? QueryGrid::kColumns : kMost;  // blocks of columns
     const auto left = LaneAddress<ScoreTile>::left_transposed(score_tile(), lane());
     const auto right = LaneAddress<KeyTile>::right(key_tile(), lane());
-    const int first_row = QueryGrid::row(warp()), query = query_begin + first_row + lane() / 4;
-    float* const sums = arguments_.d_q_sums + blockIdx.x * arguments_.d_q_part +
-                        (workspace_row(head) + query) * Config::kHeadQk + lane() % 4 * 2;
+    const int first_row = QueryGrid::row(warp()), first_column = QueryGrid::column(warp());
+    using Sums = QuerySums<Config::kHeadQk>;
+    static_assert(Sums::kRoom % kQueries == 0, "tiles that reach past the queries have their place");
+    float* const sums = Sums::of_head(arguments_.d_q_sums + blockIdx.x * arguments_.d_q_part,
+                                      static_cast<long long>(sequence_) * arguments_.h_q + head, arguments_.s_q)
+                            .place(query_begin + first_row, first_column, lane());
+    constexpr bool kAllColumns = QueryGrid::kEven && kColumnsQk == Config::kHeadQk;
 #pragma unroll
     for (int chunk = 0; chunk < QueryGrid::kColumns; chunk += kChunk) {
-      const int first = QueryGrid::column(warp()) + 16 * chunk;
+      const int first = first_column + 16 * chunk;
       Accumulator<QueryGrid::kRows, 2 * kChunk> product;
       product.clear();
       const auto has = [&](int j) {
@@ -320,29 +370,14 @@ class Backward {
           Element{}, product, [&](int k, int i) { return load_left_transposed(left, 16 * k, first_row + 16 * i); },
           [&](int k, int j) { return load_right(right, 16 * k, first + 16 * j); }, has);
 #pragma unroll
-      for (int j = 0; j < 2 * kChunk; ++j) {
-        const int column = first + 8 * j;
-        if (!has(j / 2) || column >= Config::kHeadQk) continue;
+      for (int i = 0; i < QueryGrid::kRows; ++i) {
 #pragma unroll
-        for (int i = 0; i < QueryGrid::kRows; ++i) {
-#pragma unroll
-          for (int half = 0; half < 2; ++half) {
-            if (query + 16 * i + 8 * half >= shape_.queries) continue;
-            add_pair(sums + (16 * i + 8 * half) * Config::kHeadQk + column, product.x[i][j][2 * half],
-                     product.x[i][j][2 * half + 1]);
-          }
+        for (int j = 0; j < 2 * kChunk; ++j) {
+          if (!has(j / 2) || !(kAllColumns || first + 8 * j < Config::kHeadQk)) continue;
+          Sums::add(sums + i * Sums::kNextRows + (2 * chunk + j) * Sums::kFloats, product.x[i][j]);
         }
       }
     }
-  }
-
-  __device__ static void add_pair(float* to, float low, float high) {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("red.global.add.v2.f32 [%0], {%1, %2};" ::"l"(to), "f"(low), "f"(high) : "memory");
-#else
-    atomicAdd(to, low);
-    atomicAdd(to + 1, high);
-#endif
   }
 
   /// Writes d_k and d_v by way of the tiles of k and v.
@@ -394,6 +429,7 @@ class Backward {
   const int kv_head_;
   const SequenceShape& shape_;
   int key_begin_ = 0;
+  bool has_all_keys_ = false;  // the tile at hand
   typename KeyGrid::Sums d_k_;
   typename ValueGrid::Sums d_v_;
 };

@@ -51,7 +51,7 @@ class Forward : ForwardProducts<Config> {
     if (Config::kHasLists && arguments_.lists.order != nullptr) {
       row = row_start(arguments_.lists, sequence_, taken.head, taken.place);
     }
-    query_begin_ = row.row * kQueryTile;
+    query_begin_ = (Config::kHasLists ? of_warp(row.row) : row.row) * kQueryTile;
     if (query_begin_ >= shape_.queries) return;
     values().prepare(variant_,
                      Variant::place_of(variant_, shape_, sequence_, taken.head, taken.head / arguments_.heads_per_kv,
@@ -62,9 +62,14 @@ class Forward : ForwardProducts<Config> {
       const TileLists& lists = arguments_.lists;
       const long long list = list_of(lists, sequence_, taken.head, row.row);
       const ListWalk whole(lists, list, row.count >= 0 ? row.count : lists.count[list]);
-      walk(is_in_parts(taken) ? whole.part(taken.part, lists.parts) : whole);
+      const bool in_parts = is_in_parts(taken);
+      ListWalk walked = in_parts ? whole.part(taken.part, lists.parts) : whole;
+      walked.listed = of_warp(walked.listed);
+      walk(led(walked, of_warp(in_parts ? 0 : row.index)));
     } else {
-      walk(DenseWalk(shape_, Config::kKeyTile));
+      const DenseWalk whole(shape_, Config::kKeyTile);
+      walk(led(whole, WalkStart::near(whole, tile_of_own_position(shape_, query_begin_ + kQueryTile / 2,
+                                                                   Config::kKeyTile)).index));
     }
     finish();
   }
@@ -79,6 +84,19 @@ class Forward : ForwardProducts<Config> {
         shape_(arguments.sequences[blockIdx.z]),
         keys_(key_loader<KeyLoader>(arguments.k, row.head)),
         values_(key_loader<ValueLoader>(arguments.v, row.head)) {}
+
+  /// Where scores are biased by distance they are largest near the queries' own positions: rows whose bases are found
+  /// there seldom outgrow them. Of lists the first tiles are those in which queries meet their own positions, so that
+  /// every row of most masks has a base from then on.
+  static constexpr int kLead = Config::kHasLists ? (kQueryTile + Config::kKeyTile - 1) / Config::kKeyTile : 1;
+  template <class Walk>
+  __device__ static auto led(const Walk& walk, int start) {
+    if constexpr (Values::kHasDiagonals) {
+      return LedWalk<Walk, kLead>{walk, start};
+    } else {
+      return walk;
+    }
+  }
 
   __device__ static RowPart row_of_block(const TileLists& lists) {
     return row_part(lists, Config::kHasLists ? lists.parts : 0, blockIdx.x, blockIdx.y, gridDim.x, gridDim.y);
@@ -151,15 +169,15 @@ class Forward : ForwardProducts<Config> {
     o_.clear();
     rows_.clear(lane_query(), shape_.queries);
     if (count == 0) return;
-    Visit visit = tiles.visit(0), next = visit;
+    Visit visit = tiles.visit(0, tiles.read(0)), next = visit;
     start_loading(visit, 0);
     commit_copies();
-    if (count > 1) start_loading(next = tiles.visit(1), 1);
+    if (count > 1) start_loading(next = tiles.visit(1, tiles.read(1)), 1);
     commit_copies();
     wait_for_copies<1>();
     __syncthreads();
     typename Values::Made made;
-    look_ahead(tiles, 0);
+    if constexpr (kTakesLines) values().look_ahead(tiles, 0, variant_, query_begin_);
     make_values(made, visit);
     keep_values(made, visit, 0);
     load_queries_to_registers();
@@ -168,15 +186,17 @@ class Forward : ForwardProducts<Config> {
     for (int i = 0, stage = 0; i < count; ++i) {
       constexpr int kLast = Config::kStages - 1;
       const int next_stage = stage == kLast ? 0 : stage + 1, last_stage = next_stage == kLast ? 0 : next_stage + 1;
+      const int ahead = tiles.read(::min(i + 2, count - 1));  // while others are waited for
       wait_for_copies<0>();
       __syncthreads();  // the next tile is here for all threads, and all are done with the one before
+      const Lines lines = lines_of(tiles, i);
       Visit last = next;
       const auto load_last = [&] {
-        if (i + 2 < count) start_loading(last = tiles.visit(i + 2), last_stage);
+        if (i + 2 < count) start_loading(last = tiles.visit(i + 2, ahead), last_stage);
         commit_copies();
       };
       if constexpr (Config::kStages == 3) load_last();
-      visit_tile(s, tiles, i, visit, next, stage, i + 1 < count ? next_stage : kNone);
+      visit_tile(s, tiles, i, visit, next, lines, stage, i + 1 < count ? next_stage : kNone);
       if constexpr (Config::kStages == 2) {
         __syncthreads();  // all are done with this tile, whose place the last one takes
         load_last();
@@ -198,15 +218,22 @@ class Forward : ForwardProducts<Config> {
   __device__ void make_values(typename Values::Made& made, const Visit& visit) const {
     values().make_tile(made, variant_, query_begin_, visit.tile() * Config::kKeyTile);
   }
-  /// Tiles whose diagonals have one value. Where the largest score is asked for, scores are made of all entries.
-  static constexpr bool kTakesSteady = Values::kKnowsSteady && !Config::kHasMaxScore;
-  __device__ bool is_steady(int number) const {
-    if constexpr (kTakesSteady) return values().is_steady(number);
-    return false;
-  }
+  /// Tiles whose diagonals lie on a line. Where the largest score is asked for, scores are made of all entries.
+  static constexpr bool kTakesLines = Values::kKnowsLines && !Config::kHasMaxScore;
+  struct Lines {
+    TileLine at_hand;
+    int has_next;  // whether the next tile is on one
+  };
+  /// Read while copies are on their way, so that nothing waits for it.
   template <class Walk>
-  __device__ void look_ahead(const Walk& tiles, int number) const {
-    if constexpr (kTakesSteady) values().look_ahead(tiles, number, variant_, query_begin_);
+  __device__ Lines lines_of(const Walk& tiles, int index) const {
+    if constexpr (kTakesLines) {
+      const TileLine at_hand = values().line(index);
+      if ((index + 1) % Values::kAhead == 0) values().look_ahead(tiles, index + 1, variant_, query_begin_);
+      return {at_hand, values().line(index + 1).is_known};
+    } else {
+      return {};
+    }
   }
   __device__ void keep_values(const typename Values::Made& made, const Visit& visit, int number) const {
     values().keep_tile(made, variant_, query_begin_, visit.tile() * Config::kKeyTile, number % 2);
@@ -230,10 +257,11 @@ class Forward : ForwardProducts<Config> {
             shape_.key_start,         shape_.keys};
   }
 
-  /// Products of a visit's tile turned into scores; returns their factor to log2 units.
-  __device__ float score(Scores& s, const Visit& visit, int number, bool is_partial) {
-    if constexpr (kTakesSteady) {
-      if (is_steady(number)) {
+  /// Products of a visit's tile turned into scores; returns their factor to log2 units. `is_on_line`: what its
+  /// diagonals share has not been made.
+  __device__ float score(Scores& s, const Visit& visit, int number, bool is_partial, bool is_on_line) {
+    if constexpr (kTakesLines) {
+      if (is_on_line) {
         values().template complete_tile<16 * Config::kRowBlocks>(
             variant_, query_begin_, visit.tile() * Config::kKeyTile, number % 2, first_row());
       }
@@ -266,50 +294,61 @@ class Forward : ForwardProducts<Config> {
   static constexpr int kNone = -1;
   template <class Walk>
   __device__ void visit_tile(Scores& s, const Walk& tiles, int index, const Visit& visit, const Visit& next_visit,
-                             int stage, int next_stage) {
+                             const Lines& lines, int stage, int next_stage) {
     typename Values::Made made;
-    if (next_stage != kNone) look_ahead(tiles, index + 1);
-    const bool wants_values = next_stage != kNone && !is_steady(index + 1);
+    const bool is_on_line = kTakesLines && __any_sync(~0u, lines.at_hand.is_known != 0);
+    const bool wants_values =
+        next_stage != kNone && !(kTakesLines && __any_sync(~0u, lines.has_next != 0));
     if (wants_values) make_values(made, next_visit);
     const bool wants_next = next_stage != kNone && !is_empty(next_visit);
+    if (is_empty(visit)) {
+      if (wants_values) keep_values(made, next_visit, index + 1);
+      if (wants_next) multiply_queries_by_keys(s, next_stage, [](int) {});
+      return;
+    }
     const bool rebase = !rows_.all_based();
-    const bool has_entries = !is_empty(visit);
-    float factor = 1;
+    float factor = 1, step = 0;
     RowStatistics<Config::kRowBlocks> rows_of_weights;
     const bool is_classical = is_partial(visit) || (kClampsSeldom && rebase);
-    const bool adds_one_value = has_entries && !is_classical && is_steady(index);
-    if (adds_one_value) {
+    const bool takes_line = is_on_line && !is_classical;
+    if (takes_line) {
       rows_of_weights = rows_;
-      if constexpr (kTakesSteady)
-        factor = values().apply_steady(s, rows_of_weights, variant_, lane_place(visit), index);
-    } else if (has_entries) {
-      factor = score(s, visit, index, is_classical);
+      if constexpr (kTakesLines)
+        values().apply_line(s, rows_of_weights, variant_, lane_place(visit), lines.at_hand);
+      factor = lines.at_hand.factor;
+      step = lines.at_hand.step;
     } else {
-      s.fill(-infinity());
+      factor = score(s, visit, index, is_classical, is_on_line);
     }
     if (wants_values) keep_values(made, next_visit, index + 1);
     if (rebase) rows_.rebase(s, factor, o_);
-    if (!adds_one_value) rows_of_weights = rows_;
+    if (!takes_line) rows_of_weights = rows_;
     TileWeights weights;
+    const auto exponent = [&](int i, int j, int e, float base) {
+      const float x = fmaf(s.x[i][j][e], factor, -base);
+      if constexpr (kTakesLines && Values::kHasSteps) return 8 * j + e % 2 == 0 ? x : fmaf(step, -(8.0f * j + e % 2), x);
+      return x;
+    };
     Scores next;
     if (wants_next) {
-      multiply_queries_by_keys(next, next_stage, [&](int step) {
-        weights.template make_share<kProductSteps>(step, s, factor, rows_of_weights);
+      multiply_queries_by_keys(next, next_stage, [&](int product) {
+        weights.template make_share<kProductSteps>(product, exponent, rows_of_weights);
       });
     } else {
-      weights.make(s, factor, rows_of_weights);
+      weights.template make_of<0>(exponent, rows_of_weights);
     }
     if (!rebase && outgrown(weights)) {
       // The rows need new bases, and what they are taken from is overwritten: once more, which is rare.
       multiply_queries_by_keys(s, stage, [](int) {});
-      factor = score(s, tiles.visit(index), index, true);
+      factor = score(s, tiles.visit(index), index, true, is_on_line);
+      step = 0;
       rows_.rebase(s, factor, o_);
       weights = TileWeights();
-      weights.make(s, factor, rows_);
+      weights.template make_of<0>(exponent, rows_);
     }
     weights.add_sums_to(rows_);
     if constexpr (Config::kHasDropout) drop(weights, tiles.visit(index));
-    if (has_entries) add_weights_times_values(o_, weights, stage);
+    add_weights_times_values(o_, weights, stage);
     s = next;
   }
 
@@ -431,8 +470,8 @@ __device__ inline void merge_rows(const ForwardArguments& a, const typename Vari
   if (query >= shape.queries) return;
   const long long rows = a.lists.long_rows * Kernel::kQueryTile;
   const long long first = ((static_cast<long long>(sequence) * gridDim.y + head) * rows + number) * a.lists.parts;
-  merge_parts<Config, Variant>(a, variant, shape, {sequence, head, query}, a.partial_o + first * Config::kHeadV,
-                               a.partial_lse + first, a.lists.parts, threadIdx.x % 32, 32);
+  merge_parts<Config, Variant, 1>(a, variant, shape, {sequence, head, query}, a.partial_o + first * Config::kHeadV,
+                                  a.partial_lse + first, a.lists.parts);
 }
 
 }  // namespace tilewise::cuda

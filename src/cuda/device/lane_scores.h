@@ -8,6 +8,7 @@
 //   Query, Key, Diagonal      hoisted values: query_values(arguments, place, query_index), ...
 //   kHasOneStage              whether there is one score function
 //   kFollowsDiagonals         whether keeps() is the same for all entries of equal query - key
+//   kSlopeIsHoisted           whether slopes are the same whatever the product is
 //   kIsShort                  whether making them takes few operations
 //   kQueryFields, ...         how many they are; kMostKeptFields: with more, each entry makes its own
 //   keeps                     (arguments, place, query, key, diagonal, query_index, key_index, 0)
@@ -16,10 +17,11 @@
 //   kMayBeSteady              whether there are tiles all of whose diagonals add the same to an exponent, which then is
 //                             factor(arguments, place) * value(arguments, place, query, product)
 //                             + of_query(arguments, place, query) + that number
+//   kMayBeLinear              whether that may be a number for each diagonal instead, on a line
 //   kMayBeSmall               whether there are small_exponent, as exponent, for products whose square is at most
 //                             square_limit(arguments, place)
-//   steady_value              (arguments, place, least, most): that number, where it is one from one diagonal to
-//   another
+//   steady_value              (arguments, place, least, most): that number or line, where it is one from one diagonal
+//                             to another
 #pragma once
 
 #include "arguments.h"
@@ -32,36 +34,18 @@ struct SteadyTile {
   float value;
   int is_steady;
 };
-/// What each of four warps knows of its tiles: it finds out about kAhead of them together, a lane about one. Of the
-/// ones before, the last is still read then.
-template <bool kKnows>
-struct SteadyTiles {};
-template <>
-struct SteadyTiles<true> {
-  static constexpr int kAhead = 32;
-
-  SteadyTile steady_tiles[4][2 * kAhead];
-
-  __device__ SteadyTile& steady_tile(int index) { return steady_tiles[threadIdx.x / 32 % 4][index % (2 * kAhead)]; }
-  __device__ const SteadyTile& steady_tile(int index) const {
-    return steady_tiles[threadIdx.x / 32 % 4][index % (2 * kAhead)];
-  }
-};
-
 /// What kThreads threads keep of their variant in shared memory for a tile of kQueries x kKeys: values that many
 /// entries share, which a lane reads instead of making them for each of its entries. Each kind has so many stages that
 /// none is written anew while some warp reads it.
 template <class Variant, int kQueries, int kKeys, int kQueryStages, int kKeyStages, int kDiagonalStages,
-          int kThreads = 128, bool kLooksAhead = false>
-struct KeptValues
-    : SteadyTiles<kLooksAhead && Variant::kMayBeSteady && (Variant::kDiagonalFields <= Variant::kMostKeptFields)> {
+          int kThreads = 128>
+struct KeptValues {
   __device__ static constexpr bool are_few(int fields) { return fields > 0 && fields <= Variant::kMostKeptFields; }
   static constexpr bool kKeepsQueries = are_few(Variant::kQueryFields);
   static constexpr bool kKeepsKeys = Variant::kChangesScores && are_few(Variant::kKeyFields);
   static constexpr bool kKeepsDiagonals = Variant::kChangesScores && are_few(Variant::kDiagonalFields);
   using Arguments = typename Variant::Arguments;
   using Place = typename Variant::Place;
-  static constexpr bool kKnowsSteady = kLooksAhead && Variant::kMayBeSteady && kKeepsDiagonals;
 
   typename Variant::Query queries[kKeepsQueries ? kQueryStages : 1][kKeepsQueries ? kQueries : 1];
   typename Variant::Key keys[kKeepsKeys ? kKeyStages : 1][kKeepsKeys ? kKeys : 1];
@@ -99,27 +83,6 @@ struct KeptValues
       }
       __syncwarp();
     }
-  }
-
-  /// Whether a warp's tiles from `index` on, a multiple of kAhead, are steady: `first_query` and `first_key` are those
-  /// of the lane's tile.
-  __device__ void look_ahead(const Arguments& arguments, const Place& place, int index, int first_query, int first_key,
-                             int lane) {
-    if constexpr (kKnowsSteady) {
-      const int least = first_query - (first_key + kKeys - 1);
-      const auto found = Variant::steady_value(arguments, place, least, least + kQueries + kKeys - 2);
-      this->steady_tile(index + lane) = {found.value, found.is_known};
-      __syncwarp();
-    }
-  }
-  /// The same for all of a warp, which the compiler sees.
-  __device__ bool is_steady(int index) const {
-    if constexpr (kKnowsSteady) return __shfl_sync(~0u, this->steady_tile(index).is_steady, 0) != 0;
-    return false;
-  }
-  __device__ float steady_value(int index) const {
-    if constexpr (kKnowsSteady) return this->steady_tile(index).value;
-    return 0;
   }
 
   /// What a thread makes of a tile's keys and diagonals, to be kept later: what it waits for is there by then.

@@ -107,6 +107,21 @@ __device__ inline LeftFragment load_left(const LaneAddress<Tile>& from, int row,
   return a;
 }
 
+/// Whether the GPU stores 16-bit fragments as it loads them.
+#if __CUDA_ARCH__ >= 900
+inline constexpr bool kStoresMatrices = true;
+#else
+inline constexpr bool kStoresMatrices = false;
+#endif
+
+/// Stores a left operand as those rows and columns; where kStoresMatrices.
+template <class Tile>
+__device__ inline void store_left(const LaneAddress<Tile>& to, int row, int column, const LeftFragment& a) {
+  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(to.at(row, column)),
+               "r"(a.pairs[0]), "r"(a.pairs[1]), "r"(a.pairs[2]), "r"(a.pairs[3])
+               : "memory");
+}
+
 /// The transpose of rows [row, row + 16) and columns [column, column + 16) of a tile as a left operand: its rows are
 /// the tile's columns.
 template <class Tile>

@@ -26,6 +26,14 @@ struct LanePlace {
   int key_end;
 };
 
+/// What the diagonals of a tile add to exponents, where their values lie on a line: value + step * n for the n-th, and
+/// the factor of what else an exponent is made of.
+struct alignas(16) TileLine {
+  float value, step;
+  int is_known;
+  float factor;
+};
+
 /// What a variant's values depend on besides the entry, kept in shared memory, and scores made with it: a few are read
 /// for each tile that needs them, and none takes a register meanwhile. Tiles of kQueries x kKeys, by kThreads threads.
 template <class Variant, int kQueries, int kKeys, int kThreads, bool kIsRearranged = Variant::kIsRearranged>
@@ -44,7 +52,7 @@ class TileScores {
   /// For a tile of keys, in two steps, between which time may pass; before any warp makes its scores, the threads must
   /// meet.
   struct Made {};
-  static constexpr bool kKnowsSteady = false;
+  static constexpr bool kHasDiagonals = false, kKnowsLines = false, kHasSteps = false;
   __device__ void make_tile(Made&, const Arguments&, int, int) const {}
   __device__ void keep_tile(const Made&, const Arguments&, int, int, int) {}
 
@@ -109,15 +117,23 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
   }
   __device__ const typename Variant::Place& place() const { return place_; }
 
-  using Values = KeptValues<Variant, kQueries, kKeys, 1, 2, 2, kThreads, true>;
+  using Values = KeptValues<Variant, kQueries, kKeys, 1, 2, 2, kThreads>;
+  static constexpr bool kHasDiagonals = Variant::kChangesScores && Variant::kDiagonalFields > 0;
+  /// Tiles whose diagonals lie on a line; where its step may be other than 0.
+  static constexpr bool kKnowsLines =
+      Values::kKeepsDiagonals && (Variant::kMayBeSteady || Variant::kMayBeLinear);
+  static constexpr bool kHasSteps = kKnowsLines && Variant::kMayBeLinear;
+  /// In two steps where most tiles want it: registers are short.
   using Made = typename Values::Made;
+  static constexpr bool kInSteps = Made::kAny && !kKnowsLines;
   __device__ void make_tile(Made& made, const Arguments& arguments, int first_query, int first_key) const {
-    values_.make(made, arguments, place_, first_query, first_key);
+    if constexpr (kInSteps) values_.make(made, arguments, place_, first_query, first_key);
   }
   /// Of two tiles at a time, in the stages 0 and 1.
   __device__ void keep_tile(const Made& made, const Arguments& arguments, int first_query, int first_key, int stage) {
-    values_.keep(made, stage);
-    if constexpr (!Made::kAny) {
+    if constexpr (kInSteps) {
+      values_.keep(made, stage);
+    } else {
       values_.make_keys(arguments, place_, stage, first_key);
       values_.make_diagonals(arguments, place_, stage, first_query, first_key);
     }
@@ -157,40 +173,45 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
     }
   }
 
-  // Of steady tiles, all of whose diagonals add one number to exponents.
-  static constexpr bool kKnowsSteady = Values::kKnowsSteady;
-  __device__ bool is_steady(int number) const { return values_.is_steady(number); }
-
-  /// Before a warp asks about the visit `number` of a walk: it learns of some together.
+  /// So many tiles a warp learns of together, a lane of one: from the visit `number` of a walk on, a multiple of that.
+  static constexpr int kAhead = 32;
   template <class Walk>
   __device__ void look_ahead(const Walk& walk, int number, const Arguments& arguments, int first_query) {
-    if (number % Values::kAhead != 0) return;
     const int lane = threadIdx.x % 32;
     const Visit visit = walk.visit(::min(number + lane, walk.count() - 1));
-    values_.look_ahead(arguments, place_, number, first_query, visit.tile() * kKeys, lane);
+    const int least = first_query - (visit.tile() * kKeys + kKeys - 1);
+    const auto found = Variant::steady_value(arguments, place_, least, least + kQueries + kKeys - 2);
+    const bool is_known = kHasSteps ? found.is_line() : found.is_known;
+    __syncwarp();  // all have read the last of the tiles before
+    lines_[threadIdx.x / 32][lane] = {found.value, found.step, is_known, Variant::factor(arguments, place_)};
+    __syncwarp();
   }
+  __device__ TileLine line(int number) const { return lines_[threadIdx.x / 32][number % kAhead]; }
 
-  /// Makes what a steady tile does without, for the rows of a warp from `row` on, by that warp.
+  /// Makes what a tile on a line does without, for the rows of a warp from `row` on, by that warp.
   template <int kRows>
   __device__ void complete_tile(const Arguments& arguments, int first_query, int first_key, int stage, int row) {
     values_.template make_diagonals_of_warp<kRows + kKeys - 1>(arguments, place_, stage, first_query, first_key, row,
                                                                threadIdx.x % 32);
   }
 
-  /// Products of a steady tile turned into what exponents are made of, by the factor that is returned and rows' bases
-  /// that are lower by what all entries of a row have.
+  /// Products of a tile on a line turned into what exponents are made of, by the line's factor and step and rows' bases
+  /// that are lower by what the lane's first entry in a row has: an entry `key` further on has step * key less.
   template <int kRowBlocks, int kKeyBlocks>
-  __device__ float apply_steady(Accumulator<kRowBlocks, kKeyBlocks>& s, RowStatistics<kRowBlocks>& rows,
-                                const Arguments& arguments, const LanePlace& place, int number) const {
+  __device__ void apply_line(Accumulator<kRowBlocks, kKeyBlocks>& s, RowStatistics<kRowBlocks>& rows,
+                             const Arguments& arguments, const LanePlace& place, const TileLine& line) const {
     const Lane lane(arguments, place_, values_, 0, 0, 0, place.query - place.row, place.key - place.column, place.row,
                     place.column);
-    const float value = values_.steady_value(number);
+    float value = line.value;
+    if constexpr (kHasSteps) value = fmaf(line.step, static_cast<float>(place.row - place.column + kKeys - 1), value);
 #pragma unroll
     for (int i = 0; i < kRowBlocks; ++i) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const auto query = lane.query_at(16 * i + 8 * half);
         rows.base[i][half] -= Variant::of_query(arguments, place_, query) + value;
+        if (kHasSteps && i + half > 0)
+          rows.base[i][half] = fmaf(line.step, -(16.0f * i + 8 * half), rows.base[i][half]);
 #pragma unroll
         for (int j = 0; j < kKeyBlocks; ++j) {
 #pragma unroll
@@ -201,7 +222,6 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
         }
       }
     }
-    return Variant::factor(arguments, place_);
   }
 
  private:
@@ -209,6 +229,7 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
 
   typename Variant::Place place_;
   Values values_;
+  TileLine lines_[kKnowsLines ? kThreads / 32 : 1][kKnowsLines ? kAhead : 1];
 };
 
 }  // namespace tilewise::cuda

@@ -149,8 +149,7 @@ class Weights {
   /// All of them.
   __device__ void make(const Accumulator<kRowBlocks, kKeyBlocks>& s, float factor,
                        const RowStatistics<kRowBlocks>& rows) {
-#pragma unroll
-    for (int pair = 0; pair < kPairs; ++pair) make_pair(pair, s, factor, rows);
+    make_of<0>([&](int i, int j, int e, float base) { return fmaf(s.x[i][j][e], factor, -base); }, rows);
   }
 
   /// All of them, 2^exponent(i, j, e, base) for the element e of block (i, j). Of kPolynomials of 8 pairs by
@@ -167,16 +166,15 @@ class Weights {
     }
   }
 
-  /// The share of step `step` of kSteps, in the order in which a product with v takes them.
-  template <int kSteps>
-  __device__ void make_share(int step, const Accumulator<kRowBlocks, kKeyBlocks>& s, float factor,
-                             const RowStatistics<kRowBlocks>& rows) {
+  /// Likewise the share of step `step` of kSteps, in the order in which a product with v takes them.
+  template <int kSteps, class Exponent>
+  __device__ void make_share(int step, const Exponent& exponent, const RowStatistics<kRowBlocks>& rows) {
     constexpr int kAtOnce = (kPairs + kSteps - 1) / kSteps, kEvery = kPairs < kSteps ? kSteps / kPairs : 1;
     if (step % kEvery != 0) return;
 #pragma unroll
     for (int n = 0; n < kAtOnce; ++n) {
       const int pair = step / kEvery * kAtOnce + n;
-      if (pair < kPairs) make_pair(pair, s, factor, rows);
+      if (pair < kPairs) make_pair_of(pair, exponent, rows, exp2_of);
     }
   }
 
@@ -214,12 +212,6 @@ class Weights {
   LeftOf<Element> fragments[kKeyBlocks / 2][kRowBlocks];
 
  private:
-  __device__ void make_pair(int pair, const Accumulator<kRowBlocks, kKeyBlocks>& s, float factor,
-                            const RowStatistics<kRowBlocks>& rows) {
-    make_pair_of(
-        pair, [&](int i, int j, int e, float base) { return fmaf(s.x[i][j][e], factor, -base); }, rows, exp2_of);
-  }
-
   template <class Exponent, class Power>
   __device__ void make_pair_of(int pair, const Exponent& exponent, const RowStatistics<kRowBlocks>& rows, Power power) {
     const int r = pair % 4, i = pair / 4 % kRowBlocks, k = pair / 4 / kRowBlocks, half = r % 2;

@@ -30,6 +30,12 @@ struct Visit {
   __device__ bool cuts(int queries) const { return (entry >> (1 + 4 * queries) & 15) != (kFullPart | kFullPart << 2); }
 };
 
+/// A number that all lanes have, in a register of the warp's: a reduction tells the compiler.
+__device__ inline int of_warp(int x) { return static_cast<int>(__reduce_or_sync(~0u, static_cast<unsigned>(x))); }
+
+// A walk gives a visit by its index at once, or in two steps, of which the first, read(index), is what waits for memory;
+// then the warp shares the visit's register.
+
 /// All tiles that have keys; only the first and the last have ends in them.
 struct DenseWalk {
   int first, tiles;
@@ -45,6 +51,8 @@ struct DenseWalk {
     const int ends = (index == 0 ? 1 : 0) | (index == tiles - 1 ? 2 : 0);
     return (ends & ragged) != 0 ? Visit::partial(first + index) : Visit::full(first + index);
   }
+  __device__ int read(int) const { return 0; }
+  __device__ Visit visit(int index, int) const { return visit(index); }
 };
 
 /// The tiles of a walk, its visit `start` and up to kLead - 1 behind it in front of all others. These are in order, so
@@ -55,9 +63,14 @@ struct LedWalk {
   int start;
 
   __device__ int count() const { return walk.count(); }
-  __device__ Visit visit(int index) const {
+  __device__ Visit visit(int index) const { return walk.visit(place(index)); }
+  __device__ int read(int index) const { return walk.read(place(index)); }
+  __device__ Visit visit(int index, int read) const { return walk.visit(place(index), read); }
+
+ private:
+  __device__ int place(int index) const {
     const int lead = kLead == 1 ? 1 : ::min(kLead, count() - start);
-    return walk.visit(index < lead ? start + index : index < start + lead ? index - lead : index);
+    return index < lead ? start + index : index < start + lead ? index - lead : index;
   }
 };
 
@@ -83,6 +96,8 @@ struct AllTiles {
 
   __device__ int count() const { return tiles; }
   __device__ Visit visit(int index) const { return Visit::full(index); }
+  __device__ int read(int) const { return 0; }
+  __device__ Visit visit(int index, int) const { return visit(index); }
 };
 
 /// The row that a block takes.
@@ -150,6 +165,13 @@ struct ListWalk {
 
   __device__ int count() const { return listed; }
   __device__ Visit visit(int index) const { return {__ldg(tiles + index)}; }
+  /// Where it stands, which the compiler otherwise takes for where it is used.
+  __device__ int read(int index) const {
+    int entry;
+    asm volatile("ld.global.s32 %0, [%1];" : "=r"(entry) : "l"(tiles + index) : "memory");
+    return entry;
+  }
+  __device__ Visit visit(int, int read) const { return {of_warp(read)}; }
 };
 
 }  // namespace tilewise::cuda

@@ -90,7 +90,7 @@ BackwardKernels::BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const 
 
 void BackwardKernels::launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound,
                              const ForwardExtent& extent, jit::StreamHandle stream) const {
-  constexpr unsigned kRowsOfBlock = 4;  // a warp to a query
+  constexpr std::int64_t kWarps = 4;  // of a block
   const auto along = [](std::int64_t size, std::int64_t tile) {
     return static_cast<unsigned>((size + tile - 1) / tile);
   };
@@ -100,11 +100,14 @@ void BackwardKernels::launch(const BackwardArguments& arguments, const std::vect
   all.key_tiles = static_cast<int>(key_tiles);
   all.d_q_parts = std::max(arguments.d_q_parts, 1);
   const bool has_parts = arguments.d_q_parts > 0;
-  all.d_q_part = has_parts ? extent.b * extent.h_q * std::int64_t{arguments.s_q} * shape_.d_qk : 0;
-  const jit::LaunchShape rows{.grid = {along(arguments.s_q, kRowsOfBlock), static_cast<unsigned>(arguments.h_q),
-                                       static_cast<unsigned>(extent.b)},
-                              .block = {32 * kRowsOfBlock, 1, 1},
-                              .stream = stream};
+  const std::int64_t queries = (arguments.s_q + 127) / 128 * 128;  // QuerySums::room
+  all.d_q_part = has_parts ? extent.b * extent.h_q * queries * shape_.d_qk : 0;
+  const auto rows = [&](std::int64_t warps) {
+    return jit::LaunchShape{
+        .grid = {along(warps, kWarps), static_cast<unsigned>(arguments.h_q), static_cast<unsigned>(extent.b)},
+        .block = {32 * kWarps, 1, 1},
+        .stream = stream};
+  };
   const unsigned blocks = has_parts ? std::min(key_tiles, static_cast<unsigned>(all.d_q_parts)) : key_tiles;
   const jit::LaunchShape tiles{.grid = {blocks, static_cast<unsigned>(extent.h_kv), static_cast<unsigned>(extent.b)},
                                .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
@@ -112,9 +115,9 @@ void BackwardKernels::launch(const BackwardArguments& arguments, const std::vect
                                .stream = stream};
   // The driver copies from these pointers and does not write through them.
   std::array<void*, 2> pointers = {&all, const_cast<std::byte*>(bound.data())};
-  if (arguments.s_q > 0) prepare_.launch(rows, pointers.data());
+  if (arguments.s_q > 0) prepare_.launch(rows(queries), pointers.data());
   if (extent.s_kv > 0) backward_.launch(tiles, pointers.data());
-  if (arguments.s_q > 0 && arguments.d_q.data != nullptr) finish_.launch(rows, pointers.data());
+  if (arguments.s_q > 0 && arguments.d_q.data != nullptr) finish_.launch(rows(queries / 16), pointers.data());
 }
 
 }  // namespace tilewise::cuda

@@ -7,6 +7,7 @@
 #include <numeric>
 #include <string_view>
 
+#include "cuda/launch/early.h"
 #include "cuda/launch/hopper_program.h"
 #include "cuda/launch/kernel_text.h"
 #include "cuda/launch/tensor_map.h"
@@ -46,7 +47,7 @@ extern "C" __global__ void merge(const __grid_constant__ tilewise::cuda::DecodeA
 }}
 )cuda";
 
-constexpr unsigned kMergeThreads = 64;
+constexpr unsigned kMergeThreads = 128;  // as device/decode_rows.h has it
 
 /// What a plan's kernel is, and where.
 struct KernelText {
@@ -108,7 +109,7 @@ DecodeKernels::DecodeKernels(jit::Compiler& compiler, const std::shared_ptr<cons
       shape_(shape),
       plan_(plan),
       slots_(slots(plan, context->device())),
-      begins_early_(jit::may_begin_early(*context)),
+      begins_early_(may_begin_early(*context)),
       text_(variant::cuda_text(variant)),
       module_(jit::load_program(compiler, decode_program(variant, text_, shape, plan, context->device().architecture()),
                                 context)),

@@ -6,18 +6,21 @@
 #include <string_view>
 
 #include "core/fail.h"
+#include "cuda/launch/forward_program.h"
 #include "cuda/launch/hopper_backward.h"
+#include "cuda/launch/hopper_program.h"
 #include "cuda/launch/kernel_text.h"
 
 namespace tilewise::cuda {
 namespace {
 
-/// A family in one direction. `make` and `tile` throw Error(unsupported) with its reason for what it does not take.
+/// A family in one direction. All three throw Error(unsupported) with its reason for what it does not take.
 template <class Runner>
 struct Family {
   const char* name;
   std::unique_ptr<const Runner> (*make)(const Making& making);
-  TileSizes (*tile)(const Making& making);  // of what `make` makes
+  jit::Program (*program)(const Making& making);  // of what `make` makes
+  TileSizes (*tile)(const Making& making);        // likewise
 };
 
 /// The shape, where the GPU is one that mma.sync on bfloat16 and cp.async run on.
@@ -30,10 +33,16 @@ const ForwardShape& expect_portable(const Making& making) {
   return making.shape;
 }
 
+jit::Architecture architecture(const Making& making) { return making.context->device().architecture(); }
+
 constexpr Family<ForwardRunner> kForward[] = {
     {"sm_90a",
      [](const Making& m) -> std::unique_ptr<const ForwardRunner> {
        return std::make_unique<HopperForwardKernel>(m.compiler, m.context, m.variant, m.shape);
+     },
+     [](const Making& m) {
+       return hopper_forward_program(m.variant, hopper_text(m.variant, m.shape, false), m.shape,
+                                     HopperForwardKernel::plan_of(*m.context, m.variant, m.shape), architecture(m));
      },
      [](const Making& m) {
        const HopperForwardPlan plan = HopperForwardKernel::plan_of(*m.context, m.variant, m.shape);
@@ -42,6 +51,10 @@ constexpr Family<ForwardRunner> kForward[] = {
     {"portable",
      [](const Making& m) -> std::unique_ptr<const ForwardRunner> {
        return std::make_unique<ForwardKernel>(m.compiler, m.context, m.variant, expect_portable(m));
+     },
+     [](const Making& m) {
+       return forward_program(m.variant, kernel_text(m.variant, m.shape.dtype, false), m.shape,
+                              ForwardKernel::plan_of(*m.context, m.variant, expect_portable(m)), architecture(m));
      },
      [](const Making& m) {
        const ForwardPlan plan = ForwardKernel::plan_of(*m.context, m.variant, expect_portable(m));
@@ -55,12 +68,20 @@ constexpr Family<BackwardRunner> kBackward[] = {
        return std::make_unique<HopperBackwardKernels>(m.compiler, m.context, m.variant, m.shape);
      },
      [](const Making& m) {
+       return hopper_backward_program(m.variant, hopper_text(m.variant, m.shape, true), m.shape,
+                                      HopperBackwardKernels::plan_of(*m.context, m.variant, m.shape), architecture(m));
+     },
+     [](const Making& m) {
        const HopperBackwardPlan plan = HopperBackwardKernels::plan_of(*m.context, m.variant, m.shape);
        return TileSizes{HopperBackwardPlan::kQueries, plan.keys};
      }},
     {"portable",
      [](const Making& m) -> std::unique_ptr<const BackwardRunner> {
        return std::make_unique<BackwardKernels>(m.compiler, m.context, m.variant, expect_portable(m));
+     },
+     [](const Making& m) {
+       return backward_program(m.variant, kernel_text(m.variant, m.shape.dtype, true), m.shape,
+                               BackwardKernels::plan_of(*m.context, m.variant, expect_portable(m)), architecture(m));
      },
      [](const Making& m) {
        const BackwardPlan plan = BackwardKernels::plan_of(*m.context, m.variant, expect_portable(m));
@@ -110,6 +131,18 @@ std::unique_ptr<const ForwardRunner> make_forward(const Making& making, std::vec
 
 std::unique_ptr<const BackwardRunner> make_backward(const Making& making, std::vector<std::string>& refusals) {
   return make<BackwardRunner>(making, kBackward, "backward", refusals);
+}
+
+jit::Program forward_program(const Making& making) {
+  std::vector<std::string> refusals;
+  return first_of<ForwardRunner>(kForward, "forward", refusals,
+                                 [&](const auto& family) { return family.program(making); });
+}
+
+jit::Program backward_program(const Making& making) {
+  std::vector<std::string> refusals;
+  return first_of<BackwardRunner>(kBackward, "backward", refusals,
+                                  [&](const auto& family) { return family.program(making); });
 }
 
 TileSizes forward_tile(const Making& making) {

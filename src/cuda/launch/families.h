@@ -24,6 +24,10 @@ struct Making {
 std::unique_ptr<const ForwardRunner> make_forward(const Making& making, std::vector<std::string>& refusals);
 std::unique_ptr<const BackwardRunner> make_backward(const Making& making, std::vector<std::string>& refusals);
 
+/// The program of what these would make, without making it. Throws Error(unsupported) likewise.
+jit::Program forward_program(const Making& making);
+jit::Program backward_program(const Making& making);
+
 /// The tile() of what these would make, without making it. Throws Error(unsupported) likewise.
 TileSizes forward_tile(const Making& making);
 TileSizes backward_tile(const Making& making);

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "cuda/launch/choice.h"
+#include "cuda/launch/early.h"
 #include "cuda/launch/hopper_program.h"
 #include "cuda/launch/kernel_text.h"
 #include "cuda/launch/tensor_map.h"
@@ -52,7 +53,8 @@ HopperBackwardKernels::HopperBackwardKernels(jit::Compiler& compiler, std::share
           compiler, hopper_backward_program(variant, text_, shape, plan, context->device().architecture()), context)),
       prepare_(module_->kernel("prepare")),
       backward_(module_->kernel("backward", shared_bytes(plan, shape))),
-      finish_(module_->kernel("finish")) {
+      finish_(module_->kernel("finish")),
+      begins_early_(may_begin_early(*context)) {
   if (shape.is_deterministic) counters_.emplace(context);
 }
 
@@ -65,7 +67,7 @@ void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std
   const std::int64_t h_kv = extent.h_q / arguments.heads_per_kv, b = arguments.queries_packed ? 1 : extent.b,
                      b_kv = arguments.keys_packed ? 1 : extent.b;
   const auto query_tiles = static_cast<unsigned>((extent.s_q + kQueries - 1) / kQueries);
-  const auto key_tiles = static_cast<unsigned>((extent.s_kv + plan_.keys - 1) / plan_.keys);
+  const auto key_tiles = static_cast<unsigned>((extent.s_kv + plan_.tile_keys() - 1) / plan_.tile_keys());
   sm90::BackwardCall call{};
   const auto of_queries = [&](const TensorView& view, int columns) {
     return tensor_map(*context_, {shape_.dtype, view, b, extent.h_q, extent.q_rows, columns}, kQueries);
@@ -92,12 +94,17 @@ void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std
       .grid = {query_tiles * kQueries / kRowsOfBlock, heads, sequences}, .block = {kThreads, 1, 1}, .stream = stream};
   const auto kv_heads = static_cast<unsigned>(h_kv);
   const bool by_turns = arguments.lists.long_rows > 0 && !shape_.is_deterministic;  // as the kernel has it
-  const jit::LaunchShape tiles{.grid = {by_turns ? kv_heads : key_tiles, by_turns ? key_tiles : kv_heads, sequences},
+  const auto together = static_cast<unsigned>(plan_.blocks()), blocks = key_tiles * together;
+  const jit::LaunchShape tiles{.grid = {by_turns ? kv_heads : blocks, by_turns ? blocks : kv_heads, sequences},
                                .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
+                               .cluster = {by_turns ? 1 : together, by_turns ? together : 1, 1},
                                .dynamic_shared_bytes = shared_bytes(plan_, shape_),
-                               .stream = stream};
-  const jit::LaunchShape of_query_tiles{
-      .grid = {query_tiles, heads, sequences}, .block = {kThreads, 1, 1}, .stream = stream};
+                               .stream = stream,
+                               .begins_early = begins_early_};
+  const jit::LaunchShape of_query_tiles{.grid = {query_tiles, heads, sequences},
+                                        .block = {kThreads, 1, 1},
+                                        .stream = stream,
+                                        .begins_early = begins_early_};
   // The driver copies from these pointers and does not write through them.
   std::array<void*, 2> pointers = {&call, const_cast<std::byte*>(bound.data())};
   if (query_tiles > 0) prepare_.launch(rows, pointers.data());

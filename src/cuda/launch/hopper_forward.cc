@@ -7,6 +7,7 @@
 
 #include "core/fail.h"
 #include "cuda/launch/choice.h"
+#include "cuda/launch/early.h"
 #include "cuda/launch/hopper_program.h"
 #include "cuda/launch/kernel_text.h"
 #include "cuda/launch/tensor_map.h"
@@ -136,7 +137,7 @@ void HopperForwardKernel::launch(const ForwardArguments& arguments, const std::v
       .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
       .dynamic_shared_bytes = shared_bytes(plan_, shape_),
       .stream = stream,
-      .begins_early = jit::may_begin_early(*context_)};
+      .begins_early = may_begin_early(*context_)};
   // The driver copies from these pointers and does not write through them.
   std::array<void*, 2> pointers = {&call, const_cast<std::byte*>(bound.data())};
   kernel_.launch(launch, pointers.data());

@@ -28,6 +28,7 @@ struct Config {{
   static constexpr bool kStagesOutput = {stages_output};
   static constexpr bool kQueryInRegisters = {query_in_registers};
   static constexpr int kPolynomials = {polynomials};
+  static constexpr bool kTakesTurns = {takes_turns};
   static constexpr int kProducerRegisters = {producer_registers}, kConsumerRegisters = {consumer_registers};
   static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout}, kIsPaged = {is_paged};
 }};
@@ -63,7 +64,7 @@ struct Config {{
   static constexpr int kHeadQk = {d_qk}, kHeadV = {d_v}, kStages = {stages};
   static constexpr int kProducerRegisters = {producer_registers}, kConsumerRegisters = {consumer_registers};
   static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout}, kIsOrdered = {is_ordered};
-  static constexpr bool kHasGradients = {has_gradients};
+  static constexpr bool kHasGradients = {has_gradients}, kIsPaired = {is_paired};
 }};
 using Kernel = sm90::Backward<Config, KernelVariant>;
 static_assert(Kernel::kThreads == {threads} && Kernel::kTileBytes == {tile_bytes} &&
@@ -80,10 +81,12 @@ extern "C" __global__ void __launch_bounds__({threads}, 1)
 extern "C" __global__ void __launch_bounds__(256)
     prepare(const __grid_constant__ tilewise::cuda::sm90::BackwardCall call,
             const __grid_constant__ variant::Arguments bound) {{
+  tilewise::cuda::let_next_kernel_begin();
   tilewise::cuda::sm90::prepare_backward<tilewise::cuda::Config, tilewise::cuda::KernelVariant>(call, bound);
 }}
 extern "C" __global__ void __launch_bounds__(256)
     finish(const __grid_constant__ tilewise::cuda::sm90::BackwardCall call) {{
+  tilewise::cuda::wait_for_kernels_before();
   tilewise::cuda::sm90::finish_backward<tilewise::cuda::Config>(call);
 }}
 )cuda";
@@ -167,6 +170,7 @@ jit::Program hopper_forward_program(const Variant& variant, const variant::CudaT
                   arg("stages", plan.stages), arg("query_stages", plan.query_stages),
                   arg("stages_output", plan.stages_output), arg("query_in_registers", plan.query_in_registers),
                   arg("polynomials", polynomials_of_eight(shape, text.special_functions)),
+                  arg("takes_turns", takes_turns(shape, plan.has_scores, text.special_functions)),
                   arg("producer_registers", plan.producer_registers()),
                   arg("consumer_registers", plan.consumer_registers()), arg("has_lists", shape.has_lists),
                   arg("has_dropout", shape.has_dropout), arg("is_paged", shape.is_paged),
@@ -196,8 +200,8 @@ jit::Program hopper_backward_program(const Variant& variant, const variant::Cuda
                                arg("producer_registers", plan.producer_registers()),
                                arg("consumer_registers", plan.consumer_registers()), arg("has_lists", shape.has_lists),
                                arg("has_dropout", shape.has_dropout), arg("is_ordered", shape.is_deterministic),
-                               arg("has_gradients", shape.has_gradients), arg("threads", plan.threads()),
-                               arg("tile_bytes", plan.tile_bytes(shape)),
+                               arg("has_gradients", shape.has_gradients), arg("is_paired", plan.is_paired),
+                               arg("threads", plan.threads()), arg("tile_bytes", plan.tile_bytes(shape)),
                                arg("shared_bytes", plan.tile_bytes(shape) + plan.other_shared()));
   program.headers = device_headers();
   program.headers.push_back(shape.has_gradients ? gradients_header(variant, text) : rearranged_header(variant, text));

@@ -125,7 +125,7 @@ std::string of_entry(const char* type, const char* name) {
       type, name);
 }
 
-/// What a text that may be steady has.
+/// What a text that may be steady or linear has.
 constexpr const char* kParts = R"cuda(
   __device__ static float factor(const Arguments& arguments, const Place& place) {
     return variant::factor(arguments, place.sequence, place.uniform);
@@ -210,7 +210,8 @@ KeptFields kept_fields(const Variant& variant, DType dtype) {
     return count <= (has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks) ? count : 0;
   };
   if (!has_scores) return {.query = kept(variant::Hoist::query)};
-  return {kept(variant::Hoist::query), kept(variant::Hoist::key), kept(variant::Hoist::diagonal), text.may_be_steady};
+  return {kept(variant::Hoist::query), kept(variant::Hoist::key), kept(variant::Hoist::diagonal),
+          text.may_be_steady || text.may_be_linear};
 }
 
 jit::Header variant_header(const Variant& variant, const variant::CudaText& text) {
@@ -232,7 +233,8 @@ jit::Header rearranged_header(const Variant& variant, const variant::CudaText& t
   if (has_scores) functions += of_entry("float", "score") + of_entry("float", "exponent");
   if (text.has_slope) functions += of_entry("float", "slope");
   if (variant.has_sink()) functions += kSink;
-  if (text.may_be_steady) functions += std::string(kParts) + (text.value_is_product ? kProductAsValue : kValue);
+  const bool has_parts = text.may_be_steady || text.may_be_linear;
+  if (has_parts) functions += std::string(kParts) + (text.value_is_product ? kProductAsValue : kValue);
   if (text.may_be_small) functions += of_entry("float", "small_exponent") + kSquareLimit;
   const auto fields = [&](variant::Hoist hoist) { return text.fields[static_cast<std::size_t>(hoist)]; };
   return {
@@ -240,16 +242,17 @@ jit::Header rearranged_header(const Variant& variant, const variant::CudaText& t
       fmt::format(
           "#pragma once\n#include \"arguments.h\"\n{}{}{}{}{}\n"
           "  using Recorded = {};\n  static constexpr bool kIsRearranged = true, kMayBeSteady = {}, kMayBeSmall = {};\n"
+          "  static constexpr bool kMayBeLinear = {};\n"
           "  static constexpr bool kChangesScores = {}, kHasSink = {}, kSlopeIsFinite = {}, kIsShort = {};\n"
-          "  static constexpr bool kHasOneStage = {}, kFollowsDiagonals = {};\n"
+          "  static constexpr bool kHasOneStage = {}, kSlopeIsHoisted = {}, kFollowsDiagonals = {};\n"
           "  static constexpr int kQueryFields = {}, kKeyFields = {}, kDiagonalFields = {};\n"
           "  static constexpr int kMostKeptFields = {};\n}};\n\n"
           "}}  // namespace tilewise::cuda\n",
-          text.may_be_steady ? "#include \"steady.h\"\n" : "", text.source, kOpening, kRearranged, functions, recorded,
-          text.may_be_steady, text.may_be_small, has_scores, variant.has_sink(), text.slope_is_finite,
-          text.hoisted_operations <= 48, score_stages(variant) == 1, text.follows_diagonals,
-          fields(variant::Hoist::query), fields(variant::Hoist::key), fields(variant::Hoist::diagonal),
-          has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
+          has_parts ? "#include \"steady.h\"\n" : "", text.source, kOpening, kRearranged, functions, recorded,
+          text.may_be_steady, text.may_be_small, text.may_be_linear, has_scores, variant.has_sink(),
+          text.slope_is_finite, text.hoisted_operations <= 48, score_stages(variant) == 1, text.slope_is_hoisted,
+          text.follows_diagonals, fields(variant::Hoist::query), fields(variant::Hoist::key),
+          fields(variant::Hoist::diagonal), has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
 }
 
 }  // namespace tilewise::cuda

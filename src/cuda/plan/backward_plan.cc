@@ -53,11 +53,14 @@ std::vector<BackwardPlan> backward_candidates(const ForwardShape& shape, bool ch
   validate(shape);
   // {queries, keys, warps, stages, score_columns, column_warps}. Wide pieces use each fragment more often, which spares
   // shared memory, the next limit after the tensor cores; beyond 128 columns the sums of 16 keys fill a thread's
-  // registers, so several warps share them.
-  constexpr BackwardPlan kAll[] = {{64, 128, 8, 2, 2, 2}, {64, 64, 4, 2, 1, 1}, {32, 64, 8, 2, 2, 4},
+  // registers, so several warps share them. 128 queries halve the barriers of narrow heads; columns that do not divide
+  // evenly leave no registers for them.
+  constexpr BackwardPlan kAll[] = {{128, 128, 8, 2, 2, 2}, {64, 128, 8, 2, 2, 2}, {64, 64, 4, 2, 1, 1}, {32, 64, 8, 2, 2, 4},
                                    {64, 64, 8, 2, 2, 4},  {32, 64, 8, 1, 2, 4}, {32, 32, 4, 1, 2, 2}};
   std::vector<BackwardPlan> candidates;
+  const bool is_even = shape.d_qk % 32 == 0 && shape.d_v % 32 == 0;
   for (BackwardPlan plan : kAll) {
+    if (plan.queries > 64 && !is_even) continue;
     for (plan.blocks = 3; plan.blocks >= 1; --plan.blocks) {
       if (!plan.fits(shape, limits, kept)) continue;
       candidates.push_back(plan);

@@ -56,10 +56,13 @@ int ForwardPlan::register_limit(const Multiprocessor& limits) const {
   return std::min(kThreadLimit, limits.registers / (blocks * threads()) / 8 * 8);  // given out eight at a time
 }
 
+std::int64_t ForwardPlan::kept_bytes(const KeptFields& kept) const {
+  const std::int64_t lines = kept.may_be_on_lines ? warps * 32 * 16 : 0;  // TileLine, device/scores.h
+  return kept.bytes(query_tile(), key_tile, 1, 2) + lines;
+}
+
 bool ForwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits, const KeptFields& kept) const {
-  constexpr std::int64_t kSteadyBytes = 2048;  // SteadyTiles, device/lane_scores.h
-  const std::int64_t shared =
-      shared_bytes(shape) + kept.bytes(query_tile(), key_tile, 1, 2) + (kept.may_be_steady ? kSteadyBytes : 0);
+  const std::int64_t shared = shared_bytes(shape) + kept_bytes(kept);
   return shared <= limits.shared_bytes_per_block &&
          blocks * (shared + Multiprocessor::kReservedShared) <= limits.shared_bytes &&
          matrix_registers(shape) + other_registers(shape.dtype) <=

@@ -46,7 +46,7 @@ struct Multiprocessor {
 /// memory (device/lane_scores.h).
 struct KeptFields {
   int query = 0, key = 0, diagonal = 0;
-  bool may_be_steady = false;  // the forward kernel looks for tiles whose diagonals have one value
+  bool may_be_on_lines = false;  // the forward kernel looks for tiles whose diagonals' values lie on a line
 
   /// Of a tile, with so many stages of queries and of keys; two of diagonals.
   std::int64_t bytes(int queries, int keys, int query_stages, int key_stages) const {
@@ -82,6 +82,9 @@ struct ForwardPlan {
 
   /// Registers that a thread may have when `blocks` share a multiprocessor.
   int register_limit(const Multiprocessor& limits) const;
+
+  /// Static shared memory of a block: what it keeps of a variant's values, and lines that tiles' diagonals lie on.
+  std::int64_t kept_bytes(const KeptFields& kept) const;
 
   /// Whether `blocks` of this plan share a multiprocessor without spilling.
   bool fits(const ForwardShape& shape, const Multiprocessor& limits, const KeptFields& kept = {}) const;

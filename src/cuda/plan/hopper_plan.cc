@@ -139,6 +139,12 @@ int polynomials_of_eight(const ForwardShape& shape, int special_functions) {
   return shape.dtype == DType::bfloat16 && shape.d_v <= 64 && special_functions > 0 ? 2 : 0;
 }
 
+bool takes_turns(const ForwardShape& shape, bool has_scores, int special_functions) {
+  // Of plain at 16k, with and without turns, in one run: softcap 0.818 and 0.760 at d 128, 0.750 and 0.709 at d 64, a
+  // sum with a tanh 0.614 and 0.583, 0.517 and 0.490; but ALiBi 0.855 and 0.876, 0.804 and 0.793.
+  return has_scores && (shape.d_v <= 64 || special_functions > 0);
+}
+
 std::string hopper_refusal(const ForwardShape& shape) {
   if (shape.dtype == DType::float8_e4m3) return "float8_e4m3 has no gradients";
   if (shape.dtype == DType::float32) return "float32 is split for mma.sync, which the portable kernels use";
@@ -180,16 +186,21 @@ bool HopperBackwardPlan::fits(const ForwardShape& shape, const Multiprocessor& l
 }
 
 std::string HopperBackwardPlan::text() const {
-  return fmt::format("sm_90a, {} x {}, {} stages", kQueries, keys, stages);
+  return fmt::format("sm_90a, {} x {}, {} stages{}", kQueries, keys, stages, is_paired ? ", pairs of blocks" : "");
 }
 
 std::vector<HopperBackwardPlan> hopper_backward_candidates(const ForwardShape& shape, bool changes_scores,
                                                            const Multiprocessor& limits, const GradientSlots& slots) {
   std::vector<HopperBackwardPlan> candidates;
-  for (const int stages : {2, 4}) {
-    const HopperBackwardPlan plan{stages, changes_scores, std::max(shape.d_qk, shape.d_v) > 128 ? 64 : 128, slots};
+  const bool is_wide = std::max(shape.d_qk, shape.d_v) > 128;
+  const auto add = [&](int stages, bool is_paired) {
+    const HopperBackwardPlan plan{stages, changes_scores, is_wide ? 64 : 128, slots, is_paired};
     if (plan.fits(shape, limits)) candidates.push_back(plan);
-  }
+  };
+  // Blocks of 64 keys read and add so much that the second-level cache is what they wait for. Turns are counted for
+  // single blocks.
+  if (is_wide && !shape.is_deterministic) add(2, true);
+  add(2, false), add(4, false);
   return candidates;
 }
 

@@ -178,41 +178,54 @@ void LaneRunner::run_on_strip(Hoist hoist, std::int64_t count) {
   for (const LaneInstruction& instruction : program_.instructions(hoist)) execute(instruction, hoist, {1, count}, 0);
 }
 
-/// The words of a register where instructions of class `hoist` read or write it, from a row of the tile on.
-Strip LaneRunner::strip_of(Slot slot, Hoist hoist, std::int64_t first_row) const {
-  const auto words_of = [first_row](TileStrip strip) {
-    return Strip{static_cast<std::int32_t*>(strip.data) + first_row * strip.stride, strip.stride, 1};
+/// The words of a register where instructions of class `hoist` read or write it, from a row of the tile on. Written
+/// field by field: a copy of a strip would be loaded as one vector before its fields' stores have come through.
+void LaneRunner::find_strip(Slot slot, Hoist hoist, std::int64_t first_row, Strip& strip) const {
+  const auto set = [&strip](std::int32_t* start, std::int64_t outer, std::int64_t inner) {
+    strip.data = start;
+    strip.outer = outer;
+    strip.inner = inner;
+  };
+  const auto set_callers = [&](const TileStrip& tile) {
+    set(static_cast<std::int32_t*>(tile.data) + first_row * tile.stride, tile.stride, 1);
   };
   switch (slot.space) {
-    case Space::score: return words_of(score_);
-    case Space::seed: return words_of(seed_);
-    case Space::output: return words_of(outputs_[slot.place]);
-    case Space::input: return words_of(inputs_[slot.place]);
+    case Space::score: return set_callers(score_);
+    case Space::seed: return set_callers(seed_);
+    case Space::output: return set_callers(outputs_[slot.place]);
+    case Space::input: return set_callers(inputs_[slot.place]);
     default: break;
   }
   std::int32_t* start = words_ + program_.start(slot);
-  if (slot.space == space_of(hoist)) return {start, hoist == Hoist::entry ? tile_.inner : 0, 1};
+  if (slot.space == space_of(hoist)) return set(start, hoist == Hoist::entry ? tile_.inner : 0, 1);
   const bool queries_inner = program_.options().layout == TileLayout::queries_inner;
   switch (slot.space) {
-    case Space::uniform: return {start, 0, 0};
+    case Space::uniform: return set(start, 0, 0);
     case Space::query:
     case Space::key:
-      if ((slot.space == Space::query) == queries_inner) return {start, 0, 1};
-      return {start + first_row, 1, 0};
+      if ((slot.space == Space::query) == queries_inner) return set(start, 0, 1);
+      return set(start + first_row, 1, 0);
     default: break;
   }
   if (keeps_diagonals()) start = words_ + program_.kept_start(slot) + first_diagonal_ - window_begin_;
-  return {start + tile_.outer - 1 - first_row, -1, 1};  // a diagonal, seen from an entry
+  set(start + tile_.outer - 1 - first_row, -1, 1);  // a diagonal, seen from an entry
+}
+
+Strip LaneRunner::strip_of(Slot slot, Hoist hoist, std::int64_t first_row) const {
+  Strip strip;
+  find_strip(slot, hoist, first_row, strip);
+  return strip;
 }
 
 void LaneRunner::execute(const LaneInstruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row) {
   if (instruction.kind == LaneInstruction::Kind::fill) return fill(instruction);
   if (instruction.kind == LaneInstruction::Kind::ramp) return ramp(instruction, hoist, shape, first_row);
   std::array<Strip, kMaxOperands> operands;
-  StripCall call{shape.outer, shape.inner, strip_of(instruction.result, hoist, first_row), operands.data()};
+  StripCall call{shape.outer, shape.inner, {}, operands.data()};
+  find_strip(instruction.result, hoist, first_row, call.result);
   bool is_flat = call.result.outer == shape.inner;
   for (std::size_t i = 0; i < instruction.operand_count; ++i) {
-    operands[i] = strip_of(instruction.operands[i], hoist, first_row);
+    find_strip(instruction.operands[i], hoist, first_row, operands[i]);
     is_flat = is_flat && operands[i].outer == shape.inner * operands[i].inner;
   }
   if (instruction.kind == LaneInstruction::Kind::read) {

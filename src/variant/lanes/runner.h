@@ -57,6 +57,7 @@ class LaneRunner {
   bool keeps_diagonals() const { return !program_.kept_registers().empty(); }
   void run_on_strip(Hoist hoist, std::int64_t count);
   void execute(const LaneInstruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row);
+  void find_strip(Slot slot, Hoist hoist, std::int64_t first_row, Strip& strip) const;
   Strip strip_of(Slot slot, Hoist hoist, std::int64_t first_row) const;
   bool add_read();
   void fill(const LaneInstruction& instruction);

@@ -43,6 +43,20 @@ struct ListedAndSettled {
   }
 };
 
+/// A comparison of ints and another keep.
+template <class O>
+struct HoldsAnd {
+  template <class V>
+  static HWY_INLINE V lanes(V x, V y, V keep) {
+    return hn::And(O::template lanes<std::int32_t>(kTags, x, y), keep);
+  }
+};
+
+template <class O>
+void run_holds_and(const StripCall& call) {
+  run<HoldsAnd<O>, std::int32_t, std::int32_t, std::int32_t>(call);
+}
+
 template <class O, class T, template <class, class> class Compute>
 void run_operation(const StripCall& call) {
   static_assert(O::info.operands <= 2 || O::info.rule == Rule::select);
@@ -213,14 +227,16 @@ void run_add_across(const StripCall& call) {
     whole_inner = call.inner / kSide * kSide;
     whole_outer = call.outer / kSide * kSide;
     constexpr hn::RebindToFloat<decltype(kSquare)> reals;
+    // Copied: for all that the compiler knows, a store to the result could change what the call holds.
     const auto* from = static_cast<const std::int32_t*>(y.data);
+    const auto* scores = static_cast<const float*>(x.data);
+    auto* to = static_cast<float*>(call.result.data);
+    const std::int64_t from_stride = y.inner, stride = x.outer, to_stride = call.result.outer;
     for (std::int64_t i = 0; i < whole_inner; i += kSide) {
       for (std::int64_t o = 0; o < whole_outer; o += kSide) {
-        const float* scores = static_cast<const float*>(x.data) + o * x.outer + i;
-        float* to = static_cast<float*>(call.result.data) + o * call.result.outer + i;
-        transpose_square(kSquare, from + i * y.inner + o, y.inner, [&](std::int64_t row, auto words) {
-          const auto sum = hn::Add(hn::LoadU(reals, scores + row * x.outer), hn::BitCast(reals, words));
-          hn::StoreU(Settle::lanes(reals, sum), reals, to + row * call.result.outer);
+        transpose_square(kSquare, from + i * from_stride + o, from_stride, [&](std::int64_t row, auto words) {
+          const auto sum = hn::Add(hn::LoadU(reals, scores + (o + row) * stride + i), hn::BitCast(reals, words));
+          hn::StoreU(Settle::lanes(reals, sum), reals, to + (o + row) * to_stride + i);
         });
       }
     }
@@ -231,6 +247,7 @@ void run_add_across(const StripCall& call) {
 template <class... O>
 constexpr StripOperations all_operations(OperationList<O...>) {
   StripOperations all{{},
+                      {},
                       {},
                       run_settle,
                       run_settle_kept,
@@ -245,6 +262,7 @@ constexpr StripOperations all_operations(OperationList<O...>) {
     if constexpr (takes_reals(rule)) all.operation[number][1] = run_operation<Operation, float, Listed>;
     if constexpr (takes_reals(rule) && gives_reals(rule))
       all.settled[number] = run_operation<Operation, float, ListedAndSettled>;
+    if constexpr (rule == Rule::comparison) all.holds_and[number] = run_holds_and<Operation>;
     ++number;
   };
   (add.template operator()<O>(), ...);

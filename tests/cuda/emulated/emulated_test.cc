@@ -36,7 +36,7 @@ struct Lists {
 
   Lists(const Variant& variant, const Bindings& bindings, const Problem& problem, TileSizes tile, bool by_key) {
     const std::int64_t part_keys = tile.keys / 2, part_rows = (tile.queries + 63) / 64;
-    const std::int64_t s_kv = problem.sequences.front().s_kv;
+    const std::int64_t s_q = problem.sequences.front().s_q, s_kv = problem.sequences.front().s_kv;
     for (std::int64_t head = 0; head < problem.h_q; ++head) {
       const TileMap whole = classify_tiles(variant, bindings, problem, tile, 0, head);
       const TileMap of_parts = classify_tiles(variant, bindings, problem, {64, part_keys}, 0, head);
@@ -62,8 +62,13 @@ struct Lists {
               entry;
         }
       }
-      for (std::int64_t row = rows; row-- > 0;)  // any order will do, but for long rows
-        order.push_back({static_cast<int>(row), count[static_cast<std::size_t>(head * rows + row)], 0, 0});
+      for (std::int64_t row = rows; row-- > 0;) {  // any order will do, but for long rows
+        const auto list = static_cast<std::size_t>(head * rows + row);
+        const std::int64_t own = std::max<std::int64_t>(row * tile.queries + s_kv - s_q, 0) / tile.keys;
+        const std::int64_t first = tiles[list * static_cast<std::size_t>(columns)] >> 13;
+        const std::int64_t index = std::min<std::int64_t>(std::max<std::int64_t>(own - first, 0), count[list] - 1);
+        order.push_back({static_cast<int>(row), count[list], static_cast<int>(std::max<std::int64_t>(index, 0)), 0});
+      }
       std::stable_sort(order.end() - rows, order.end(), [](RowStart a, RowStart b) { return a.count > b.count; });
     }
   }
@@ -129,7 +134,11 @@ class EmulatedKernels : public ::testing::Test {
     std::mt19937 random(7);
     std::normal_distribution<float> normal;
     const auto extents = fitting_extents(variant_, problem_);
+    bindings_ = {};
+    tables_.clear();
+    tables_.reserve(variant_.tables().size());
     for (std::size_t i = 0; i < variant_.tables().size(); ++i) {
+      if (variant_.tables()[i].frozen_data()) continue;
       tables_.emplace_back(extents[i], DType::float32, false);
       for (std::int64_t j = 0; j < tables_.back().size(); ++j) tables_.back().set(j, normal(random));
       bindings_.tables.push_back({variant_.tables()[i], tables_.back().view()});
@@ -190,7 +199,9 @@ class EmulatedKernels : public ::testing::Test {
     for (std::int64_t i = 0; i < data_->lse.size(); ++i) data_->lse.set(i, exact_->lse.get(i));
 
     const std::size_t rows = kHeads * static_cast<std::size_t>(sequence_.queries);
-    std::vector<float> reference(rows), delta(rows), d_q_sums(rows * static_cast<std::size_t>(kernel_.d_qk));
+    const int row_blocks = (sequence_.queries + 127) / 128 * 8;
+    std::vector<float> reference(rows), delta(rows);
+    std::vector<float> d_q_sums(static_cast<std::size_t>(kHeads * row_blocks * 16 * kernel_.d_qk), NAN);
     BackwardArguments arguments{};
     arguments.q = view_of(data_->q), arguments.k = view_of(data_->k), arguments.v = view_of(data_->v);
     arguments.o = view_of(data_->o), arguments.d_o = view_of(data_->d_o), arguments.lse = view_of(data_->lse);
@@ -205,11 +216,11 @@ class EmulatedKernels : public ::testing::Test {
     arguments.scale = scale();
     if (has_gradients) arguments.gradients.tables[0] = sums.data();
     arguments.gradients.first = sums.data();
-    const int blocks = (sequence_.queries + 3) / 4;  // a warp to a query
-    ASSERT_TRUE(program.launch("prepare", {blocks, kHeads, 1}, 128, &arguments, bound_.data()));
+    // A warp to a query, then one to 16 of them.
+    ASSERT_TRUE(program.launch("prepare", {row_blocks * 4, kHeads, 1}, 128, &arguments, bound_.data()));
     ASSERT_TRUE(
         program.launch("backward", {arguments.key_tiles, kHeads, 1}, plan.threads(), &arguments, bound_.data()));
-    ASSERT_TRUE(program.launch("finish", {blocks, kHeads, 1}, 128, &arguments, nullptr));
+    ASSERT_TRUE(program.launch("finish", {row_blocks / 4, kHeads, 1}, 128, &arguments, nullptr));
     expect_close("d_q", exact_->d_q, data_->d_q, usual_->d_q, 3);
     expect_close("d_k", exact_->d_k, data_->d_k, usual_->d_k, 3);
     expect_close("d_v", exact_->d_v, data_->d_v, usual_->d_v, 3);
@@ -261,6 +272,16 @@ TEST_F(EmulatedKernels, ForwardWithTilesWhoseDiagonalsHaveOneValue) {
 // With scores twelve times as large such tiles outgrow bases.
 TEST_F(EmulatedKernels, ForwardWithTilesOfOneValueThatOutgrowBases) {
   make(score([](Expr s, At) { return 12 * s; }) & zoo::relative_position(20), 130, 400, 64);
+  expect_forward();
+}
+
+// ... and where distances are so steep that rows outgrow the bases of their own position's tile.
+TEST_F(EmulatedKernels, ForwardWithDiagonalsOnALine) {
+  make(zoo::alibi(kHeads), 200, 400, 64);
+  expect_forward();
+  make(score([](Expr s, At at) { return s - 3 * to_real(abs(at.query - at.key)); }) & zoo::causal(), 260, 260, 64);
+  expect_forward();
+  make(score([](Expr s, At at) { return s + 0.25 * to_real(at.key - at.query) + 8; }), 130, 200, 64);
   expect_forward();
 }
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #define __device__
+#define __host__
 #define __global__
 #define __grid_constant__
 #define __launch_bounds__(...)
@@ -80,6 +81,13 @@ inline double __hiloint2double(int high, int low) {
   return std::bit_cast<double>(std::uint64_t(unsigned(high)) << 32 | unsigned(low));
 }
 inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>(std::uint64_t{a} * b >> 32); }
+/// Four of the eight bytes of a and b, those of a first, each chosen by the lower three of four bits.
+inline unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
+  const std::uint64_t both = std::uint64_t{b} << 32 | a;
+  unsigned result = 0;
+  for (int i = 0; i < 4; ++i) result |= static_cast<unsigned>(both >> 8 * (selector >> 4 * i & 7) & 0xff) << 8 * i;
+  return result;
+}
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 inline int __ffs(unsigned x) { return __builtin_ffs(static_cast<int>(x)); }
 inline int min(int a, int b) { return a < b ? a : b; }

@@ -61,6 +61,7 @@ inline void cp_async_wait_group(std::size_t pending) {
 inline void griddepcontrol_wait() {}
 inline void griddepcontrol_launch_dependents() {}
 
+inline void ld_global_s32(int& value, const int* from) { value = *from; }
 inline void st_shared_u16(unsigned to, unsigned short value) { simt::shared<unsigned short>(to) = value; }
 inline void st_shared_u32(unsigned to, unsigned value) { simt::shared<unsigned>(to) = value; }
 inline void st_shared_v2_f32(unsigned to, float x, float y) { simt::shared<float2>(to) = {x, y}; }
@@ -74,7 +75,9 @@ inline void ld_shared_v4_u32(unsigned& x, unsigned& y, unsigned& z, unsigned& w,
   const uint4 all = simt::shared<uint4>(from);
   x = all.x, y = all.y, z = all.z, w = all.w;
 }
-inline void red_global_add_v2_f32(float* to, float x, float y) { to[0] += x, to[1] += y; }
+inline void red_global_add_v4_f32(float* to, float x, float y, float z, float w) {
+  to[0] += x, to[1] += y, to[2] += z, to[3] += w;
+}
 
 /// Four 8 x 8 matrices of 16-bit elements; lane 8 m + r gives the address of row r of matrix m.
 template <bool kTransposed>
@@ -98,6 +101,17 @@ inline void ldmatrix_sync_aligned_m8n8_x4_shared_b16(unsigned& a, unsigned& b, u
 inline void ldmatrix_sync_aligned_m8n8_x4_trans_shared_b16(unsigned& a, unsigned& b, unsigned& c, unsigned& d,
                                                            unsigned address) {
   load_matrices<true>({&a, &b, &c, &d}, address);
+}
+
+inline void stmatrix_sync_aligned_m8n8_x4_shared_b16(unsigned address, unsigned a, unsigned b, unsigned c, unsigned d) {
+  const simt::Shown* addresses = simt::exchange(simt::shown_of(address));
+  const int lane = threadIdx.x % 32;
+  const unsigned matrices[] = {a, b, c, d};
+  for (int matrix = 0; matrix < 4; ++matrix) {
+    const auto to = simt::value_of<unsigned>(addresses[8 * matrix + lane / 4]);
+    simt::shared<unsigned>(to + lane % 4 * 4) = matrices[matrix];
+  }
+  simt::exchange({});
 }
 
 /// d += a b of 16 x 16 and 16 x 8, in the order of the sixteen products.

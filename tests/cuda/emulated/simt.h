@@ -203,6 +203,11 @@ inline unsigned __ballot_sync(unsigned, bool vote) {
   return votes;
 }
 inline bool __all_sync(unsigned lanes, bool vote) { return __ballot_sync(lanes, vote) == ~0u; }
+inline unsigned __reduce_or_sync(unsigned lanes, unsigned value) {
+  unsigned all = 0;
+  for (int bit = 0; bit < 32; ++bit) all |= unsigned(__ballot_sync(lanes, (value >> bit & 1) != 0) != 0) << bit;
+  return all;
+}
 inline bool __any_sync(unsigned lanes, bool vote) { return __ballot_sync(lanes, vote) != 0; }
 /// Lanes that come to the same place by different ways are each alone there.
 inline unsigned __activemask() { return 1u << threadIdx.x % 32; }

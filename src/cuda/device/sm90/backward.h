@@ -32,7 +32,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
   using Shared::Shared;
 
   __device__ void consume(int tile, int consumer) const {
-    const int key_begin = tile * kKeys;
+    const int key_begin = this->key_begin_of(tile), first_key = key_begin + 64 * consumer;
     keys_full().wait(0);
     const bool has_missing_keys = clear_missing_keys(key_begin);
     this->begin_gradients(consumer);
@@ -48,22 +48,21 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     long long last = -1;  // the query tile before, in the workspace
 #pragma unroll 1
     for (int head = first_head(); head < first_head() + arguments_.heads_per_kv; ++head) {
-      prepare(consumer, head, key_begin + 64 * consumer);
+      prepare(consumer, head, first_key);
       const auto walk = walk_of(tile, head);
       const int count = walk.count();
 #pragma unroll 1
       for (int i = 0; i < count; ++i) {
         const Visit visit = walk.visit(i);
-        step(visit.tile(), this->part_of(visit, consumer, has_missing_keys), head, key_begin, consumer, turn, last, k,
-             v, d_k, d_v);
+        step(begin(visit, has_missing_keys, head, first_key, consumer, turn), consumer, turn, last, k, v, d_k, d_v);
         last = workspace_tile(head, visit.tile());
         turn = turn.plus(1);
       }
-      this->end_head(consumer, key_begin + 64 * consumer);
+      this->end_head(consumer, first_key);
     }
     // A consumer's values are read by itself alone, keys by both.
     meet(1 + consumer, 128);
-    this->store_value_sums(d_v, key_begin + 64 * consumer, value_tile(), 64 * consumer);
+    this->store_value_sums(d_v, first_key, value_tile(), 64 * consumer);
     if (last >= 0) {
       const Turn<2> before = scores_turn(turn.plus(~0u));
       scores_full(before.stage()).wait(before.parity());
@@ -75,7 +74,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
       add_in_turn(d_q, last, consumer, before);
     }
     meet(3, 256);
-    this->store_key_sums(d_k, key_begin + 64 * consumer, key_tile(), 64 * consumer);
+    this->store_key_sums(d_k, first_key, key_tile(), 64 * consumer);
     wait_for_copies();  // a block's shared memory goes with it
   }
 
@@ -93,27 +92,36 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     for (int k = 0; k < kFragments; ++k) load_matrices(to[k].pairs, tile.at(row, 16 * k + lane() / 16 * 8));
   }
 
-  /// One tile of queries. Its d_q is made in the next step: by then the other consumer has its half of d_s, too.
-  __device__ void step(int query_tile_number, int part, int head, int key_begin, int consumer,
-                       const Turn<kStages>& turn, long long last, const KeyFragments& k, const ValueFragments& v,
-                       KeySums& d_k, ValueSums& d_v) const {
-    const int stage = turn.stage();
-    const int query_begin = query_tile_number * kQueries;
-    const Turn<2> now = scores_turn(turn), before = scores_turn(turn.plus(~0u));
-    full(stage).wait(turn.parity());
-    if (query_begin + kQueries > arguments_.sequences[sequence()].queries) {
-      part = kPartialPart;
-      clear_missing_queries(query_begin, consumer, stage);
+  /// Waits for a tile's queries, of which some may be missing.
+  __device__ ConsumerTile begin(const Visit& visit, bool has_missing_keys, int head, int first_key, int consumer,
+                                const Turn<kStages>& turn) const {
+    ConsumerTile tile{head,
+                      visit.tile() * kQueries,
+                      first_key,
+                      this->part_of(visit, consumer, has_missing_keys),
+                      int(turn.stage()),
+                      scores_turn(turn).stage()};
+    full(tile.stage).wait(turn.parity());
+    if (tile.query_begin + kQueries > arguments_.sequences[sequence()].queries) {
+      tile.part = kPartialPart;
+      clear_missing_queries(tile.query_begin, consumer, tile.stage);
     }
+    return tile;
+  }
+
+  /// One tile of queries. Its d_q is made in the next step: by then the other consumer has its half of d_s, too.
+  __device__ void step(const ConsumerTile& tile, int consumer, const Turn<kStages>& turn, long long last,
+                       const KeyFragments& k, const ValueFragments& v, KeySums& d_k, ValueSums& d_v) const {
+    const int stage = tile.stage;
+    const Turn<2> now = scores_turn(turn), before = scores_turn(turn.plus(~0u));
     Scores p, d_s;
-    const ConsumerTile tile{head, query_begin, key_begin + 64 * consumer, part, stage, now.stage()};
     EntryNumbers numbers(arguments_.gradients);
     preset(p, d_s, stage);
     pin(p);
     pin(d_s);
     begin_products();
     start_scores(p, d_s, k, v, consumer, stage);
-    this->make_entries(p, d_s, tile, consumer, numbers);
+    this->template make_entries<1>(p, d_s, tile, consumer, numbers);
     // Before d_s is there for others: when a warp comes to the tile after the next, all have read what they found of
     // this one's diagonals.
     this->add_numbers(numbers, tile, consumer);
@@ -144,7 +152,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     wait_for_products<0>();
     pin(d_k);
     pin(d_v);
-    empty(stage).arrive_if(is_first_lane());
+    this->release(stage);
   }
 
   __device__ void add_in_turn(const QuerySums& d_q, long long tile, int consumer, const Turn<2>& visit) const {
@@ -165,6 +173,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
       multiply_rows<Element, kClearScores, kColumnsQk>(p, Operand::of(key_tile().address + consumer * 64 * 128, kKeys),
                                                        kKeys, queries, kQueries);
     }
+    commit_products();
     if constexpr (kValuesInRegisters) {
       multiply_rows<Element, kClearGradients>(d_s, v, gradients, kQueries);
     } else {
@@ -204,6 +213,7 @@ class Backward : BackwardShared<Config, Variant> {
   using Shared::Shared;
 
   __device__ void run() {
+    let_next_kernel_begin();
     if constexpr (Config::kIsOrdered) {
       if (threadIdx.x == 0) this->work() = KeyWork::take(this->call_, gridDim.x, gridDim.y, gridDim.z);
       __syncthreads();
@@ -211,6 +221,7 @@ class Backward : BackwardShared<Config, Variant> {
     if (threadIdx.x == 0) this->look_up_maps();
     const int sequence = this->sequence();
     int tile = Config::kIsOrdered ? this->work().row : int(this->by_turns() ? blockIdx.y : blockIdx.x);
+    if constexpr (Shared::kIsPaired) tile /= 2;
     if constexpr (Config::kHasLists && Config::kIsOrdered) {
       tile = row_from_end(this->arguments_.lists, sequence, this->first_head(), tile, gridDim.x);
     } else if constexpr (Config::kHasLists) {
@@ -220,27 +231,28 @@ class Backward : BackwardShared<Config, Variant> {
       __syncthreads();
       if (threadIdx.x == 0) this->work().row = tile;
     }
-    if (tile * Shared::kKeys >= this->arguments_.sequences[sequence].keys) return;
+    if (tile * Shared::kTileKeys >= this->arguments_.sequences[sequence].keys) return;
     if constexpr (Config::kHasLists) this->look_up_walk(tile);
-    const int warpgroup = uniform(threadIdx.x / 128);
-    if (threadIdx.x == 0) {
-      if (this->base_ % 1024 != 0) __trap();  // what swizzling rests on
-      this->create_barriers();
-    }
-    __syncthreads();
+    const int warpgroup = begin_block(this->base_, [&] { this->create_barriers(); });
+    if constexpr (Shared::kIsPaired) meet_cluster();  // both have their barriers
     if (warpgroup == 0) {
       shrink_registers<Config::kProducerRegisters>();
       if (threadIdx.x == 0) this->produce(tile);
       if constexpr (Config::kIsOrdered) {
-        if (threadIdx.x == 32) this->wait_for_turns();
+        if (threadIdx.x == 32) {
+          wait_for_kernels_before();
+          this->wait_for_turns();
+        }
         static_assert(Shared::kPassers == 2);
         if (threadIdx.x == 64 || threadIdx.x == 96) this->pass_turns_on(threadIdx.x / 32 - 2);
       }
     } else {
       grow_registers<Config::kConsumerRegisters>();
+      wait_for_kernels_before();  // zeros, which sums of d_q are added to
       typename Kind<Shared::Sizes::kIsWide>::Type(this->call_, this->variant_, this->shared_)
           .consume(tile, warpgroup - 1);
     }
+    if constexpr (Shared::kIsPaired) meet_cluster();  // the other one arrives at this one's barriers no more
   }
 };
 

@@ -2,43 +2,33 @@
 #pragma once
 
 #include "philox.h"
-#include "sm90/backward_shared.h"
-#include "sm90/store.h"
+#include "sm90/backward_output.h"
 #include "softmax.h"
 
 namespace tilewise::cuda::sm90 {
 
 template <class Config, class Variant>
-class BackwardEntries : public BackwardShared<Config, Variant> {
-  using Shared = BackwardShared<Config, Variant>;
+class BackwardEntries : public BackwardOutput<Config, Variant> {
+  using Shared = BackwardOutput<Config, Variant>;
 
  public:
   using Shared::Shared;
 
  protected:
   using Shared::arguments_, Shared::call_, Shared::variant_;
-  using Shared::gradient_tile, Shared::numbers, Shared::place_of, Shared::query_tile, Shared::score_tile;
-  using Shared::kColumnsQk, Shared::kColumnsV, Shared::kHasGradients, Shared::kKeys, Shared::kQueries;
-  using Shared::kv_head, Shared::sequence;
-  using typename Shared::Element;
+  using Shared::gradient_tile, Shared::numbers, Shared::place_of, Shared::query_tile;
+  using Shared::kHasGradients, Shared::kKeys, Shared::kQueries;
+  using Shared::kv_head, Shared::lane, Shared::sequence, Shared::thread, Shared::warp_row;
   using typename Shared::EntryNumbers;
   using typename Shared::Lane;
-  using typename Shared::OrderedTurn;
   using typename Shared::Place;
-  using typename Shared::ScoreTile;
+  using typename Shared::Scores;
   using typename Shared::Sizes;
   using typename Shared::Values;
-
-  using Scores = Accumulator<1, kQueries / 8>;      // [keys, queries]
-  using KeySums = Accumulator<1, kColumnsQk / 8>;   // d_k
-  using ValueSums = Accumulator<1, kColumnsV / 8>;  // d_v
-  using Fragments = LeftFragment[kQueries / 16];    // of scores
   using Recorded = typename Variant::Recorded;
 
-  __device__ static int lane() { return threadIdx.x % 32; }
-  __device__ static int thread() { return threadIdx.x % 128; }
-  __device__ static int warp_row() { return threadIdx.x / 32 % 4 * 16; }  // in the consumer's 64 keys
-  __device__ static bool is_first_lane() { return threadIdx.x % 32 == 0; }
+  /// Whether weights are made while products of d_o and values are: where gradients of scores need no more than them.
+  static constexpr bool kMakesWeightsFirst = !Variant::kChangesScores || (Variant::kSlopeIsHoisted && !kHasGradients);
 
   __device__ void prepare(int consumer, int head, int first_key) const {
     meet(1 + consumer, 128);  // all are done with the head before
@@ -107,12 +97,12 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
     }
   }
 
-  /// What a mask does to a tile's entries with 64 keys: a half of the tile's, or, in a wide kernel, all of them. `half`
-  /// is either then.
+  /// What a mask does to a tile's entries with 64 keys: a half of the tile's, or, in a wide kernel without pairs, all
+  /// of them: `half` is either then.
   __device__ static int part_of(const Visit& visit, int half, bool has_missing_keys) {
     if (!Config::kHasLists) return has_missing_keys ? kPartialPart : kFullPart;
     const int part = visit.part(0, half);
-    return Sizes::kIsWide && visit.part(0, 1 - half) != part ? kPartialPart : part;
+    return Sizes::kIsWide && !Config::kIsPaired && visit.part(0, 1 - half) != part ? kPartialPart : part;
   }
 
   /// Which of a lane's entries of a part stay: bit 4j + e is that of [j][e]. Asked while products are under way. With
@@ -123,17 +113,35 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
       if (part == kPartialPart) {
         // Not all of them at once, which would spill, but so many that they need not wait for each other.
 #pragma unroll 1
-        for (int e = 0; e < 4; ++e) {
-          unsigned of_blocks = 0;
+        for (int e = 0; e < 2; ++e) {
+          unsigned near = 0, far = 0;  // the lane's first key, and its second one
 #pragma unroll
           for (int j = 0; j < kQueries / 8; ++j) {
-            of_blocks |= unsigned(stays_at(lane, 8 * j + e % 2, e / 2 * 8)) << 4 * j;
+            near |= unsigned(lane.keeps(8 * j + e, 0)) << 4 * j;
+            far |= unsigned(lane.keeps(8 * j + e, 8)) << 4 * j;
           }
-          stays |= of_blocks << e;
+          stays |= (near | far << 2) << e;
         }
+        stays &= look_up_ends(lane);
       }
     }
     return stays;
+  }
+  /// Likewise, which of them are in the sequence at all.
+  __device__ unsigned look_up_ends(const Lane& lane) const {
+    const SequenceShape& shape = arguments_.sequences[sequence()];
+    const auto is_there = [&](int key) {
+      return lane.key_index(key) >= shape.key_start && lane.key_index(key) < shape.keys;
+    };
+    unsigned there = (is_there(0) ? 0x33333333u : 0) | (is_there(8) ? 0xccccccccu : 0);
+    const int queries = shape.queries - lane.query_index(0);  // from the lane's first one on
+    if (uniform(queries >= kQueries) != 0) return there;
+#pragma unroll
+    for (int j = 0; j < kQueries / 8; ++j) {
+      if (8 * j >= queries) there &= ~(0x5u << 4 * j);
+      if (8 * j + 1 >= queries) there &= ~(0xau << 4 * j);
+    }
+    return there;
   }
   // No short cuts: a branch for each of 32 numbers would cost more.
   __device__ bool stays_at(const Lane& lane, int query, int key) const {
@@ -142,45 +150,80 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
            (lane.key_index(key) >= shape.key_start) & (lane.key_index(key) < shape.keys);
   }
 
-  /// Waits for the products; they become weights and gradients of scores.
+  /// A tile whose products have been started: those of queries and keys, then, as `kGroupsBehind` other groups, those
+  /// of d_o and values. They become weights and gradients of scores.
+  template <int kGroupsBehind>
   __device__ void make_entries(Scores& p, Scores& d_s, ConsumerTile tile, int consumer, EntryNumbers& numbers) const {
     if (Variant::kChangesScores || tile.part != kFullPart) {
       prepare_tile(consumer, tile.index, tile.query_begin, tile.first_key);
     }
     if (Variant::kChangesScores && tile.part == kFullPart && has_low_rows(tile.stage)) tile.part = kPartialPart;
-    const auto lane_scores = [&](int query_begin) {
-      return Lane(variant_, place_of(consumer).variant, place_of(consumer).values, tile.index, 0, tile.index,
-                  query_begin, tile.first_key, lane() % 4 * 2, warp_row() + lane() / 4);
-    };
-    const unsigned stays = look_up(tile.part, lane_scores(tile.query_begin));
+    const unsigned stays = look_up(tile.part, lane_of(tile, consumer));
+    if constexpr (kMakesWeightsFirst) {
+      wait_for_products<kGroupsBehind>();
+      pin(p);
+      make_weights(p, tile, stays, consumer);
+    }
+    // Behind a branch, which the assembler does not move this wait across: in front of it, it would come before the
+    // exponentials.
     wait_for_products<0>();
     pin(p);
     pin(d_s);
     unsigned kept[Config::kHasDropout ? kQueries / 8 : 1];  // bit e of [j]: dropout keeps the weight [j][e]
     if constexpr (Config::kHasDropout) draw(kept, tile.query_begin, tile.first_key + warp_row(), tile.head);
-    const Entries entries{kept, stays, tile.stage, consumer};
-    make_part(tile.part, entries, p, d_s, lane_scores, tile.query_begin, numbers);
+    const Entries entries{kept, tile.stage, consumer};
+    if (tile.part != kFullPart) {  // a third branch for empty parts would spill
+      // Not the other branch's lane, which would be kept in registers for both.
+      tile.query_begin = int(made_anew(tile.query_begin));
+      make_gradients<true>(p, d_s, entries, lane_of(tile, consumer), numbers);
+    } else {
+      make_gradients<false>(p, d_s, entries, lane_of(tile, consumer), numbers);
+    }
+  }
+  __device__ Lane lane_of(const ConsumerTile& tile, int consumer) const {
+    return Lane(variant_, place_of(consumer).variant, place_of(consumer).values, tile.index, 0, tile.index,
+                tile.query_begin, tile.first_key, lane() % 4 * 2, warp_row() + lane() / 4);
   }
 
-  /// What is known of a tile's entries before their products are there.
+  /// Weights, except in partial tiles of variants with score functions, where what becomes of a score is one piece.
+  __device__ void make_weights(Scores& p, const ConsumerTile& tile, unsigned stays, int consumer) const {
+    if constexpr (Variant::kChangesScores) {
+      if (tile.part == kFullPart) make_weights(p, tile.stage, lane_of(tile, consumer));
+    } else if (tile.part != kFullPart) {
+      make_weights<true>(p, stays);
+    } else {
+      make_weights<false>(p, stays);
+    }
+  }
+  template <bool kPartial>
+  __device__ void make_weights(Scores& p, unsigned stays) const {
+#pragma unroll
+    for (int j = 0; j < kQueries / 8; ++j) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const float weight = exp2_of(call_.factor * p.x[0][j][e]);
+        p.x[0][j][e] = kPartial && (stays >> (4 * j + e) & 1) == 0 ? 0 : weight;
+      }
+    }
+  }
+  __device__ void make_weights(Scores& p, int stage, const Lane& lane) const {
+#pragma unroll
+    for (int j = 0; j < kQueries / 8; ++j) {
+      const float2 references = numbers_of(numbers(stage), j);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        float& x = p.x[0][j][e];
+        x = exp2_of(lane.exponent(8 * j + e % 2, e / 2 * 8, x) - (e % 2 == 0 ? references.x : references.y));
+      }
+    }
+  }
+
+  /// What make_gradients is told of a tile.
   struct Entries {
     const unsigned* kept;  // bit e of [j]: dropout keeps the weight [j][e]
-    unsigned stays;        // bit 4j + e: a mask keeps the entry [j][e]
     int stage;             // of queries
     int consumer;
   };
-
-  /// Products turned into weights and score gradients, as make_gradients, of a part. lane_of(query_begin) gives a Lane.
-  template <class LaneOf>
-  __device__ void make_part(int part, const Entries& entries, Scores& p, Scores& d_s, const LaneOf& lane_of,
-                            int query_begin, EntryNumbers& numbers) const {
-    if (part != kFullPart) {  // a third branch for empty parts would spill
-      // Not the other branch's lane, which would be kept in registers for both.
-      make_gradients<true>(p, d_s, entries, lane_of(int(made_anew(query_begin))), numbers);
-    } else {
-      make_gradients<false>(p, d_s, entries, lane_of(query_begin), numbers);
-    }
-  }
 
   /// Whether there are keys that do not exist: zeros stand for them and their values, from both consumers.
   __device__ bool clear_missing_keys(int key_begin) const {
@@ -240,7 +283,7 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
     }
   }
 
-  /// Products turned into weights (as d_v takes them) and score gradients.
+  /// Products, or weights where they are made first, turned into weights as d_v takes them and gradients of scores.
   template <bool kPartial>
   __device__ void make_gradients(Scores& p, Scores& d_s, const Entries& entries, const Lane& lane,
                                  EntryNumbers& numbers_of_variant) const {
@@ -257,8 +300,9 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
         const float product = p.x[0][j][e], reference = e % 2 == 0 ? references.x : references.y;
         float weight, slope = 1;
         bool is_floored = false;
-        if constexpr (!Variant::kChangesScores) {
-          weight = exp2_of(call_.factor * product);
+        if constexpr (kMakesWeightsFirst && !(kPartial && Variant::kChangesScores)) {
+          weight = product;  // which it is already
+          if constexpr (Variant::kChangesScores) slope = lane.slope(query, key, 0);
         } else if constexpr (kPartial) {
           const float score = lane.score(query, key, product);
           weight = exp2_of(fmaf(Lane::clamped(score), kLog2E, -reference));
@@ -268,10 +312,7 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
           weight = exp2_of(lane.exponent(query, key, product) - reference);
           slope = lane.slope(query, key, product);
         }
-        if constexpr (kPartial) {
-          weight =
-              (Variant::kChangesScores ? stays_at(lane, query, key) : entries.stays >> (4 * j + e) & 1) ? weight : 0;
-        }
+        if constexpr (kPartial && Variant::kChangesScores) weight = stays_at(lane, query, key) ? weight : 0;
         float gradient = d_s.x[0][j][e];
         if constexpr (Config::kHasDropout) {
           const bool drawn = entries.kept[j] >> e & 1;
@@ -326,94 +367,6 @@ class BackwardEntries : public BackwardShared<Config, Variant> {
         kept[j] |= (far < dropout.keep_below ? 1u : 0u) << (2 + column);
       }
     }
-  }
-
-  /// Rounded to Element: left operands.
-  __device__ static void fragments_of(Fragments& to, const Scores& x) {
-#pragma unroll
-    for (int k = 0; k < kQueries / 16; ++k) {
-      const auto& near = x.x[0][2 * k];
-      const auto& far = x.x[0][2 * k + 1];
-      to[k].pairs[0] = packed(Element{}, near[0], near[1]);
-      to[k].pairs[1] = packed(Element{}, near[2], near[3]);
-      to[k].pairs[2] = packed(Element{}, far[0], far[1]);
-      to[k].pairs[3] = packed(Element{}, far[2], far[3]);
-    }
-  }
-
-  /// d_s^T of 64 keys, as fragments, to shared memory as [queries, keys].
-  __device__ void store_scores(const Fragments& d_scores, int first_key, int stage) const {
-    const ScoreTile tile = score_tile(stage);
-    const int row = lane() / 16 * 8 + lane() % 8, column = first_key + warp_row() + lane() / 8 % 2 * 8;
-#pragma unroll
-    for (int k = 0; k < kQueries / 16; ++k) store_transposed(tile.at(16 * k + row, column), d_scores[k].pairs);
-  }
-
-  // In an ordered pass, before and after a consumer adds to the tile of a visit.
-  __device__ void wait_for_turn(const Turn<2>& visit) const {
-    const OrderedTurn turn{visit.count};
-    if constexpr (Config::kIsOrdered) this->may_add(turn.stage()).wait(turn.parity());
-  }
-  __device__ void pass_turn_on(const Turn<2>& visit) const {
-    const OrderedTurn turn{visit.count};
-    if constexpr (Config::kIsOrdered) {
-      __syncwarp();
-      this->added(turn.stage()).arrive_if(is_first_lane());
-    }
-  }
-
-  /// Adds a part of d_q (see BackwardSizes) of a tile to the workspace.
-  template <int kBlocks>
-  __device__ void add_to_workspace(const Accumulator<1, kBlocks>& d_q, long long tile, int part) const {
-    float* const to = arguments_.d_q_sums + tile * Sizes::kTileFloats + Sizes::place(part, 0, thread());
-#pragma unroll
-    for (int j = 0; j < kBlocks; ++j) {
-      const float(&x)[4] = d_q.x[0][j];
-      asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to + j * 512), "f"(x[0]), "f"(x[1]), "f"(x[2]),
-                   "f"(x[3])
-                   : "memory");
-    }
-  }
-
-  /// Rows of a result, times a factor, 64 from `first_key` on: by way of as many rows of `tile`, from `row` on, which
-  /// nobody reads any more, and from there by the copy engine. Rows at the end of a sequence, behind which another's
-  /// may lie, are written directly.
-  template <int kHead, class Tile, int kBlocks>
-  __device__ void store_sums(const TensorView& view, const TensorMap& map, const Tile& tile, int row,
-                             const Accumulator<1, kBlocks>& sums, int first_key, float factor) const {
-    if (view.data == nullptr) return;
-    const SequenceShape& shape = arguments_.sequences[sequence()];
-    const float factors[2] = {factor, factor};
-    const int first = first_key + warp_row(), from = row + warp_row();
-    if (uniform(first + 16 > shape.keys) != 0) {
-      store_rows<kHead>(rows_of(view, shape), view.row, first + lane() / 4, shape.keys, sums, factors);
-      return;
-    }
-    stage_rows<Element>(tile, from, sums, factors);
-    publish_writes();
-    __syncwarp();
-    if (!is_first_lane()) return;
-    const Rows out{&map, arguments_.keys_packed ? 0 : sequence(), kv_head()};
-#pragma unroll 1
-    for (int chunk = 0; chunk < Tile::kChunks; ++chunk) {
-      out.start_back(tile.chunk(chunk) + from * 128, 64 * chunk,
-                     first + (arguments_.keys_packed ? shape.key_token : 0));
-    }
-    commit_copies();
-  }
-  template <class Tile>
-  __device__ void store_key_sums(const KeySums& d_k, int first_key, const Tile& tile, int row) const {
-    store_sums<Config::kHeadQk>(arguments_.d_k, call_.d_k, tile, row, d_k, first_key, arguments_.scale);
-  }
-  template <class Tile>
-  __device__ void store_value_sums(const ValueSums& d_v, int first_key, const Tile& tile, int row) const {
-    store_sums<Config::kHeadV>(arguments_.d_v, call_.d_v, tile, row, d_v, first_key,
-                               Config::kHasDropout ? arguments_.dropout.scale : 1);
-  }
-
-  __device__ Element* rows_of(const TensorView& view, const SequenceShape& shape) const {
-    return static_cast<Element*>(view.data) + sequence() * view.batch + kv_head() * view.head +
-           (arguments_.keys_packed ? shape.key_token : 0) * view.row;
   }
 };
 

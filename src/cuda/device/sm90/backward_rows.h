@@ -2,6 +2,7 @@
 #pragma once
 
 #include "gradients.h"
+#include "launches.h"
 #include "scores.h"
 #include "sm90_call.h"
 

@@ -22,6 +22,15 @@ struct Barrier {
         "r"(unsigned(chosen))
         : "memory");
   }
+  /// Likewise at the same barrier of block `rank` of the cluster.
+  __device__ void arrive_at_if(bool chosen, unsigned rank) const {
+    asm volatile(
+        "{\n.reg .pred p;\n.reg .b32 there;\nsetp.ne.u32 p, %1, 0;\n"
+        "mapa.shared::cluster.u32 there, %0, %2;\n"
+        "@p mbarrier.arrive.shared::cluster.b64 _, [there];\n}" ::"r"(address),
+        "r"(unsigned(chosen)), "r"(rank)
+        : "memory");
+  }
   __device__ void arrive_expecting(int bytes) const {
     asm volatile("mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 _, [%0], %1;" ::"r"(address), "r"(bytes)
                  : "memory");
@@ -35,6 +44,12 @@ struct Barrier {
         : "memory");
   }
 };
+
+/// Waits for all threads of the cluster's blocks that have not ended.
+__device__ inline void meet_cluster() {
+  __syncwarp();
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
 
 /// Makes barriers visible to the copy engine; after create(), before the block's first __syncthreads().
 __device__ inline void publish_barriers() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }
@@ -54,6 +69,11 @@ struct Turn {
 /// Waits for all `threads` that name the barrier: 1 to 15, as 0 is __syncthreads().
 __device__ inline void meet(int barrier, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+}
+
+/// Tells those who meet there that this warpgroup has come, and goes on.
+__device__ inline void tell(int barrier, int threads) {
+  asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
 
 /// What this thread has written to shared memory becomes visible to the copy engine and to the tensor cores.
@@ -80,6 +100,19 @@ __device__ inline void forget() { asm volatile("" ::: "memory"); }
 /// the whole warp's. Products in a branch that may be some threads' alone wait for each other (the assembler's C7520).
 __device__ inline int uniform(int x) { return __shfl_sync(~0u, x, 0); }
 __device__ inline float uniform_real(float x) { return __shfl_sync(~0u, x, 0); }
+
+/// How a block of warpgroups begins, whose shared memory is at `base`: a thread creates its barriers. The number of
+/// this thread's warpgroup.
+template <class CreateBarriers>
+__device__ inline int begin_block(unsigned base, const CreateBarriers& create_barriers) {
+  const int warpgroup = uniform(threadIdx.x / 128);
+  if (threadIdx.x == 0) {
+    if (base % 1024 != 0) __trap();  // what swizzling rests on
+    create_barriers();
+  }
+  __syncthreads();
+  return warpgroup;
+}
 
 /// Gives up or takes on registers, for all warps of a warpgroup: then each thread has kRegisters.
 template <int kRegisters>

@@ -14,9 +14,9 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
   using Shared::begin, Shared::close_rows, Shared::complete_tile, Shared::drop, Shared::finish, Shared::first_visit,
       Shared::has_entries, Shared::is_first_lane, Shared::is_steady, Shared::is_told, Shared::key_empty,
       Shared::key_full, Shared::lane_of, Shared::look_up, Shared::make_exponents, Shared::make_small,
-      Shared::make_steady, Shared::move, Shared::passes, Shared::place_of, Shared::release_queries, Shared::start_piece,
-      Shared::start_scores, Shared::steady_exponents, Shared::value_empty, Shared::value_full, Shared::value_tile,
-      Shared::wait_for_kept, Shared::walk_of;
+      Shared::make_steady, Shared::move, Shared::pass_turn, Shared::passes, Shared::place_of, Shared::release_queries,
+      Shared::start_piece, Shared::start_scores, Shared::steady_exponents, Shared::take_turn, Shared::value_empty,
+      Shared::value_full, Shared::value_tile, Shared::wait_for_kept, Shared::walk_of;
   using Shared::kKeepsOfTiles, Shared::kKeyTile, Shared::kStages, Shared::kSteps, Shared::kTellsLists;
   using typename Shared::Element;
   using typename Shared::Lane;
@@ -96,6 +96,7 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
         }
       }
       key_full(keys.stage()).wait(keys.parity());
+      take_turn(piece);
       pin(o);
       begin_products();
       start_scores(s, q, piece, keys.stage());
@@ -110,6 +111,7 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
       [[maybe_unused]] const SteadyExponents steady =
           steady_exponents(lane_of(visit, piece, keys.count), keys.count, piece, rows);
       wait_for_products<1>();
+      pass_turn(piece);
       pin(s);
       key_empty(keys.stage()).arrive_if(is_first_lane());
       release_queries(piece, i + 1 == count);
@@ -169,6 +171,7 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
     const auto start_last = [&] {
       value_full(turn.stage()).wait(turn.parity());
       clear_missing_values(visit, piece, turn.stage());
+      take_turn(piece);
       pin(o);
       begin_products();
       start_output(o, weights, turn.stage());
@@ -189,11 +192,13 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
       if (goes_on) look_up(stays, first_visit(next), next);
       const auto multipliers = close_rows(piece, thread_read_anew() % 128, rows);
       wait_for_products<1>();
+      pass_turn(piece);
       pin(o);
       value_empty(turn.stage()).arrive_if(is_first_lane());
       finish(piece, o, multipliers);
     } else {
       wait_for_products<1>();
+      pass_turn(piece);
       pin(o);
       value_empty(turn.stage()).arrive_if(is_first_lane());
       finish(piece, o, rows);

@@ -1,7 +1,7 @@
 // A block of a forward kernel.
 #pragma once
 
-#include "early.h"
+#include "launches.h"
 #include "sm90/forward_produce.h"
 
 namespace tilewise::cuda::sm90 {
@@ -18,14 +18,9 @@ class ForwardBlock : ForwardShared<Config, Variant> {
   using Shared::Shared;
 
   __device__ void run() {
-    const int warpgroup = uniform(threadIdx.x / 128);
     if (threadIdx.x == 32)
       prefetch(this->call_.q), prefetch(this->call_.k), prefetch(this->call_.v), prefetch(this->call_.o);
-    if (threadIdx.x == 0) {
-      if (this->base_ % 1024 != 0) __trap();  // what swizzling rests on
-      this->create_barriers();
-    }
-    __syncthreads();
+    const int warpgroup = begin_block(this->base_, [&] { this->create_barriers(); });
     // The first piece of work is read meanwhile, where it lies with the plan.
     if (threadIdx.x != Producers::kWorkThread || this->arguments_.planned == 0) wait_for_kernels_before();
     let_next_kernel_begin();

@@ -51,6 +51,7 @@ struct ToldWalk<true> : WalkStart {
 ///   kStagesOutput                output goes through shared memory, from which the copy engine takes it
 ///   kProducerRegisters, kConsumerRegisters
 ///   kPolynomials                 of 8 exponentials of scored tiles, how many are made by polynomials
+///   kTakesTurns                  consumers start a tile's products one after the other
 ///   kHasLists, kHasDropout
 ///   kIsPaged                     k and v lie in pages of multiples of 8 tokens
 template <class Config, class Variant>

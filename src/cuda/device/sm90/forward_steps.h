@@ -16,7 +16,8 @@ class ForwardSteps : public ForwardEntries<Config, Variant> {
   using Shared::first_query, Shared::is_first_lane, Shared::key_empty, Shared::key_full, Shared::key_tile,
       Shared::place_of, Shared::query_empty, Shared::query_full, Shared::query_tile, Shared::release,
       Shared::store_directly, Shared::told_full, Shared::value_empty, Shared::value_full;
-  using Shared::kColumnsQk, Shared::kKeyTile, Shared::kQueryStages, Shared::kQueryTile, Shared::kStages;
+  using Shared::kColumnsQk, Shared::kConsumers, Shared::kKeyTile, Shared::kQueryStages, Shared::kQueryTile,
+      Shared::kStages;
   using typename Shared::Element;
   using typename Shared::Output;
   using typename Shared::Piece;
@@ -29,6 +30,7 @@ class ForwardSteps : public ForwardEntries<Config, Variant> {
   __device__ void attend_all(int consumer, const Attend& attend) const {
     Turn<kStages> turn;
     Piece piece{consumer, 0};
+    if (consumer == kConsumers - 1) pass_turn(piece);
     while (is_told(piece)) {
       if (has_entries(piece)) {
         attend(piece, turn);
@@ -79,6 +81,17 @@ class ForwardSteps : public ForwardEntries<Config, Variant> {
     }
   }
 
+  /// A consumer starts a tile's products when the one before it has its own scores, so that one makes weights while
+  /// another's products are made. Each takes one turn for every tile of a piece.
+  __device__ static void take_turn(const Piece& piece) {
+    if constexpr (Config::kTakesTurns) meet(kFirstTurn + piece.consumer, 256);
+  }
+  __device__ static void pass_turn(const Piece& piece) {
+    if constexpr (Config::kTakesTurns) {
+      tell(kFirstTurn + (piece.consumer == kConsumers - 1 ? 0 : piece.consumer + 1), 256);
+    }
+  }
+
   /// s = q k^T of the tile in a stage, started.
   __device__ void start_scores(Scores& s, const QueryFragments& q, const Piece& piece, int stage) const {
     const Operand k = Operand::of(key_tile(stage).address, kKeyTile);
@@ -97,7 +110,7 @@ class ForwardSteps : public ForwardEntries<Config, Variant> {
   __device__ bool passes(const Visit& visit, const Piece& piece, bool others_follow, const Turn<kStages>& keys,
                          unsigned& passed) const {
     if (others_follow && passed + 1 < kStages && uniform(visit.misses(piece.consumer)) != 0) {
-      pass_tile(keys);
+      pass_tile(piece, keys);
       ++passed;
       return true;
     }
@@ -117,13 +130,15 @@ class ForwardSteps : public ForwardEntries<Config, Variant> {
   }
 
  private:
+  static constexpr int kFirstTurn = 1 + kConsumers;  // of barriers; before it one of each consumer
+
   __device__ void pass_by(const Piece& piece, Turn<kStages>& turn) const {
     const Turn<kQueryStages> queries = piece.query_turn();
     query_full(queries.stage()).wait(queries.parity());
     query_empty(queries.stage()).arrive_if(is_first_lane());
     const int tiles = place_of(piece).walk.count;
 #pragma unroll 1
-    for (int i = 0; i < tiles; ++i, turn = turn.plus(1)) pass_tile(turn);
+    for (int i = 0; i < tiles; ++i, turn = turn.plus(1)) pass_tile(piece, turn);
     if (tiles == 0) {
       Output o;
       RowStatistics<1> rows;
@@ -134,7 +149,9 @@ class ForwardSteps : public ForwardEntries<Config, Variant> {
     release(piece);
   }
   /// Lets go of a tile that has nothing for this consumer.
-  __device__ void pass_tile(const Turn<kStages>& turn) const {
+  __device__ void pass_tile(const Piece& piece, const Turn<kStages>& turn) const {
+    take_turn(piece);
+    pass_turn(piece);
     key_full(turn.stage()).wait(turn.parity());
     key_empty(turn.stage()).arrive_if(is_first_lane());
     value_full(turn.stage()).wait(turn.parity());

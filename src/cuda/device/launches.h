@@ -1,9 +1,10 @@
-// A kernel that begins before the one in front of it has ended (programmatic dependent launch).
+// Kernels of a call that begin before those in front of them have ended.
 #pragma once
 
 namespace tilewise::cuda {
 
-/// Until the kernels in front of this one have ended, where a launch lets it begin before: first of all.
+/// Until the kernels in front of this one have ended, where a launch lets it begin before: ahead of all that they
+/// write.
 __device__ inline void wait_for_kernels_before() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");

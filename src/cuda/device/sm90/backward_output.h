@@ -1,0 +1,123 @@
+// What leaves the consumers of the backward kernels: d_s for each other, and their sums.
+#pragma once
+
+#include "sm90/backward_shared.h"
+#include "sm90/store.h"
+
+namespace tilewise::cuda::sm90 {
+
+template <class Config, class Variant>
+class BackwardOutput : public BackwardShared<Config, Variant> {
+  using Shared = BackwardShared<Config, Variant>;
+
+ public:
+  using Shared::Shared;
+
+ protected:
+  using Shared::arguments_, Shared::call_, Shared::score_tile, Shared::kv_head, Shared::sequence;
+  using Shared::kColumnsQk, Shared::kColumnsV, Shared::kQueries;
+  using typename Shared::Element;
+  using typename Shared::OrderedTurn;
+  using typename Shared::ScoreTile;
+  using typename Shared::Sizes;
+
+  using Scores = Accumulator<1, kQueries / 8>;      // [keys, queries]
+  using KeySums = Accumulator<1, kColumnsQk / 8>;   // d_k
+  using ValueSums = Accumulator<1, kColumnsV / 8>;  // d_v
+  using Fragments = LeftFragment[kQueries / 16];    // of scores
+
+  __device__ static int lane() { return threadIdx.x % 32; }
+  __device__ static int thread() { return threadIdx.x % 128; }
+  __device__ static int warp_row() { return threadIdx.x / 32 % 4 * 16; }  // in the consumer's 64 keys
+  __device__ static bool is_first_lane() { return threadIdx.x % 32 == 0; }
+
+  /// Rounded to Element: left operands.
+  __device__ static void fragments_of(Fragments& to, const Scores& x) {
+#pragma unroll
+    for (int k = 0; k < kQueries / 16; ++k) {
+      const auto& near = x.x[0][2 * k];
+      const auto& far = x.x[0][2 * k + 1];
+      to[k].pairs[0] = packed(Element{}, near[0], near[1]);
+      to[k].pairs[1] = packed(Element{}, near[2], near[3]);
+      to[k].pairs[2] = packed(Element{}, far[0], far[1]);
+      to[k].pairs[3] = packed(Element{}, far[2], far[3]);
+    }
+  }
+
+  /// d_s^T of 64 keys, as fragments, to shared memory as [queries, keys].
+  __device__ void store_scores(const Fragments& d_scores, int first_key, int stage) const {
+    const ScoreTile tile = score_tile(stage);
+    const int row = lane() / 16 * 8 + lane() % 8, column = first_key + warp_row() + lane() / 8 % 2 * 8;
+#pragma unroll
+    for (int k = 0; k < kQueries / 16; ++k) store_transposed(tile.at(16 * k + row, column), d_scores[k].pairs);
+  }
+
+  // In an ordered pass, before and after a consumer adds to the tile of a visit.
+  __device__ void wait_for_turn(const Turn<2>& visit) const {
+    const OrderedTurn turn{visit.count};
+    if constexpr (Config::kIsOrdered) this->may_add(turn.stage()).wait(turn.parity());
+  }
+  __device__ void pass_turn_on(const Turn<2>& visit) const {
+    const OrderedTurn turn{visit.count};
+    if constexpr (Config::kIsOrdered) {
+      __syncwarp();
+      this->added(turn.stage()).arrive_if(is_first_lane());
+    }
+  }
+
+  /// Adds a part of d_q (see BackwardSizes) of a tile to the workspace.
+  template <int kBlocks>
+  __device__ void add_to_workspace(const Accumulator<1, kBlocks>& d_q, long long tile, int part) const {
+    float* const to = arguments_.d_q_sums + tile * Sizes::kTileFloats + Sizes::place(part, 0, thread());
+#pragma unroll
+    for (int j = 0; j < kBlocks; ++j) {
+      const float(&x)[4] = d_q.x[0][j];
+      asm volatile("red.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to + j * 512), "f"(x[0]), "f"(x[1]), "f"(x[2]),
+                   "f"(x[3])
+                   : "memory");
+    }
+  }
+
+  /// Rows of a result, times a factor, 64 from `first_key` on: by way of as many rows of `tile`, from `row` on, which
+  /// nobody reads any more, and from there by the copy engine. Rows at the end of a sequence, behind which another's
+  /// may lie, are written directly.
+  template <int kHead, class Tile, int kBlocks>
+  __device__ void store_sums(const TensorView& view, const TensorMap& map, const Tile& tile, int row,
+                             const Accumulator<1, kBlocks>& sums, int first_key, float factor) const {
+    if (view.data == nullptr) return;
+    const SequenceShape& shape = arguments_.sequences[sequence()];
+    const float factors[2] = {factor, factor};
+    const int first = first_key + warp_row(), from = row + warp_row();
+    if (uniform(first + 16 > shape.keys) != 0) {
+      store_rows<kHead>(rows_of(view, shape), view.row, first + lane() / 4, shape.keys, sums, factors);
+      return;
+    }
+    stage_rows<Element>(tile, from, sums, factors);
+    publish_writes();
+    __syncwarp();
+    if (!is_first_lane()) return;
+    const Rows out{&map, arguments_.keys_packed ? 0 : sequence(), kv_head()};
+#pragma unroll 1
+    for (int chunk = 0; chunk < Tile::kChunks; ++chunk) {
+      out.start_back(tile.chunk(chunk) + from * 128, 64 * chunk,
+                     first + (arguments_.keys_packed ? shape.key_token : 0));
+    }
+    commit_copies();
+  }
+  template <class Tile>
+  __device__ void store_key_sums(const KeySums& d_k, int first_key, const Tile& tile, int row) const {
+    store_sums<Config::kHeadQk>(arguments_.d_k, call_.d_k, tile, row, d_k, first_key, arguments_.scale);
+  }
+  template <class Tile>
+  __device__ void store_value_sums(const ValueSums& d_v, int first_key, const Tile& tile, int row) const {
+    store_sums<Config::kHeadV>(arguments_.d_v, call_.d_v, tile, row, d_v, first_key,
+                               Config::kHasDropout ? arguments_.dropout.scale : 1);
+  }
+
+  __device__ Element* rows_of(const TensorView& view, const SequenceShape& shape) const {
+    return static_cast<Element*>(view.data) + sequence() * view.batch + kv_head() * view.head +
+           (arguments_.keys_packed ? shape.key_token : 0) * view.row;
+  }
+};
+
+}  // namespace tilewise::cuda::sm90
