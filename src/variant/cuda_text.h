@@ -57,7 +57,6 @@ struct CudaText {
   bool has_gradients = false;
   std::array<int, 5> fields{};     // of the structs of hoisted values, by Hoist
   bool slope_is_finite = false;    // as Rearranged says
-  bool slope_is_hoisted = false;   // likewise
   int hoisted_operations = 0;      // operations and reads by which hoisted values of the rearranged text are made
   int special_functions = 0;       // of an entry's exponent: those on the unit that makes exponentials
   bool may_be_steady = false;      // whether steady_value() may find one number ...

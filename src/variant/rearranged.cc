@@ -57,7 +57,6 @@ class Rearrangement {
       }
       if (with_slope) made.slope = node_of(slope_);
     }
-    made.slope_is_hoisted = made.slope != kNoNode && is_hoisted(made.slope);
     made.graph = std::move(graph_);
     made.slope_is_finite = with_slope && any_stage_ && is_finite(made.graph, made.slope);
     made.is_free = free_nodes(made.graph, {made.score, made.exponent, made.slope, made.small.exponent});

@@ -37,10 +37,9 @@ struct Rearranged {
   NodeId exponent = kNoNode;  // score * log2(e)
   ExponentParts parts;
   SmallExponent small;
-  NodeId slope = kNoNode;         // d(score)/d(scale * product), where asked for
-  bool slope_is_finite = false;   // for finite products, so that a weight of 0 times it is 0
-  bool slope_is_hoisted = false;  // of no entry's own, so that it does not depend on the product
-  std::vector<bool> is_free;      // [nodes]
+  NodeId slope = kNoNode;        // d(score)/d(scale * product), where asked for
+  bool slope_is_finite = false;  // for finite products, so that a weight of 0 times it is 0
+  std::vector<bool> is_free;     // [nodes]
 };
 
 Rearranged rearranged(const Variant::Data& data, bool with_slope);

@@ -28,8 +28,8 @@ class RearrangedWriter : public CudaWriter {
       }
     }
     // Forward alone: backward passes read the tanh for its slope.
-    may_be_small_ = dtype == DType::bfloat16 && !has_parts() && rearranged.slope == kNoNode &&
-                    rearranged.small.exponent != kNoNode;
+    may_be_small_ =
+        dtype == DType::bfloat16 && !has_parts() && rearranged.slope == kNoNode && rearranged.small.exponent != kNoNode;
     if (may_be_small_) {
       roots.insert(roots.end(), {rearranged.small.exponent, rearranged.small.square_limit});
     }
@@ -64,7 +64,6 @@ class RearrangedWriter : public CudaWriter {
     text_ += "}  // namespace variant\n";
     CudaText text{std::move(text_), std::move(layout_), true, has_slope, false, fields_};
     text.slope_is_finite = rearranged_.slope_is_finite;
-    text.slope_is_hoisted = rearranged_.slope_is_hoisted;
     count_operations(text);
     text.may_be_steady = may_be_steady();
     text.may_be_linear = may_be_linear();
@@ -243,8 +242,8 @@ class RearrangedWriter : public CudaWriter {
       function = kInfo[static_cast<std::size_t>(node.index)].name;
       const bool of_ints = graph_[node.operands[0]].type == Type::int32;
       const bool is_bounded = of_ints && kBounded.count(node.index) != 0;
-      const bool is_linear = rearranged_.is_free[id] && (of_ints ? node.index == number_of<ToReal>
-                                                                 : kLinear.count(node.index) != 0);
+      const bool is_linear =
+          rearranged_.is_free[id] && (of_ints ? node.index == number_of<ToReal> : kLinear.count(node.index) != 0);
       if (is_bounded || is_linear || node.index == number_of<Selection>) {
         return fmt::format("steady::{}({})", function, fmt::join(operands, ", "));
       }

@@ -88,7 +88,7 @@ TEST_F(HopperBackwardOnGpu, ScoresAlongDiagonals) {
 
 TEST_F(HopperBackwardOnGpu, PackingLengthsAndDropout) {
   const std::array<std::int64_t, 5> s_q = {5, 330, 0, 64, 1}, s_kv = {270, 330, 10, 0, 150};
-  for (const int d : {64, 128}) {
+  for (const int d : {64, 128, 256}) {
     for (const Variant& variant : {Variant(), zoo::causal()}) {
       Case given = case_of("packed", variant, Problem::packed(4, 2, s_q, s_kv), d, d);
       given.is_packed = true;

@@ -92,15 +92,6 @@ TEST(Rearranged, SlopesThatAreFinite) {
   EXPECT_FALSE(rearranged(score([](Expr s, const At&) { return sqrt(s); }).data(), true).slope_is_finite);
 }
 
-TEST(Rearranged, SlopesThatEntriesShare) {
-  EXPECT_TRUE(rearranged(zoo::alibi(16).data(), true).slope_is_hoisted);
-  EXPECT_TRUE(rearranged(zoo::temperature(1.5).data(), true).slope_is_hoisted);
-  EXPECT_TRUE(rearranged(zoo::llama4_temperature().data(), true).slope_is_hoisted);
-  EXPECT_FALSE(rearranged(zoo::softcap(30).data(), true).slope_is_hoisted);
-  EXPECT_FALSE(rearranged((zoo::alibi(16) & zoo::softcap(30)).data(), true).slope_is_hoisted);
-  EXPECT_FALSE(rearranged(Variant().data(), true).slope_is_hoisted);
-}
-
 // What a condition rests on is not free; what the score alone rests on is.
 TEST(Rearranged, ConditionsStayAsTheyAreRecorded) {
   const Variant variant =

@@ -8,7 +8,6 @@
 //   Query, Key, Diagonal      hoisted values: query_values(arguments, place, query_index), ...
 //   kHasOneStage              whether there is one score function
 //   kFollowsDiagonals         whether keeps() is the same for all entries of equal query - key
-//   kSlopeIsHoisted           whether slopes are the same whatever the product is
 //   kIsShort                  whether making them takes few operations
 //   kQueryFields, ...         how many they are; kMostKeptFields: with more, each entry makes its own
 //   keeps                     (arguments, place, query, key, diagonal, query_index, key_index, 0)

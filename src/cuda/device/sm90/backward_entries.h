@@ -27,9 +27,6 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
   using typename Shared::Values;
   using Recorded = typename Variant::Recorded;
 
-  /// Whether weights are made while products of d_o and values are: where gradients of scores need no more than them.
-  static constexpr bool kMakesWeightsFirst = !Variant::kChangesScores || (Variant::kSlopeIsHoisted && !kHasGradients);
-
   __device__ void prepare(int consumer, int head, int first_key) const {
     meet(1 + consumer, 128);  // all are done with the head before
     Place& place = place_of(consumer);
@@ -151,7 +148,8 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
   }
 
   /// A tile whose products have been started: those of queries and keys, then, as `kGroupsBehind` other groups, those
-  /// of d_o and values. They become weights and gradients of scores.
+  /// of d_o and values. They become weights and gradients of scores; without score functions weights while the others
+  /// are under way.
   template <int kGroupsBehind>
   __device__ void make_entries(Scores& p, Scores& d_s, ConsumerTile tile, int consumer, EntryNumbers& numbers) const {
     if (Variant::kChangesScores || tile.part != kFullPart) {
@@ -159,10 +157,10 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
     }
     if (Variant::kChangesScores && tile.part == kFullPart && has_low_rows(tile.stage)) tile.part = kPartialPart;
     const unsigned stays = look_up(tile.part, lane_of(tile, consumer));
-    if constexpr (kMakesWeightsFirst) {
+    if constexpr (!Variant::kChangesScores) {
       wait_for_products<kGroupsBehind>();
       pin(p);
-      make_weights(p, tile, stays, consumer);
+      make_weights(p, tile.part, stays);
     }
     // Behind a branch, which the assembler does not move this wait across: in front of it, it would come before the
     // exponentials.
@@ -185,11 +183,9 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
                 tile.query_begin, tile.first_key, lane() % 4 * 2, warp_row() + lane() / 4);
   }
 
-  /// Weights, except in partial tiles of variants with score functions, where what becomes of a score is one piece.
-  __device__ void make_weights(Scores& p, const ConsumerTile& tile, unsigned stays, int consumer) const {
-    if constexpr (Variant::kChangesScores) {
-      if (tile.part == kFullPart) make_weights(p, tile.stage, lane_of(tile, consumer));
-    } else if (tile.part != kFullPart) {
+  /// Weights of a variant without score functions.
+  __device__ void make_weights(Scores& p, int part, unsigned stays) const {
+    if (part != kFullPart) {
       make_weights<true>(p, stays);
     } else {
       make_weights<false>(p, stays);
@@ -203,17 +199,6 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
       for (int e = 0; e < 4; ++e) {
         const float weight = exp2_of(call_.factor * p.x[0][j][e]);
         p.x[0][j][e] = kPartial && (stays >> (4 * j + e) & 1) == 0 ? 0 : weight;
-      }
-    }
-  }
-  __device__ void make_weights(Scores& p, int stage, const Lane& lane) const {
-#pragma unroll
-    for (int j = 0; j < kQueries / 8; ++j) {
-      const float2 references = numbers_of(numbers(stage), j);
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        float& x = p.x[0][j][e];
-        x = exp2_of(lane.exponent(8 * j + e % 2, e / 2 * 8, x) - (e % 2 == 0 ? references.x : references.y));
       }
     }
   }
@@ -283,7 +268,7 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
     }
   }
 
-  /// Products, or weights where they are made first, turned into weights as d_v takes them and gradients of scores.
+  /// Products, or without score functions weights, turned into weights as d_v takes them and gradients of scores.
   template <bool kPartial>
   __device__ void make_gradients(Scores& p, Scores& d_s, const Entries& entries, const Lane& lane,
                                  EntryNumbers& numbers_of_variant) const {
@@ -300,9 +285,8 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
         const float product = p.x[0][j][e], reference = e % 2 == 0 ? references.x : references.y;
         float weight, slope = 1;
         bool is_floored = false;
-        if constexpr (kMakesWeightsFirst && !(kPartial && Variant::kChangesScores)) {
+        if constexpr (!Variant::kChangesScores) {
           weight = product;  // which it is already
-          if constexpr (Variant::kChangesScores) slope = lane.slope(query, key, 0);
         } else if constexpr (kPartial) {
           const float score = lane.score(query, key, product);
           weight = exp2_of(fmaf(Lane::clamped(score), kLog2E, -reference));
