@@ -27,8 +27,8 @@ class RearrangedWriter : public CudaWriter {
       }
     }
     // Forward alone: backward passes read the tanh for its slope.
-    may_be_small_ = dtype == DType::bfloat16 && !has_parts() && rearranged.slope == kNoNode &&
-                    rearranged.small.exponent != kNoNode;
+    may_be_small_ =
+        dtype == DType::bfloat16 && !has_parts() && rearranged.slope == kNoNode && rearranged.small.exponent != kNoNode;
     if (may_be_small_) {
       roots.insert(roots.end(), {rearranged.small.exponent, rearranged.small.square_limit});
     }
@@ -239,8 +239,8 @@ class RearrangedWriter : public CudaWriter {
       function = kInfo[static_cast<std::size_t>(node.index)].name;
       const bool of_ints = graph_[node.operands[0]].type == Type::int32;
       const bool is_bounded = of_ints && kBounded.count(node.index) != 0;
-      const bool is_linear = rearranged_.is_free[id] && (of_ints ? node.index == number_of<ToReal>
-                                                                 : kLinear.count(node.index) != 0);
+      const bool is_linear =
+          rearranged_.is_free[id] && (of_ints ? node.index == number_of<ToReal> : kLinear.count(node.index) != 0);
       if (is_bounded || is_linear || node.index == number_of<Selection>) {
         return fmt::format("steady::{}({})", function, fmt::join(operands, ", "));
       }
