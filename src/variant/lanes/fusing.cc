@@ -60,6 +60,15 @@ Lowering::ValueId Lowering::lower_gradient(NodeId node) {
   return strip(operations_.fused.scaled_gradient, {seed_, factor ? *factor : *derivative});
 }
 
+/// The function for a comparison of ints and another keep; null where `function` is none.
+StripFunction Lowering::holds_and(StripFunction function) const {
+  for (int number = 0; function != nullptr && number < kOperations; ++number) {
+    if (operations_.holds_and[number] != nullptr && operations_.operation[number][0] == function)
+      return operations_.holds_and[number];
+  }
+  return nullptr;
+}
+
 /// Lets an instruction compute the operand that nothing else takes, where there is one function for both.
 void Lowering::fuse(std::span<const ValueId> outputs) {
   const std::vector<bool> needed = needed_for(outputs);
@@ -73,7 +82,16 @@ void Lowering::fuse(std::span<const ValueId> outputs) {
     Value& value = values_[v];
     if (!needed[v] || value.domain != Hoist::entry || value.instruction.operand_count != 2) continue;
     const auto [a, b] = std::pair(value.operands[0], value.operands[1]);
-    if (function_of(v) == operations_.settled[number_of<Multiplication>]) {
+    if (function_of(v) == operations_.operation[number_of<Conjunction>][0]) {
+      for (const auto& [compared, keep] : {std::pair(a, b), std::pair(b, a)}) {
+        const StripFunction function = holds_and(function_of(compared));
+        if (function == nullptr || class_of(compared) != Hoist::entry || uses[compared] != 1) continue;
+        value.instruction.function = function;
+        value.instruction.operand_count = 3;
+        value.operands = {values_[compared].operands[0], values_[compared].operands[1], keep};
+        break;
+      }
+    } else if (function_of(v) == operations_.settled[number_of<Multiplication>]) {
       for (const auto& [tanh, y] : {std::pair(a, b), std::pair(b, a)}) {
         if (function_of(tanh) != operations_.fused.tanh_of_product || uses[tanh] != 1) continue;
         value.instruction.function = operations_.fused.settled_tanh;

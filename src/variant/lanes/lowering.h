@@ -89,6 +89,7 @@ class Lowering {
   ValueId reciprocal(ValueId value) { return strip(operations_.fused.reciprocal, {value}); }
   bool is_operation(NodeId id, std::int32_t number) const;
   NodeId inside_guard(NodeId gradient) const;
+  StripFunction holds_and(StripFunction function) const;
   void fuse(std::span<const ValueId> outputs);
   bool only_adds_read(std::span<const LaneInstruction> at_entries) const;
   ValueId leaf(const Node& node, Hoist domain);

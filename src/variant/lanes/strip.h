@@ -49,6 +49,8 @@ struct StripOperations {
   StripFunction operation[kOperations][2];
   /// The same on reals, settled in the same pass where the result is real; null elsewhere.
   StripFunction settled[kOperations];
+  /// By number of a comparison, of ints: (x, y, keep) -> whether it holds of x and y, and keep; null elsewhere.
+  StripFunction holds_and[kOperations];
   /// (score) -> score: clamps a stage's result from below at -2^126; -inf and NaN stay.
   StripFunction settle;
   /// (keep, score) -> score: settles where `keep`, else -inf.

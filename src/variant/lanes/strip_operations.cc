@@ -43,6 +43,20 @@ struct ListedAndSettled {
   }
 };
 
+/// A comparison of ints and another keep.
+template <class O>
+struct HoldsAnd {
+  template <class V>
+  static HWY_INLINE V lanes(V x, V y, V keep) {
+    return hn::And(O::template lanes<std::int32_t>(kTags, x, y), keep);
+  }
+};
+
+template <class O>
+void run_holds_and(const StripCall& call) {
+  run<HoldsAnd<O>, std::int32_t, std::int32_t, std::int32_t>(call);
+}
+
 template <class O, class T, template <class, class> class Compute>
 void run_operation(const StripCall& call) {
   static_assert(O::info.operands <= 2 || O::info.rule == Rule::select);
@@ -234,6 +248,7 @@ template <class... O>
 constexpr StripOperations all_operations(OperationList<O...>) {
   StripOperations all{{},
                       {},
+                      {},
                       run_settle,
                       run_settle_kept,
                       run_copy,
@@ -247,6 +262,7 @@ constexpr StripOperations all_operations(OperationList<O...>) {
     if constexpr (takes_reals(rule)) all.operation[number][1] = run_operation<Operation, float, Listed>;
     if constexpr (takes_reals(rule) && gives_reals(rule))
       all.settled[number] = run_operation<Operation, float, ListedAndSettled>;
+    if constexpr (rule == Rule::comparison) all.holds_and[number] = run_holds_and<Operation>;
     ++number;
   };
   (add.template operator()<O>(), ...);
