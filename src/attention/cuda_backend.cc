@@ -43,11 +43,11 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
     : Backend(variant, shape),
       device_(device),
       context_(std::make_shared<const jit::Context>(jit::Driver::instance(), device.ordinal())),
-      must_prove_reads_(prove_planned_reads(variant, shape)),
-      sequences_(jit::Compiler::instance(), context_) {
+      must_prove_reads_(prove_planned_reads(variant, shape)) {
   check_cuda_shape(shape);
   const tiles::Mask mask = planned_mask(variant, shape);
   const jit::CompileAhead ahead(jit::Compiler::instance(), programs_ahead(mask));
+  sequences_.emplace(jit::Compiler::instance(), context_);
   if (!mask.program.wanted.empty()) lister_.emplace(jit::Compiler::instance(), context_, variant, mask);
   upload_frozen_tables();
   if (shape.b > 0) {
@@ -254,9 +254,9 @@ void CudaBackend::write_sequences(const ForwardInputs& inputs, const variant::Ca
   if (are_longest(inputs, call)) {
     memory.sequences = longest_->as<const cuda::SequenceShape>();
   } else if (inputs.device_sequences) {
-    sequences_.gather(sequence_columns(inputs, call), memory.written_sequences, stream);
+    sequences_->gather(sequence_columns(inputs, call), memory.written_sequences, stream);
   } else {
-    sequences_.write(call.problem, memory.written_sequences, stream);
+    sequences_->write(call.problem, memory.written_sequences, stream);
   }
 }
 

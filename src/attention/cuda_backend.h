@@ -164,7 +164,7 @@ class CudaBackend final : public Backend {
   std::vector<KeptLists> kept_lists_;
   std::vector<cuda::DeviceMemory> frozen_memory_;
   std::vector<FrozenTable> frozen_;
-  cuda::SequenceWriter sequences_;
+  std::optional<cuda::SequenceWriter> sequences_;
   std::optional<ByForm<cuda::ForwardRunner>> forward_;  // up to head dimensions of 256
   std::optional<ByForm<cuda::DecodeKernels>> decode_;   // where the plan is for few queries
   std::optional<ByForm<cuda::BackwardRunner>> backward_;

@@ -46,6 +46,18 @@ TEST(HopperPlan, SharedMemoryIsTheTiles) {
             2 * 64 * 512 + 2 * (2 * 64 * 512 + 2 * 64 * 4) + 2 * 64 * 128);
 }
 
+TEST(HopperPlan, WideHeadsComeInPairsOfBlocksUnlessTheirOrderIsFixed) {
+  const auto first = [](ForwardShape shape) { return hopper_backward_candidates(shape, false, kHopper).front(); };
+  ForwardShape wide = shape_of(256, 256);
+  EXPECT_TRUE(first(wide).is_paired);
+  EXPECT_EQ(first(wide).tile_keys(), 128);
+  EXPECT_EQ(first(wide).tile_bytes(wide), (HopperBackwardPlan{2, false, 64}).tile_bytes(wide));
+  wide.is_deterministic = true;
+  EXPECT_FALSE(first(wide).is_paired);
+  EXPECT_EQ(first(wide).tile_keys(), 64);
+  EXPECT_FALSE(first(shape_of(128, 128)).is_paired);
+}
+
 TEST(HopperPlan, EveryShapeHasAPlanThatFits) {
   for (int d_qk = 8; d_qk <= 256; d_qk += 8) {
     for (int d_v = 8; d_v <= 256; d_v += 8) {

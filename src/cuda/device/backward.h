@@ -163,7 +163,9 @@ class Backward {
     commit_copies();
     prepare_values(head, visit.tile() * kQueries);
     for (int i = 0; i < count; ++i) {
-      const int ahead = tiles.read(::min(i + 1, count - 1));  // while others are waited for
+      // While others are waited for: behind the barrier all warps begin with products, which nothing is to keep back.
+      const int ahead = tiles.read(::min(i + 1, count - 1));
+      const bool has_all_queries = (visit.tile() + 1) * kQueries <= shape_.queries;
       wait_for_copies<0>();
       __syncthreads();  // this tile is here, and all are done with the one before
       const bool has_next = i + 1 < count;
@@ -172,8 +174,8 @@ class Backward {
         if (has_next) start_loading(head, next.tile() * kQueries, (i + 1) % kStages);
         commit_copies();
       };
-      if (has_next) values().prepare_tile(variant_, next.tile() * kQueries, key_begin_, i + 1);
-      visit_tile(visit, i, head, [&] {
+      visit_tile(visit, has_all_queries, i, head, [&] {
+        if (has_next) values().prepare_tile(variant_, next.tile() * kQueries, key_begin_, i + 1);
         if constexpr (kStages > 1) load_next();
       });
       if constexpr (kStages == 1) {
@@ -198,8 +200,7 @@ class Backward {
   }
 
   /// What a mask does to the keys [row, row + rows) and the queries [column, column + columns) of a tile.
-  __device__ int part_of(const Visit& visit, int row, int rows, int column, int columns) const {
-    const bool has_all_queries = (visit.tile() + 1) * kQueries <= shape_.queries;
+  __device__ int part_of(const Visit& visit, bool has_all_queries, int row, int rows, int column, int columns) const {
     if constexpr (!Config::kHasLists) return has_all_queries && has_all_keys_ ? kFullPart : kPartialPart;
     int part = kFullPart;
     if (visit.is_partial()) {
@@ -273,12 +274,14 @@ class Backward {
 
   /// `load_next` begins to load the next tile, when products are under way that it does not keep waiting.
   template <class LoadNext>
-  __device__ void visit_tile(const Visit& visit, int number, int head, const LoadNext& load_next) {
+  __device__ void visit_tile(const Visit& visit, bool has_all_queries, int number, int head,
+                             const LoadNext& load_next) {
     const int stage = number % kStages, query_begin = visit.tile() * kQueries;
     TileFragments weights, d_scores;
-    make_scores(weights, d_scores, visit, number, head, stage);
+    make_scores(weights, d_scores, visit, has_all_queries, number, head, stage);
     const bool wants_queries = arguments_.d_q.data != nullptr;
-    const bool has_keys = !is_empty(part_of(visit, ValueGrid::row(warp()), 16 * ValueGrid::kRows, 0, kQueries));
+    const bool has_keys =
+        !is_empty(part_of(visit, has_all_queries, ValueGrid::row(warp()), 16 * ValueGrid::kRows, 0, kQueries));
     if constexpr (!kInRegisters) store_scores(weight_tile(), weights);
     if (!kInRegisters || wants_queries) store_scores(score_tile(), d_scores);
     // What a warp has in registers it takes before it waits for the others.
@@ -298,11 +301,11 @@ class Backward {
   }
 
   /// The warp's piece of a tile's weights and of the gradients of its products.
-  __device__ void make_scores(TileFragments& weights, TileFragments& d_scores, const Visit& visit, int number, int head,
-                              int stage) {
+  __device__ void make_scores(TileFragments& weights, TileFragments& d_scores, const Visit& visit, bool has_all_queries,
+                              int number, int head, int stage) {
     Scores p, d_s;
-    const int part =
-        part_of(visit, ScoreGrid::row(warp()), 16 * kScoreRows, ScoreGrid::column(warp()), 16 * kScoreBlocks);
+    const int part = part_of(visit, has_all_queries, ScoreGrid::row(warp()), 16 * kScoreRows, ScoreGrid::column(warp()),
+                             16 * kScoreBlocks);
     if (is_empty(part)) {
       p.clear();
       d_s.clear();
@@ -349,6 +352,7 @@ class Backward {
     const auto right = LaneAddress<KeyTile>::right(key_tile(), lane());
     const int first_row = QueryGrid::row(warp()), first_column = QueryGrid::column(warp());
     using Sums = QuerySums<Config::kHeadQk>;
+    static_assert(Sums::kRoom % kQueries == 0, "tiles that reach past the queries have their place");
     float* const sums = Sums::of_head(arguments_.d_q_sums + blockIdx.x * arguments_.d_q_part,
                                       static_cast<long long>(sequence_) * arguments_.h_q + head, arguments_.s_q)
                             .place(query_begin + first_row, first_column, lane());

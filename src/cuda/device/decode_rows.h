@@ -155,7 +155,7 @@ class DecodeRows {
   const SequenceShape& shape_;
 };
 
-/// Merges the splits of a query, a block to each: (query, head, sequence).
+/// Merges the splits of a query, a block of four warps to each: (query, head, sequence).
 template <class Config, class Variant>
 __device__ inline void merge_splits(const DecodeArguments& a, const typename Variant::Arguments& variant) {
   const ForwardArguments& f = a.forward;
@@ -166,8 +166,8 @@ __device__ inline void merge_splits(const DecodeArguments& a, const typename Var
   using Rows = DecodeRows<Config, Variant>;
   const int splits = Rows::splits_of(Rows::tiles_of(f, shape, sequence, own_head).count(), a.splits);
   const long long first = ((static_cast<long long>(sequence) * a.h_q + head) * a.s_q + query) * a.splits;
-  merge_parts<Config, Variant>(f, variant, shape, {sequence, head, query}, a.o + first * Config::kHeadV, a.lse + first,
-                               splits, threadIdx.x, blockDim.x);
+  merge_parts<Config, Variant, 4>(f, variant, shape, {sequence, head, query}, a.o + first * Config::kHeadV,
+                                  a.lse + first, splits);
 }
 
 }  // namespace tilewise::cuda

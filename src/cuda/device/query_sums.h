@@ -16,8 +16,9 @@ struct QuerySums {
 
   float* first;  // [blocks of queries, blocks of columns, kFloats]
 
-  /// Queries that a head has room for: of whole tiles.
-  __device__ static int room(int queries) { return (queries + 63) / 64 * 64; }
+  /// Queries that a head has room for: a multiple of kRoom.
+  static constexpr int kRoom = 128;
+  __device__ static int room(int queries) { return (queries + kRoom - 1) / kRoom * kRoom; }
   /// The sums of a head whose number, counted through all sequences, is `head`.
   __device__ static QuerySums of_head(float* all, long long head, int most_queries) {
     return {all + head * room(most_queries) * kColumns};

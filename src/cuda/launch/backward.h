@@ -28,12 +28,12 @@ class BackwardRunner {
                       const ForwardExtent& extent, jit::StreamHandle stream) const = 0;
 
   /// Floats of the workspace: reference and delta each, and the sums of d_q; enough for every family, the one for 9.0
-  /// having whole tiles of 64 queries and of 64 columns.
+  /// having whole tiles of 64 queries and of 64 columns, the portable one of up to 128 queries.
   static std::int64_t row_floats(std::int64_t b, std::int64_t h_q, std::int64_t s_q) {
     return b * h_q * ((s_q + 63) / 64 * 64);
   }
   static std::int64_t d_q_floats(std::int64_t b, std::int64_t h_q, std::int64_t s_q, std::int64_t d_qk) {
-    return row_floats(b, h_q, s_q) * ((d_qk + 63) / 64 * 64);
+    return b * h_q * ((s_q + 127) / 128 * 128) * ((d_qk + 63) / 64 * 64);
   }
 
   /// Ints of the workspace that a deterministic pass of the family for 9.0 counts by, one for 64 queries.

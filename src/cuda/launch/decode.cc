@@ -47,7 +47,7 @@ extern "C" __global__ void merge(const __grid_constant__ tilewise::cuda::DecodeA
 }}
 )cuda";
 
-constexpr unsigned kMergeThreads = 64;
+constexpr unsigned kMergeThreads = 128;  // as device/decode_rows.h has it
 
 /// What a plan's kernel is, and where.
 struct KernelText {

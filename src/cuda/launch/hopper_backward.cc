@@ -67,7 +67,7 @@ void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std
   const std::int64_t h_kv = extent.h_q / arguments.heads_per_kv, b = arguments.queries_packed ? 1 : extent.b,
                      b_kv = arguments.keys_packed ? 1 : extent.b;
   const auto query_tiles = static_cast<unsigned>((extent.s_q + kQueries - 1) / kQueries);
-  const auto key_tiles = static_cast<unsigned>((extent.s_kv + plan_.keys - 1) / plan_.keys);
+  const auto key_tiles = static_cast<unsigned>((extent.s_kv + plan_.tile_keys() - 1) / plan_.tile_keys());
   sm90::BackwardCall call{};
   const auto of_queries = [&](const TensorView& view, int columns) {
     return tensor_map(*context_, {shape_.dtype, view, b, extent.h_q, extent.q_rows, columns}, kQueries);
@@ -94,8 +94,10 @@ void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std
       .grid = {query_tiles * kQueries / kRowsOfBlock, heads, sequences}, .block = {kThreads, 1, 1}, .stream = stream};
   const auto kv_heads = static_cast<unsigned>(h_kv);
   const bool by_turns = arguments.lists.long_rows > 0 && !shape_.is_deterministic;  // as the kernel has it
-  const jit::LaunchShape tiles{.grid = {by_turns ? kv_heads : key_tiles, by_turns ? key_tiles : kv_heads, sequences},
+  const auto together = static_cast<unsigned>(plan_.blocks()), blocks = key_tiles * together;
+  const jit::LaunchShape tiles{.grid = {by_turns ? kv_heads : blocks, by_turns ? blocks : kv_heads, sequences},
                                .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
+                               .cluster = {by_turns ? 1 : together, by_turns ? together : 1, 1},
                                .dynamic_shared_bytes = shared_bytes(plan_, shape_),
                                .stream = stream,
                                .begins_early = begins_early_};

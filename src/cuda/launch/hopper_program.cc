@@ -64,7 +64,7 @@ struct Config {{
   static constexpr int kHeadQk = {d_qk}, kHeadV = {d_v}, kStages = {stages};
   static constexpr int kProducerRegisters = {producer_registers}, kConsumerRegisters = {consumer_registers};
   static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout}, kIsOrdered = {is_ordered};
-  static constexpr bool kHasGradients = {has_gradients};
+  static constexpr bool kHasGradients = {has_gradients}, kIsPaired = {is_paired};
 }};
 using Kernel = sm90::Backward<Config, KernelVariant>;
 static_assert(Kernel::kThreads == {threads} && Kernel::kTileBytes == {tile_bytes} &&
@@ -200,8 +200,8 @@ jit::Program hopper_backward_program(const Variant& variant, const variant::Cuda
                                arg("producer_registers", plan.producer_registers()),
                                arg("consumer_registers", plan.consumer_registers()), arg("has_lists", shape.has_lists),
                                arg("has_dropout", shape.has_dropout), arg("is_ordered", shape.is_deterministic),
-                               arg("has_gradients", shape.has_gradients), arg("threads", plan.threads()),
-                               arg("tile_bytes", plan.tile_bytes(shape)),
+                               arg("has_gradients", shape.has_gradients), arg("is_paired", plan.is_paired),
+                               arg("threads", plan.threads()), arg("tile_bytes", plan.tile_bytes(shape)),
                                arg("shared_bytes", plan.tile_bytes(shape) + plan.other_shared()));
   program.headers = device_headers();
   program.headers.push_back(shape.has_gradients ? gradients_header(variant, text) : rearranged_header(variant, text));

@@ -186,16 +186,21 @@ bool HopperBackwardPlan::fits(const ForwardShape& shape, const Multiprocessor& l
 }
 
 std::string HopperBackwardPlan::text() const {
-  return fmt::format("sm_90a, {} x {}, {} stages", kQueries, keys, stages);
+  return fmt::format("sm_90a, {} x {}, {} stages{}", kQueries, keys, stages, is_paired ? ", pairs of blocks" : "");
 }
 
 std::vector<HopperBackwardPlan> hopper_backward_candidates(const ForwardShape& shape, bool changes_scores,
                                                            const Multiprocessor& limits, const GradientSlots& slots) {
   std::vector<HopperBackwardPlan> candidates;
-  for (const int stages : {2, 4}) {
-    const HopperBackwardPlan plan{stages, changes_scores, std::max(shape.d_qk, shape.d_v) > 128 ? 64 : 128, slots};
+  const bool is_wide = std::max(shape.d_qk, shape.d_v) > 128;
+  const auto add = [&](int stages, bool is_paired) {
+    const HopperBackwardPlan plan{stages, changes_scores, is_wide ? 64 : 128, slots, is_paired};
     if (plan.fits(shape, limits)) candidates.push_back(plan);
-  }
+  };
+  // Blocks of 64 keys read and add so much that the second-level cache is what they wait for. Turns are counted for
+  // single blocks.
+  if (is_wide && !shape.is_deterministic) add(2, true);
+  add(2, false), add(4, false);
   return candidates;
 }
 

@@ -82,12 +82,15 @@ struct HopperBackwardPlan {
   static constexpr int kQueries = 64;
   int stages = 2;           // tiles of q and d_o in shared memory
   bool has_scores = false;  // as in HopperForwardPlan
-  int keys = 128;           // 64 for heads of more than 128 columns
+  int keys = 128;           // of a block: 64 for heads of more than 128 columns
   GradientSlots slots{};    // of a pass that has gradients of tables and parameters
+  bool is_paired = false;   // blocks come in clusters of two, which share the copies of their queries
 
   int threads() const { return 384; }
   int producer_registers() const { return 24; }
   int consumer_registers() const { return 240; }
+  int blocks() const { return is_paired ? 2 : 1; }   // of a cluster
+  int tile_keys() const { return keys * blocks(); }  // that a cluster takes together
 
   /// Shared memory of the tiles: k, v, the stages with two numbers a query, and d_s twice; and the most that barriers,
   /// the variant's values and the sums of its gradients take besides.

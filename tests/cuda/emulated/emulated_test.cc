@@ -197,7 +197,7 @@ class EmulatedKernels : public ::testing::Test {
     for (std::int64_t i = 0; i < data_->lse.size(); ++i) data_->lse.set(i, exact_->lse.get(i));
 
     const std::size_t rows = kHeads * static_cast<std::size_t>(sequence_.queries);
-    const int row_blocks = (sequence_.queries + 63) / 64 * 4;
+    const int row_blocks = (sequence_.queries + 127) / 128 * 8;
     std::vector<float> reference(rows), delta(rows);
     std::vector<float> d_q_sums(static_cast<std::size_t>(kHeads * row_blocks * 16 * kernel_.d_qk), NAN);
     BackwardArguments arguments{};

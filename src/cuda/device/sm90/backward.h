@@ -32,7 +32,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
   using Shared::Shared;
 
   __device__ void consume(int tile, int consumer) const {
-    const int key_begin = tile * kKeys, first_key = key_begin + 64 * consumer;
+    const int key_begin = this->key_begin_of(tile), first_key = key_begin + 64 * consumer;
     keys_full().wait(0);
     const bool has_missing_keys = clear_missing_keys(key_begin);
     this->begin_gradients(consumer);
@@ -152,7 +152,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     wait_for_products<0>();
     pin(d_k);
     pin(d_v);
-    empty(stage).arrive_if(is_first_lane());
+    this->release(stage);
   }
 
   __device__ void add_in_turn(const QuerySums& d_q, long long tile, int consumer, const Turn<2>& visit) const {
@@ -221,6 +221,7 @@ class Backward : BackwardShared<Config, Variant> {
     if (threadIdx.x == 0) this->look_up_maps();
     const int sequence = this->sequence();
     int tile = Config::kIsOrdered ? this->work().row : int(this->by_turns() ? blockIdx.y : blockIdx.x);
+    if constexpr (Shared::kIsPaired) tile /= 2;
     if constexpr (Config::kHasLists && Config::kIsOrdered) {
       tile = row_from_end(this->arguments_.lists, sequence, this->first_head(), tile, gridDim.x);
     } else if constexpr (Config::kHasLists) {
@@ -230,9 +231,10 @@ class Backward : BackwardShared<Config, Variant> {
       __syncthreads();
       if (threadIdx.x == 0) this->work().row = tile;
     }
-    if (tile * Shared::kKeys >= this->arguments_.sequences[sequence].keys) return;
+    if (tile * Shared::kTileKeys >= this->arguments_.sequences[sequence].keys) return;
     if constexpr (Config::kHasLists) this->look_up_walk(tile);
     const int warpgroup = begin_block(this->base_, [&] { this->create_barriers(); });
+    if constexpr (Shared::kIsPaired) meet_cluster();  // both have their barriers
     if (warpgroup == 0) {
       shrink_registers<Config::kProducerRegisters>();
       if (threadIdx.x == 0) this->produce(tile);
@@ -250,6 +252,7 @@ class Backward : BackwardShared<Config, Variant> {
       typename Kind<Shared::Sizes::kIsWide>::Type(this->call_, this->variant_, this->shared_)
           .consume(tile, warpgroup - 1);
     }
+    if constexpr (Shared::kIsPaired) meet_cluster();  // the other one arrives at this one's barriers no more
   }
 };
 

@@ -97,12 +97,12 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
     }
   }
 
-  /// What a mask does to a tile's entries with 64 keys: a half of the tile's, or, in a wide kernel, all of them. `half`
-  /// is either then.
+  /// What a mask does to a tile's entries with 64 keys: a half of the tile's, or, in a wide kernel without pairs, all
+  /// of them: `half` is either then.
   __device__ static int part_of(const Visit& visit, int half, bool has_missing_keys) {
     if (!Config::kHasLists) return has_missing_keys ? kPartialPart : kFullPart;
     const int part = visit.part(0, half);
-    return Sizes::kIsWide && visit.part(0, 1 - half) != part ? kPartialPart : part;
+    return Sizes::kIsWide && !Config::kIsPaired && visit.part(0, 1 - half) != part ? kPartialPart : part;
   }
 
   /// Which of a lane's entries of a part stay: bit 4j + e is that of [j][e]. Asked while products are under way. With

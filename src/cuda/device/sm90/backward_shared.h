@@ -34,8 +34,9 @@ struct SumsOf<true, kIsOrdered, Variant> {
 };
 
 /// Config has Element, kHeadQk, kHeadV (up to 256), kStages (tiles of queries in shared memory), kHasLists,
-/// kHasDropout, kIsOrdered (turns.h), kHasGradients (of tables and parameters: of up to 128 columns),
-/// kProducerRegisters, kConsumerRegisters.
+/// kHasDropout, kIsOrdered (turns.h), kHasGradients (of tables and parameters: of up to 128 columns), kIsPaired (of
+/// more than 128 columns: clusters of two blocks have the halves of a tile's keys, and copy halves of its queries to
+/// both), kProducerRegisters, kConsumerRegisters.
 template <class Config, class Variant>
 class BackwardShared {
  public:
@@ -48,6 +49,10 @@ class BackwardShared {
   /// Narrow heads leave registers for a consumer's keys and values: half the reads of shared memory.
   static constexpr bool kKeysInRegisters = kColumnsQk <= 64 && !Sizes::kIsWide;
   static constexpr bool kValuesInRegisters = kColumnsV <= 64 && !Sizes::kIsWide;
+  /// Keys of a tile of the lists, of which a pair's blocks have a half each.
+  static constexpr bool kIsPaired = Config::kIsPaired;
+  static constexpr int kTileKeys = kIsPaired ? 2 * kKeys : kKeys;
+  static_assert(!kIsPaired || (Sizes::kIsWide && !Config::kIsOrdered));
   using KeyTile = ChunkedTile<kKeys, kColumnsQk>;
   using ValueTile = ChunkedTile<kKeys, kColumnsV>;
   using QueryTile = ChunkedTile<kQueries, kColumnsQk>;
@@ -111,7 +116,7 @@ class BackwardShared {
     const SequenceShape& shape = arguments_.sequences[sequence()];
     const int kv_head = this->kv_head();
     const int batch = arguments_.queries_packed ? 0 : sequence(), kv_batch = arguments_.keys_packed ? 0 : sequence();
-    const int first_key = (arguments_.keys_packed ? shape.key_token : 0) + tile * kKeys;
+    const int first_key = (arguments_.keys_packed ? shape.key_token : 0) + key_begin_of(tile);
     const int first_query = arguments_.queries_packed ? shape.query_token : 0;
     keys_full().arrive_expecting(KeyTile::kBytes + ValueTile::kBytes);
     load({&call_.k, kv_batch, kv_head}, key_tile(), first_key, keys_full());
@@ -122,8 +127,9 @@ class BackwardShared {
       const Barrier ready = full(stage);
       empty(stage).wait(turn.parity() ^ 1);
       ready.arrive_expecting(kStageBytes + kNumbersBytes);
-      load({&call_.q, batch, head}, query_tile(stage), first_query + query_tile_number * kQueries, ready);
-      load({&call_.d_o, batch, head}, gradient_tile(stage), first_query + query_tile_number * kQueries, ready);
+      const int row = first_query + query_tile_number * kQueries;
+      if (!kIsPaired || rank() == 0) load<kIsPaired>({&call_.q, batch, head}, query_tile(stage), row, ready);
+      if (!kIsPaired || rank() == 1) load<kIsPaired>({&call_.d_o, batch, head}, gradient_tile(stage), row, ready);
       const long long place = workspace_tile(head, query_tile_number) * kQueries;
       start_copy(numbers(stage), arguments_.reference + place, kQueries * 4, ready);
       start_copy(numbers(stage) + kQueries * 4, arguments_.delta + place, kQueries * 4, ready);
@@ -163,10 +169,22 @@ class BackwardShared {
     }
   }
 
-  template <class Tile>
+  template <bool kForBoth = false, class Tile>
   __device__ static void load(const Rows& rows, const Tile& tile, int row, Barrier ready) {
 #pragma unroll 1
-    for (int chunk = 0; chunk < Tile::kChunks; ++chunk) rows.start(tile.chunk(chunk), 64 * chunk, row, ready);
+    for (int chunk = 0; chunk < Tile::kChunks; ++chunk) {
+      if constexpr (kForBoth) {
+        rows.start_for_both(tile.chunk(chunk), 64 * chunk, row, ready);
+      } else {
+        rows.start(tile.chunk(chunk), 64 * chunk, row, ready);
+      }
+    }
+  }
+  /// By a warp: it has read a stage's queries for the last time. What is copied to it comes from both blocks.
+  __device__ void release(int stage) const {
+    const unsigned lane = threadIdx.x % 32;
+    empty(stage).arrive_if(lane == 0);
+    if constexpr (kIsPaired) empty(stage).arrive_at_if(lane == 0, rank() ^ 1);
   }
 
   __device__ KeyTile key_tile() const { return {base_}; }
@@ -197,7 +215,7 @@ class BackwardShared {
     keys_full().create(1);
     for (int stage = 0; stage < kStages; ++stage) {
       full(stage).create(1);
-      empty(stage).create(kWarps);
+      empty(stage).create(kIsPaired ? 2 * kWarps : kWarps);
     }
     for (int stage = 0; stage < 2; ++stage) {
       scores_full(stage).create(kOfScores);
@@ -210,6 +228,16 @@ class BackwardShared {
     }
     publish_barriers();
   }
+
+  /// Which of a pair's blocks this one is.
+  __device__ unsigned rank() const {
+    if constexpr (!kIsPaired) return 0;
+    unsigned rank;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+  }
+  /// The first of the block's keys.
+  __device__ int key_begin_of(int tile) const { return tile * kTileKeys + int(rank()) * kKeys; }
 
   // The key head and the sequence that the block is at.
   __device__ KeyWork& work() const { return *reinterpret_cast<KeyWork*>(shared_ + kWorkAt); }

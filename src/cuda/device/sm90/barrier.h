@@ -22,6 +22,15 @@ struct Barrier {
         "r"(unsigned(chosen))
         : "memory");
   }
+  /// Likewise at the same barrier of block `rank` of the cluster.
+  __device__ void arrive_at_if(bool chosen, unsigned rank) const {
+    asm volatile(
+        "{\n.reg .pred p;\n.reg .b32 there;\nsetp.ne.u32 p, %1, 0;\n"
+        "mapa.shared::cluster.u32 there, %0, %2;\n"
+        "@p mbarrier.arrive.shared::cluster.b64 _, [there];\n}" ::"r"(address),
+        "r"(unsigned(chosen)), "r"(rank)
+        : "memory");
+  }
   __device__ void arrive_expecting(int bytes) const {
     asm volatile("mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 _, [%0], %1;" ::"r"(address), "r"(bytes)
                  : "memory");
@@ -35,6 +44,12 @@ struct Barrier {
         : "memory");
   }
 };
+
+/// Waits for all threads of the cluster's blocks that have not ended.
+__device__ inline void meet_cluster() {
+  __syncwarp();
+  asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
 
 /// Makes barriers visible to the copy engine; after create(), before the block's first __syncthreads().
 __device__ inline void publish_barriers() { asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory"); }

@@ -21,6 +21,16 @@ struct Rows {
         : "memory");
   }
 
+  /// Likewise to the same place of the cluster's first two blocks, whose own barriers count the bytes.
+  __device__ void start_for_both(unsigned to, int column, int row, Barrier full) const {
+    asm volatile(
+        "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster [%0], "
+        "[%1, "
+        "{%2, %3, %4, %5}], [%6], %7;" ::"r"(to),
+        "l"(map), "r"(column), "r"(row), "r"(head), "r"(batch), "r"(full.address), "h"((unsigned short)3)
+        : "memory");
+  }
+
   /// Starts the copy of a box the other way, as one of this thread's group of copies.
   __device__ void start_back(unsigned from, int column, int row) const {
     asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3, %4}], [%5];" ::"l"(map),

@@ -28,7 +28,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
   using Shared::Shared;
 
   __device__ void consume(int tile, int consumer) const {
-    const int key_begin = tile * kKeys;
+    const int key_begin = this->key_begin_of(tile);
     keys_full().wait(0);
     const bool has_missing_keys = clear_missing_keys(key_begin);
     if (consumer == 0) {
@@ -62,13 +62,13 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
     Turn<kStages> turn;
 #pragma unroll 1
     for (int head = first_head(); head < first_head() + arguments_.heads_per_kv; ++head) {
-      prepare(consumer, head, tile * kKeys);
+      prepare(consumer, head, this->key_begin_of(tile));
       const auto walk = walk_of(tile, head);
       const int count = walk.count();
 #pragma unroll 1
       for (int i = 0; i < count; ++i, turn = turn.plus(1)) {
         const Visit visit = walk.visit(i);
-        step(Tile{head, visit.tile(), this->part_of(visit, 0, has_missing_keys), turn});
+        step(Tile{head, visit.tile(), this->part_of(visit, int(this->rank()), has_missing_keys), turn});
       }
     }
   }
@@ -91,7 +91,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
   // ---- The first consumer.
 
   __device__ void make_value_sums(int key_tile_number, bool has_missing_keys) const {
-    const int key_begin = key_tile_number * kKeys;
+    const int key_begin = this->key_begin_of(key_tile_number);
     ValueSums d_v;
     d_v.clear();
     Turn<2> before{~0u};
@@ -117,7 +117,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
       // In the first step these products have no meaning and are dropped: under a condition they would cost registers.
       make_query_sums(before, last);
       pin(d_v);
-      empty(tile.stage()).arrive_if(is_first_lane());
+      this->release(tile.stage());
       if (last >= 0) scores_empty(before.stage()).arrive_if(is_first_lane());
       before = tile.scores();
       last = workspace_tile(tile.head, tile.number);
@@ -169,7 +169,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
   // ---- The second consumer.
 
   __device__ void make_key_sums(int key_tile_number, bool has_missing_keys) const {
-    const int key_begin = key_tile_number * kKeys;
+    const int key_begin = this->key_begin_of(key_tile_number);
     KeySums d_k;
     d_k.clear();
     for_each_tile(key_tile_number, 1, has_missing_keys, [&](Tile tile) {
@@ -189,19 +189,19 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
       this->template make_entries<1>(p, d_s, tile.with(key_begin), 1, none);
       Fragments d_scores;
       fragments_of(d_scores, d_s);
+      pin(d_k);
+      begin_products();
+      add_product<Element>(d_k, d_scores, Operand::of(query_tile(tile.stage()).address, kQueries));
+      commit_products();
       const Turn<2> now = tile.scores();
       scores_empty(now.stage()).wait(now.parity() ^ 1);
       this->store_scores(d_scores, 0, now.stage());
       publish_writes();
       __syncwarp();
       scores_full(now.stage()).arrive_if(is_first_lane());
-      pin(d_k);
-      begin_products();
-      add_product<Element>(d_k, d_scores, Operand::of(query_tile(tile.stage()).address, kQueries));
-      commit_products();
       wait_for_products<0>();
       pin(d_k);
-      empty(tile.stage()).arrive_if(is_first_lane());
+      this->release(tile.stage());
     });
     meet(3, 256);  // the first consumer has read the keys for the last time
     this->store_key_sums(d_k, key_begin, key_tile(), 0);
