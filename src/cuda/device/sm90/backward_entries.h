@@ -213,7 +213,7 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
         float& x = p.x[0][j][e];
-        x = exp2_of(lane.exponent(8 * j + e % 2, e / 2 * 8, x) - (e % 2 == 0 ? references.x : references.y));
+        x = exp2_of(lane.exponent(8 * j + e % 2, e / 2 * 8, x, e % 2 == 0 ? references.x : references.y));
       }
     }
   }
@@ -309,7 +309,7 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
           is_floored = score < Lane::kFloor;
           slope = is_floored ? 0 : lane.slope(query, key, product);
         } else {
-          weight = exp2_of(lane.exponent(query, key, product) - reference);
+          weight = exp2_of(lane.exponent(query, key, product, reference));
           slope = lane.slope(query, key, product);
         }
         if constexpr (kPartial && Variant::kChangesScores) weight = stays_at(lane, query, key) ? weight : 0;
