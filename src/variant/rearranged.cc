@@ -7,6 +7,7 @@
 #include <numbers>
 #include <optional>
 #include <set>
+#include <utility>
 
 #include "variant/adjoint.h"
 #include "variant/build.h"
@@ -48,18 +49,25 @@ class Rearrangement {
   Rearranged result(bool with_slope) {
     Rearranged made;
     if (any_stage_) {
+      // A backward kernel's threads have a key or two each.
+      if (!with_slope && score_.offsets[static_cast<std::size_t>(Hoist::diagonal)] != kNoNode) {
+        score_ = without_keys(score_);
+      }
       made.score = kept_or_removed(node_of(score_));
       const Form exponent = gathered(times(score_, constant(std::numbers::log2e)));
       made.exponent = kept_or_removed(node_of(exponent));
+      Form of_entry = exponent;
+      made.of_query = taken_of_query(of_entry);
+      made.of_entry = kept_or_removed(node_of(of_entry));
       if (removed_.empty()) {
         made.parts = parts_of(exponent);
-        made.small = small_of(exponent);
+        made.small = small_of(of_entry);
       }
       if (with_slope) made.slope = node_of(slope_);
     }
     made.graph = std::move(graph_);
     made.slope_is_finite = with_slope && any_stage_ && is_finite(made.graph, made.slope);
-    made.is_free = free_nodes(made.graph, {made.score, made.exponent, made.slope, made.small.exponent});
+    made.is_free = free_nodes(made.graph, {made.score, made.exponent, made.of_entry, made.slope, made.small.exponent});
     return made;
   }
 
@@ -124,6 +132,13 @@ class Rearrangement {
     return form;
   }
 
+  /// The offset of a form that is the same for all keys of a query, which the form is left without.
+  static NodeId taken_of_query(Form& form) {
+    NodeId& of_query = form.offsets[static_cast<std::size_t>(Hoist::query)];
+    return std::exchange(of_query != kNoNode ? of_query : form.offsets[static_cast<std::size_t>(Hoist::uniform)],
+                         kNoNode);
+  }
+
   /// Added to `sum`, if there is one.
   NodeId sum_of_terms(const Form& form, NodeId sum = kNoNode) {
     for (const Form::Term& term : form.terms) {
@@ -149,6 +164,55 @@ class Rearrangement {
     return sum == kNoNode ? constant(0) : sum;
   }
 
+  /// What is linear in keys as what queries and diagonals are left with: key = query - (query - key).
+  Form without_keys(const Form& form) {
+    const auto of_keys = static_cast<std::size_t>(Hoist::key);
+    if (form.offsets[of_keys] == kNoNode) return form;
+    const std::optional<Form> others = by_queries(form.offsets[of_keys]);
+    if (!others) return form;
+    Form result = form;
+    result.offsets[of_keys] = kNoNode;
+    return sum(result, *others);
+  }
+  /// A value of keys likewise; nothing if it is not linear. Reals of indices and of offsets are added up as reals,
+  /// since ints might wrap.
+  std::optional<Form> by_queries(NodeId id) {
+    if (classes_[id] == Hoist::uniform) return form_of(id);
+    const Node node = graph_[id];
+    if (node.kind != Kind::operation) return std::nullopt;
+    if (node.index == number_of<ToReal>) {
+      const Node& from = graph_[node.operands[0]];
+      if (from.kind != Kind::coordinate || classes_[node.operands[0]] != Hoist::key) return std::nullopt;
+      const NodeId query = added(graph_.add_coordinate(Coordinate::query_index)),
+                   key = added(graph_.add_coordinate(Coordinate::key_index));
+      classes_[query] = Hoist::query, classes_[key] = Hoist::key;
+      const NodeId offset = operation<Subtraction>(node.operands[0], key);
+      const NodeId difference = operation<Subtraction>(key, query);
+      classes_[offset] = Hoist::uniform, classes_[difference] = Hoist::diagonal;
+      return sum(sum(form_of(operation<ToReal>(offset)), form_of(operation<ToReal>(query))),
+                 form_of(operation<ToReal>(difference)));
+    }
+    if (node.type != Type::real) return std::nullopt;
+    std::vector<Form> operands;
+    for (const NodeId operand : node.inputs()) {
+      std::optional<Form> one = by_queries(operand);
+      if (!one) return std::nullopt;
+      operands.push_back(std::move(*one));
+    }
+    const auto is_uniform = [&](int i) {
+      return classes_[node.operands[static_cast<std::size_t>(i)]] == Hoist::uniform;
+    };
+    if (node.index == number_of<Addition>) return sum(operands[0], operands[1]);
+    if (node.index == number_of<Subtraction>) return sum(operands[0], times(operands[1], constant(-1)));
+    if (node.index == number_of<Negation>) return times(operands[0], constant(-1));
+    if (node.index == number_of<Multiplication> && is_uniform(0)) return times(operands[1], node.operands[0]);
+    if (node.index == number_of<Multiplication> && is_uniform(1)) return times(operands[0], node.operands[1]);
+    if (node.index == number_of<Division> && is_uniform(1)) {
+      return times(operands[0], operation<Division>(constant(1), node.operands[1]));
+    }
+    return std::nullopt;
+  }
+
   /// Of a form that is gathered.
   ExponentParts parts_of(const Form& form) {
     const auto offset = [&](Hoist hoist) { return form.offsets[static_cast<std::size_t>(hoist)]; };
@@ -161,7 +225,6 @@ class Rearrangement {
     if (!depends_on_product_and_query(value)) return parts;
     if (has_one_factor) parts.factor = first.factor;
     parts.value = value;
-    parts.of_query = offset(Hoist::query) != kNoNode ? offset(Hoist::query) : offset(Hoist::uniform);
     parts.of_diagonal = offset(Hoist::diagonal);
     return parts;
   }

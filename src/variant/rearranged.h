@@ -12,20 +12,19 @@
 
 namespace tilewise::variant {
 
-/// An exponent as factor * value + of_query + of_diagonal, where its value depends on the product and, besides, on
-/// nothing of the key's: in a tile whose diagonals all have the same value, a row's exponents differ by their values
-/// alone.
+/// An exponent as factor * value + Rearranged::of_query + of_diagonal, where its value depends on the product and,
+/// besides, on nothing of the key's: in a tile whose diagonals all have the same value, a row's exponents differ by
+/// their values alone.
 struct ExponentParts {
-  NodeId factor = kNoNode;    // uniform; none is 1
-  NodeId value = kNoNode;     // none: the exponent is no such sum
-  NodeId of_query = kNoNode;  // of the query, or uniform; none is 0
+  NodeId factor = kNoNode;  // uniform; none is 1
+  NodeId value = kNoNode;   // none: the exponent is no such sum
   NodeId of_diagonal = kNoNode;
 };
 
 /// An exponent whose score is a factor times tanh(uniform * product): for products whose square is at most
 /// `square_limit`, a cubic of them, as right as tanh.approx is.
 struct SmallExponent {
-  NodeId exponent = kNoNode;      // none: it is no such score
+  NodeId exponent = kNoNode;      // none: it is no such score. Without Rearranged::of_query
   NodeId square_limit = kNoNode;  // uniform
 };
 
@@ -35,6 +34,8 @@ struct Rearranged {
   Graph graph;
   NodeId score = kNoNode;     // after all stages; -inf where a stage removes the entry. None without score stages
   NodeId exponent = kNoNode;  // score * log2(e)
+  /// The same in two: what a kernel subtracts from all exponents of a row it subtracts from the second part first.
+  NodeId of_entry = kNoNode, of_query = kNoNode;  // the second of the query, or uniform; none is 0
   ExponentParts parts;
   SmallExponent small;
   NodeId slope = kNoNode;        // d(score)/d(scale * product), where asked for

@@ -18,12 +18,12 @@ class RearrangedWriter : public CudaWriter {
   RearrangedWriter(const Variant::Data& data, const Rearranged& rearranged, DType dtype)
       : CudaWriter(data, rearranged.graph), rearranged_(rearranged) {
     std::vector<NodeId> roots;
-    for (const NodeId root : {rearranged.score, rearranged.exponent, rearranged.slope}) {
+    for (const NodeId root : {rearranged.score, rearranged.of_entry, rearranged.of_query, rearranged.slope}) {
       if (root != kNoNode) roots.push_back(root);
     }
     const ExponentParts& parts = rearranged.parts;
     if (has_parts()) {
-      for (const NodeId root : {parts.factor, parts.value, parts.of_query, parts.of_diagonal}) {
+      for (const NodeId root : {parts.factor, parts.value, parts.of_diagonal}) {
         if (root != kNoNode) roots.push_back(root);
       }
     }
@@ -54,7 +54,9 @@ class RearrangedWriter : public CudaWriter {
     write_keeps();
     if (rearranged_.score != kNoNode) {
       write_value("score", rearranged_.score);
-      write_value("exponent", rearranged_.exponent);
+      write_value("exponent", rearranged_.of_entry);
+      write_of_head("of_query", ", const Query& query", rearranged_.of_query, "0.0f");
+      write_exponent_uniforms();
     }
     const bool has_slope = rearranged_.slope != kNoNode;
     if (has_slope) write_value("slope", rearranged_.slope);
@@ -134,6 +136,32 @@ class RearrangedWriter : public CudaWriter {
     text_ += fmt::format("  return {};\n}}\n\n", name(root, entry));
   }
 
+  /// A function of a head or a query, which gives `none` where there is no such value.
+  void write_of_head(const char* function, const char* parameter, NodeId root, const char* none) {
+    text_ += fmt::format("__device__ inline float {}({}, const Uniform& uniform{}) {{\n  return {};\n}}\n\n", function,
+                         parameters(text_of(Hoist::uniform)), parameter,
+                         root == kNoNode ? none : name(root, text_of(Hoist::entry)));
+  }
+
+  /// Uniform values of which those that exponents read are made anew by `take`.
+  void write_exponent_uniforms() {
+    const ClassText& entry = text_of(Hoist::entry);
+    std::vector<NodeId> roots{rearranged_.of_entry};
+    if (may_be_small_) roots.insert(roots.end(), {rearranged_.small.exponent, rearranged_.small.square_limit});
+    if (has_parts() && rearranged_.parts.factor != kNoNode) roots.push_back(rearranged_.parts.factor);
+    const std::vector<bool> needed = needed_by(roots, entry);
+    text_ +=
+        "template <class Take>\n__device__ inline Uniform exponent_uniforms(const Uniform& uniform, const Take& take) "
+        "{\n  Uniform made = uniform;\n";
+    for (NodeId id = 0; id < graph_.size(); ++id) {
+      const Node& node = graph_[id];
+      const bool is_field = node.kind == Kind::operation || node.kind == Kind::read;
+      if (!needed[id] || hoist_[id] != Hoist::uniform || !is_field || node.type != Type::real) continue;
+      text_ += fmt::format("  made.t{0} = take(uniform.t{0});\n", id);
+    }
+    text_ += "  return made;\n}\n\n";
+  }
+
   // ---- Tiles whose diagonals have one value, or values on a line.
 
   bool has_parts() const { return may_be_steady() || may_be_linear(); }
@@ -188,14 +216,9 @@ class RearrangedWriter : public CudaWriter {
 
   void write_parts() {
     const ExponentParts& parts = rearranged_.parts;
-    const ClassText& entry = text_of(Hoist::entry);
     if (graph_[parts.value].kind != Kind::score) write_value("value", parts.value);
-    const std::string of_head = parameters(text_of(Hoist::uniform)) + ", const Uniform& uniform";
-    text_ += fmt::format("__device__ inline float factor({}) {{\n  return {};\n}}\n\n", of_head,
-                         parts.factor == kNoNode ? "1.0f" : name(parts.factor, entry));
-    text_ += fmt::format("__device__ inline float of_query({}, const Query& query) {{\n  return {};\n}}\n\n", of_head,
-                         parts.of_query == kNoNode ? "0.0f" : name(parts.of_query, entry));
-    write_steady_value(of_head);
+    write_of_head("factor", "", parts.factor, "1.0f");
+    write_steady_value(parameters(text_of(Hoist::uniform)) + ", const Uniform& uniform");
   }
 
   /// The diagonal's function again, each node by its bounds over a tile's diagonals.
@@ -270,9 +293,7 @@ class RearrangedWriter : public CudaWriter {
 
   void write_small() {
     write_value("small_exponent", rearranged_.small.exponent);
-    text_ +=
-        fmt::format("__device__ inline float square_limit({}, const Uniform& uniform) {{\n  return {};\n}}\n\n",
-                    parameters(text_of(Hoist::uniform)), name(rearranged_.small.square_limit, text_of(Hoist::entry)));
+    write_of_head("square_limit", "", rearranged_.small.square_limit, "");
   }
 
   const Rearranged& rearranged_;

@@ -63,7 +63,7 @@ TEST(HopperPlan, EveryShapeHasAPlanThatFits) {
     for (int d_v = 8; d_v <= 256; d_v += 8) {
       const ForwardShape shape = shape_of(d_qk, d_v);
       for (const bool has_scores : {false, true}) {
-        const auto plans = hopper_forward_candidates(shape, has_scores, kHopper);
+        const auto plans = hopper_forward_candidates(shape, {has_scores}, kHopper);
         ASSERT_FALSE(plans.empty()) << d_qk << " " << d_v;
         for (const HopperForwardPlan& plan : plans) EXPECT_TRUE(plan.fits(shape, kHopper)) << plan.text();
       }
@@ -80,7 +80,7 @@ TEST(HopperPlan, ShortSequencesOfNarrowHeadsGetSmallTiles) {
     ForwardShape shape = shape_of(d, d);
     shape.has_lists = has_lists;
     shape.short_keys = ForwardShape::short_keys_of(keys);
-    return hopper_forward_candidates(shape, false, kHopper).front().key_tile;
+    return hopper_forward_candidates(shape, {}, kHopper).front().key_tile;
   };
   EXPECT_EQ(key_tile(512, false, 64), 64);
   EXPECT_EQ(key_tile(1024, false, 64), 64);
@@ -95,7 +95,7 @@ TEST(HopperPlan, TakesSmallTilesForSmallParts) {
   ForwardShape shape = shape_of(128, 128);
   shape.has_lists = true;
   const auto key_tile = [&](bool has_scores) {
-    return hopper_forward_candidates(shape, has_scores, kHopper).front().key_tile;
+    return hopper_forward_candidates(shape, {has_scores}, kHopper).front().key_tile;
   };
   EXPECT_EQ(key_tile(false), 128);
   shape.has_small_parts = true;

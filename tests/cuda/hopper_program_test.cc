@@ -91,7 +91,8 @@ class HopperProgram : public jit::WithNvrtc {
   }
 
   jit::Resources forward(const Variant& variant, const ForwardShape& shape) {
-    const HopperForwardPlan plan = hopper_forward_candidates(shape, changes_scores(variant), kHopper).front();
+    const ScoreWork scores = score_work(variant, hopper_text(variant, shape, false));
+    const HopperForwardPlan plan = hopper_forward_candidates(shape, scores, kHopper).front();
     const jit::Resources resources = compile(
         hopper_forward_program(variant, hopper_text(variant, shape, false), shape, plan, kArchitecture), "forward");
     // What setmaxnreg shares out: fewer registers at the launch would leave consumers waiting for ever.

@@ -4,7 +4,7 @@
 
 #include <array>
 
-#include "cuda/launch/kernel_text.h"
+#include "cuda/launch/hopper_program.h"
 #include "tests/gpu/attention_case.h"
 #include "tests/gpu/diagonal_scores.h"
 #include "tests/gpu/with_hopper.h"
@@ -25,7 +25,8 @@ class HopperForwardOnGpu : public WithHopper {
     const std::string name = given.name;
     const Expectation expected = expectation_of(given);
     for (const HopperForwardPlan& plan :
-         hopper_forward_candidates(shape, changes_scores(given.variant), limits_of(context_->device()))) {
+         hopper_forward_candidates(shape, score_work(given.variant, hopper_text(given.variant, shape, false)),
+                                   limits_of(context_->device()))) {
       given.hopper_plan = plan;
       given.name = fmt::format("{}, d {}/{}, {}", name, given.d_qk, given.d_v, plan.text());
       expect_right(context_, compiler_, given, expected);
@@ -124,6 +125,27 @@ TEST_F(HopperForwardOnGpu, ProductsThatAreNotSmall) {
     expect_right(
         context_, compiler_,
         case_of(fmt::format("softcap {} and ALiBi", cap), zoo::softcap(cap) & zoo::alibi(2), problem, 128, 128));
+  }
+}
+
+// Where scores have values of diagonals, rows begin with what is their query's own as their base, if their first scores
+// are close to it.
+TEST_F(HopperForwardOnGpu, RowsThatLeaveTheirOwnBases) {
+  const Problem problem = Problem::uniform(1, 1, 1, 100, 700);
+  for (const double of_keys : {0.001, 0.05, -1.0}) {
+    const Variant variant = score([&](Expr s, const At& at) {
+      const Expr distance = to_real(at.query - at.key) * 0.01;
+      return s * 0.9 + tanh(s * 0.3) - max(distance * distance, 2.0) * 0.5 + to_real(at.key) * of_keys +
+             to_real(at.query) * 0.1;
+    });
+    for (const Inputs inputs : {Inputs::normal, Inputs::rising, Inputs::large}) {
+      for (const int d : {64, 128}) {
+        Case given =
+            case_of(fmt::format("of keys {}, inputs {}", of_keys, static_cast<int>(inputs)), variant, problem, d, d);
+        given.inputs = inputs;
+        expect_right(context_, compiler_, given);
+      }
+    }
   }
 }
 

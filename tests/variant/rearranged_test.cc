@@ -78,6 +78,31 @@ TEST(Rearranged, CapsOfSmallProductsAreCubics) {
   }
 }
 
+// key is query - (query - key).
+TEST(Rearranged, WhatIsLinearInKeysGoesToQueriesAndDiagonals) {
+  const auto has_offset_of_keys = [](const Variant& variant, bool with_slope) {
+    const Rearranged made = rearranged(variant.data(), with_slope);
+    const std::vector<Hoist> classes = hoisting_classes(made.graph);
+    std::vector<bool> needed(made.graph.size(), false);
+    needed[made.of_entry] = true;
+    bool has = false;
+    for (NodeId id = made.of_entry + 1; id-- > 0;) {
+      if (!needed[id]) continue;
+      if (classes[id] == Hoist::key) has = true;
+      for (const NodeId operand : made.graph[id].inputs()) needed[operand] = classes[id] == Hoist::entry;
+    }
+    return has;
+  };
+  const auto score_of = [](auto bias) {
+    return score([&](Expr s, const At& at) { return s + to_real(abs(at.query - at.key)) + bias(at); });
+  };
+  const Variant linear = score_of([](const At& at) { return (to_real(at.key) * 0.5 - 3) / 7 + 1; });
+  EXPECT_FALSE(has_offset_of_keys(linear, false));
+  EXPECT_TRUE(has_offset_of_keys(linear, true));
+  EXPECT_TRUE(has_offset_of_keys(score_of([](const At& at) { return to_real(at.key) * to_real(at.key); }), false));
+  EXPECT_TRUE(has_offset_of_keys(score_of([](const At& at) { return to_real(min(at.key, 5)); }), false));
+}
+
 TEST(Rearranged, OtherFunctionsAreNotCubics) {
   for (const Variant& variant :
        {zoo::alibi(16), score([](Expr s, const At&) { return s + tanh(s); }),

@@ -8,11 +8,13 @@
 //   Query, Key, Diagonal      hoisted values: query_values(arguments, place, query_index), ...
 //   kHasOneStage              whether there is one score function
 //   kFollowsDiagonals         whether keeps() is the same for all entries of equal query - key
+//   kHasFunctions             whether an exponent takes functions on the unit that makes exponentials
 //   kIsShort                  whether making them takes few operations
 //   kQueryFields, ...         how many they are; kMostKeptFields: with more, each entry makes its own
 //   keeps                     (arguments, place, query, key, diagonal, query_index, key_index, 0)
-//   score, exponent, slope    likewise with the product q.k as the last: the score, the score in log2 units, and the
-//                             score's derivative by scale * product
+//   score, slope              likewise with the product q.k as the last: the score, and its derivative by
+//                             scale * product
+//   exponent                  likewise: the score in log2 units, less of_query(arguments, place, query)
 //   kMayBeSteady              whether there are tiles all of whose diagonals add the same to an exponent, which then is
 //                             factor(arguments, place) * value(arguments, place, query, product)
 //                             + of_query(arguments, place, query) + that number
@@ -183,13 +185,21 @@ struct LaneScores {
     return Variant::keeps(arguments, place, query_at(query), key_at(key), diagonal_at(query, key), query_index(query),
                           key_index(key), 0);
   }
-  /// In log2 units, not clamped.
-  __device__ float exponent(int query, int key, float product) const {
+  /// In log2 units, not clamped, less `base`.
+  __device__ float exponent(int query, int key, float product, float base) const {
+    return own_exponent(query, key, product) - (base - of_query(query));
+  }
+  /// Likewise, less what is the query's alone.
+  __device__ float own_exponent(int query, int key, float product) const {
     return Variant::exponent(arguments, place, query_at(query), key_at(key), diagonal_at(query, key),
                              query_index(query), key_index(key), product);
   }
+  __device__ float of_query(int query) const { return Variant::of_query(arguments, place, query_at(query)); }
   /// Likewise, of a product whose square is at most Variant::square_limit.
-  __device__ float small_exponent(int query, int key, float product) const {
+  __device__ float small_exponent(int query, int key, float product, float base) const {
+    return own_small_exponent(query, key, product) - (base - of_query(query));
+  }
+  __device__ float own_small_exponent(int query, int key, float product) const {
     return Variant::small_exponent(arguments, place, query_at(query), key_at(key), diagonal_at(query, key),
                                    query_index(query), key_index(key), product);
   }

@@ -128,7 +128,7 @@ struct EntryScores<Variant, Head, kKeys, true> {
       made.weight = exp2_of(fmaf(Lane::clamped(score), kLog2E, -reference));
       made.slope = score < Lane::kFloor ? 0 : lane.slope(query, key, product);
     } else {
-      made.weight = exp2_of(lane.exponent(query, key, product) - reference);
+      made.weight = exp2_of(lane.exponent(query, key, product, reference));
       made.slope = lane.slope(query, key, product);
     }
     if constexpr (kPartial) {

@@ -163,7 +163,7 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
               const bool stays = (index >= place.key_begin) & (index < place.key_end) & lane.keeps(query, key);
               x = stays ? exponent : -infinity();
             } else {
-              x = lane.exponent(query, key, x);
+              x = lane.exponent(query, key, x, 0);
             }
           }
         }

@@ -91,16 +91,17 @@ struct RowStatistics {
     }
   }
 
-  /// Moves each row's base to the largest of itself and factor * s, and rescales what was summed up with the old one:
-  /// the sums and o.
+  /// Moves each row's base to the largest of itself and factor * s, if that is more than `room` above it, and rescales
+  /// what was summed up with the old one: the sums and o.
   template <int kKeyBlocks, int kColumnBlocks>
   __device__ void rebase(const Accumulator<kRowBlocks, kKeyBlocks>& s, float factor,
-                         Accumulator<kRowBlocks, kColumnBlocks>& o) {
+                         Accumulator<kRowBlocks, kColumnBlocks>& o, float room = 0) {
 #pragma unroll
     for (int i = 0; i < kRowBlocks; ++i) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const float next = largest_with(base[i][half], s, factor, i, half);
+        const float largest = largest_with(base[i][half], s, factor, i, half);
+        const float next = room == 0 || largest > base[i][half] + room ? largest : base[i][half];
         const float rescale = exp2_of(base[i][half] - next);
         base[i][half] = next;
         sum[i][half] *= rescale;
@@ -188,14 +189,14 @@ class Weights {
     return !__all_sync(~0u, all_small);
   }
 
-  /// Likewise, or has a base below kLeastFreeBase.
-  __device__ bool outgrown(const RowStatistics<kRowBlocks>& rows) const {
+  /// Likewise with a limit of its own, or has a base below kLeastFreeBase.
+  __device__ bool outgrown(const RowStatistics<kRowBlocks>& rows, float limit = kLargestWeight<Element>) const {
     bool all_well = true;
 #pragma unroll
     for (int i = 0; i < kRowBlocks; ++i) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        all_well = all_well && sum_[i][half] <= kLargestWeight<Element> && rows.base[i][half] >= kLeastFreeBase;
+        all_well = all_well && sum_[i][half] <= limit && rows.base[i][half] >= kLeastFreeBase;
       }
     }
     return !__all_sync(~0u, all_well);

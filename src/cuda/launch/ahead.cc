@@ -36,7 +36,7 @@ void add_forward(const Variant& variant, const ForwardShape& shape, const jit::A
   const variant::CudaText text = hopper_text(variant, shape, false);
   std::vector<HopperForwardPlan> plans;  // most often one
   const auto add = [&](const ForwardShape& kernel) {
-    const auto candidates = hopper_forward_candidates(kernel, has_scores, limits);
+    const auto candidates = hopper_forward_candidates(kernel, score_work(variant, text), limits);
     if (candidates.empty() || std::ranges::find(plans, candidates.front()) != plans.end()) return;
     plans.push_back(candidates.front());
     programs.push_back(hopper_forward_program(variant, text, kernel, plans.back(), architecture));

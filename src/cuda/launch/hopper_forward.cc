@@ -67,9 +67,9 @@ HopperForwardPlan HopperForwardKernel::plan_of(const jit::Context& context, cons
   }
   validate(shape);
   expect_hopper(context, hopper_refusal(shape));
-  const bool has_scores = changes_scores(variant);
-  return chosen(context.device(), "forward", shape, has_scores,
-                hopper_forward_candidates(shape, has_scores, limits_of(context.device())));
+  const ScoreWork scores = score_work(variant, hopper_text(variant, shape, false));
+  return chosen(context.device(), "forward", shape, scores.is_any,
+                hopper_forward_candidates(shape, scores, limits_of(context.device())));
 }
 
 HopperForwardKernel::HopperForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit::Context> context,

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "cuda/launch/kernel_text.h"
+#include "variant/hoist.h"
 
 namespace tilewise::cuda {
 namespace {
@@ -155,6 +156,12 @@ variant::CudaText hopper_text(const Variant& variant, const ForwardShape& shape,
   return variant::rearranged_cuda_text(variant, dtype, backward);
 }
 
+ScoreWork score_work(const Variant& variant, const variant::CudaText& text) {
+  const auto fields = [&](variant::Hoist hoist) { return text.fields[static_cast<std::size_t>(hoist)]; };
+  if (!changes_scores(variant)) return {};
+  return {true, text.special_functions, fields(variant::Hoist::key) > 0 || fields(variant::Hoist::diagonal) > 0};
+}
+
 jit::Program hopper_forward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
                                     const HopperForwardPlan& plan, const jit::Architecture& architecture) {
   using fmt::arg;
@@ -169,8 +176,8 @@ jit::Program hopper_forward_program(const Variant& variant, const variant::CudaT
                   arg("d_v", shape.d_v), arg("consumers", plan.consumers), arg("key_tile", plan.key_tile),
                   arg("stages", plan.stages), arg("query_stages", plan.query_stages),
                   arg("stages_output", plan.stages_output), arg("query_in_registers", plan.query_in_registers),
-                  arg("polynomials", polynomials_of_eight(shape, text.special_functions)),
-                  arg("takes_turns", takes_turns(shape, plan.has_scores, text.special_functions)),
+                  arg("polynomials", polynomials_of_eight(shape, score_work(variant, text))),
+                  arg("takes_turns", takes_turns(shape, score_work(variant, text))),
                   arg("producer_registers", plan.producer_registers()),
                   arg("consumer_registers", plan.consumer_registers()), arg("has_lists", shape.has_lists),
                   arg("has_dropout", shape.has_dropout), arg("is_paged", shape.is_paged),

@@ -17,6 +17,9 @@ jit::Header wgmma_shapes(DType dtype, std::vector<int> columns);
 /// The variant as these kernels have it.
 variant::CudaText hopper_text(const Variant& variant, const ForwardShape& shape, bool backward);
 
+/// What its score functions ask of an entry, by that text.
+ScoreWork score_work(const Variant& variant, const variant::CudaText& text);
+
 /// A program of one kernel, "forward", that takes sm90::ForwardCall and the variant's bytes. Of float8_e4m3 another one
 /// is queued before it, "transpose_values", for all key blocks, key heads and sequences, 256 threads each; it takes
 /// sm90::ForwardCall.

@@ -125,13 +125,21 @@ std::string of_entry(const char* type, const char* name) {
       type, name);
 }
 
+/// What goes with exponents.
+constexpr const char* kExponentPlace = R"cuda(
+  __device__ static float of_query(const Arguments& arguments, const Place& place, const Query& query) {
+    return variant::of_query(arguments, place.sequence, place.uniform, query);
+  }
+  template <class Take>
+  __device__ static Place exponent_place(const Place& place, const Take& take) {
+    return {place.sequence, variant::exponent_uniforms(place.uniform, take)};
+  }
+)cuda";
+
 /// What a text that may be steady or linear has.
 constexpr const char* kParts = R"cuda(
   __device__ static float factor(const Arguments& arguments, const Place& place) {
     return variant::factor(arguments, place.sequence, place.uniform);
-  }
-  __device__ static float of_query(const Arguments& arguments, const Place& place, const Query& query) {
-    return variant::of_query(arguments, place.sequence, place.uniform, query);
   }
   __device__ static steady::Real steady_value(const Arguments& arguments, const Place& place, int least, int most) {
     return variant::steady_value(arguments, place.sequence, place.uniform, least, most);
@@ -230,7 +238,7 @@ jit::Header gradients_header(const Variant& variant, const variant::CudaText& te
 jit::Header rearranged_header(const Variant& variant, const variant::CudaText& text, const char* recorded) {
   const bool has_scores = changes_scores(variant);
   std::string functions = of_entry("bool", "keeps");
-  if (has_scores) functions += of_entry("float", "score") + of_entry("float", "exponent");
+  if (has_scores) functions += of_entry("float", "score") + of_entry("float", "exponent") + kExponentPlace;
   if (text.has_slope) functions += of_entry("float", "slope");
   if (variant.has_sink()) functions += kSink;
   const bool has_parts = text.may_be_steady || text.may_be_linear;
@@ -244,15 +252,15 @@ jit::Header rearranged_header(const Variant& variant, const variant::CudaText& t
           "  using Recorded = {};\n  static constexpr bool kIsRearranged = true, kMayBeSteady = {}, kMayBeSmall = {};\n"
           "  static constexpr bool kMayBeLinear = {};\n"
           "  static constexpr bool kChangesScores = {}, kHasSink = {}, kSlopeIsFinite = {}, kIsShort = {};\n"
-          "  static constexpr bool kHasOneStage = {}, kFollowsDiagonals = {};\n"
+          "  static constexpr bool kHasOneStage = {}, kFollowsDiagonals = {}, kHasFunctions = {};\n"
           "  static constexpr int kQueryFields = {}, kKeyFields = {}, kDiagonalFields = {};\n"
           "  static constexpr int kMostKeptFields = {};\n}};\n\n"
           "}}  // namespace tilewise::cuda\n",
           has_parts ? "#include \"steady.h\"\n" : "", text.source, kOpening, kRearranged, functions, recorded,
           text.may_be_steady, text.may_be_small, text.may_be_linear, has_scores, variant.has_sink(),
           text.slope_is_finite, text.hoisted_operations <= 48, score_stages(variant) == 1, text.follows_diagonals,
-          fields(variant::Hoist::query), fields(variant::Hoist::key), fields(variant::Hoist::diagonal),
-          has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
+          text.special_functions > 0, fields(variant::Hoist::query), fields(variant::Hoist::key),
+          fields(variant::Hoist::diagonal), has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
 }
 
 }  // namespace tilewise::cuda

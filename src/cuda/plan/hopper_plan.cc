@@ -81,9 +81,13 @@ bool takes_small_parts(const ForwardShape& shape, bool has_scores) {
   return is_half && !has_scores && shape.has_lists && shape.d_qk <= 128 && shape.d_v > 64 && shape.d_v <= 128;
 }
 
-std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, bool has_scores,
+std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, const ScoreWork& scores,
                                                          const Multiprocessor& limits) {
   std::vector<HopperForwardPlan> candidates;
+  const bool has_scores = scores.is_any;
+  // Entries wait longer for their functions than two consumers' products take: a third fills the waiting. Of plain at
+  // d 128, in one run: softcap 0.831 by 192 x 80, 0.802 by 128 x 128 in turns; ten operations 0.719 and 0.622.
+  const bool has_functions = scores.special_functions > 0;
   const auto add = [&](HopperForwardPlan plan) {
     plan.has_scores = has_scores;
     // Queries that stay in shared memory leave it late: the next ones take another place, if there is one.
@@ -104,8 +108,10 @@ std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& sha
     // than the narrower product.
     if (!has_scores && shape.short_keys > 0 && (shape.short_keys <= 512 || !shape.has_lists)) add({3, 64, 4, false});
     if (!has_scores && shape.has_lists) add({3, 96, 4, false});
+    if (has_functions && scores.has_offsets) add({3, 96, 4, false});
     add({3, 112, 4, false}), add({3, 112, 2, false}), add({3, 96, 2, true}), add({2, 128, 2, true});
   } else if (shape.d_v <= 128) {
+    if (has_functions) add({3, 80, 2, false});
     if (shape.d_qk <= 128) add({2, 128, 2, true});  // beyond, q takes registers that weights need
     add({2, 128, 2, false}), add({3, 64, 2, false}), add({3, 80, 2, false});
   }
@@ -133,17 +139,18 @@ std::vector<HopperForwardPlan> hopper_float8_candidates(const ForwardShape& shap
   return candidates;
 }
 
-int polynomials_of_eight(const ForwardShape& shape, int special_functions) {
+int polynomials_of_eight(const ForwardShape& shape, const ScoreWork& scores) {
   // Narrow heads leave the tensor cores idle where a tanh and an exponential wait for one unit: softcap at d 64 0.658
   // of plain by 0, 0.723 by 2, 0.650 by 4. At d 128 a polynomial's operations slow the products: 0.797 by 0, 0.751
-  // by 2. A cubic is right to 2^-13.7, which bfloat16 hides.
-  return shape.dtype == DType::bfloat16 && shape.d_v <= 64 && special_functions > 0 ? 2 : 0;
+  // by 2. Ten operations at d 64 0.554 by 2, 0.574 by 0. A cubic is right to 2^-13.7, which bfloat16 hides.
+  const bool pays = shape.d_v <= 64 && scores.special_functions > 0 && !scores.has_offsets;
+  return shape.dtype == DType::bfloat16 && pays ? 2 : 0;
 }
 
-bool takes_turns(const ForwardShape& shape, bool has_scores, int special_functions) {
-  // Of plain at 16k, with and without turns, in one run: softcap 0.818 and 0.760 at d 128, 0.750 and 0.709 at d 64, a
-  // sum with a tanh 0.614 and 0.583, 0.517 and 0.490; but ALiBi 0.855 and 0.876, 0.804 and 0.793.
-  return has_scores && (shape.d_v <= 64 || special_functions > 0);
+bool takes_turns(const ForwardShape& shape, const ScoreWork& scores) {
+  // Of plain at d 64, with and without turns, in one run: softcap 0.750 and 0.709, ten operations 0.517 and 0.490. At
+  // d 128 softcap 0.803 and 0.831, ALiBi 0.855 and 0.876.
+  return scores.special_functions > 0 && shape.d_v <= 64;
 }
 
 std::string hopper_refusal(const ForwardShape& shape) {

@@ -10,6 +10,13 @@
 
 namespace tilewise::cuda {
 
+/// What score functions ask of a full tile's entry.
+struct ScoreWork {
+  bool is_any = false;
+  int special_functions = 0;  // on the unit that makes exponentials
+  bool has_offsets = false;   // values of keys or diagonals, which are read for it
+};
+
 /// The forward kernel's: one producer warpgroup and `consumers` that compute 64 queries each.
 struct HopperForwardPlan {
   int consumers = 2;  // or 3
@@ -51,7 +58,7 @@ bool takes_small_parts(const ForwardShape& shape, bool has_scores);
 inline constexpr double kCostOfSmallTiles = 1.2;
 
 /// Plans worth measuring, the one that is believed best first; none where no plan fits the shape.
-std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, bool has_scores,
+std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, const ScoreWork& scores,
                                                          const Multiprocessor& limits);
 
 /// Likewise for float8_e4m3, which hopper_float8_refusal takes.
@@ -59,10 +66,10 @@ std::vector<HopperForwardPlan> hopper_float8_candidates(const ForwardShape& shap
 
 /// Of 8 exponentials of scores, how many are made by polynomials rather than by the unit for special functions, where a
 /// score itself uses that unit so often.
-int polynomials_of_eight(const ForwardShape& shape, int special_functions);
+int polynomials_of_eight(const ForwardShape& shape, const ScoreWork& scores);
 
-/// Whether consumers start a tile's products one after the other, whose scores have `special_functions` for an entry.
-bool takes_turns(const ForwardShape& shape, bool has_scores, int special_functions);
+/// Whether consumers start a tile's products one after the other.
+bool takes_turns(const ForwardShape& shape, const ScoreWork& scores);
 
 /// Why the forward kernel for 9.0 does not take a shape; empty where it does.
 std::string hopper_refusal(const ForwardShape& shape);

@@ -293,7 +293,7 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
           is_floored = score < Lane::kFloor;
           slope = is_floored ? 0 : lane.slope(query, key, product);
         } else {
-          weight = exp2_of(lane.exponent(query, key, product) - reference);
+          weight = exp2_of(lane.exponent(query, key, product, reference));
           slope = lane.slope(query, key, product);
         }
         if constexpr (kPartial && Variant::kChangesScores) weight = stays_at(lane, query, key) ? weight : 0;

@@ -10,14 +10,16 @@ namespace tilewise::cuda::sm90 {
 template <class Config, class Variant>
 class ForwardConsumer : ForwardSteps<Config, Variant> {
   using Shared = ForwardSteps<Config, Variant>;
-  using Shared::arguments_, Shared::call_;
+  using Shared::call_;
   using Shared::begin, Shared::close_rows, Shared::complete_tile, Shared::drop, Shared::finish, Shared::first_visit,
-      Shared::has_entries, Shared::is_first_lane, Shared::is_steady, Shared::is_told, Shared::key_empty,
-      Shared::key_full, Shared::lane_of, Shared::look_up, Shared::make_exponents, Shared::make_small,
-      Shared::make_steady, Shared::move, Shared::pass_turn, Shared::passes, Shared::place_of, Shared::release_queries,
-      Shared::start_piece, Shared::start_scores, Shared::steady_exponents, Shared::take_turn, Shared::value_empty,
-      Shared::value_full, Shared::value_tile, Shared::wait_for_kept, Shared::walk_of;
-  using Shared::kKeepsOfTiles, Shared::kKeyTile, Shared::kStages, Shared::kSteps, Shared::kTellsLists;
+      Shared::has_entries, Shared::has_own_bases, Shared::is_first_lane, Shared::is_steady, Shared::is_told,
+      Shared::key_empty, Shared::key_full, Shared::lane_of, Shared::look_up, Shared::make_exponents,
+      Shared::make_scored, Shared::make_small, Shared::make_steady, Shared::move, Shared::pass_turn, Shared::passes,
+      Shared::place_of, Shared::release_queries, Shared::start_piece, Shared::start_scores, Shared::steady_exponents,
+      Shared::take_own_bases, Shared::take_turn, Shared::uniform_of, Shared::value_empty, Shared::value_full,
+      Shared::value_tile, Shared::wait_for_kept, Shared::walk_of;
+  using Shared::kKeepsOfTiles, Shared::kKeyTile, Shared::kLargestSum, Shared::kRoom, Shared::kStages, Shared::kSteps,
+      Shared::kTellsLists;
   using typename Shared::Element;
   using typename Shared::Lane;
   using typename Shared::Output;
@@ -75,10 +77,12 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
     o.clear();
     key_empty(turn.stage()).arrive_if(is_first_lane());
     release_queries(piece, count == 1);
+    [[maybe_unused]] const auto of_head = uniform_of(piece);
     wait_for_kept(turn.count);
+    [[maybe_unused]] bool are_own = false;  // rows' bases, their queries'
     {
       TileWeights first;
-      make_first(first, s, stays, visit, piece, turn.count, rows);
+      make_first(first, s, stays, visit, piece, turn.count, rows, are_own);
       first.add_sums_to(rows);
       if constexpr (Config::kHasDropout) drop(first, visit, piece);
       move(weights, first.fragments);
@@ -109,7 +113,7 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
       wait_for_kept(keys.count);
       const bool has_one_value = is_steady(keys.count) && !is_cut;
       [[maybe_unused]] const SteadyExponents steady =
-          steady_exponents(lane_of(visit, piece, keys.count), keys.count, piece, rows);
+          steady_exponents(lane_of(visit, piece, keys.count, of_head), keys.count, rows);
       wait_for_products<1>();
       pass_turn(piece);
       pin(s);
@@ -122,19 +126,15 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
         bool is_classical = is_cut;
         if (has_one_value) {
           make_steady(next, s, steady, visit, piece, rows);
-          is_classical = next.outgrown(rows);
+          is_classical = next.outgrown(rows, kLargestSum);
         } else if (!is_classical) {
-          const Lane lane = lane_of(visit, piece, keys.count);
+          const Lane lane = lane_of(visit, piece, keys.count, of_head);
           if (Variant::kMayBeSmall && are_small) {
-            are_small = make_small(next, s, lane, rows);
-            is_classical = !are_small || next.outgrown(rows);
+            are_small = are_own ? make_small<true>(next, s, lane, rows) : make_small<false>(next, s, lane, rows);
+            is_classical = !are_small || next.outgrown(rows, kLargestSum);
           } else {
-            next.template make_of<Config::kPolynomials>(
-                [&](int, int j, int e, float base) {
-                  return lane.exponent(e / 2 * 8, 8 * j + e % 2, s.x[0][j][e]) - base;
-                },
-                rows);
-            is_classical = next.outgrown(rows);
+            are_own ? make_scored<true>(next, s, lane, rows) : make_scored<false>(next, s, lane, rows);
+            is_classical = next.outgrown(rows, kLargestSum);
           }
         }
         if (is_classical) {
@@ -143,7 +143,8 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
           make_exponents(s, stays, visit, piece, made_anew(keys.count));
           wait_for_products<0>();
           pin(o);
-          rows.rebase(s, 1, o);
+          rows.rebase(s, 1, o, kRoom);
+          are_own = are_own && has_own_bases(lane_of(visit, piece, made_anew(keys.count)), rows);
           next = TileWeights();
           next.make(s, 1, rows);
         }
@@ -213,13 +214,14 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
 
   /// A piece's first weights, which give rows their bases.
   __device__ void make_first(TileWeights& weights, Scores& s, const Stays& stays, const Visit& visit,
-                             const Piece& piece, unsigned tile, RowStatistics<1>& rows) const {
+                             const Piece& piece, unsigned tile, RowStatistics<1>& rows, bool& are_own) const {
     const float factor = Variant::kChangesScores ? 1 : call_.factor;
     if (Variant::kChangesScores || visit.cuts(piece.consumer)) {
       complete_tile(visit, piece, tile);
       make_exponents(s, stays, visit, piece, made_anew(tile));
     }
     rows.begin_at(s, factor);
+    if constexpr (Variant::kChangesScores) are_own = take_own_bases(lane_of(visit, piece, made_anew(tile)), rows);
     weights.make(s, factor, rows);
   }
 

@@ -90,6 +90,10 @@ class ForwardEntries : public ForwardKept<Config, Variant> {
         const bool stays_here = stays_at(lane, shape, query, key);
         const float exponent = Lane::clamped(lane.score(query, key, x)) * kLog2E;
         x = stays_here ? exponent : -infinity();
+        // Eight at a time, where there are few registers: what others read stays behind it.
+        if constexpr (Config::kConsumers == 3 && Config::kHeadV > 64) {
+          if (i % 8 == 7) __syncwarp();
+        }
       }
     } else {
       const float removed = arguments_.scale < 0 ? infinity() : -infinity();

@@ -28,11 +28,39 @@ class ForwardKept : public ForwardOutput<Config, Variant> {
   __device__ static int lane() { return threadIdx.x % 32; }
   __device__ static int warp_row() { return threadIdx.x / 32 % 4 * 16; }  // in the consumer's 64 queries
 
+  /// What a row's largest exponents may be above its base, and below it where the base is its query's own.
+  static constexpr bool kHasOffsets = Variant::kKeyFields > 0 || Variant::kDiagonalFields > 0;
+  static constexpr bool kHasRoom = Variant::kChangesScores && kHasOffsets && !Variant::kMayBeSteady &&
+                                   sizeof(Element) == 2 && kLargestWeight<Element> >= 0x1p20f;
+  static constexpr float kRoom = kHasRoom ? 24 : 0, kDepth = 40;
+  static constexpr float kLargestSum = kHasRoom ? 0x1p32f : kLargestWeight<Element>;
+
+  /// What exponents read of the head, kept in registers that all of a warp share, for a piece. Beside a tanh reading it
+  /// anew for each tile is faster: the one kept ten operations at 0.655 of plain, where they were at 0.706.
+  static constexpr bool kKeepsUniform = kHasRoom && !Variant::kHasFunctions;
+  struct NoUniform {};
+  struct TakeUniform {
+    __device__ float operator()(float x) const { return uniform_real(x); }
+  };
+  __device__ auto uniform_of(const Piece& piece) const {
+    if constexpr (kKeepsUniform)
+      return Variant::exponent_place(place_of(piece).variant, TakeUniform());
+    else
+      return NoUniform();
+  }
+
   /// Of the tile that is number `tile` of all that this consumer has seen.
   __device__ Lane lane_of(const Visit& visit, const Piece& piece, unsigned tile) const {
+    return lane_of(visit, piece, tile, place_of(piece).variant);
+  }
+  __device__ Lane lane_of(const Visit& visit, const Piece& piece, unsigned tile, NoUniform) const {
+    return lane_of(visit, piece, tile);
+  }
+  __device__ Lane lane_of(const Visit& visit, const Piece& piece, unsigned tile,
+                          const typename Variant::Place& place) const {
     const int stage = int(tile % kKeptStages);
-    return Lane(variant_, place_of(piece).variant, kept(), piece.parity(), stage, stage, tile_query(piece),
-                visit.tile() * kKeyTile, 64 * piece.consumer + warp_row() + lane() / 4, lane() % 4 * 2);
+    return Lane(variant_, place, kept(), piece.parity(), stage, stage, tile_query(piece), visit.tile() * kKeyTile,
+                64 * piece.consumer + warp_row() + lane() / 4, lane() % 4 * 2);
   }
   __device__ int tile_query(const Piece& piece) const { return place_of(piece).work.query_tile * kQueryTile; }
 
@@ -61,22 +89,49 @@ class ForwardKept : public ForwardOutput<Config, Variant> {
   struct SteadyExponents {
     float factor, begin[2];
   };
-  __device__ SteadyExponents steady_exponents(const Lane& lane, unsigned tile, const Piece& piece,
-                                              const RowStatistics<1>& rows) const {
+  __device__ SteadyExponents steady_exponents(const Lane& lane, unsigned tile, const RowStatistics<1>& rows) const {
     SteadyExponents exponents{1, {0, 0}};
     if constexpr (kKnowsSteady) {
       const float value = kept().steady_tile(tile).value;
-      exponents.factor = uniform_real(Variant::factor(variant_, place_of(piece).variant));
+      exponents.factor = uniform_real(Variant::factor(variant_, lane.place));
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        exponents.begin[half] =
-            Variant::of_query(variant_, place_of(piece).variant, lane.query_at(8 * half)) + value - rows.base[0][half];
+        exponents.begin[half] = lane.of_query(8 * half) + value - rows.base[0][half];
       }
     }
     return exponents;
   }
 
+  /// What an exponent has of its query alone needs no operation of an entry where it is the row's base. Makes it the
+  /// base of all rows of the warp, if it is close to all their largest exponents. Whether it is.
+  __device__ bool take_own_bases(const Lane& lane, RowStatistics<1>& rows) const {
+    if constexpr (!kHasRoom) return false;
+    const float above[2] = {rows.base[0][0] - lane.of_query(0), rows.base[0][1] - lane.of_query(8)};
+    bool are_close = true;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) are_close = are_close && above[half] <= kRoom && above[half] >= -kDepth;
+    if (!__all_sync(~0u, are_close)) return false;
+    rows.base[0][0] = lane.of_query(0), rows.base[0][1] = lane.of_query(8);
+    return true;
+  }
+  __device__ bool has_own_bases(const Lane& lane, const RowStatistics<1>& rows) const {
+    return kHasRoom && __all_sync(~0u, rows.base[0][0] == lane.of_query(0) && rows.base[0][1] == lane.of_query(8)) != 0;
+  }
+
+  /// A full tile's weights. kOwn: rows' bases are their queries' own.
+  template <bool kOwn>
+  __device__ void make_scored(TileWeights& weights, const Scores& s, const Lane& lane,
+                              const RowStatistics<1>& rows) const {
+    weights.template make_of<Config::kPolynomials>(
+        [&](int, int j, int e, float base) {
+          const int query = e / 2 * 8, key = 8 * j + e % 2;
+          return kOwn ? lane.own_exponent(query, key, s.x[0][j][e]) : lane.exponent(query, key, s.x[0][j][e], base);
+        },
+        rows);
+  }
+
   /// Whether the warp's products are small, and then their weights.
+  template <bool kOwn>
   __device__ bool make_small(TileWeights& weights, const Scores& s, const Lane& lane,
                              const RowStatistics<1>& rows) const {
     if constexpr (Variant::kMayBeSmall) {
@@ -85,7 +140,8 @@ class ForwardKept : public ForwardOutput<Config, Variant> {
           [&](int, int j, int e, float base) {
             const float product = s.x[0][j][e];
             largest = ::max(largest, __float_as_int(product * product));
-            return lane.small_exponent(e / 2 * 8, 8 * j + e % 2, product) - base;
+            const int query = e / 2 * 8, key = 8 * j + e % 2;
+            return kOwn ? lane.own_small_exponent(query, key, product) : lane.small_exponent(query, key, product, base);
           },
           rows);
       return __all_sync(~0u, __int_as_float(largest) <= Variant::square_limit(variant_, lane.place));
