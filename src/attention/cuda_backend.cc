@@ -303,6 +303,8 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
   const cuda::ForwardRunner& kernel = forward_->get(form);
   if (outputs.max_score) clear_max_scores(*context_, *outputs.max_score, stream);
   if (lister_) arguments.lists = list_tiles(state, memory, {kernel.tile(), false}, extent, stream);
+  arguments.planned = longest_ && memory.sequences == longest_->as<const cuda::SequenceShape>() &&
+                      (!lister_ || arguments.lists.tiles != memory.tiles);
   arguments.partial_o = memory.partial_o, arguments.partial_lse = memory.partial_lse;
   kernel.launch(arguments, state.bound, extent, stream);
 }

@@ -142,6 +142,8 @@ class CudaBackend final : public Backend {
   std::int64_t visited_keys(const KeptLists& kept) const;
   bool find_small_parts() const;
   void find_long_rows(KeptLists& kept);
+  void find_heads_together(KeptLists& kept, const cuda::ListExtent& extent,
+                           const std::vector<cuda::RowStart>& order) const;
   void keep_lists();
   cuda::TileLists list_tiles(const CudaState& state, const CudaMemory& memory, const Direction& direction,
                              const cuda::ForwardExtent& extent, jit::StreamHandle stream) const;

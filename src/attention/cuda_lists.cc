@@ -145,6 +145,29 @@ std::optional<CudaBackend::KeptLists> CudaBackend::listed(const Direction& direc
   return kept;
 }
 
+/// Whether all heads may take their rows by turns: where the keys and values that blocks at work read at a time have
+/// room in half of the second-level cache, as those of a window do. What is left over in the end is then the shortest
+/// rows of all heads.
+void CudaBackend::find_heads_together(KeptLists& kept, const cuda::ListExtent& extent,
+                                      const std::vector<cuda::RowStart>& order) const {
+  if (extent.heads != 1 || kept.lists.long_rows != 0) return;
+  const auto tiles = kept.tiles.values<int>(static_cast<std::size_t>(extent.tile_ints()));
+  const std::int64_t tile_bytes = kept.direction.tile.keys * (shape().d_qk + shape().d_v) * size_of(shape().dtype);
+  const std::int64_t rows_at_work = (context_->device().multiprocessors + shape().h_q - 1) / shape().h_q;
+  std::int64_t most = 0;  // tiles that rows at work visit
+  for (std::int64_t first = 0; first < extent.rows; first += rows_at_work) {
+    std::vector<bool> visited(static_cast<std::size_t>(extent.capacity));
+    for (std::int64_t place = first; place < std::min(first + rows_at_work, extent.rows); ++place) {
+      const cuda::RowStart& row = order[static_cast<std::size_t>(place)];
+      const int* const list = tiles.data() + row.row * extent.capacity;
+      for (int i = 0; i < row.count; ++i) visited[static_cast<std::size_t>(cuda::tile_of(list[i]))] = true;
+    }
+    most = std::max<std::int64_t>(most, std::count(visited.begin(), visited.end(), true));
+  }
+  if (most * tile_bytes * shape().h_kv <= context_->device().l2_bytes / 2)
+    kept.lists.heads_together = static_cast<int>(shape().h_q);
+}
+
 /// Rows far longer than most begin first, and may be split.
 void CudaBackend::find_long_rows(KeptLists& kept) {
   const cuda::ListExtent extent =
@@ -152,6 +175,7 @@ void CudaBackend::find_long_rows(KeptLists& kept) {
   const std::int64_t rows = kept.lists.order == nullptr ? 0 : extent.lists();
   const auto order = kept.order.values<cuda::RowStart>(static_cast<std::size_t>(rows));
   kept.lists.long_rows = long_rows(order, extent);
+  if (rows > 0 && !kept.direction.by_key) find_heads_together(kept, extent, order);
   if (kept.direction.by_key || !forward_->usual().takes_parts() || kept.lists.long_rows == 0) return;
   const std::int64_t queries = extent.b * shape().h_q * kept.lists.long_rows * kept.direction.tile.queries;
   kept.lists.parts = parts_of_long_rows(order, shape().h_q, context_->device().multiprocessors,

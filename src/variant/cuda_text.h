@@ -55,15 +55,16 @@ struct CudaText {
   bool is_rearranged = false;
   bool has_slope = false;
   bool has_gradients = false;
-  std::array<int, 5> fields{};    // of the structs of hoisted values, by Hoist
-  bool slope_is_finite = false;   // as Rearranged says
-  int hoisted_operations = 0;     // operations and reads by which hoisted values of the rearranged text are made
-  int special_functions = 0;      // of an entry's exponent: those on the unit that makes exponentials
-  bool may_be_steady = false;     // whether steady_value() may find one number ...
-  bool may_be_linear = false;     // ... or a line; where neither, there are no parts of an exponent
-  bool value_is_product = false;  // of these parts
-  bool may_be_small = false;      // whether there are small_exponent() and square_limit()
-  std::array<int, 5> slots{};     // of gradients, by their class, a Hoist
+  std::array<int, 5> fields{};     // of the structs of hoisted values, by Hoist
+  bool slope_is_finite = false;    // as Rearranged says
+  int hoisted_operations = 0;      // operations and reads by which hoisted values of the rearranged text are made
+  int special_functions = 0;       // of an entry's exponent: those on the unit that makes exponentials
+  bool may_be_steady = false;      // whether steady_value() may find one number ...
+  bool may_be_linear = false;      // ... or a line; where neither, there are no parts of an exponent
+  bool value_is_product = false;   // of these parts
+  bool may_be_small = false;       // whether there are small_exponent() and square_limit()
+  bool follows_diagonals = false;  // whether keeps() is the same for all entries of a diagonal (variant/hoist.h)
+  std::array<int, 5> slots{};      // of gradients, by their class, a Hoist
 };
 CudaText cuda_text(const Variant& variant, bool with_slope = false, bool with_gradients = false);
 

@@ -1,5 +1,6 @@
 #include "variant/hoist.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "variant/operations/operations.h"
@@ -96,6 +97,29 @@ std::vector<Hoist> hoisting_classes(const Graph& graph) {
   std::vector<Hoist> classes;
   for (const Dependence& dependence : dependences(graph)) classes.push_back(dependence.hoist);
   return classes;
+}
+
+bool follows_diagonals(const Graph& graph, NodeId root) {
+  const std::vector<Dependence> known = dependences(graph);
+  const auto is_of = [&](NodeId id, Hoist hoist) {
+    return graph[id].kind == Kind::coordinate && known[id].hoist == hoist && known[id].form.known;
+  };
+  std::vector<bool> follow;
+  for (NodeId id = 0; id <= root; ++id) {
+    const Node& node = graph[id];
+    bool follows = known[id].hoist == Hoist::uniform || known[id].hoist == Hoist::diagonal;
+    if (!follows && node.kind == Kind::operation) {
+      const auto operands = node.inputs();
+      follows = std::all_of(operands.begin(), operands.end(), [&](NodeId operand) { return follow[operand]; });
+      if (!follows && node.index >= number_of<Equal> && node.index <= number_of<GreaterEqual>) {
+        const NodeId left = operands[0], right = operands[1];
+        follows = (is_of(left, Hoist::query) && is_of(right, Hoist::key)) ||
+                  (is_of(left, Hoist::key) && is_of(right, Hoist::query));
+      }
+    }
+    follow.push_back(follows);
+  }
+  return follow[root];
 }
 
 }  // namespace tilewise::variant

@@ -46,4 +46,9 @@ std::vector<Dependence> dependences(const Graph& graph);
 /// The classes alone.
 std::vector<Hoist> hoisting_classes(const Graph& graph);
 
+/// Whether a value is the same for all of a sequence's entries of equal query - key. More of them are than have the
+/// class: comparisons of a query's coordinate with a key's, which both grow by 1 from entry to entry, and whatever
+/// operations make of such.
+bool follows_diagonals(const Graph& graph, NodeId root);
+
 }  // namespace tilewise::variant

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <set>
 
 #include "variant/cuda_prelude.h"
@@ -67,6 +68,9 @@ class RearrangedWriter : public CudaWriter {
     text.may_be_steady = may_be_steady();
     text.may_be_linear = may_be_linear();
     text.may_be_small = may_be_small_;
+    text.follows_diagonals = std::all_of(data_.stages.begin(), data_.stages.end(), [&](const Stage& stage) {
+      return stage.kind != Stage::Kind::keep || follows_diagonals(graph_, stage.root);
+    });
     text.value_is_product = has_parts() && graph_[rearranged_.parts.value].kind == Kind::score;
     return text;
   }

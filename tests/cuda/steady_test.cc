@@ -1,5 +1,5 @@
-// Whether a tile's diagonals have one value, or lie on a line, without a GPU: the text that says so, compiled for this processor, against
-// the text that makes each diagonal's value.
+// Whether a tile's diagonals have one value, or lie on a line, without a GPU: the text that says so, compiled for this
+// processor, against the text that makes each diagonal's value.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -203,8 +203,7 @@ TEST(SteadyText, LinesGoThroughTheirDiagonals) {
       for (int difference = least; difference <= most; ++difference) {
         const float expected = text.exponent(sequence, difference);
         const float value = std::fma(line->step, static_cast<float>(difference - least), line->value);
-        ASSERT_NEAR(value, expected, 4 * 0x1p-23f * magnitude)
-            << "[" << least << ", " << most << "] at " << difference;
+        ASSERT_NEAR(value, expected, 4 * 0x1p-23f * magnitude) << "[" << least << ", " << most << "] at " << difference;
       }
     }
     EXPECT_GT(found, 20);
@@ -223,9 +222,9 @@ TEST(SteadyText, KnowsTheTilesBesideAnAbsoluteDistance) {
 }
 
 TEST(SteadyText, CurvesAreNotLinear) {
-  for (const Variant& variant :
-       {zoo::softcap(30), zoo::causal(), zoo::alibi(2) & zoo::softcap(30), zoo::t5_buckets(table_of(32, 2), 32, 128, true),
-        score([](Expr s, const At& at) { return s + cos(to_real(at.query - at.key)); })}) {
+  for (const Variant& variant : {zoo::softcap(30), zoo::causal(), zoo::alibi(2) & zoo::softcap(30),
+                                 zoo::t5_buckets(table_of(32, 2), 32, 128, true),
+                                 score([](Expr s, const At&at) { return s + cos(to_real(at.query - at.key)); })}) {
     EXPECT_FALSE(rearranged_cuda_text(variant, DType::bfloat16, false).may_be_linear);
   }
 }

@@ -14,7 +14,7 @@
 struct Index {
   unsigned x = 0, y = 0, z = 0;
 };
-static Index blockIdx, threadIdx, blockDim;  // NOLINT: the names of CUDA
+static Index blockIdx, threadIdx, blockDim;                                   // NOLINT: the names of CUDA
 inline unsigned __reduce_or_sync(unsigned, unsigned value) { return value; }  // a warp of one
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wsign-compare"

@@ -117,5 +117,53 @@ RC_GTEST_PROP(HoistLaw, ValuesOfAClassIgnoreWhatItIgnores, (laws::Choices choice
   }
 }
 
+/// Whether what `function` records is the same along diagonals.
+template <class Function>
+bool follows(Function function) {
+  Recording recording;
+  const NodeId root = recording.node_of(function(recording.at()));
+  return follows_diagonals(recording.graph(), root);
+}
+
+TEST(Hoist, ComparisonsOfCoordinatesFollowDiagonals) {
+  Table document("document", DType::int32, 1);
+  EXPECT_TRUE(follows([](const At& at) { return at.query >= at.key; }));
+  EXPECT_TRUE(follows([](const At& at) { return at.key_index < at.query_token; }));
+  EXPECT_TRUE(follows([](const At& at) { return at.query >= at.key && at.query - at.key < 1024; }));
+  EXPECT_TRUE(follows([](const At& at) { return (at.query - at.key) % 3 == 0 || at.head > 2; }));
+  EXPECT_TRUE(follows([](const At& at) { return at.keys > 4; }));
+  EXPECT_FALSE(follows([](const At& at) { return at.query >= at.key || at.key < 4; }));
+  EXPECT_FALSE(follows([](const At& at) { return at.query / 64 == at.key / 64; }));
+  EXPECT_FALSE(follows([](const At& at) { return at.query > 4; }));
+  EXPECT_FALSE(follows([&](const At& at) { return document(at.query) == document(at.key); }));
+  // Sums may wrap around, each at an entry of its own.
+  EXPECT_FALSE(follows([](const At& at) { return at.query + 64 >= at.key; }));
+}
+
+RC_GTEST_PROP(HoistLaw, WhatFollowsDiagonalsIsTheSameAlongThem, (laws::Choices choices, laws::Choices values)) {
+  const laws::RandomVariant random = laws::random_variant(choices);
+  const Graph& graph = random.variant.data().graph;
+  const Bound bound = bind(graph, random.bindings());
+  // A sequence's coordinates do not wrap around.
+  Place place = laws::random_place(values);
+  for (auto c : {Coordinate::query, Coordinate::query_index, Coordinate::query_token, Coordinate::key,
+                 Coordinate::key_index, Coordinate::key_token}) {
+    auto& field = place[static_cast<std::size_t>(c)];
+    field %= 1 << 20;
+  }
+  const std::uint32_t step = values.word() % (1 << 20);
+  ScalarReading<float> here(graph, bound), there(graph, bound);
+  here.enter(place);
+  here.set_score(laws::random_score(values));
+  there.enter(moved(place, step, step));
+  there.set_score(laws::random_score(values));
+  for (NodeId id = 0; id < graph.size(); ++id) {
+    if (!follows_diagonals(graph, id)) continue;
+    if (laws::same(graph[id].type, here.evaluate(id), there.evaluate(id))) continue;
+    RC_LOG() << laws::listing(graph, id);
+    RC_FAIL("a value changed along a diagonal");
+  }
+}
+
 }  // namespace
 }  // namespace tilewise::variant

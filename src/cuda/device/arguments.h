@@ -35,7 +35,9 @@ struct TileLists {
   long long sequence_rows, head_rows;  // strides of lists
   int long_rows;                       // so many of a sequence's first rows in `order` are far longer than most
   int parts;                           // of each of these lists, which different blocks may take; 1 at least
-  const int* turns;                    // [lists, capacity] or null: how many rows list a tile that blocks take
+  int heads_together;  // of so many heads, what blocks at work visit is in the second-level cache; 0: not known
+  int padding;
+  const int* turns;  // [lists, capacity] or null: how many rows list a tile that blocks take
 };
 
 /// What makes such lists.
@@ -119,6 +121,7 @@ struct ForwardArguments {
   int queries_packed, keys_packed;  // tensors of that side are packed: a sequence's rows begin at its tokens
   int heads_per_kv;                 // h_q / h_kv
   float scale;                      // of q.k
+  int planned;                      // sequences and lists are the plan's: no kernel in front of this one writes them
   PageTable pages;                  // where the kernel was made for pages
   float* max_score;                 // [h_q], -inf at first, where the kernel was made for it
   // Of lists in parts, a row being one of the long ones' queries: workspace [b, h_q, rows, parts, d_v] and, in log2

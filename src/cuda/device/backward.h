@@ -246,8 +246,7 @@ class Backward {
   /// sums[keys, columns] += a b for this warp's piece: of the queries whose entries it has in fragments, with these.
   template <class Grid, class Right>
   __device__ void add_own_product(typename Grid::Sums& sums, const TileFragments& a, const Right& b) {
-    const auto right =
-        LaneAddress<Right>::right({b.address + ScoreGrid::column(warp()) * Right::kRowBytes}, lane());
+    const auto right = LaneAddress<Right>::right({b.address + ScoreGrid::column(warp()) * Right::kRowBytes}, lane());
     const int first = Grid::column(warp());
     multiply<kScoreBlocks>(
         Element{}, sums, [&](int k, int i) { return a.of[k][i]; },

@@ -70,7 +70,8 @@ __device__ inline void finish_backward(const BackwardArguments& a) {
     float x[4] = {0, 0, 0, 0};
     const float* const from = sums.place(first_query, column, lane);
     for (int part = 0; part < a.d_q_parts; ++part) Sums::read(from + part * a.d_q_part, x);
-    const float low = __shfl_xor_sync(~0u, is_odd ? x[0] : x[2], 1), high = __shfl_xor_sync(~0u, is_odd ? x[1] : x[3], 1);
+    const float low = __shfl_xor_sync(~0u, is_odd ? x[0] : x[2], 1),
+                high = __shfl_xor_sync(~0u, is_odd ? x[1] : x[3], 1);
     if (query >= shape.queries) continue;
     const float values[4] = {(is_odd ? low : x[0]) * a.scale, (is_odd ? high : x[1]) * a.scale,
                              (is_odd ? x[2] : low) * a.scale, (is_odd ? x[3] : high) * a.scale};

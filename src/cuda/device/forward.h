@@ -68,8 +68,9 @@ class Forward : ForwardProducts<Config> {
       walk(led(walked, of_warp(in_parts ? 0 : row.index)));
     } else {
       const DenseWalk whole(shape_, Config::kKeyTile);
-      walk(led(whole, WalkStart::near(whole, tile_of_own_position(shape_, query_begin_ + kQueryTile / 2,
-                                                                   Config::kKeyTile)).index));
+      walk(led(
+          whole,
+          WalkStart::near(whole, tile_of_own_position(shape_, query_begin_ + kQueryTile / 2, Config::kKeyTile)).index));
     }
     finish();
   }
@@ -297,8 +298,7 @@ class Forward : ForwardProducts<Config> {
                              const Lines& lines, int stage, int next_stage) {
     typename Values::Made made;
     const bool is_on_line = kTakesLines && __any_sync(~0u, lines.at_hand.is_known != 0);
-    const bool wants_values =
-        next_stage != kNone && !(kTakesLines && __any_sync(~0u, lines.has_next != 0));
+    const bool wants_values = next_stage != kNone && !(kTakesLines && __any_sync(~0u, lines.has_next != 0));
     if (wants_values) make_values(made, next_visit);
     const bool wants_next = next_stage != kNone && !is_empty(next_visit);
     if (is_empty(visit)) {
@@ -313,8 +313,7 @@ class Forward : ForwardProducts<Config> {
     const bool takes_line = is_on_line && !is_classical;
     if (takes_line) {
       rows_of_weights = rows_;
-      if constexpr (kTakesLines)
-        values().apply_line(s, rows_of_weights, variant_, lane_place(visit), lines.at_hand);
+      if constexpr (kTakesLines) values().apply_line(s, rows_of_weights, variant_, lane_place(visit), lines.at_hand);
       factor = lines.at_hand.factor;
       step = lines.at_hand.step;
     } else {
@@ -326,7 +325,8 @@ class Forward : ForwardProducts<Config> {
     TileWeights weights;
     const auto exponent = [&](int i, int j, int e, float base) {
       const float x = fmaf(s.x[i][j][e], factor, -base);
-      if constexpr (kTakesLines && Values::kHasSteps) return 8 * j + e % 2 == 0 ? x : fmaf(step, -(8.0f * j + e % 2), x);
+      if constexpr (kTakesLines && Values::kHasSteps)
+        return 8 * j + e % 2 == 0 ? x : fmaf(step, -(8.0f * j + e % 2), x);
       return x;
     };
     Scores next;

@@ -7,6 +7,7 @@
 //   Place                     a (sequence, head): see place_of
 //   Query, Key, Diagonal      hoisted values: query_values(arguments, place, query_index), ...
 //   kHasOneStage              whether there is one score function
+//   kFollowsDiagonals         whether keeps() is the same for all entries of equal query - key
 //   kIsShort                  whether making them takes few operations
 //   kQueryFields, ...         how many they are; kMostKeptFields: with more, each entry makes its own
 //   keeps                     (arguments, place, query, key, diagonal, query_index, key_index, 0)

@@ -88,11 +88,11 @@ __device__ inline void merge_parts(const ForwardArguments& f, const typename Var
     __syncthreads();
   }
   const float multiplier = sum == 0 ? 0 : 1 / sum;
-  write_answer<Config>(f, shape, at, kWarps == 1 ? lane : threadIdx.x, 32 * kWarps, (base + log2f(sum)) * kLn2,
-                       [&](int column) {
-                         if constexpr (kWarps == 1) return sums[warp][column] * multiplier;
-                         return ((sums[0][column] + sums[1][column]) + (sums[2][column] + sums[3][column])) * multiplier;
-                       });
+  write_answer<Config>(
+      f, shape, at, kWarps == 1 ? lane : threadIdx.x, 32 * kWarps, (base + log2f(sum)) * kLn2, [&](int column) {
+        if constexpr (kWarps == 1) return sums[warp][column] * multiplier;
+        return ((sums[0][column] + sums[1][column]) + (sums[2][column] + sums[3][column])) * multiplier;
+      });
 }
 
 }  // namespace tilewise::cuda

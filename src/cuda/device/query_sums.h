@@ -10,8 +10,8 @@ namespace tilewise::cuda {
 /// bytes in eight lines by each instruction, whose way through the first-level cache takes four times as long.
 template <int kColumns>
 struct QuerySums {
-  static constexpr int kRows = 16, kFloats = 128;                // of a block
-  static constexpr int kNextRows = kColumns / 8 * kFloats;       // from a block to that of the next queries
+  static constexpr int kRows = 16, kFloats = 128;           // of a block
+  static constexpr int kNextRows = kColumns / 8 * kFloats;  // from a block to that of the next queries
   static_assert(kColumns % 8 == 0);
 
   float* first;  // [blocks of queries, blocks of columns, kFloats]

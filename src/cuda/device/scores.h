@@ -120,8 +120,7 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
   using Values = KeptValues<Variant, kQueries, kKeys, 1, 2, 2, kThreads>;
   static constexpr bool kHasDiagonals = Variant::kChangesScores && Variant::kDiagonalFields > 0;
   /// Tiles whose diagonals lie on a line; where its step may be other than 0.
-  static constexpr bool kKnowsLines =
-      Values::kKeepsDiagonals && (Variant::kMayBeSteady || Variant::kMayBeLinear);
+  static constexpr bool kKnowsLines = Values::kKeepsDiagonals && (Variant::kMayBeSteady || Variant::kMayBeLinear);
   static constexpr bool kHasSteps = kKnowsLines && Variant::kMayBeLinear;
   /// In two steps where most tiles want it: registers are short.
   using Made = typename Values::Made;

@@ -20,6 +20,7 @@ struct ForwardCall {
   int h_q, b;
   int heads_together;  // whose keys and values the second-level cache holds at a time
   int box_rows;        // where k and v lie in pages: rows of their boxes, which divide a page's and a key tile's
+  float factor;        // scale * log2(e); where scale is 0, a number so small that it makes no difference
 };
 
 /// A backward call. In its workspace a head has whole tiles of 64 queries, and `d_q_sums` is in tiles of 64 queries by

@@ -33,8 +33,8 @@ struct Visit {
 /// A number that all lanes have, in a register of the warp's: a reduction tells the compiler.
 __device__ inline int of_warp(int x) { return static_cast<int>(__reduce_or_sync(~0u, static_cast<unsigned>(x))); }
 
-// A walk gives a visit by its index at once, or in two steps, of which the first, read(index), is what waits for memory;
-// then the warp shares the visit's register.
+// A walk gives a visit by its index at once, or in two steps, of which the first, read(index), is what waits for
+// memory; then the warp shares the visit's register.
 
 /// All tiles that have keys; only the first and the last have ends in them.
 struct DenseWalk {
@@ -148,8 +148,9 @@ struct ListWalk {
   const int* tiles;
   int listed;
 
+  __device__ ListWalk(const int* list, int count) : tiles(list), listed(count) {}
   __device__ ListWalk(const TileLists& lists, long long list, int count)
-      : tiles(lists.tiles + list * lists.capacity), listed(count) {}
+      : ListWalk(lists.tiles + list * lists.capacity, count) {}
   __device__ ListWalk(const TileLists& lists, int sequence, int head, int row)
       : ListWalk(lists, list_of(lists, sequence, head, row), lists.count[list_of(lists, sequence, head, row)]) {}
 

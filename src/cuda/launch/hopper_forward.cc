@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <numbers>
 #include <numeric>
 
 #include "core/fail.h"
 #include "cuda/launch/choice.h"
+#include "cuda/launch/early.h"
 #include "cuda/launch/hopper_program.h"
 #include "cuda/launch/kernel_text.h"
 #include "cuda/launch/tensor_map.h"
@@ -115,10 +117,13 @@ void HopperForwardKernel::launch(const ForwardArguments& arguments, const std::v
   call.v = transpose_values_ ? of_transposed_values(arguments, extent) : of_keys(arguments.v, shape_.d_v);
   call.arguments = arguments;
   call.next_work = counters_.next();
+  // A mask gives what it removes -inf, of which 0 would make NaN.
+  call.factor = arguments.scale == 0 ? 0x1p-96F : arguments.scale * std::numbers::log2e_v<float>;
   call.query_tiles = static_cast<int>(tiles);
   call.h_q = static_cast<int>(extent.h_q);
   call.b = static_cast<int>(extent.b);
-  call.heads_together = heads_together(shape_, extent, arguments.heads_per_kv, context_->device().l2_bytes);
+  call.heads_together = std::max(heads_together(shape_, extent, arguments.heads_per_kv, context_->device().l2_bytes),
+                                 arguments.lists.heads_together);
   if (transpose_values_ && arguments.float8.key_blocks > 0) {
     (*transpose_values_)({.grid = {static_cast<unsigned>(arguments.float8.key_blocks), static_cast<unsigned>(h_kv),
                                    static_cast<unsigned>(extent.b)},
@@ -131,7 +136,8 @@ void HopperForwardKernel::launch(const ForwardArguments& arguments, const std::v
       .grid = {static_cast<unsigned>(std::min<std::int64_t>(work, context_->device().multiprocessors)), 1, 1},
       .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
       .dynamic_shared_bytes = shared_bytes(plan_, shape_),
-      .stream = stream};
+      .stream = stream,
+      .begins_early = may_begin_early(*context_)};
   // The driver copies from these pointers and does not write through them.
   std::array<void*, 2> pointers = {&call, const_cast<std::byte*>(bound.data())};
   kernel_.launch(launch, pointers.data());

@@ -244,13 +244,13 @@ jit::Header rearranged_header(const Variant& variant, const variant::CudaText& t
           "  using Recorded = {};\n  static constexpr bool kIsRearranged = true, kMayBeSteady = {}, kMayBeSmall = {};\n"
           "  static constexpr bool kMayBeLinear = {};\n"
           "  static constexpr bool kChangesScores = {}, kHasSink = {}, kSlopeIsFinite = {}, kIsShort = {};\n"
-          "  static constexpr bool kHasOneStage = {};\n"
+          "  static constexpr bool kHasOneStage = {}, kFollowsDiagonals = {};\n"
           "  static constexpr int kQueryFields = {}, kKeyFields = {}, kDiagonalFields = {};\n"
           "  static constexpr int kMostKeptFields = {};\n}};\n\n"
           "}}  // namespace tilewise::cuda\n",
           has_parts ? "#include \"steady.h\"\n" : "", text.source, kOpening, kRearranged, functions, recorded,
           text.may_be_steady, text.may_be_small, text.may_be_linear, has_scores, variant.has_sink(),
-          text.slope_is_finite, text.hoisted_operations <= 48, score_stages(variant) == 1,
+          text.slope_is_finite, text.hoisted_operations <= 48, score_stages(variant) == 1, text.follows_diagonals,
           fields(variant::Hoist::query), fields(variant::Hoist::key), fields(variant::Hoist::diagonal),
           has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
 }

@@ -110,8 +110,8 @@ TileLists TileLister::make(const SequenceShape* sequences, const ListExtent& ext
   ClassifyArguments arguments{};
   arguments.sequences = sequences;
   arguments.lists = {
-      tiles, count, order, extent.capacity, extent.heads * extent.rows, extent.heads == 1 ? 0 : extent.rows,
-      0,     1,     turns};
+      tiles, count, order, extent.capacity, extent.heads * extent.rows, extent.heads == 1 ? 0 : extent.rows, 0, 1,
+      0,     0,     turns};
   arguments.tiles = tiles, arguments.count = count, arguments.order = order, arguments.turns = turns;
   arguments.tile_queries = static_cast<int>(tile.queries);
   arguments.tile_keys = static_cast<int>(tile.keys);

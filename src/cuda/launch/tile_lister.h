@@ -25,6 +25,7 @@ struct ListExtent {
 };
 
 /// What Visit::misses (device/walk.h) says of a list's entry: whether a mask removes all entries of 64 queries.
+inline int tile_of(int entry) { return entry >> 13; }
 inline bool misses(int entry, int queries) { return (entry >> (1 + 4 * queries) & 15) == 0; }
 
 /// A program of three kernels, "classify", "order" and "number", which take ClassifyArguments; "classify" then the

@@ -55,8 +55,9 @@ std::vector<BackwardPlan> backward_candidates(const ForwardShape& shape, bool ch
   // shared memory, the next limit after the tensor cores; beyond 128 columns the sums of 16 keys fill a thread's
   // registers, so several warps share them. 128 queries halve the barriers of narrow heads; columns that do not divide
   // evenly leave no registers for them.
-  constexpr BackwardPlan kAll[] = {{128, 128, 8, 2, 2, 2}, {64, 128, 8, 2, 2, 2}, {64, 64, 4, 2, 1, 1}, {32, 64, 8, 2, 2, 4},
-                                   {64, 64, 8, 2, 2, 4},  {32, 64, 8, 1, 2, 4}, {32, 32, 4, 1, 2, 2}};
+  constexpr BackwardPlan kAll[] = {{128, 128, 8, 2, 2, 2}, {64, 128, 8, 2, 2, 2}, {64, 64, 4, 2, 1, 1},
+                                   {32, 64, 8, 2, 2, 4},   {64, 64, 8, 2, 2, 4},  {32, 64, 8, 1, 2, 4},
+                                   {32, 32, 4, 1, 2, 2}};
   std::vector<BackwardPlan> candidates;
   const bool is_even = shape.d_qk % 32 == 0 && shape.d_v % 32 == 0;
   for (BackwardPlan plan : kAll) {

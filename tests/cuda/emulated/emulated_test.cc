@@ -82,6 +82,8 @@ struct Lists {
             .head_rows = rows,
             .long_rows = long_rows,
             .parts = parts,
+            .heads_together = 0,
+            .padding = 0,
             .turns = nullptr};
   }
 };

@@ -7,18 +7,23 @@
 namespace tilewise::cuda::sm90 {
 
 /// Where a row's largest weight lies when its base is chosen. Codes end at 448, and below 2^-6 they lose digits: the
-/// higher, the more of a row's small weights have all of theirs, and the sooner a larger score asks for a new base.
-inline constexpr float kLog2Peak = 5;
+/// higher, the more of a row's small weights have all of theirs. 32 of that size, as many as a thread has of a row's
+/// tile, are below kMostOfRow.
+inline constexpr float kLog2Peak = 3;
+
+/// What a thread's weights of a row's tile may come to: then none is beyond the codes, which to ask of each of them
+/// would take a tenth more instructions.
+inline constexpr float kMostOfRow = 448;
 
 /// A row's weights are 2^(x - base), as softmax.h has them; here x counts what the scale of the key's value adds to it,
 /// so that products with values need no other factor. A row's base is its largest x of the first tiles less kLog2Peak,
-/// and stays as long as no weight reaches 256.
+/// and stays as long as its weights do not outgrow it.
 template <int kKeyBlocks>
 class Float8Weights {
  public:
   static constexpr int kSteps = kKeyBlocks / 4;  // of 32 keys
 
-  __device__ Float8Weights() : sums_{0, 0}, large_(0) {}
+  __device__ Float8Weights() : sums_{0, 0} {}
 
   /// From factor * s; the values' scale is 2^log2_of_value.
   __device__ void make(const Accumulator<1, kKeyBlocks>& s, float factor, float log2_of_value,
@@ -38,13 +43,12 @@ class Float8Weights {
           sums_[half] += w[e];
         }
         fragments[k][0].pairs[r] = packed(Float8E4m3{}, w[0], w[1], w[2], w[3]);
-        large_ |= fragments[k][0].pairs[r] + 0x08080808u;  // 256 is 0x78; NaN is 0x7f
       }
     }
   }
 
   /// Whether a row of the warp has outgrown its base (or has a NaN).
-  __device__ bool outgrown() const { return __any_sync(~0u, (large_ & 0x80808080u) != 0) != 0; }
+  __device__ bool outgrown() const { return !__all_sync(~0u, sums_[0] <= kMostOfRow && sums_[1] <= kMostOfRow); }
 
   __device__ void add_sums_to(RowStatistics<1>& rows, float inverse_of_value) const {
 #pragma unroll
@@ -54,8 +58,7 @@ class Float8Weights {
   LeftFragment fragments[kSteps][1];
 
  private:
-  float sums_[2];   // this lane's part
-  unsigned large_;  // bit 7 of some byte: a weight has reached 256
+  float sums_[2];  // this lane's part
 };
 
 /// The base that a row would have from factor * s alone.

@@ -10,14 +10,14 @@ namespace tilewise::cuda::sm90 {
 template <class Config, class Variant>
 class ForwardConsumer : ForwardSteps<Config, Variant> {
   using Shared = ForwardSteps<Config, Variant>;
-  using Shared::arguments_;
-  using Shared::begin, Shared::complete_tile, Shared::drop, Shared::finish, Shared::first_visit, Shared::has_entries,
-      Shared::is_first_lane, Shared::is_steady, Shared::is_told, Shared::key_empty, Shared::key_full, Shared::lane_of,
-      Shared::look_up, Shared::make_exponents, Shared::make_small, Shared::make_steady, Shared::move, Shared::pass_turn,
-      Shared::passes, Shared::place_of, Shared::release_queries, Shared::start_piece, Shared::start_scores,
-      Shared::steady_exponents, Shared::take_turn, Shared::value_empty, Shared::value_full, Shared::value_tile,
-      Shared::wait_for_kept, Shared::walk_of;
-  using Shared::kKeepsOfTiles, Shared::kKeyTile, Shared::kStages, Shared::kSteps;
+  using Shared::arguments_, Shared::call_;
+  using Shared::begin, Shared::close_rows, Shared::complete_tile, Shared::drop, Shared::finish, Shared::first_visit,
+      Shared::has_entries, Shared::is_first_lane, Shared::is_steady, Shared::is_told, Shared::key_empty,
+      Shared::key_full, Shared::lane_of, Shared::look_up, Shared::make_exponents, Shared::make_small,
+      Shared::make_steady, Shared::move, Shared::pass_turn, Shared::passes, Shared::place_of, Shared::release_queries,
+      Shared::start_piece, Shared::start_scores, Shared::steady_exponents, Shared::take_turn, Shared::value_empty,
+      Shared::value_full, Shared::value_tile, Shared::wait_for_kept, Shared::walk_of;
+  using Shared::kKeepsOfTiles, Shared::kKeyTile, Shared::kStages, Shared::kSteps, Shared::kTellsLists;
   using typename Shared::Element;
   using typename Shared::Lane;
   using typename Shared::Output;
@@ -148,11 +148,8 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
           next.make(s, 1, rows);
         }
       } else {
-        float factor = arguments_.scale * kLog2E;
-        if (is_cut) {
-          make_exponents(s, stays, visit, piece, 0);
-          factor = 1;
-        }
+        const float factor = call_.factor;
+        if (is_cut) make_exponents(s, stays, visit, piece, 0);
         next.make(s, factor, rows);
         if (next.outgrown()) {
           wait_for_products<0>();
@@ -171,23 +168,42 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
       turn = keys;
     }
     const Piece next{piece.consumer, piece.number + 1};
+    const auto start_last = [&] {
+      value_full(turn.stage()).wait(turn.parity());
+      clear_missing_values(visit, piece, turn.stage());
+      take_turn(piece);
+      pin(o);
+      begin_products();
+      start_output(o, weights, turn.stage());
+    };
+    if constexpr (kTellsLists) start_last();
     const bool goes_on = is_told(next) && has_entries(next);
     const Turn<kStages> keys = turn.plus(1);
     if (goes_on) begin(next, q, keys);
-    value_full(turn.stage()).wait(turn.parity());
-    clear_missing_values(visit, piece, turn.stage());
-    take_turn(piece);
-    pin(o);
-    begin_products();
-    start_output(o, weights, turn.stage());
+    if constexpr (kTellsLists) {
+      begin_products();
+    } else {
+      start_last();
+    }
     // Where there is no next piece these products have no meaning: under a condition they would cost registers.
     start_scores(s, q, next, keys.stage());
-    wait_for_products<1>();
-    pass_turn(piece);
-    pin(o);
-    value_empty(turn.stage()).arrive_if(is_first_lane());
-    finish(piece, o, rows);
-    if (goes_on) look_up(stays, first_visit(next), next);
+    if constexpr (kTellsLists) {
+      // All that does not need these products is done while they are made.
+      if (goes_on) look_up(stays, first_visit(next), next);
+      const auto multipliers = close_rows(piece, thread_read_anew() % 128, rows);
+      wait_for_products<1>();
+      pass_turn(piece);
+      pin(o);
+      value_empty(turn.stage()).arrive_if(is_first_lane());
+      finish(piece, o, multipliers);
+    } else {
+      wait_for_products<1>();
+      pass_turn(piece);
+      pin(o);
+      value_empty(turn.stage()).arrive_if(is_first_lane());
+      finish(piece, o, rows);
+      if (goes_on) look_up(stays, first_visit(next), next);
+    }
     wait_for_products<0>();
     pin(s);
     turn = keys;
@@ -198,11 +214,10 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
   /// A piece's first weights, which give rows their bases.
   __device__ void make_first(TileWeights& weights, Scores& s, const Stays& stays, const Visit& visit,
                              const Piece& piece, unsigned tile, RowStatistics<1>& rows) const {
-    float factor = arguments_.scale * kLog2E;
+    const float factor = Variant::kChangesScores ? 1 : call_.factor;
     if (Variant::kChangesScores || visit.cuts(piece.consumer)) {
       complete_tile(visit, piece, tile);
       make_exponents(s, stays, visit, piece, made_anew(tile));
-      factor = 1;
     }
     rows.begin_at(s, factor);
     weights.make(s, factor, rows);

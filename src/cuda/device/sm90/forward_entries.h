@@ -3,6 +3,7 @@
 
 #include "philox.h"
 #include "sm90/forward_kept.h"
+#include "stays.h"
 
 namespace tilewise::cuda::sm90 {
 
@@ -14,7 +15,7 @@ class ForwardEntries : public ForwardKept<Config, Variant> {
   using Shared::Shared;
 
  protected:
-  using Shared::arguments_, Shared::call_;
+  using Shared::arguments_, Shared::call_, Shared::variant_;
   using Shared::first_query, Shared::lane, Shared::lane_of, Shared::place_of, Shared::warp_row;
   using Shared::kKeyTile;
   using typename Shared::Lane;
@@ -23,44 +24,49 @@ class ForwardEntries : public ForwardKept<Config, Variant> {
   using typename Shared::TileWeights;
   using typename Shared::Told;
 
-  static constexpr int kSteps = kKeyTile / 16;  // of a product of weights and values
+  static constexpr int kSteps = kKeyTile / 16;   // of a product of weights and values
+  static constexpr int kEntries = kKeyTile / 2;  // of a lane, in the order of its registers
 
-  /// Which of a lane's entries stay: a word for each half of the keys, a bit for each entry. With score functions the
-  /// mask is evaluated where scores are.
-  struct Stays {
-    unsigned halves[2];
-  };
+  /// Which of a lane's entries stay. With score functions the mask is evaluated where scores are.
+  using Stays = cuda::Stays<kKeyTile>;
 
   /// The index of the lane's first query.
   __device__ int lane_query(const Piece& piece) const { return first_query(piece) + warp_row() + lane() / 4; }
 
-  // A lane's entries in the order of its registers, query and key as distances from its first one.
-  static constexpr int kEntriesOfHalf = kKeyTile / 4;
-  static_assert(kEntriesOfHalf <= 32);
-  __device__ static constexpr int query_of_entry(int i) { return i / 2 % 2 * 8; }
-  __device__ static constexpr int key_of_entry(int i) { return i / 4 * 8 + i % 2; }
-
   /// Asked while the products are under way.
   __device__ void look_up(Stays& stays, const Visit& visit, const Piece& piece) const {
-    if constexpr (!Variant::kChangesScores) {
+    if constexpr (!Variant::kChangesScores && Config::kHasLists && Variant::kFollowsDiagonals) {
+      const SequenceShape& shape = place_of(piece).shape;
+      const auto& place = place_of(piece).variant;
+      const int first_key = visit.tile() * kKeyTile, first = first_query(piece) + warp_row();
+      stays = stays_along_diagonals<kKeyTile>(lane(), [&](int query, int key) {
+        const int query_index = first + query, key_index = first_key + key;
+        return Variant::keeps(variant_, place, Variant::query_values(variant_, place, query_index),
+                              Variant::key_values(variant_, place, key_index),
+                              Variant::diagonal_values(variant_, place, query_index - key_index), query_index,
+                              key_index, 0);
+      });
+      stays.remove_outside(lane(), shape.key_start - first_key, shape.keys - first_key);
+    } else if constexpr (!Variant::kChangesScores) {
       const Lane lane = lane_of(visit, piece, 0);
       const SequenceShape& shape = place_of(piece).shape;
+      stays = {};
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int part = visit.part(piece.consumer, half);
-        unsigned bits = part == kFullPart ? ~0u : 0;
-        if (part == kPartialPart) {
+        constexpr int kBlocks = kKeyTile / 16;
+        if (part == kFullPart) {
+#pragma unroll
+          for (int j = half * kBlocks; j < (half + 1) * kBlocks; ++j) stays.set(j);
+        } else if (part == kPartialPart) {
           // Not all of them at once, which would spill.
 #pragma unroll 1
           for (int e = 0; e < 4; ++e) {
 #pragma unroll
-            for (int j = 0; j < kEntriesOfHalf / 4; ++j) {
-              const int key = (half * kEntriesOfHalf / 4 + j) * 8 + e % 2;
-              bits |= unsigned(stays_at(lane, shape, e / 2 * 8, key)) << (4 * j + e);
-            }
+            for (int j = half * kBlocks; j < (half + 1) * kBlocks; ++j)
+              stays.set(j, e, stays_at(lane, shape, e / 2 * 8, 8 * j + e % 2));
           }
         }
-        stays.halves[half] = bits;
       }
     }
   }
@@ -78,22 +84,19 @@ class ForwardEntries : public ForwardKept<Config, Variant> {
       const Lane lane = lane_of(visit, piece, tile);
       const SequenceShape& shape = place_of(piece).shape;
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-#pragma unroll
-        for (int i = half * kEntriesOfHalf; i < (half + 1) * kEntriesOfHalf; ++i) {
-          float& x = s.x[0][i / 4][i % 4];
-          const int query = query_of_entry(i), key = key_of_entry(i);
-          const bool stays_here = stays_at(lane, shape, query, key);
-          const float exponent = Lane::clamped(lane.score(query, key, x)) * kLog2E;
-          x = stays_here ? exponent : -infinity();
-        }
+      for (int i = 0; i < kEntries; ++i) {
+        float& x = s.x[0][i / 4][i % 4];
+        const int query = i / 2 % 2 * 8, key = i / 4 * 8 + i % 2;
+        const bool stays_here = stays_at(lane, shape, query, key);
+        const float exponent = Lane::clamped(lane.score(query, key, x)) * kLog2E;
+        x = stays_here ? exponent : -infinity();
       }
     } else {
-      const float factor = arguments_.scale * kLog2E;
+      const float removed = arguments_.scale < 0 ? infinity() : -infinity();
 #pragma unroll
-      for (int i = 0; i < 2 * kEntriesOfHalf; ++i) {
+      for (int i = 0; i < kEntries; ++i) {
         float& x = s.x[0][i / 4][i % 4];
-        x = stays.halves[i / kEntriesOfHalf] >> i % kEntriesOfHalf & 1 ? factor * x : -infinity();
+        x = stays.keeps(i / 4, i % 4) ? x : removed;
       }
     }
   }

@@ -53,18 +53,26 @@ class Float8Consumer : ForwardSteps<Config, Variant> {
     commit_products();
   }
 
-  /// What is to be known of a tile: asked for while its products are under way.
-  __device__ void look_at(Tile& tile, const Visit& visit, const Piece& piece) const {
-    const Told& place = place_of(piece);
-    const Float8Arguments& given = arguments_.float8;
-    const long long of_head = static_cast<long long>(place.work.sequence) * given.h_kv + place.work.kv_head;
-    const float4 block = __ldg(reinterpret_cast<const float4*>(given.blocks + of_head * given.key_blocks +
-                                                               visit.tile() * kKeyTile / kScaleBlock));
+  /// The scales of a tile's keys and values, asked for well before they are needed.
+  __device__ float4 ask_scales(const Visit& visit, int first_block) const {
+    return __ldg(reinterpret_cast<const float4*>(arguments_.float8.blocks) + first_block +
+                 visit.tile() * kKeyTile / kScaleBlock);
+  }
+  /// The number of a piece's first block of keys, among those of all heads.
+  __device__ int first_block_of(const Piece& piece) const {
+    const Work& work = place_of(piece).work;
+    return (work.sequence * arguments_.float8.h_kv + work.kv_head) * arguments_.float8.key_blocks;
+  }
+  __device__ void look_at(Tile& tile, const Visit& visit, const float4& scales, const Piece& piece) const {
     tile.visit = visit;
-    tile.factor = block.x * place.query_scales[piece.consumer];
-    tile.log2_of_value = block.y;
-    tile.inverse_of_value = block.z;
+    tile.factor = scales.x * place_of(piece).query_scales[piece.consumer];
+    tile.log2_of_value = scales.y;
+    tile.inverse_of_value = scales.z;
     if (visit.cuts(piece.consumer)) look_up(tile.stays, visit, piece);
+  }
+  __device__ void look_at_first(Tile& tile, const Piece& piece) const {
+    const Visit visit = first_visit(piece);
+    look_at(tile, visit, ask_scales(visit, first_block_of(piece)), piece);
   }
 
   /// Products of a cut tile times their factor, -inf for what is removed or does not exist. The factor that is left.
@@ -72,7 +80,7 @@ class Float8Consumer : ForwardSteps<Config, Variant> {
 #pragma unroll
     for (int i = 0; i < kKeyTile / 2; ++i) {
       float& x = s.x[0][i / 4][i % 4];
-      x = tile.stays.halves[i / (kKeyTile / 4)] >> i % (kKeyTile / 4) & 1 ? tile.factor * x : -infinity();
+      x = tile.stays.keeps(i / 4, i % 4) ? tile.factor * x : -infinity();
     }
     return 1;
   }
@@ -84,7 +92,7 @@ class Float8Consumer : ForwardSteps<Config, Variant> {
     Scores s;
     Tile tile;
     start_piece(s, q, piece, turn);
-    look_at(tile, first_visit(piece), piece);
+    look_at_first(tile, piece);
     wait_for_products<0>();
     pin(s);
     for (bool goes_on = true; goes_on;) goes_on = attend_one(piece, q, s, tile, turn);
@@ -101,6 +109,11 @@ class Float8Consumer : ForwardSteps<Config, Variant> {
     o.clear();
     key_empty(turn.stage()).arrive_if(is_first_lane());
     release_queries(piece, count == 1);
+    // The scales of the tile that comes next are asked for before the weights of the one before are made: asked for
+    // with the products, they came later than those.
+    const int first_block = first_block_of(piece);
+    Visit visit = walk.visit(::min(1, count - 1));
+    float4 scales = ask_scales(visit, first_block);
     {
       const float factor = tile.visit.cuts(piece.consumer) ? cut(s, tile) : tile.factor;
       Weights first;
@@ -115,10 +128,13 @@ class Float8Consumer : ForwardSteps<Config, Variant> {
     }
     unsigned passed = 0;  // tiles between the one whose values are to be read and the next one
     for (int i = 1; i < count; ++i) {
-      const Visit visit = walk.visit(i);
       const Turn<kStages> keys = turn.plus(passed + 1);
       if constexpr (Config::kHasLists) {
-        if (passes(visit, piece, i + 1 < count, keys, passed)) continue;
+        if (passes(visit, piece, i + 1 < count, keys, passed)) {
+          visit = walk.visit(i + 1);
+          scales = ask_scales(visit, first_block);
+          continue;
+        }
       }
       key_full(keys.stage()).wait(keys.parity());
       pin(o);
@@ -127,11 +143,13 @@ class Float8Consumer : ForwardSteps<Config, Variant> {
       value_full(turn.stage()).wait(turn.parity());
       start_output(o, weights, turn.stage());
       const bool is_cut = made_anew(visit.cuts(piece.consumer)) != 0;
-      look_at(tile, visit, piece);
+      look_at(tile, visit, scales, piece);
+      visit = walk.visit(::min(i + 1, count - 1));
       wait_for_products<1>();
       pin(s);
       key_empty(keys.stage()).arrive_if(is_first_lane());
       release_queries(piece, i + 1 == count);
+      scales = ask_scales(visit, first_block);
       float factor = tile.factor;
       if (is_cut) factor = cut(s, tile);
       Weights next;
@@ -165,7 +183,7 @@ class Float8Consumer : ForwardSteps<Config, Variant> {
     pin(o);
     value_empty(turn.stage()).arrive_if(is_first_lane());
     finish(piece, o, rows);
-    if (goes_on) look_at(tile, first_visit(next), next);
+    if (goes_on) look_at_first(tile, next);
     wait_for_products<0>();
     pin(s);
     turn = keys;

@@ -41,28 +41,36 @@ class ForwardOutput : public ForwardShared<Config, Variant> {
     told_empty(piece.turn().stage()).arrive_if(is_first_lane());
   }
 
+  /// What turns the sums of a thread's two rows into outputs.
+  struct Multipliers {
+    float of[2];
+  };
   /// Divides by the sums, with the sink's part, and writes o and lse. Then the piece is done with.
   __device__ void finish(const Piece& piece, const Output& o, const RowStatistics<1>& rows) const {
+    finish(piece, o, close_rows(piece, thread_read_anew() % 128, rows));
+  }
+  /// Likewise where that is all that is left to be done.
+  __device__ void finish(const Piece& piece, const Output& o, const Multipliers& multipliers) const {
     // Read anew: what follows from it would be kept in registers through all tiles.
     const int thread = thread_read_anew() % 128;
     const bool is_whole = uniform(first_query(piece) + thread / 32 * 16 + 16 <= place_of(piece).shape.queries) != 0;
     if (Shared::kStagesOutput && is_whole) {
-      store_by_copies(piece, thread, o, rows);
+      store_by_copies(piece, thread, o, multipliers);
     } else {
-      store_directly(piece, thread, o, rows);
+      store_directly(piece, thread, o, multipliers);
     }
     release(piece);
   }
 
   /// A warp's 16 rows, by way of shared memory.
-  __device__ void store_by_copies(const Piece& piece, int thread, const Output& o, const RowStatistics<1>& rows) const {
+  __device__ void store_by_copies(const Piece& piece, int thread, const Output& o,
+                                  const Multipliers& multipliers) const {
     const Work& work = place_of(piece).work;
     const int lane = thread % 32, row = 64 * piece.consumer + thread / 32 * 16;
-    const auto multiplier = close_rows(piece, thread, rows);
     const auto tile = this->output_tile();
     wait_for_copies();  // of the piece before, long since
     __syncwarp();
-    stage_rows<OutputElement>(tile, row, o, multiplier.of);
+    stage_rows<OutputElement>(tile, row, o, multipliers.of);
     publish_writes();
     __syncwarp();
     if (lane == 0) {
@@ -75,13 +83,13 @@ class ForwardOutput : public ForwardShared<Config, Variant> {
     }
   }
 
-  __device__ void store_directly(const Piece& piece, int thread, const Output& o, const RowStatistics<1>& rows) const {
+  __device__ void store_directly(const Piece& piece, int thread, const Output& o,
+                                 const Multipliers& multipliers) const {
     const Told& place = place_of(piece);
     const TensorView& view = arguments_.o;
     OutputElement* const out = static_cast<OutputElement*>(view.data) + place.work.sequence * view.batch +
                                place.work.head * view.head + token_of(piece) * view.row;
-    store_rows<Config::kHeadV>(out, view.row, query_of(piece, thread), place.shape.queries, o,
-                               close_rows(piece, thread, rows).of);
+    store_rows<Config::kHeadV>(out, view.row, query_of(piece, thread), place.shape.queries, o, multipliers.of);
   }
 
   __device__ int token_of(const Piece& piece) const {
@@ -93,9 +101,6 @@ class ForwardOutput : public ForwardShared<Config, Variant> {
   }
 
   /// Writes lse of the thread's two rows and returns what turns their sums into outputs.
-  struct Multipliers {
-    float of[2];
-  };
   __device__ Multipliers close_rows(const Piece& piece, int thread, const RowStatistics<1>& rows) const {
     const Told& place = place_of(piece);
     const TensorView& view = arguments_.lse;

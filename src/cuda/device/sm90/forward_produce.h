@@ -17,17 +17,21 @@ class ForwardProducers : ForwardShared<Config, Variant> {
   static constexpr int kStages = Shared::kStages, kKeyTile = Shared::kKeyTile, kQueryStages = Shared::kQueryStages;
   using Shared::arguments_;
   using Shared::call_, Shared::variant_;
+  /// The next piece is taken when the keys of all tiles are on their way, of a short list when those of all but so many
+  /// are.
+  static constexpr int kEarlyTiles = 512 / kKeyTile;
   static constexpr bool kMakesKept = Shared::Values::kKeepsQueries || Shared::kKeepsOfTiles;
 
  public:
   using Shared::Shared;
+  static constexpr int kWorkThread = 64;
 
   __device__ void run() const {
     if (threadIdx.x == 0) {
       produce_keys();
     } else if (threadIdx.x == 32) {
       produce_values();
-    } else if (threadIdx.x == 64) {
+    } else if (threadIdx.x == kWorkThread) {
       produce_work();
     } else if (threadIdx.x == 96 || (kMakesKept && threadIdx.x > 96)) {
       produce_queries();
@@ -53,10 +57,10 @@ class ForwardProducers : ForwardShared<Config, Variant> {
         Told& told = this->told(turn.stage());
         told.work = work;
         forget();
-        told.work.kv_head = told.work.head / arguments_.heads_per_kv;
+        if constexpr (!Shared::kTellsLists) tell_kv_head(told);
         told.shape = arguments_.sequences[told.work.sequence];
         forget();
-        told.walk = has_order ? listed : this->start_of(told.work, told.shape);
+        static_cast<WalkStart&>(told.walk) = has_order ? listed : this->start_of(told.work, told.shape);
         this->told_begun(turn.stage()).arrive();
         this->keys_sent().wait(turn.count & 1);
         turn = turn.plus(1);
@@ -89,12 +93,21 @@ class ForwardProducers : ForwardShared<Config, Variant> {
       this->told_empty(stage()).arrive_if(is_first());
     }
   }
+  /// By the thread that has registers for it.
+  __device__ void tell_kv_head(Told& told) const { told.work.kv_head = told.work.head / arguments_.heads_per_kv; }
   __device__ void tell_variant(Told& told) const {
     // What follows from them alone would be kept in registers from piece to piece, and spill.
     const auto& bound = (&variant_)[made_anew(0)];
     const Work& work = told.work;
+    if constexpr (Shared::kTellsLists) tell_kv_head(told);
     told.variant = Variant::place_of(bound, told.shape, work.sequence, work.head, work.kv_head, arguments_.scale);
     if constexpr (Shared::ValuesOfTile::kTransposed) tell_scales(told);
+    if constexpr (Shared::kTellsLists) {
+      const int last = told.walk.count - 1;
+      told.walk.taken_at = last < 4 * kEarlyTiles ? ::max(last - kEarlyTiles, 0) : last;
+      const TileLists& lists = arguments_.lists;
+      told.walk.list = lists.tiles + list_of(lists, work.sequence, work.head, work.query_tile) * lists.capacity;
+    }
   }
   __device__ static bool is_first() { return !kMakesKept || thread_read_anew() % 32 == 0; }
   __device__ static void meet_lanes() {
@@ -182,15 +195,15 @@ class ForwardProducers : ForwardShared<Config, Variant> {
       this->told_full(piece.stage()).wait(piece.parity());
       const Told& told = this->told(piece.stage());
       if (told.work.query_tile < 0) break;
-      load_tiles<Tile, kTransposed>(map, told, first, barriers, turn);
+      load_tiles<Tile, kTransposed>(map, told, first, barriers, turn, sent);
       this->told_empty(piece.stage()).arrive();
-      sent();
+      if (!Shared::kTellsLists || told.walk.count == 0) sent();
     }
   }
 
-  template <class Tile, bool kTransposed>
+  template <class Tile, bool kTransposed, class Sent>
   __device__ void load_tiles(const TensorMap& map, const Told& told, const Tile& first, int barriers,
-                             Turn<kStages>& turn) const {
+                             Turn<kStages>& turn, const Sent& sent) const {
     const SequenceShape& shape = told.shape;
     // What is transposed has been put by sequences.
     const bool is_packed = !kTransposed && arguments_.keys_packed;
@@ -215,6 +228,9 @@ class ForwardProducers : ForwardShared<Config, Variant> {
         }
       }
       turn = turn.plus(1);
+      if constexpr (Shared::kTellsLists) {
+        if (i == told.walk.taken_at) sent();
+      }
     }
   }
 

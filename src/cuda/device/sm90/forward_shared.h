@@ -31,6 +31,15 @@ struct QueryScale<Float8E4m3> {
   float query_scales[3];  // a consumer's each
 };
 
+/// What is told of its walk, and of a list.
+template <bool kTellsLists>
+struct ToldWalk : WalkStart {};
+template <>
+struct ToldWalk<true> : WalkStart {
+  const int* list;  // its tiles
+  int taken_at;     // the next piece is taken when the keys of this one of them are on their way
+};
+
 /// Config has
 ///   Element                      of q, k and v
 ///   OutputElement                of o
@@ -61,12 +70,19 @@ class ForwardShared {
   using ValueTile = typename ValuesOfTile::Tile;
   static constexpr int kChunkElements = 128 / int(sizeof(Element));  // of a chunk's row
 
+  /// Whether lists are such as windows and causal masks have, for which what lies between two pieces of work matters
+  /// most: then more is told of them, and a piece is ended in another order (forward.h). Other kernels have not the
+  /// registers for it, or have lost by it: BigBird 1.01 -> 1.14 of its share of plain's time, d 64 without a mask 1.29
+  /// -> 1.17 of cuDNN.
+  static constexpr bool kTellsLists =
+      Config::kHasLists && !Variant::kChangesScores && Variant::kFollowsDiagonals && sizeof(Element) == 2;
+
   /// A piece of work, as it is told: with all that others would wait for global memory for. It stays in shared memory
   /// until all are done with it, since little of it is read for a full tile.
   struct Told : QueryScale<Element> {
     Work work;
     SequenceShape shape;
-    WalkStart walk;
+    ToldWalk<kTellsLists> walk;
     typename Variant::Place variant;
   };
   /// One is at work, and one is told ahead.
@@ -166,13 +182,21 @@ class ForwardShared {
           Variant::kChangesScores ? tile_of_own_position(shape, first + kQueryTile / 2, kKeyTile) : 0);
     }
   }
+  __device__ ListWalk list_walk(const Told& piece) const {
+    if constexpr (kTellsLists) {
+      return ListWalk(piece.walk.list, piece.walk.count);
+    } else {
+      const TileLists& lists = arguments_.lists;
+      const Work& work = piece.work;
+      return ListWalk(lists, list_of(lists, work.sequence, work.head, work.query_tile), piece.walk.count);
+    }
+  }
   /// The most key tiles in which a query tile meets its own positions.
   static constexpr int kOwnTiles = (kQueryTile - 1) / kKeyTile + (kQueryTile % kKeyTile == 0 ? 1 : 2);
   __device__ auto walk_of(const Told& piece) const {
     const WalkStart& start = piece.walk;
     if constexpr (Config::kHasLists) {
-      const long long list = list_of(arguments_.lists, piece.work.sequence, piece.work.head, piece.work.query_tile);
-      return LedWalk<ListWalk, kOwnTiles>{ListWalk(arguments_.lists, list, start.count), start.index};
+      return LedWalk<ListWalk, kOwnTiles>{list_walk(piece), start.index};
     } else if constexpr (Variant::kChangesScores) {
       return LedWalk<DenseWalk, 1>{DenseWalk(piece.shape, kKeyTile), start.index};
     } else {

@@ -144,7 +144,7 @@ class ForwardSteps : public ForwardEntries<Config, Variant> {
       RowStatistics<1> rows;
       o.clear();
       rows.clear(0, 1 << 30);
-      store_directly(piece, threadIdx.x % 128, o, rows);
+      store_directly(piece, threadIdx.x % 128, o, this->close_rows(piece, threadIdx.x % 128, rows));
     }
     release(piece);
   }
