@@ -10,7 +10,6 @@ namespace tilewise::cuda::sm90 {
 template <class Config, class Variant>
 class ForwardConsumer : ForwardSteps<Config, Variant> {
   using Shared = ForwardSteps<Config, Variant>;
-  using Shared::call_;
   using Shared::begin, Shared::close_rows, Shared::complete_tile, Shared::drop, Shared::finish, Shared::first_visit,
       Shared::has_entries, Shared::has_own_bases, Shared::is_first_lane, Shared::is_steady, Shared::is_told,
       Shared::key_empty, Shared::key_full, Shared::lane_of, Shared::look_up, Shared::make_exponents,
@@ -18,6 +17,7 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
       Shared::place_of, Shared::release_queries, Shared::start_piece, Shared::start_scores, Shared::steady_exponents,
       Shared::take_own_bases, Shared::take_turn, Shared::uniform_of, Shared::value_empty, Shared::value_full,
       Shared::value_tile, Shared::wait_for_kept, Shared::walk_of;
+  using Shared::call_;
   using Shared::kKeepsOfTiles, Shared::kKeyTile, Shared::kLargestSum, Shared::kRoom, Shared::kStages, Shared::kSteps,
       Shared::kTellsLists;
   using typename Shared::Element;
