@@ -32,7 +32,7 @@ extern "C" __global__ void evaluate(const __grid_constant__ variant::Arguments b
   if (i >= count) return;
   const Entry e = entries[i];
   const auto place =
-      KernelVariant::place_of(bound, sequences[e.sequence], e.sequence, e.head, e.head / heads_per_kv);
+      KernelVariant::place_of(bound, sequences[e.sequence], e.sequence, e.head, e.head / heads_per_kv, 1.0f);
   const auto query = KernelVariant::query_values(bound, place, e.query_index);
   const auto key = KernelVariant::key_values(bound, place, e.key_index);
   scores[i] = KernelVariant::partial_score(bound, place, query, key, e.query_index, e.key_index, e.s);

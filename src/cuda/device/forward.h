@@ -1,14 +1,8 @@
 // Forward attention: o = softmax(variant(scale * q k^T)) v and lse, a row of query tiles to a block.
 #pragma once
 
-#include "arguments.h"
-#include "copy.h"
-#include "forward_products.h"
-#include "largest_score.h"
-#include "merge.h"
+#include "forward_rows.h"
 #include "philox.h"
-#include "scores.h"
-#include "softmax.h"
 #include "walk.h"
 
 namespace tilewise::cuda {
@@ -23,19 +17,23 @@ namespace tilewise::cuda {
 ///   kQueryInRegisters            q stays in registers; otherwise it is read from shared memory for each tile
 ///   kHasLists, kHasDropout, kHasMaxScore, kAligned
 template <class Config, class Variant>
-class Forward : ForwardProducts<Config> {
+class Forward : ForwardRows<Config, Variant> {
   using Products = ForwardProducts<Config>;
+  using Rows = ForwardRows<Config, Variant>;
   using Products::add_weights_times_values, Products::first_row, Products::key_tile, Products::lane,
       Products::load_queries_to_registers, Products::multiply_queries_by_keys, Products::query_tile,
       Products::value_tile;
-  using Products::kColumnsV, Products::kProductSteps, Products::shared_;
+  using Products::kProductSteps;
+  using Rows::arguments_, Rows::largest_, Rows::o_, Rows::query_begin_, Rows::rows_, Rows::sequence_, Rows::shape_,
+      Rows::variant_;
+  using Rows::finish, Rows::head, Rows::is_in_parts, Rows::lane_query, Rows::query_rows, Rows::row_of_block,
+      Rows::rows_of, Rows::taken_row, Rows::values;
   using typename Products::KeyTile;
-  using typename Products::Output;
-  using typename Products::OutputTile;
   using typename Products::QueryTile;
   using typename Products::Scores;
   using typename Products::TileWeights;
   using typename Products::ValueTile;
+  using typename Rows::Values;
 
  public:
   using Products::kQueryTile, Products::kSharedBytes, Products::kThreads;
@@ -78,11 +76,7 @@ class Forward : ForwardProducts<Config> {
  private:
   __device__ Forward(const ForwardArguments& arguments, const typename Variant::Arguments& variant, unsigned shared,
                      const RowPart& row)
-      : Products(shared),
-        arguments_(arguments),
-        variant_(variant),
-        sequence_(blockIdx.z),
-        shape_(arguments.sequences[blockIdx.z]),
+      : Rows(arguments, variant, shared),
         keys_(key_loader<KeyLoader>(arguments.k, row.head)),
         values_(key_loader<ValueLoader>(arguments.v, row.head)) {}
 
@@ -97,23 +91,6 @@ class Forward : ForwardProducts<Config> {
     } else {
       return walk;
     }
-  }
-
-  __device__ static RowPart row_of_block(const TileLists& lists) {
-    return row_part(lists, Config::kHasLists ? lists.parts : 0, blockIdx.x, blockIdx.y, gridDim.x, gridDim.y);
-  }
-  /// The block's, for when it has tiles in its registers.
-  __device__ static RowPart& taken_row() {
-    __shared__ RowPart shared;
-    return shared;
-  }
-  __device__ static int head() {
-    if constexpr (!Config::kHasLists) return blockIdx.y;
-    return taken_row().head;
-  }
-  /// Whether other blocks have other parts of the row's list.
-  __device__ bool is_in_parts(const RowPart& row) const {
-    return row.place < arguments_.lists.long_rows && arguments_.lists.parts > 1;
   }
 
   using QueryLoader = TileLoader<QueryTile, kThreads, Config::kHeadQk, Config::kAligned, Element>;
@@ -134,21 +111,10 @@ class Forward : ForwardProducts<Config> {
     }
   }
 
-  /// The rows of one head of this block's sequence, from `first_row` of the storage on.
-  __device__ GlobalRows<Element> rows_of(const TensorView& view, int head, long long first_row, int begin,
-                                         int end) const {
-    const long long first = sequence_ * view.batch + head * view.head + first_row * view.row;
-    return {static_cast<Element*>(view.data) + first, view.row, begin, end};
-  }
-  __device__ GlobalRows<Element> query_rows(const TensorView& view, int head) const {
-    return rows_of(view, head, first_query_row(), 0, shape_.queries);
-  }
   __device__ GlobalRows<Element> key_rows(const TensorView& view, int head) const {
     return rows_of(view, head / arguments_.heads_per_kv, arguments_.keys_packed ? shape_.key_token : 0,
                    shape_.key_start, shape_.keys);
   }
-  __device__ int first_query_row() const { return arguments_.queries_packed ? shape_.query_token : 0; }
-
   __device__ void start_loading_queries(int head) {
     const bool whole = query_begin_ + kQueryTile <= shape_.queries;
     QueryLoader(query_rows(arguments_.q, head)).start(query_tile(), query_begin_, whole, 0, shape_.queries);
@@ -208,13 +174,6 @@ class Forward : ForwardProducts<Config> {
     }
   }
 
-  __device__ int lane_query() const { return query_begin_ + first_row() + lane() / 4; }
-
-  using Values = TileScores<Variant, kQueryTile, Config::kKeyTile, kThreads>;
-  __device__ static Values& values() {
-    __shared__ Values shared;
-    return shared;
-  }
   /// What the variant keeps for the visit of a number.
   __device__ void make_values(typename Values::Made& made, const Visit& visit) const {
     values().make_tile(made, variant_, query_begin_, visit.tile() * Config::kKeyTile);
@@ -373,105 +332,8 @@ class Forward : ForwardProducts<Config> {
   /// Whether dropout keeps the weight of a random byte, the lowest of these.
   __device__ bool keeps(unsigned bytes) const { return (bytes & 0xff) < arguments_.dropout.keep_below; }
 
-  /// Divides by the sums, with the sink's part, and writes o and lse.
-  __device__ void finish() {
-    commit_copies();  // of queries that met no key
-    wait_for_copies<0>();
-    __syncthreads();  // all are done with the tiles whose place the output takes
-    if constexpr (Config::kHasMaxScore) largest_.store(arguments_.max_score + head());
-    if (Config::kHasLists && is_in_parts(taken_row())) return keep_part();
-    const OutputTile output{shared_};
-#pragma unroll
-    for (int i = 0; i < Config::kRowBlocks; ++i) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const float multiplier = close_row(i, half);
-        const int row = first_row() + 16 * i + 8 * half + lane() / 4;
-#pragma unroll
-        for (int j = 0; j < kColumnsV / 8; ++j) {
-          const float* x = &o_.x[i][j][2 * half];
-          store_pair(output.at(row, 8 * j + lane() % 4 * 2), Element{}, x[0] * multiplier, x[1] * multiplier);
-        }
-      }
-    }
-    __syncthreads();
-    store_tile<kThreads, Config::kHeadV, Config::kAligned>(output, query_rows(arguments_.o, head()), query_begin_,
-                                                           threadIdx.x);
-  }
-
-  /// Writes the part's quotients and lse, of which merge_rows makes the answer.
-  __device__ void keep_part() const {
-    const TileLists& lists = arguments_.lists;
-    const RowPart taken = taken_row();
-    const long long place =
-        (static_cast<long long>(sequence_) * gridDim.y + taken.head) * lists.long_rows + taken.place;
-#pragma unroll
-    for (int i = 0; i < Config::kRowBlocks; ++i) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int row = first_row() + 16 * i + 8 * half + lane() / 4;
-        const long long part = (place * kQueryTile + row) * lists.parts + taken.part;
-        const float sum = sum_of_row(rows_.sum[i][half]);
-        float multiplier = sum == 0 ? 0 : 1 / sum;
-        if constexpr (Config::kHasDropout) multiplier *= arguments_.dropout.scale;
-        if (lane() % 4 == 0) arguments_.partial_lse[part] = rows_.base[i][half] + log2f(sum);
-        float* const to = arguments_.partial_o + part * Config::kHeadV;
-#pragma unroll
-        for (int j = 0; j < kColumnsV / 8; ++j) {
-          const float* x = &o_.x[i][j][2 * half];
-          const int column = 8 * j + lane() % 4 * 2;
-          if (column < Config::kHeadV)
-            *reinterpret_cast<float2*>(to + column) = make_float2(x[0] * multiplier, x[1] * multiplier);
-        }
-      }
-    }
-  }
-
-  /// Writes the row's lse and returns what turns its sums into its outputs.
-  __device__ float close_row(int i, int half) {
-    float base = rows_.base[i][half], sum = sum_of_row(rows_.sum[i][half]), multiplier = 1;
-    if constexpr (Variant::kHasSink) {
-      const float sink = Variant::sink_logit(variant_, values().place()) * kLog2E;
-      const float joint = fmaxf(base, sink);
-      multiplier = exp2_of(base - joint);
-      sum = sum * multiplier + exp2_of(sink - joint);
-      base = joint;
-    }
-    const int query = lane_query() + 16 * i + 8 * half;
-    if (arguments_.lse.data != nullptr && query < shape_.queries && lane() % 4 == 0) {
-      const TensorView& view = arguments_.lse;
-      const long long row = query + first_query_row();
-      static_cast<float*>(view.data)[sequence_ * view.batch + head() * view.head + row * view.row] =
-          (base + log2f(sum)) * kLn2;
-    }
-    if constexpr (Config::kHasDropout) multiplier *= arguments_.dropout.scale;
-    return sum == 0 ? 0 : multiplier / sum;
-  }
-
-  const ForwardArguments& arguments_;
-  const typename Variant::Arguments& variant_;
-  const int sequence_;
-  const SequenceShape& shape_;  // in global memory, and read anew where it is needed, which is seldom
   const KeyLoader keys_;
   const ValueLoader values_;
-  int query_begin_ = 0;
-  LargestScore largest_;  // where it is asked for
-  RowStatistics<Config::kRowBlocks> rows_;
-  Output o_;
 };
-
-/// Merges the parts of the queries of long rows, each by a warp: (four queries, head, sequence) a block.
-template <class Kernel, class Config, class Variant>
-__device__ inline void merge_rows(const ForwardArguments& a, const typename Variant::Arguments& variant) {
-  const int number = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32, head = blockIdx.y, sequence = blockIdx.z;
-  const SequenceShape& shape = a.sequences[sequence];
-  const int row = row_of(a.lists, sequence, head, number / Kernel::kQueryTile);
-  const int query = row * Kernel::kQueryTile + number % Kernel::kQueryTile;
-  if (query >= shape.queries) return;
-  const long long rows = a.lists.long_rows * Kernel::kQueryTile;
-  const long long first = ((static_cast<long long>(sequence) * gridDim.y + head) * rows + number) * a.lists.parts;
-  merge_parts<Config, Variant, 1>(a, variant, shape, {sequence, head, query}, a.partial_o + first * Config::kHeadV,
-                                  a.partial_lse + first, a.lists.parts);
-}
 
 }  // namespace tilewise::cuda
