@@ -138,6 +138,7 @@ def draw_variants(title, scores, masks, flex, path):
                  for row in flex if row["pass"] == name and row["d"] == d])
                for d in sorted({row["d"] for row in flex}, key=int) for name in ("forward", "backward")]
     width, bar, step = 330, 16, 430
+    of_one = (width - 60) / 1.2
     heights = [30 + 22 * max(len(bars) for _, bars in groups[i:i + 2]) for i in range(0, len(groups), 2)]
     drawing = Drawing(2 * step + 20, 60 + sum(heights) + 20, title + ": beside plain attention")
     top = 60
@@ -147,8 +148,8 @@ def draw_variants(title, scores, masks, flex, path):
         for i, (name, share, words) in enumerate(bars):
             y = top + 10 + 22 * i
             drawing.text(left - 6, y + 12, name, "end")
-            drawing.box(left, y, width - 60, bar, FAINT)
-            drawing.box(left, y, (width - 60) * min(share, 1.2), bar, OURS)
+            drawing.box(left, y, of_one, bar, FAINT)
+            drawing.box(left, y, of_one * min(share, 1.2), bar, OURS)
             drawing.text(left + width - 54, y + 12, words)
         if number % 2 == 1:
             top += heights[number // 2]

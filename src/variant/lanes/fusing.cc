@@ -18,7 +18,7 @@ std::optional<Lowering::ValueId> Lowering::lower_tanh(const Node& node) {
   if (!is_quotient && !is_operation(of, number_of<Multiplication>)) return {};
   const ValueId x = lower_in(graph_[of].operands[0], Hoist::entry);
   const ValueId factor = lower_in(graph_[of].operands[1], Hoist::entry);
-  if (is_quotient && class_of(factor) == Hoist::entry) return {};
+  if (is_quotient && is_of_entries_[graph_[of].operands[1]]) return {};
   return strip(operations_.fused.tanh_of_product, {x, is_quotient ? reciprocal(factor) : factor});
 }
 

@@ -48,6 +48,7 @@ Lowering::Lowering(const Graph& graph, const LaneOptions& options)
       dependences_(dependences(graph)),
       sees_score_(graph.size()),
       sees_seed_(graph.size()),
+      is_of_entries_(graph.size()),
       known_(graph.size(), {kNone, kNone, kNone, kNone, kNone}) {
   if (options.most_queries <= 0 || options.most_keys <= 0) {
     fail_argument("lane program: tiles of at most {} queries x {} keys, expected at least 1 x 1", options.most_queries,
@@ -61,6 +62,7 @@ Lowering::Lowering(const Graph& graph, const LaneOptions& options)
       sees_score_[id] = sees_score_[id] || sees_score_[operand];
       sees_seed_[id] = sees_seed_[id] || sees_seed_[operand];
     }
+    is_of_entries_[id] = dependences_[id].hoist == Hoist::entry;
     if (!options.hoist) dependences_[id].hoist = Hoist::entry;
   }
   LaneInstruction external;
@@ -154,7 +156,7 @@ Lowering::ValueId Lowering::lower_in(NodeId id, Hoist domain) {
   if (known != kNone) return known;
 
   if (node.kind != Kind::operation && node.kind != Kind::read) return known = leaf(node, domain);
-  if (domain == Hoist::entry && is_operation(id, number_of<HyperbolicTangent>)) {
+  if (is_of_entries_[id] && is_operation(id, number_of<HyperbolicTangent>)) {
     if (const auto fused = lower_tanh(node)) return known_[id][static_cast<std::size_t>(domain)] = *fused;
   }
   std::array<ValueId, kMaxOperands> operands{};

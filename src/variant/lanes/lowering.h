@@ -110,6 +110,7 @@ class Lowering {
   const StripOperations& operations_;
   std::vector<Dependence> dependences_;        // [nodes]
   std::vector<bool> sees_score_, sees_seed_;   // [nodes]
+  std::vector<bool> is_of_entries_;            // [nodes], by its operands: without hoisting, too
   std::vector<std::array<ValueId, 5>> known_;  // [nodes][class]
   std::vector<Value> values_;
   ValueId score_ = kNone, seed_ = kNone;
