@@ -17,16 +17,17 @@ namespace tilewise::cuda {
 template <class Config, class Variant>
 class ForwardRows : public ForwardProducts<Config> {
   using Products = ForwardProducts<Config>;
-  using Products::first_row, Products::lane, Products::shared_;
-  using Products::kColumnsV;
-  using typename Products::Output;
-  using typename Products::OutputTile;
 
  public:
   using Products::kQueryTile, Products::kThreads;
   using typename Products::Element;
 
  protected:
+  using Products::first_row, Products::lane, Products::shared_;
+  using Products::kColumnsV;
+  using typename Products::Output;
+  using typename Products::OutputTile;
+
   __device__ ForwardRows(const ForwardArguments& arguments, const typename Variant::Arguments& variant, unsigned shared)
       : Products(shared),
         arguments_(arguments),
