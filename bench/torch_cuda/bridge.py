@@ -51,9 +51,9 @@ class Tilewise:
         lines = bridge.library.bridge_plan(self.handle).decode().splitlines()
         self.plan = "; ".join(line for line in lines if line.startswith(("forward: ", "decoding: ", "backward: ")))
 
-    def call(self, function, tensors):
+    def call(self, function, tensors, *options):
         pointers = (ctypes.c_void_p * len(tensors))(*[None if x is None else x.data_ptr() for x in tensors])
-        self.bridge.check(function(self.handle, ctypes.cast(pointers, ctypes.c_void_p),
+        self.bridge.check(function(self.handle, ctypes.cast(pointers, ctypes.c_void_p), *options,
                                    torch.cuda.current_stream().cuda_stream))
 
     def forward(self, q, k, v, o, lse=None):
@@ -61,11 +61,7 @@ class Tilewise:
 
     def forward_float8(self, q, k, v, o, scales, lse=None):
         """Each of q, k and v with its scales, [h] or [b, h, blocks]"""
-        tensors = [q, k, v, o, lse, *scales]
-        pointers = (ctypes.c_void_p * len(tensors))(*[None if x is None else x.data_ptr() for x in tensors])
-        self.bridge.check(self.bridge.library.bridge_forward_float8(
-            self.handle, ctypes.cast(pointers, ctypes.c_void_p), int(scales[0].dim() == 3),
-            torch.cuda.current_stream().cuda_stream))
+        self.call(self.bridge.library.bridge_forward_float8, (q, k, v, o, lse, *scales), int(scales[0].dim() == 3))
 
     def backward(self, *tensors):
         """q, k, v, o, lse, d_o, d_q, d_k, d_v, and the table's gradient or nothing"""

@@ -100,7 +100,7 @@ void BackwardKernels::launch(const BackwardArguments& arguments, const std::vect
   all.key_tiles = static_cast<int>(key_tiles);
   all.d_q_parts = std::max(arguments.d_q_parts, 1);
   const bool has_parts = arguments.d_q_parts > 0;
-  const std::int64_t queries = (arguments.s_q + 127) / 128 * 128;  // QuerySums::room
+  const std::int64_t queries = d_q_rows(arguments.s_q);
   all.d_q_part = has_parts ? extent.b * extent.h_q * queries * shape_.d_qk : 0;
   const auto rows = [&](std::int64_t warps) {
     return jit::LaunchShape{

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/round_up.h"
 #include "cuda/device/arguments.h"
 #include "cuda/launch/forward.h"
 #include "cuda/plan/backward_plan.h"
@@ -30,10 +31,12 @@ class BackwardRunner {
   /// Floats of the workspace: reference and delta each, and the sums of d_q; enough for every family, the one for 9.0
   /// having whole tiles of 64 queries and of 64 columns, the portable one of up to 128 queries.
   static std::int64_t row_floats(std::int64_t b, std::int64_t h_q, std::int64_t s_q) {
-    return b * h_q * ((s_q + 63) / 64 * 64);
+    return b * h_q * round_up(s_q, 64);
   }
+  /// Rows that sums of d_q have room for in a head: QuerySums::room of device/query_sums.h.
+  static std::int64_t d_q_rows(std::int64_t s_q) { return round_up(s_q, 128); }
   static std::int64_t d_q_floats(std::int64_t b, std::int64_t h_q, std::int64_t s_q, std::int64_t d_qk) {
-    return b * h_q * ((s_q + 127) / 128 * 128) * ((d_qk + 63) / 64 * 64);
+    return b * h_q * d_q_rows(s_q) * round_up(d_qk, 64);
   }
 
   /// Ints of the workspace that a deterministic pass of the family for 9.0 counts by, one for 64 queries.
