@@ -13,6 +13,7 @@ inline constexpr float kLog2E = 1.44269504f;
 /// (in log2). Weights stay below 2^16 and sums below 2^16 s_kv, far from overflow, and the pass over o is almost never
 /// made.
 inline constexpr float kRescaleGrowth = 16;
+inline constexpr float kMostWeight = 0x1p16f;  // 2^kRescaleGrowth
 
 /// What a score in the score buffer stands for. Scaling q would round each of its elements, so the scale is left to the
 /// exponential (no cost), or applied to whole products where a program wants to see scores as the variant defines them.
