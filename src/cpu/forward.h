@@ -147,16 +147,27 @@ class ForwardKernel {
   };
 
   /// Whether two_blocks does for this strip and the next.
-  bool can_join(int index) const {
-    return index + 1 < strip_count_ && strips_[index].is_begun && strips_[index + 1].is_begun && units_.raw &&
-           task_.dropout.apply == nullptr;
+  bool can_join(int index) const { return index + 1 < strip_count_ && units_.raw && task_.dropout.apply == nullptr; }
+
+  /// Begins a strip with the first group of keys of a whole tile as what its weights are relative to.
+  void begin(Strip& strip, const typename Engine::Keys& k) {
+    Engine::pack_q(task_.q, strip.begin, strip.count, shape_.d_qk, units_.q_factor, strip.q);
+    __builtin_memset(strip.o, 0, static_cast<std::size_t>(o_floats(shape_)) * sizeof(float));
+    Vec maximum[kVectors];
+    for (Vec& x : maximum) x = Lanes::broadcast(-__builtin_inff());
+    Engine::qk_maximum(strip.q, k, 0, Engine::kGroup, shape_.d_qk, ring_, maximum, {});
+    update_maximum(strip, maximum);
+    strip.is_begun = true;
   }
 
   /// block for two strips against whole groups of keys, of which all are kept, with scores made beside the weights of
-  /// those before. False, with nothing changed, where scores have outgrown the strips' references.
+  /// those before. False, with nothing added, where scores have outgrown the strips' references.
   bool two_blocks(Strip* strips, const typename Engine::Keys& k, int keys, const NextRows& next) {
     const Exp2<Lanes> exp2(units_.log2);
     float* const weights[2] = {scores_, scores_ + kTileKeys / 2 * kStrip};
+    for (int side = 0; side < 2; ++side) {
+      if (!strips[side].is_begun) begin(strips[side], k);
+    }
     Vec maximum[2][kVectors], sum[2][kVectors];
     for (int side = 0; side < 2; ++side) {
       for (int n = 0; n < kVectors; ++n) {
@@ -179,9 +190,10 @@ class ForwardKernel {
       }
     };
     const std::int64_t touches = keys / Engine::kGroup * 2 * ((shape_.d_qk + kStrip - 1) / kStrip);
+    Ahead q_ahead = next_q(strips[1], touches, 2);
     Engine::two_products({{strips[0].q, k, shape_.d_qk}, {strips[1].q, k, shape_.d_qk}}, 0, keys, ring_,
-                         k_rows_ahead(next, touches), weigh);
-    bool has_outgrown = false;  // infinite sums, too: of a strip that had no reference yet
+                         k_rows_ahead(next, touches).then(&q_ahead, touches), weigh);
+    bool has_outgrown = false;  // infinite sums, too: of a row that had no reference yet
     for (const auto& of_strip : sum) {
       for (const Vec& x : of_strip) has_outgrown |= Lanes::any_greater(x, Lanes::broadcast(kMostWeight));
     }
@@ -248,11 +260,12 @@ class ForwardKernel {
     return is_staged(task_.v) ? Ahead() : rows_ahead(task_.v.rows, shape_.d_v, next.begin, next.count, touches);
   }
 
-  /// The rows of the strip after this one, where that is still to be begun.
-  Ahead next_q(const Strip& strip, std::int64_t touches) const {
-    const Strip& next = *(&strip + 1);
-    if (&next == strips_ + strip_count_ || next.is_begun) return {};
-    return rows_ahead(task_.q, shape_.d_qk, next.begin, next.count, touches);
+  /// The rows of as many strips after this one, where they are still to be begun.
+  Ahead next_q(const Strip& strip, std::int64_t touches, int strips = 1) const {
+    const Strip &next = *(&strip + 1), &last = strips_[strip_count_ - 1];
+    if (&strip == &last || next.is_begun) return {};
+    const std::int64_t end = last.begin + last.count, wanted = next.begin + strips * kStrip;
+    return rows_ahead(task_.q, shape_.d_qk, next.begin, (wanted < end ? wanted : end) - next.begin, touches);
   }
 
   static bool is_staged(const RowSource& source) { return source.block_table != nullptr || source.scales != nullptr; }
