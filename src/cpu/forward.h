@@ -250,14 +250,13 @@ class ForwardKernel {
   }
 
   Ahead k_rows_ahead(const NextRows& next, std::int64_t touches) const {
-    if (next.of_o || is_staged(task_.k)) return {};
-    return rows_ahead(task_.k.rows, shape_.d_qk, next.begin, next.count, touches);
+    return next.of_o ? Ahead() : rows_ahead(task_.k, shape_.d_qk, next.begin, next.count, touches);
   }
 
   Ahead v_rows_ahead(const NextRows& next, std::int64_t touches) const {
-    if (next.of_o)
-      return rows_ahead({task_.o.data, task_.o.stride, task_.o.dtype}, shape_.d_v, next.begin, next.count, touches);
-    return is_staged(task_.v) ? Ahead() : rows_ahead(task_.v.rows, shape_.d_v, next.begin, next.count, touches);
+    if (!next.of_o) return rows_ahead(task_.v, shape_.d_v, next.begin, next.count, touches);
+    const Rows rows{task_.o.data, task_.o.stride, task_.o.dtype};
+    return rows_ahead(rows, shape_.d_v, next.begin, next.count, touches);
   }
 
   /// The rows of as many strips after this one, where they are still to be begun.
@@ -266,14 +265,6 @@ class ForwardKernel {
     if (&strip == &last || next.is_begun) return {};
     const std::int64_t end = last.begin + last.count, wanted = next.begin + strips * kStrip;
     return rows_ahead(task_.q, shape_.d_qk, next.begin, (wanted < end ? wanted : end) - next.begin, touches);
-  }
-
-  static bool is_staged(const RowSource& source) { return source.block_table != nullptr || source.scales != nullptr; }
-
-  static Ahead rows_ahead(const Rows& rows, int width, std::int64_t begin, std::int64_t count, std::int64_t touches) {
-    const std::int64_t bytes = rows.dtype == DType::float32 ? 4 : 2;
-    return {static_cast<const char*>(rows.data) + begin * rows.stride * bytes, count, width * bytes,
-            rows.stride * bytes, touches};
   }
 
   void raise_maximum(int keys, Vec* maximum) const {

@@ -58,6 +58,20 @@ __attribute__((noinline)) Ahead reads_ahead(const ScoreProgram& score, const Sco
   return Ahead(reads.first, reads.rows, reads.row_bytes, reads.stride_bytes, 1);
 }
 
+/// Rows [begin, begin + count) of `width` elements.
+TILEWISE_INLINE Ahead rows_ahead(const Rows& rows, int width, std::int64_t begin, std::int64_t count,
+                                 std::int64_t touches) {
+  const std::int64_t bytes = rows.dtype == DType::float32 ? 4 : 2;
+  return {static_cast<const char*>(rows.data) + begin * rows.stride * bytes, count, width * bytes, rows.stride * bytes,
+          touches};
+}
+/// Likewise; nothing of rows that are gathered or dequantised.
+TILEWISE_INLINE Ahead rows_ahead(const RowSource& source, int width, std::int64_t begin, std::int64_t count,
+                                 std::int64_t touches) {
+  if (source.block_table != nullptr || source.scales != nullptr) return {};
+  return rows_ahead(source.rows, width, begin, count, touches);
+}
+
 /// The pieces of a span: before, inside and behind its full part. visit(begin, end, partial).
 template <class Visit>
 TILEWISE_INLINE void for_pieces(const KeySpan& span, const Visit& visit) {

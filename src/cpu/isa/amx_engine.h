@@ -72,19 +72,16 @@ struct AmxEngine : BroadcastEngine<Config> {
   template <class Use>
   static TILEWISE_INLINE void two_products(const Product (&sides)[2], int first, int keys, float* ring, Ahead ahead,
                                            const Use& use) {
-    const bool shares = sides[0].k.data == sides[1].k.data;
     float *now = ring, *before = ring + 2 * kGroupFloats;
     for (int key = 0; key < keys; key += kGroup) {
       const auto make = [&]<int kSide>(std::integral_constant<int, kSide>) __attribute__((always_inline)) {
         const Keys& k = sides[kSide].k;
         const int steps = whole_lanes_of(sides[kSide].d) / kTileRows;
         const float* row = k.data + (first + key) * k.stride;
-        const bool fetches = key + kGroup < keys && (kSide == 0 || !shares);
         Block<2>::clear();
         Block<2>::multiply({row, 4 * k.stride, kTileRows * 4 * k.stride, kTileDepth * 2},
                            {sides[kSide].packed_q, 4 * kStrip, 64, kTileRows * 4 * kStrip}, steps, [&](std::int64_t i) {
                              ahead.touch();
-                             if (fetches) fetch_column(row + kGroup * k.stride + i * kTileRows, k.stride);
                              if (key == 0) return;
                              const int part = static_cast<int>(i);
                              use.template operator()<kSide>(before, key - kGroup, 16 * part / steps,
@@ -106,18 +103,13 @@ struct AmxEngine : BroadcastEngine<Config> {
     packed_v += first / kDepth;
     for (int column = 0; column < rounded_d_v(d_v);
          column += 2 * kTileRows, packed_v += 2 * kTileRows * kColumnFloats) {
-      const bool is_half = column + kTileRows == rounded_d_v(d_v), fetches = column + 2 * kTileRows < d_v;
       for (int i = 0; i < 2; ++i) {
-        float* sums = o[i] + column * kStrip;
         ahead.touch();
-        if (is_half) {
-          columns_block<1>(packed_v, weights[i], kStrip, keys / kTileDepth, sums, [](std::int64_t) {});
-          continue;
-        }
-        columns_block<2>(packed_v, weights[i], kStrip, keys / kTileDepth, sums, [&](std::int64_t step) {
-          if (fetches && i == 0)
-            fetch_column(packed_v + (2 * kTileRows * kColumnFloats + step * kTileRows), kColumnFloats);
-        });
+        const auto add = [&]<int M>(std::integral_constant<int, M>) {
+          columns_block<M>(packed_v, weights[i], kStrip, keys / kTileDepth, o[i] + column * kStrip);
+        };
+        column + kTileRows < rounded_d_v(d_v) ? add(std::integral_constant<int, 2>())
+                                              : add(std::integral_constant<int, 1>());
       }
     }
   }
@@ -181,15 +173,12 @@ struct AmxEngine : BroadcastEngine<Config> {
     weights += begin / kDepth;
     right += std::int64_t{begin / kDepth} * kPanel;
     for (int column = 0; column < columns; column += kPanel, right += panel_floats) {
-      const bool fetches = column + kPanel < columns;
       for (int row = 0; row < M; row += kBlockRows) {
         float* sums = out + std::int64_t{row} * columns + column;
         Block<2>::load(sums, columns);
         Block<2>::multiply(
             {weights + row * weights_stride, 4 * weights_stride, kTileRows * 4 * weights_stride, kTileDepth * 2},
-            {right, 4 * kPanel, 64, kTileRows * 4 * kPanel}, steps, [&](std::int64_t step) {
-              if (fetches && row == 0) fetch_column(right + panel_floats + step * kTileRows * kPanel, kPanel / 2);
-            });
+            {right, 4 * kPanel, 64, kTileRows * 4 * kPanel}, steps);
         Block<2>::store(sums, columns);
       }
     }
@@ -214,12 +203,6 @@ struct AmxEngine : BroadcastEngine<Config> {
   }
 
  private:
-  /// The lines at `column` and at as many rows below as a group has.
-  static TILEWISE_INLINE void fetch_column(const float* column, std::int64_t stride) {
-#pragma GCC unroll 8
-    for (int row = 0; row < kGroup; ++row) __builtin_prefetch(column + row * stride);
-  }
-
   template <int M>
   using Block = TileBlock<Tiles, M>;
 
@@ -273,21 +256,19 @@ struct AmxEngine : BroadcastEngine<Config> {
     int column = 0;
     for (; column + kTileRows < rounded_d_v(d_v); column += 2 * kTileRows) {
       for (int i = 0; i < 2 * kTileRows; i += Base::kBlock) ahead.touch();
-      columns_block<2>(columns + column * kColumnFloats, weights, weights_stride, steps, o + column * kStrip,
-                       [](std::int64_t) {});
+      columns_block<2>(columns + column * kColumnFloats, weights, weights_stride, steps, o + column * kStrip);
     }
     if (column < rounded_d_v(d_v)) {
-      columns_block<1>(columns + column * kColumnFloats, weights, weights_stride, steps, o + column * kStrip,
-                       [](std::int64_t) {});
+      columns_block<1>(columns + column * kColumnFloats, weights, weights_stride, steps, o + column * kStrip);
     }
   }
 
-  template <int M, class Beside>
+  template <int M>
   static TILEWISE_INLINE void columns_block(const float* columns, const float* weights, std::int64_t weights_stride,
-                                            int steps, float* o, const Beside& beside) {
+                                            int steps, float* o) {
     Block<M>::load(o, kStrip);
     Block<M>::multiply({columns, 4 * kColumnFloats, kTileRows * 4 * kColumnFloats, kTileDepth * 2},
-                       {weights, 4 * weights_stride, 64, kTileRows * 4 * weights_stride}, steps, beside);
+                       {weights, 4 * weights_stride, 64, kTileRows * 4 * weights_stride}, steps);
     Block<M>::store(o, kStrip);
   }
 };
