@@ -247,8 +247,8 @@ class BackwardKernel {
     const DerivedRows rows = packed_rows(first, index);
     NextStrip ahead = next_strip(block, keys, index);
     const auto pack = [&]<int kSide>(const float* products, int key, int from, int to) __attribute__((always_inline)) {
-      constexpr int kHalf = Engine::kGroup / 2 / 2;  // pairs of keys that are packed beside one of the products
-      for (int pair = kHalf * kSide + kHalf * from / 16, end = kHalf * kSide + kHalf * to / 16; pair < end; ++pair) {
+      constexpr int kHalf = Engine::kParts / 2;  // pairs of keys that are packed beside one of the products
+      for (int pair = kHalf * kSide + from / 2; pair < kHalf * kSide + to / 2; ++pair) {
         const float* scores = products + pair * 2 * kStrip;
         differentiation.pack(scores, scores + Engine::kGroupFloats, rows.from(key + 2 * pair),
                              right + (key / 2 + pair) * kStrip);

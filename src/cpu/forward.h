@@ -178,16 +178,19 @@ class ForwardKernel {
     const auto weigh = [&]<int kSide>(const float* products, int key, int from, int to) __attribute__((always_inline)) {
       const float* scores = products + kSide * Engine::kGroupFloats + from * 2 * kStrip;
       float* packed = weights[kSide] + (key / 2 + from) * kStrip;
+      Vec sums[kVectors];  // else they would be read and written in memory
+      for (int n = 0; n < kVectors; ++n) sums[n] = sum[kSide][n];
       for (int pair = from; pair < to; ++pair, scores += 2 * kStrip, packed += kStrip) {
 #pragma GCC unroll 8
         for (int n = 0; n < kVectors; ++n) {
           const float* score = scores + n * Lanes::kWidth;
           const Vec even = exp2(Lanes::sub(Lanes::load(score), maximum[kSide][n]));
           const Vec odd = exp2(Lanes::sub(Lanes::load(score + kStrip), maximum[kSide][n]));
-          sum[kSide][n] = Lanes::add(sum[kSide][n], Lanes::add(even, odd));
+          sums[n] = Lanes::add(sums[n], Lanes::add(even, odd));
           Lanes::store(packed + n * Lanes::kWidth, Lanes::pair(even, odd));
         }
       }
+      for (int n = 0; n < kVectors; ++n) sum[kSide][n] = sums[n];
     };
     const std::int64_t touches = keys / Engine::kGroup * 2 * ((shape_.d_qk + kStrip - 1) / kStrip);
     Ahead q_ahead = next_q(strips[1], touches, 2);

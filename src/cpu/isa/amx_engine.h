@@ -59,6 +59,7 @@ struct AmxEngine : BroadcastEngine<Config> {
   static constexpr int kGroup = 2 * kTileRows;
   static constexpr std::int64_t kGroupFloats = std::int64_t{kGroup} * kStrip;
   static constexpr std::int64_t kRingFloats = 2 * 2 * kGroupFloats;
+  static constexpr int kParts = kGroup / kDepth;
 
   struct Product {
     const float* packed_q;
@@ -68,7 +69,7 @@ struct AmxEngine : BroadcastEngine<Config> {
 
   /// The products of two sides, k's rows from `first`, keys a multiple of kGroup, a group after the other. While the
   /// next ones are made, use<side>(products, key, from, to), for either side, with key a group's first and
-  /// products[2][kGroup][kStrip] its products: from 0 to 16 in as many parts as side's product has steps.
+  /// products[2][kGroup][kStrip] its products: from 0 to kParts beside the steps of side's product.
   template <class Use>
   static TILEWISE_INLINE void two_products(const Product (&sides)[2], int first, int keys, float* ring, Ahead ahead,
                                            const Use& use) {
@@ -76,16 +77,16 @@ struct AmxEngine : BroadcastEngine<Config> {
     for (int key = 0; key < keys; key += kGroup) {
       const auto make = [&]<int kSide>(std::integral_constant<int, kSide>) __attribute__((always_inline)) {
         const Keys& k = sides[kSide].k;
-        const int steps = whole_lanes_of(sides[kSide].d) / kTileRows;
+        const int steps = whole_lanes_of(sides[kSide].d) / kTileRows, share = (kParts + steps - 1) / steps;
         const float* row = k.data + (first + key) * k.stride;
         Block<2>::clear();
         Block<2>::multiply({row, 4 * k.stride, kTileRows * 4 * k.stride, kTileDepth * 2},
                            {sides[kSide].packed_q, 4 * kStrip, 64, kTileRows * 4 * kStrip}, steps, [&](std::int64_t i) {
                              ahead.touch();
                              if (key == 0) return;
-                             const int part = static_cast<int>(i);
-                             use.template operator()<kSide>(before, key - kGroup, 16 * part / steps,
-                                                            16 * (part + 1) / steps);
+                             const int from = static_cast<int>(i) * share, to = from + share;
+                             if (from >= kParts) return;
+                             use.template operator()<kSide>(before, key - kGroup, from, to < kParts ? to : kParts);
                            });
         Block<2>::store(now + kSide * kGroupFloats, kStrip);
       };
@@ -93,8 +94,8 @@ struct AmxEngine : BroadcastEngine<Config> {
       make(std::integral_constant<int, 1>());
       std::swap(now, before);
     }
-    use.template operator()<0>(before, keys - kGroup, 0, 16);
-    use.template operator()<1>(before, keys - kGroup, 0, 16);
+    use.template operator()<0>(before, keys - kGroup, 0, kParts);
+    use.template operator()<1>(before, keys - kGroup, 0, kParts);
   }
 
   /// pv of two strips whose weights are of the same whole groups of keys.
