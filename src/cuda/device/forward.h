@@ -36,7 +36,7 @@ class Forward : ForwardRows<Config, Variant> {
   using typename Rows::Values;
 
  public:
-  using Products::kQueryTile, Products::kSharedBytes, Products::kThreads;
+  using Products::kPartQueries, Products::kQueryTile, Products::kSharedBytes, Products::kThreads;
   using typename Products::Element;
 
   __device__ Forward(const ForwardArguments& arguments, const typename Variant::Arguments& variant, unsigned shared)
@@ -122,8 +122,11 @@ class Forward : ForwardRows<Config, Variant> {
 
   __device__ void start_loading(const Visit& visit, int stage) {
     const int first = visit.tile() * Config::kKeyTile;
-    keys_.start(key_tile(stage), first, !visit.is_partial(), shape_.key_start, shape_.keys);
-    values_.start(value_tile(stage), first, !visit.is_partial(), shape_.key_start, shape_.keys);
+    bool whole = !visit.is_partial();  // all of the tile's keys exist
+    if constexpr (Config::kHasLists)
+      whole = whole || (first >= shape_.key_start && first + Config::kKeyTile <= shape_.keys);
+    keys_.start(key_tile(stage), first, whole, shape_.key_start, shape_.keys);
+    values_.start(value_tile(stage), first, whole, shape_.key_start, shape_.keys);
   }
 
   /// Visits all key tiles, while the ones after them are on their way. The products of a tile with the queries are made
@@ -149,7 +152,7 @@ class Forward : ForwardRows<Config, Variant> {
     keep_values(made, visit, 0);
     load_queries_to_registers();
     Scores s;
-    multiply_queries_by_keys(s, 0, [](int) {});
+    if (!is_empty(visit)) multiply_queries_by_keys(s, 0, [](int) {});
     for (int i = 0, stage = 0; i < count; ++i) {
       constexpr int kLast = Config::kStages - 1;
       const int next_stage = stage == kLast ? 0 : stage + 1, last_stage = next_stage == kLast ? 0 : next_stage + 1;
@@ -201,14 +204,13 @@ class Forward : ForwardRows<Config, Variant> {
 
   /// Whether a mask leaves nothing of the warp's rows of a tile, or may remove some of it. By votes, so that the
   /// compiler sees that branches on them are the whole warp's.
-  static constexpr bool kHasParts = Config::kHasLists && kQueryTile <= 64 * Visit::kMostParts / 2;
   __device__ bool is_empty(const Visit& visit) const {
-    if constexpr (!kHasParts) return false;
-    return __all_sync(~0u, visit.misses(first_row() / 64));
+    if constexpr (!Config::kHasLists) return false;
+    return __all_sync(~0u, visit.part(first_row() / kPartQueries) == kEmptyPart);
   }
   __device__ bool is_partial(const Visit& visit) const {
-    if constexpr (!kHasParts) return visit.is_partial();
-    return __any_sync(~0u, visit.is_partial() && visit.cuts(first_row() / 64));
+    if constexpr (!Config::kHasLists) return visit.is_partial();
+    return __any_sync(~0u, visit.part(first_row() / kPartQueries) == kPartialPart);
   }
 
   __device__ LanePlace lane_place(const Visit& visit) const {

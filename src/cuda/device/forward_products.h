@@ -3,6 +3,7 @@
 
 #include "mma.h"
 #include "softmax.h"
+#include "walk.h"
 
 namespace tilewise::cuda {
 
@@ -14,6 +15,7 @@ class ForwardProducts {
   static constexpr int kThreads = Config::kWarps * 32;
   static constexpr int kRows = Config::kRowBlocks * 16;  // of a warp
   static constexpr int kQueryTile = Config::kWarps * kRows;
+  static constexpr int kPartQueries = Config::kWarps > Visit::kMostParts ? 2 * kRows : kRows;  // of a list's entries
   static constexpr int kColumnsQk = (Config::kHeadQk + 15) / 16 * 16;
   static constexpr int kColumnsV = (Config::kHeadV + 15) / 16 * 16;
   using QueryTile = SharedTile<Element, kQueryTile, kColumnsQk>;

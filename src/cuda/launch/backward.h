@@ -45,7 +45,7 @@ class BackwardRunner {
   }
 
   /// What lists of tiles are made for, with a row for each key tile.
-  virtual TileSizes tile() const = 0;
+  virtual ListTile tile() const = 0;
   virtual const variant::ArgumentLayout& layout() const = 0;
   virtual std::string text() const = 0;
 };
@@ -68,7 +68,7 @@ class BackwardKernels final : public BackwardRunner {
   /// checked here.
   void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound, const ForwardExtent& extent,
               jit::StreamHandle stream) const override;
-  TileSizes tile() const override { return {plan_.queries, plan_.keys}; }
+  ListTile tile() const override { return {plan_.queries, plan_.keys}; }
 
   const variant::ArgumentLayout& layout() const override { return text_.layout; }
   std::string text() const override { return plan_.text(); }
