@@ -49,7 +49,7 @@ struct ClassifyArguments {
   int* turns;                      // likewise, or null
   int tile_queries, tile_keys;
   int part_queries, part_keys;  // of a tile, of which its entry tells
-  int by_key;  // rows are key tiles
+  int by_key;                   // rows are key tiles
   int heads_per_kv;
 };
 

@@ -21,10 +21,8 @@ class ForwardProducts {
   using QueryTile = SharedTile<Element, kQueryTile, kColumnsQk>;
   using KeyTile = SharedTile<Element, Config::kKeyTile, kColumnsQk>;
   using ValueTile = SharedTile<Element, Config::kKeyTile, kColumnsV>;
-  using OutputTile = SharedTile<Element, kQueryTile, kColumnsV>;  // takes the place of all others in the end
   static constexpr int kStageBytes = KeyTile::kBytes + ValueTile::kBytes;
-  static constexpr int kInputBytes = QueryTile::kBytes + Config::kStages * kStageBytes;
-  static constexpr int kSharedBytes = kInputBytes > OutputTile::kBytes ? kInputBytes : OutputTile::kBytes;
+  static constexpr int kSharedBytes = QueryTile::kBytes + Config::kStages * kStageBytes;
 
   __device__ explicit ForwardProducts(unsigned shared)
       : shared_(shared),

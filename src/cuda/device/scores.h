@@ -58,8 +58,8 @@ class TileScores {
   __device__ void keep_tile(const Made&, const Arguments&, int, int, int) {}
 
   /// Turns products of the tile of a stage into scores, and returns the factor that takes them to log2 units.
-  /// `kPartial`: entries may be removed or past the ends.
-  template <bool kPartial, int kRowBlocks, int kKeyBlocks>
+  /// `kPartial`: entries may be removed or past the ends. `kByDiagonals`: a mask that follows them is asked for each.
+  template <bool kPartial, bool kByDiagonals = false, int kRowBlocks, int kKeyBlocks>
   __device__ float apply(Accumulator<kRowBlocks, kKeyBlocks>& s, float scale, const Arguments& arguments,
                          const LanePlace& lane, int) const {
     if constexpr (!kPartial && !Variant::kChangesScores) {
@@ -139,13 +139,13 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
     }
   }
 
-  template <bool kPartial, int kRowBlocks, int kKeyBlocks>
+  template <bool kPartial, bool kByDiagonals = false, int kRowBlocks, int kKeyBlocks>
   __device__ float apply(Accumulator<kRowBlocks, kKeyBlocks>& s, float scale, const Arguments& arguments,
                          const LanePlace& place, int stage) const {
     const float factor = scale * kLog2E;
     if constexpr (!kPartial && !Variant::kChangesScores) {
       return factor;
-    } else if constexpr (!Variant::kChangesScores && Variant::kFollowsDiagonals) {
+    } else if constexpr (kByDiagonals && !Variant::kChangesScores && Variant::kFollowsDiagonals) {
       remove_along_diagonals(s, factor, arguments, place);
       return 1;
     } else {

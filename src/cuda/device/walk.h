@@ -36,6 +36,13 @@ struct Visit {
 /// A number that all lanes have, in a register of the warp's: a reduction tells the compiler.
 __device__ inline int of_warp(int x) { return static_cast<int>(__reduce_or_sync(~0u, static_cast<unsigned>(x))); }
 
+/// Reads a number where this stands, and not where the compiler would like to.
+__device__ inline int read_here(const int* from) {
+  int number;
+  asm volatile("ld.global.s32 %0, [%1];" : "=r"(number) : "l"(from) : "memory");
+  return number;
+}
+
 // A walk gives a visit by its index at once, or in two steps, of which the first, read(index), is what waits for
 // memory; then the warp shares the visit's register.
 
@@ -168,12 +175,7 @@ struct ListWalk {
 
   __device__ int count() const { return listed; }
   __device__ Visit visit(int index) const { return {__ldg(tiles + index)}; }
-  /// Where it stands, which the compiler otherwise takes for where it is used.
-  __device__ int read(int index) const {
-    int entry;
-    asm volatile("ld.global.s32 %0, [%1];" : "=r"(entry) : "l"(tiles + index) : "memory");
-    return entry;
-  }
+  __device__ int read(int index) const { return read_here(tiles + index); }
   __device__ Visit visit(int, int read) const { return {of_warp(read)}; }
 };
 

@@ -115,7 +115,7 @@ void BackwardKernels::launch(const BackwardArguments& arguments, const std::vect
                                .stream = stream};
   // The driver copies from these pointers and does not write through them.
   std::array<void*, 2> pointers = {&all, const_cast<std::byte*>(bound.data())};
-  if (arguments.s_q > 0) prepare_.launch(rows(queries), pointers.data());
+  if (arguments.s_q > 0) prepare_.launch(rows(queries / 8), pointers.data());
   if (extent.s_kv > 0) backward_.launch(tiles, pointers.data());
   if (arguments.s_q > 0 && arguments.d_q.data != nullptr) finish_.launch(rows(queries / 16), pointers.data());
 }

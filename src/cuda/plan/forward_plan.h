@@ -91,7 +91,7 @@ struct ForwardPlan {
   int threads() const { return warps * 32; }
 
   /// Dynamic shared memory of a block: one tile of queries and `stages` of keys and values, each row in whole lines of
-  /// 128 bytes; in the end the output takes their place.
+  /// 128 bytes.
   std::int64_t shared_bytes(const ForwardShape& shape) const;
 
   /// Registers that a thread's matrices take: the output, two tiles' scores, and q where it stays.

@@ -218,8 +218,8 @@ class EmulatedKernels : public ::testing::Test {
     arguments.scale = scale();
     if (has_gradients) arguments.gradients.tables[0] = sums.data();
     arguments.gradients.first = sums.data();
-    // A warp to a query, then one to 16 of them.
-    ASSERT_TRUE(program.launch("prepare", {row_blocks * 4, kHeads, 1}, 128, &arguments, bound_.data()));
+    // A warp to 8 queries, then one to 16 of them.
+    ASSERT_TRUE(program.launch("prepare", {row_blocks / 2, kHeads, 1}, 128, &arguments, bound_.data()));
     ASSERT_TRUE(
         program.launch("backward", {arguments.key_tiles, kHeads, 1}, plan.threads(), &arguments, bound_.data()));
     ASSERT_TRUE(program.launch("finish", {row_blocks / 4, kHeads, 1}, 128, &arguments, nullptr));
