@@ -341,12 +341,12 @@ void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& gi
   arguments.d_q_parts = shape().deterministic ? cuda::deterministic_parts(shape().s_kv) : 0;
   arguments.sequences = memory.sequences;
   if (lister_) arguments.lists = list_tiles(state, memory, {kernels.tile(), true}, extent, stream);
-  if (!has_gradients) return kernels.launch(arguments, state.bound, extent, stream);
+  if (!has_gradients) return kernels.launch(arguments, state.bound, extent, state.backward, stream);
   gradients_->run(memory.gradients, outputs, stream, [&](const cuda::GradientSums& sums, bool is_last) {
     cuda::BackwardArguments pass = arguments;
     pass.gradients = sums;
     if (!is_last) pass.d_q.data = pass.d_k.data = pass.d_v.data = nullptr;
-    kernels.launch(pass, state.bound, extent, stream);
+    kernels.launch(pass, state.bound, extent, state.backward, stream);
   });
 }
 

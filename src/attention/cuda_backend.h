@@ -63,6 +63,7 @@ class ByForm {
 struct CudaState final : CallState {
   variant::Call call;
   std::vector<std::byte> bound;  // the variant's, as its kernels take them
+  jit::KernelChain backward;
 };
 
 /// Parts of a workspace, on the GPU.

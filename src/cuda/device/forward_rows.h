@@ -36,17 +36,14 @@ class ForwardRows : public ForwardProducts<Config> {
         shape_(arguments.sequences[blockIdx.z]) {}
 
   __device__ static RowPart row_of_block(const TileLists& lists) {
-    return row_part(lists, Config::kHasLists ? lists.parts : 0, blockIdx.x, blockIdx.y, gridDim.x, gridDim.y);
+    return row_part(lists, lists.parts, blockIdx.x, blockIdx.y, gridDim.x, gridDim.y);
   }
   /// The block's, for when it has tiles in its registers.
   __device__ static RowPart& taken_row() {
     __shared__ RowPart shared;
     return shared;
   }
-  __device__ static int head() {
-    if constexpr (!Config::kHasLists) return blockIdx.y;
-    return taken_row().head;
-  }
+  __device__ static int head() { return taken_row().head; }
   /// Whether other blocks have other parts of the row's list.
   __device__ bool is_in_parts(const RowPart& row) const {
     return row.place < arguments_.lists.long_rows && arguments_.lists.parts > 1;
