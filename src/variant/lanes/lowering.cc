@@ -122,6 +122,10 @@ Lowering::ValueId Lowering::real_constant(double value) {
   return leaf({.kind = Kind::constant, .type = Type::real, .value = value}, Hoist::uniform);
 }
 
+Lowering::ValueId Lowering::int_constant(std::int32_t value) {
+  return leaf({.kind = Kind::constant, .type = Type::int32, .value = double(value)}, Hoist::uniform);
+}
+
 Lowering::ValueId Lowering::leaf(const Node& node, Hoist domain) {
   LaneInstruction instruction;
   instruction.leaf = node;

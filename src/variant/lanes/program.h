@@ -46,6 +46,9 @@ struct Slot {
   std::uint32_t place = 0;  // number of the register or output
 };
 
+/// Scores, a keep, and three ints for each term of a conjunction.
+inline constexpr int kMostLaneOperands = 2 + 3 * kMostKeptTerms;
+
 struct LaneInstruction {
   enum class Kind : std::uint8_t {
     strip,  // function(operands)
@@ -57,7 +60,7 @@ struct LaneInstruction {
   std::uint8_t operand_count = 0;
   StripFunction function = nullptr;
   Slot result;
-  std::array<Slot, kMaxOperands> operands{};
+  std::array<Slot, kMostLaneOperands> operands{};
   Node leaf;                                // ramp, fill: where the value comes from
   std::int32_t table = 0;                   // read
   std::array<IndexStep, kMaxRank> steps{};  // read: for each index

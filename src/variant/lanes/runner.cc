@@ -220,7 +220,7 @@ Strip LaneRunner::strip_of(Slot slot, Hoist hoist, std::int64_t first_row) const
 void LaneRunner::execute(const LaneInstruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row) {
   if (instruction.kind == LaneInstruction::Kind::fill) return fill(instruction);
   if (instruction.kind == LaneInstruction::Kind::ramp) return ramp(instruction, hoist, shape, first_row);
-  std::array<Strip, kMaxOperands> operands;
+  std::array<Strip, kMostLaneOperands> operands;
   StripCall call{shape.outer, shape.inner, {}, operands.data()};
   find_strip(instruction.result, hoist, first_row, call.result);
   bool is_flat = call.result.outer == shape.inner;
