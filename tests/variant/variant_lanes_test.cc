@@ -118,7 +118,7 @@ TEST(VariantLanes, ComparisonsOfHoistedIntsAreOnePass) {
           })};
       for (const Variant& variant : all) {
         const LaneProgram partial = lower_variant(variant, {.most_queries = 8, .most_keys = 8}).partial;
-        EXPECT_LE(partial.instructions(Hoist::entry).size(), &variant == &all[5] ? 5u : 1u);
+        EXPECT_LE(partial.instructions(Hoist::entry).size(), &variant == &all[5] ? 2u : 1u);
         expect_scalar_scores(variant, {}, 0, 12);
         if (HasFatalFailure()) return;
       }

@@ -54,10 +54,14 @@ Lowering::KeptTerm Lowering::compared(std::int32_t comparison, ValueId x, ValueI
           comparison == number_of<NotEqual>};
 }
 
+/// The term for bools of keys and of queries, of which one may not be there. One that holds is -1.
+Lowering::KeptTerm Lowering::kept_bools(std::optional<ValueId> of_keys, std::optional<ValueId> of_queries) {
+  if (!of_queries) return {*of_keys, int_constant(0), int_constant(0), false};
+  const ValueId negated = operation<Negation>(false, {*of_queries});
+  return {of_keys ? *of_keys : int_constant(-1), negated, int_constant(-1), false};
+}
+
 std::optional<Lowering::KeptTerm> Lowering::kept_term(ValueId keep) {
-  // A bool that holds is -1.
-  if (is_of_keys(keep)) return KeptTerm{keep, int_constant(0), int_constant(0), false};
-  if (class_of(keep) == Hoist::query) return KeptTerm{int_constant(0), keep, int_constant(1), true};
   if (class_of(keep) != Hoist::entry) return {};
   for (const std::int32_t comparison : kComparisons) {
     if (!does(keep, comparison)) continue;
@@ -80,17 +84,31 @@ Lowering::ValueId Lowering::keep_where(ValueId keep, ValueId score) {
   std::vector<ValueId> parts;
   add_kept_parts(keep, parts);
   std::vector<KeptTerm> terms;
-  std::optional<ValueId> rest;
+  std::optional<ValueId> of_keys, of_queries, rest;
   for (const ValueId part : parts) {
-    const auto term = terms.size() < kMostKeptTerms ? kept_term(part) : std::nullopt;
-    if (term)
+    const auto join = [&](std::optional<ValueId>& all) {
+      all = all ? operation<Conjunction>(false, {*all, part}) : part;
+    };
+    if (is_of_keys(part))
+      join(of_keys);
+    else if (is_of_queries(part))
+      join(of_queries);
+    else if (const auto term = kept_term(part))
       terms.push_back(*term);
     else
-      rest = rest ? operation<Conjunction>(false, {*rest, part}) : part;
+      join(rest);
   }
+  if (of_keys || of_queries) terms.push_back(kept_bools(of_keys, of_queries));
+  std::span<KeptTerm> left = terms;
+  for (; left.size() > kMostKeptTerms; left = left.subspan(kMostKeptTerms))
+    score = keep_where(left.first(kMostKeptTerms), int_constant(-1), score);
+  return keep_where(left, rest ? *rest : int_constant(-1), score);
+}
+
+/// One pass.
+Lowering::ValueId Lowering::keep_where(std::span<KeptTerm> terms, ValueId rest, ValueId score) {
   const auto inverted = std::ranges::stable_partition(terms, [](const KeptTerm& term) { return !term.is_inverted; });
-  // Of a conjunction with a word of all bits nothing is lost.
-  std::vector<ValueId> operands{score, rest ? *rest : int_constant(-1)};
+  std::vector<ValueId> operands{score, rest};
   for (const KeptTerm& term : terms) operands.insert(operands.end(), {term.x, term.y, term.z});
   LaneInstruction instruction;
   instruction.function = operations_.fused.kept[terms.size()][inverted.size()];

@@ -59,8 +59,8 @@ class Lowering {
   ValueId settle(ValueId score);
   ValueId settle_kept(ValueId keep, ValueId score) { return strip(operations_.settle_kept, {keep, score}); }
 
-  /// `score` where `keep`, else -inf: with the comparisons that `keep` is a conjunction of in one pass, where operands
-  /// of theirs are hoisted.
+  /// `score` where `keep`, else -inf: comparisons that `keep` is a conjunction of are made in the same pass, where
+  /// their operands are hoisted.
   ValueId keep_where(ValueId keep, ValueId score);
 
   /// The class whose strip holds a value.
@@ -111,6 +111,8 @@ class Lowering {
   }
   void add_kept_parts(ValueId keep, std::vector<ValueId>& parts) const;
   std::optional<KeptTerm> kept_term(ValueId keep);
+  KeptTerm kept_bools(std::optional<ValueId> of_keys, std::optional<ValueId> of_queries);
+  ValueId keep_where(std::span<KeptTerm> terms, ValueId rest, ValueId score);
   std::optional<std::pair<ValueId, ValueId>> difference_of(ValueId value);
   KeptTerm compared(std::int32_t comparison, ValueId x, ValueId y, ValueId z);
   void fuse(std::span<const ValueId> outputs);
