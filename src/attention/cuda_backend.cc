@@ -42,7 +42,7 @@ void limit_lengths(const PlanShape& shape, const ForwardInputs& inputs, variant:
 CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const Device& device)
     : Backend(variant, shape),
       device_(device),
-      context_(std::make_shared<const jit::Context>(jit::Driver::instance(), device.ordinal())),
+      context_(jit::shared_context(device.ordinal())),
       must_prove_reads_(prove_planned_reads(variant, shape)) {
   check_cuda_shape(shape);
   const tiles::Mask mask = planned_mask(variant, shape);

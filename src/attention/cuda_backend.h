@@ -110,12 +110,10 @@ class CudaBackend final : public Backend {
 
   /// One direction of a call: what its tiles are, and whether lists are of key tiles.
   struct Direction {
-    TileSizes tile;
+    cuda::ListTile tile;
     bool by_key;
 
-    bool operator==(const Direction& other) const {
-      return tile.queries == other.tile.queries && tile.keys == other.tile.keys && by_key == other.by_key;
-    }
+    bool operator==(const Direction&) const = default;
   };
 
   /// The lists of all calls whose sequences are as long as the plan's, where nothing that a call binds decides what is

@@ -108,7 +108,7 @@ bool CudaBackend::find_small_parts() const {
 
 /// Keys of the tiles that 64 queries have entries in, of all of them together.
 std::int64_t CudaBackend::visited_keys(const KeptLists& kept) const {
-  const TileSizes tile = kept.direction.tile;
+  const cuda::ListTile tile = kept.direction.tile;
   const cuda::ListExtent extent = lister_->extent(shape().b, shape().h_q, shape().s_q, shape().s_kv, tile, false);
   const auto counts = kept.counts.values<int>(static_cast<std::size_t>(extent.lists()));
   const auto tiles = kept.tiles.values<int>(static_cast<std::size_t>(extent.tile_ints()));

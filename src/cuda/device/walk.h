@@ -9,7 +9,8 @@ namespace tilewise::cuda {
 enum PartClass { kEmptyPart = 0, kFullPart = 1, kPartialPart = 2 };
 
 /// A visit: which tile, whether entries of it may be removed or past an end, and where that is so, which of its parts:
-/// 64 queries by half of the tile's keys each, two bits a part, the parts of the first queries first.
+/// two bits a part, those of the first queries first. How large parts are is the kernel's choice (ListTile in
+/// plan/forward_plan.h); many have 64 queries by half of the tile's keys.
 ///
 /// An entry of a list is an int: the bit of partial tiles, then the parts' bits (also of full ones), then the tile's
 /// number.
@@ -23,6 +24,8 @@ struct Visit {
   __device__ static Visit partial(int tile, int parts = kAllPartial) { return {tile << kTileAt | parts << 1 | 1}; }
   __device__ int tile() const { return entry >> kTileAt; }
   __device__ bool is_partial() const { return (entry & 1) != 0; }
+  __device__ int part(int number) const { return entry >> (1 + 2 * number) & 3; }
+  /// Of parts of 64 queries by half of the keys.
   __device__ int part(int queries, int keys) const { return entry >> (1 + 2 * (2 * queries + keys)) & 3; }
   /// Whether a mask removes all entries of 64 queries.
   __device__ bool misses(int queries) const { return (entry >> (1 + 4 * queries) & 15) == 0; }
@@ -32,6 +35,13 @@ struct Visit {
 
 /// A number that all lanes have, in a register of the warp's: a reduction tells the compiler.
 __device__ inline int of_warp(int x) { return static_cast<int>(__reduce_or_sync(~0u, static_cast<unsigned>(x))); }
+
+/// Reads a number where this stands, and not where the compiler would like to.
+__device__ inline int read_here(const int* from) {
+  int number;
+  asm volatile("ld.global.s32 %0, [%1];" : "=r"(number) : "l"(from) : "memory");
+  return number;
+}
 
 // A walk gives a visit by its index at once, or in two steps, of which the first, read(index), is what waits for
 // memory; then the warp shares the visit's register.
@@ -165,12 +175,7 @@ struct ListWalk {
 
   __device__ int count() const { return listed; }
   __device__ Visit visit(int index) const { return {__ldg(tiles + index)}; }
-  /// Where it stands, which the compiler otherwise takes for where it is used.
-  __device__ int read(int index) const {
-    int entry;
-    asm volatile("ld.global.s32 %0, [%1];" : "=r"(entry) : "l"(tiles + index) : "memory");
-    return entry;
-  }
+  __device__ int read(int index) const { return read_here(tiles + index); }
   __device__ Visit visit(int, int read) const { return {of_warp(read)}; }
 };
 

@@ -46,7 +46,7 @@ class BackwardRunner {
   }
 
   /// What lists of tiles are made for, with a row for each key tile.
-  virtual TileSizes tile() const = 0;
+  virtual ListTile tile() const = 0;
   virtual const variant::ArgumentLayout& layout() const = 0;
   virtual std::string text() const = 0;
 };
@@ -68,8 +68,13 @@ class BackwardKernels final : public BackwardRunner {
   /// Queues all three. Without parts d_q is summed up by atomics, so its last bits differ from run to run. Nothing is
   /// checked here.
   void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound, const ForwardExtent& extent,
+<<<<<<< HEAD
               jit::KernelChain& chain, jit::StreamHandle stream) const override;
   TileSizes tile() const override { return {plan_.queries, plan_.keys}; }
+=======
+              jit::StreamHandle stream) const override;
+  ListTile tile() const override { return {plan_.queries, plan_.keys}; }
+>>>>>>> portable_masks
 
   const variant::ArgumentLayout& layout() const override { return text_.layout; }
   std::string text() const override { return plan_.text(); }

@@ -29,7 +29,7 @@ class HopperBackwardKernels final : public BackwardRunner {
   /// Error(invalid_argument) where the extent does not tell the tensors' rows.
   void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound, const ForwardExtent& extent,
               jit::KernelChain& chain, jit::StreamHandle stream) const override;
-  TileSizes tile() const override { return {HopperBackwardPlan::kQueries, plan_.tile_keys()}; }
+  ListTile tile() const override { return {HopperBackwardPlan::kQueries, plan_.tile_keys()}; }
   const variant::ArgumentLayout& layout() const override { return text_.layout; }
   std::string text() const override { return plan_.text(); }
 
