@@ -114,19 +114,13 @@ void BackwardKernels::launch(const BackwardArguments& arguments, const std::vect
                                .dynamic_shared_bytes = static_cast<unsigned>(plan_.shared_bytes(shape_))};
   // The driver copies from these pointers and does not write through them.
   std::array<void*, 2> pointers = {&all, const_cast<std::byte*>(bound.data())};
-<<<<<<< HEAD
   std::array<jit::ChainLink, 3> links;
   std::size_t count = 0;
-  if (arguments.s_q > 0) links[count++] = {&prepare_, rows(queries), pointers.data()};
+  if (arguments.s_q > 0) links[count++] = {&prepare_, rows(queries / 8), pointers.data()};
   if (extent.s_kv > 0) links[count++] = {&backward_, tiles, pointers.data()};
   if (arguments.s_q > 0 && arguments.d_q.data != nullptr)
     links[count++] = {&finish_, rows(queries / 16), pointers.data()};
   chain.launch(std::span(links).first(count), stream);
-=======
-  if (arguments.s_q > 0) prepare_.launch(rows(queries / 8), pointers.data());
-  if (extent.s_kv > 0) backward_.launch(tiles, pointers.data());
-  if (arguments.s_q > 0 && arguments.d_q.data != nullptr) finish_.launch(rows(queries / 16), pointers.data());
->>>>>>> portable_masks
 }
 
 }  // namespace tilewise::cuda

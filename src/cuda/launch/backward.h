@@ -68,13 +68,8 @@ class BackwardKernels final : public BackwardRunner {
   /// Queues all three. Without parts d_q is summed up by atomics, so its last bits differ from run to run. Nothing is
   /// checked here.
   void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound, const ForwardExtent& extent,
-<<<<<<< HEAD
               jit::KernelChain& chain, jit::StreamHandle stream) const override;
-  TileSizes tile() const override { return {plan_.queries, plan_.keys}; }
-=======
-              jit::StreamHandle stream) const override;
   ListTile tile() const override { return {plan_.queries, plan_.keys}; }
->>>>>>> portable_masks
 
   const variant::ArgumentLayout& layout() const override { return text_.layout; }
   std::string text() const override { return plan_.text(); }
