@@ -12,6 +12,7 @@
 #include "products.h"
 #include "query_sums.h"
 #include "score_gradients.h"
+#include "store_rows.h"
 #include "walk.h"
 
 namespace tilewise::cuda {
@@ -70,12 +71,13 @@ class Backward {
   __device__ void run() {
     if (threadIdx.x == 0) create_barriers();
     for (int index = taken_.place; index < arguments_.key_tiles; index += gridDim.x) {
-      int tile = index;
-      if constexpr (Config::kHasLists) {
-        tile = row_of(arguments_.lists, sequence_, kv_head_ * arguments_.heads_per_kv, tile);
-      }
-      key_begin_ = tile * kKeys;
-      if (key_begin_ < shape_.keys) take_keys(tile);
+      RowStart row{index, -1, 0, 0};
+      if (Config::kHasLists && arguments_.lists.order != nullptr)
+        row = row_start(arguments_.lists, sequence_, first_head(), index);
+      key_begin_ = row.row * kKeys;
+      if (key_begin_ < shape_.keys) take_keys(row);
+      if (index + static_cast<int>(gridDim.x) < arguments_.key_tiles)
+        __syncthreads();  // the tiles are free for other keys
     }
   }
 
@@ -84,16 +86,25 @@ class Backward {
   static constexpr int kScoreRows = ScoreGrid::kRows, kScoreBlocks = ScoreGrid::kColumns;
   using TileFragments = Fragments<Element, kScoreRows, kScoreBlocks>;
 
-  __device__ void take_keys(int tile) {
+  __device__ int first_head() const { return kv_head_ * arguments_.heads_per_kv; }
+
+  __device__ void take_keys(const RowStart& row) {
     load_keys();
     has_all_keys_ = key_begin_ >= shape_.key_start && key_begin_ + kKeys <= shape_.keys;
     d_k_.clear();
     d_v_.clear();
-    for (int head = kv_head_ * arguments_.heads_per_kv; head < (kv_head_ + 1) * arguments_.heads_per_kv; ++head) {
+    for (int head = first_head(); head < first_head() + arguments_.heads_per_kv; ++head) {
       if constexpr (Config::kHasLists) {
-        walk(ListWalk(arguments_.lists, sequence_, head, tile), head);
+        const TileLists& lists = arguments_.lists;
+        const long long list = list_of(lists, sequence_, head, row.row);
+        if (row.count >= 0 && (head == first_head() || lists.head_rows == 0)) {
+          walk(ListWalk(lists, list, row.count), head, row.entry);
+        } else {
+          const ListWalk tiles(lists, list, lists.count[list]);
+          walk(tiles, head, tiles.read(0));
+        }
       } else {
-        walk(AllTiles{(shape_.queries + kQueries - 1) / kQueries}, head);
+        walk(AllTiles{(shape_.queries + kQueries - 1) / kQueries}, head, 0);
       }
     }
     finish();
@@ -163,9 +174,7 @@ class Backward {
   //   read()         all are done with them, and with the tile
   // The number of a visit, counted through all heads and tiles of keys, tells the phases.
   static_assert((kStages + 2) * 8 <= kBarrierBytes);
-  __device__ BlockBarrier barrier(int number) const {
-    return {shared_ + kSharedBytes - kBarrierBytes + 8 * number};
-  }
+  __device__ BlockBarrier barrier(int number) const { return {shared_ + kSharedBytes - kBarrierBytes + 8 * number}; }
   __device__ BlockBarrier written() const { return barrier(0); }
   __device__ BlockBarrier read() const { return barrier(1); }
   __device__ BlockBarrier loaded(int stage) const { return barrier(2 + stage); }
@@ -185,12 +194,13 @@ class Backward {
     loaded(stage).arrive_as_warp();  // for what was stored without copies
   }
 
+  /// `first` is what has been read of the first visit.
   template <class Walk>
-  __device__ void walk(const Walk& tiles, int head) {
+  __device__ void walk(const Walk& tiles, int head, int first) {
     const int count = tiles.count();
     if (count == 0) return;
     __syncthreads();  // the stages and the values are free
-    Visit visit = tiles.visit(0, tiles.read(0));
+    Visit visit = tiles.visit(0, first);
     load_visit(visits_, head, visit);
     prepare_values(head, visit.tile() * kQueries);
     __syncthreads();  // the values are there
@@ -434,42 +444,35 @@ class Backward {
     }
   }
 
-  /// Writes d_k and d_v by way of the tiles of k and v.
-  __device__ void finish() {
-    commit_copies();
-    wait_for_copies<0>();
-    __syncthreads();
-    store_sums<KeyGrid>(key_tile(), d_k_, arguments_.scale);
+  /// Writes d_k and d_v, each warp its piece as soon as it is done.
+  __device__ void finish() const {
+    store_sums<KeyGrid, Config::kHeadQk>(arguments_.d_k, d_k_, arguments_.scale);
     float scale = 1;
     if constexpr (Config::kHasDropout) scale = arguments_.dropout.scale;
-    store_sums<ValueGrid>(value_tile(), d_v_, scale);
-    __syncthreads();
-    store_keys<Config::kHeadQk>(key_tile(), arguments_.d_k);
-    store_keys<Config::kHeadV>(value_tile(), arguments_.d_v);
-    __syncthreads();  // the tiles are free for other keys
+    store_sums<ValueGrid, Config::kHeadV>(arguments_.d_v, d_v_, scale);
   }
 
-  /// Writes a tile of d_k or d_v, where it is wanted. Keys before key_start exist in it: their gradient is zero.
-  template <int kColumns, class Tile>
-  __device__ void store_keys(const Tile& tile, const TensorView& view) {
+  /// A piece of d_k or d_v, where it is wanted. Keys before key_start exist in it: their gradient is zero.
+  template <class Grid, int kColumns>
+  __device__ void store_sums(const TensorView& view, const typename Grid::Sums& sums, float scale) const {
     if (view.data == nullptr) return;
-    GlobalRows<Element> rows = key_rows(view);
-    rows.begin = 0;
-    store_tile<kThreads, kColumns, Config::kAligned>(tile, rows, key_begin_, threadIdx.x);
-  }
-
-  template <class Grid, class Tile>
-  __device__ void store_sums(const Tile& tile, const typename Grid::Sums& sums, float scale) {
-    const int row = Grid::row(warp()) + lane() / 4, column = Grid::column(warp()) + lane() % 4 * 2;
+    const GlobalRows<Element> rows = key_rows(view);
+    const int column = Grid::column(warp());
+    constexpr bool kAllColumns = Grid::kEven && kColumns % 16 == 0;
 #pragma unroll
-    for (int j = 0; j < 2 * Grid::kColumns; ++j) {
-      if (!Grid::has(warp(), j / 2)) continue;
+    for (int i = 0; i < Grid::kRows; ++i) {
 #pragma unroll
-      for (int i = 0; i < Grid::kRows; ++i) {
+      for (int half = 0; half < 2; ++half) {
+        const int row = key_begin_ + Grid::row(warp()) + 16 * i + 8 * half + lane() / 4;
+        Element* const to = rows.data + row * rows.stride + column;
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          store_pair(tile.at(row + 16 * i + 8 * half, 8 * j + column), Element{}, sums.x[i][j][2 * half] * scale,
-                     sums.x[i][j][2 * half + 1] * scale);
+        for (int first = 0; first < 2 * Grid::kColumns; first += 4) {
+          int blocks = 2 * Grid::kColumns - first < 4 ? 2 * Grid::kColumns - first : 4;
+          if constexpr (!kAllColumns) blocks = ::min(blocks, (kColumns - column) / 8 - first);
+          store_blocks<Config::kAligned>(to + 8 * first, blocks, row < rows.end, [&](int j) {
+            const float* const x = &sums.x[i][first + j][2 * half];
+            return make_float2(x[0] * scale, x[1] * scale);
+          });
         }
       }
     }
