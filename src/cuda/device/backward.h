@@ -40,15 +40,22 @@ class Backward {
   using KeyTile = SharedTile<Element, kKeys, kColumnsQk>;
   using ValueTile = SharedTile<Element, kKeys, kColumnsV>;
   using ScoreTile = SharedTile<Element, kKeys, kQueries>;  // d_s^T, or P^T
-  using ScoreGrid = WarpGrid<kKeys / 16, kQueries / 16, kWarps / Config::kScoreColumns, Config::kScoreColumns>;
-  using KeyGrid = WarpGrid<kKeys / 16, kColumnsQk / 16, kWarps / Config::kColumnWarps, Config::kColumnWarps>;
-  using ValueGrid = WarpGrid<kKeys / 16, kColumnsV / 16, kWarps / Config::kColumnWarps, Config::kColumnWarps>;
+  /// Every warp has the scores of half of the queries for the keys that it has in d_v and d_k.
+  static constexpr bool kHasHalf = Config::kScoreColumns == 2 && Config::kColumnWarps == 2;
+  /// Warps whose numbers are four apart share a quarter of a multiprocessor. Counted along rows they have keys half of
+  /// a tile apart: where a mask leaves nothing of one half, every quarter has half of its work left, and not two of
+  /// them all.
+  static constexpr bool kAlongRows = kHasHalf && Config::kHasLists;
+  using ScoreGrid =
+      WarpGrid<kKeys / 16, kQueries / 16, kWarps / Config::kScoreColumns, Config::kScoreColumns, kAlongRows>;
+  using KeyGrid =
+      WarpGrid<kKeys / 16, kColumnsQk / 16, kWarps / Config::kColumnWarps, Config::kColumnWarps, kAlongRows>;
+  using ValueGrid =
+      WarpGrid<kKeys / 16, kColumnsV / 16, kWarps / Config::kColumnWarps, Config::kColumnWarps, kAlongRows>;
   /// One above the other in d_q: of pieces near squares fewest fragments are read.
   static constexpr int kQueryWarps = kQueries > 64 ? 4 : 2;
   using QueryGrid = WarpGrid<kQueries / 16, kColumnsQk / 16, kQueryWarps, kWarps / kQueryWarps>;
   static constexpr bool kInRegisters = Config::kScoreColumns == 1 && Config::kColumnWarps == 1;
-  /// Every warp has the scores of half of the queries for the keys that it has in d_v and d_k.
-  static constexpr bool kHasHalf = Config::kScoreColumns == 2 && Config::kColumnWarps == 2;
   static constexpr int kRowNumbers = 2 * kQueries * 4;  // reference and delta of a tile of queries
   static constexpr int kStageBytes = QueryTile::kBytes + GradientTile::kBytes + kRowNumbers;
   static constexpr int kScoreBytes = (kInRegisters ? 1 : 2) * ScoreTile::kBytes;
