@@ -104,12 +104,12 @@ class Backward {
       if constexpr (Config::kHasLists) {
         const TileLists& lists = arguments_.lists;
         const long long list = list_of(lists, sequence_, head, row.row);
-        if (row.count >= 0 && (head == first_head() || lists.head_rows == 0)) {
-          walk(ListWalk(lists, list, row.count), head, row.entry);
-        } else {
-          const ListWalk tiles(lists, list, lists.count[list]);
-          walk(tiles, head, tiles.read(0));
+        int count = row.count, first = row.entry;
+        if (count < 0 || (head != first_head() && lists.head_rows != 0)) {  // another list's
+          count = lists.count[list];
+          first = count > 0 ? lists.tiles[list * lists.capacity] : 0;
         }
+        walk(ListWalk(lists, list, count), head, first);
       } else {
         walk(AllTiles{(shape_.queries + kQueries - 1) / kQueries}, head, 0);
       }
