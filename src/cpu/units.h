@@ -70,6 +70,10 @@ template <class Lanes>
 __attribute__((noinline)) Ahead reads_ahead(const ScoreProgram& score, const ScoreBlock& block) {
   if (score.ahead == nullptr) return {};
   const ReadAhead reads = score.ahead(score.context, block);
+  // One line of each row at once: rows may be pages apart, and translations are then found six at a time. One after the
+  // other, they held the products back by 370 cycles each where a table's rows come to their next page.
+  const char* row = static_cast<const char*>(reads.first);
+  for (std::int64_t i = 0; i < reads.rows; ++i, row += reads.stride_bytes) __builtin_prefetch(row);
   return Ahead(reads.first, reads.rows, reads.row_bytes, reads.stride_bytes, 1);
 }
 
