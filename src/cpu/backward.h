@@ -84,7 +84,7 @@ class BackwardKernel {
   void key_tile(std::int64_t key, int keys) {
     bool is_begun = false;  // once a query keeps some of it
     for (int head = 0; head < task_.head_count; ++head) {
-      units_ = score_units(task_.scale, task_.heads[head].score);
+      units_ = score_units<Engine>(task_.scale, task_.heads[head].score);
       for (std::int64_t query = 0; query < shape_.s_q; query += kQueries) {
         Tile tile{query, key, keys, {}};
         if (!classify(task_.heads[head], &tile)) continue;

@@ -101,6 +101,7 @@ struct BroadcastEngine {
   /// rows' addresses found no registers on AVX2, at an eighth of a forward pass with a score function.
   static __attribute__((noinline)) void qk(const float* packed_q, const Keys& k, int first, int keys, int d_qk,
                                            float factor, float* scores, Ahead ahead) {
+    if (factor == 1) return rows_product(packed_q, k, first, keys, d_qk, scores, ahead, []<int M>(const Block<M>&) {});
     const Vec factors = Lanes::broadcast(factor);
     rows_product(packed_q, k, first, keys, d_qk, scores, ahead, [&]<int M>(Block<M>& block) { block.scale(factors); });
   }

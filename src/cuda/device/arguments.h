@@ -48,7 +48,8 @@ struct ClassifyArguments {
   RowStart* order;                 // likewise
   int* turns;                      // likewise, or null
   int tile_queries, tile_keys;
-  int by_key;  // rows are key tiles
+  int part_queries, part_keys;  // of a tile, of which its entry tells
+  int by_key;                   // rows are key tiles
   int heads_per_kv;
 };
 
@@ -137,6 +138,7 @@ struct DecodeArguments {
   float* o;             // workspace [b, h_q, s_q of the longest, splits, d_v], where there is more than one split
   float* lse;           // workspace [b, h_q, s_q of the longest, splits], in log2 units
   int splits, s_q, h_q, row_tiles;  // row_tiles: of 16 rows, which cover the queries of a key head
+  unsigned* arrivals;  // [b, h_kv, row_tiles] zeros, by which the last split's block knows that it merges; or null
 };
 
 /// Sums of gradients of tables and parameters; null where one is not asked for. All lie one behind the other, so that

@@ -20,10 +20,6 @@ struct Stays {
   /// All of a block.
   __device__ void set(int j) { words[j / 8] |= 0x33u << bit_of(j, 0); }
 
-  /// All of the lane's first query, or of its second one.
-  __device__ void remove_row(int half) {
-    for (unsigned& word : words) word &= half == 0 ? 0xf0f0f0f0u : 0x0f0f0f0fu;
-  }
   /// Keys before `begin` or from `end` on, counted from the tile's first one, do not.
   __device__ void remove_outside(int lane, int begin, int end) {
     if (begin <= 0 && end >= kKeys) return;
@@ -33,6 +29,12 @@ struct Stays {
       const unsigned inside = below(end - first) & ~below(begin - first) & 0x03030303;
       words[i / 2] &= (inside | inside << 4) << 2 * (i % 2) | 0xccccccccu >> 2 * (i % 2);
     }
+  }
+
+  /// All of the first query, or of the one 8 behind it.
+  __device__ void remove_row(int half) {
+    const unsigned others = half == 0 ? 0xf0f0f0f0u : 0x0f0f0f0fu;
+    words[0] &= others, words[1] &= others;
   }
 
  private:

@@ -57,6 +57,32 @@ inline void cp_async_wait_group(std::size_t pending) {
   }
 }
 
+/// What a barrier's 8 bytes hold.
+struct Barrier {
+  std::uint16_t expected, pending;
+  std::uint32_t phase;
+};
+inline void mbarrier_init_shared_b64(unsigned address, int arrivals) {
+  const auto count = static_cast<std::uint16_t>(arrivals);
+  simt::shared<Barrier>(address) = {count, count, 0};
+}
+inline void mbarrier_arrive_shared_b64(unsigned address) {
+  auto& barrier = simt::shared<Barrier>(address);
+  simt::has_progress = true;
+  if (--barrier.pending > 0) return;
+  barrier.pending = barrier.expected;
+  ++barrier.phase;
+}
+inline void mbarrier_try_wait_parity_shared_b64(unsigned& is_complete, unsigned address, int parity) {
+  simt::wait_until([&] { return simt::shared<Barrier>(address).phase % 2 != static_cast<unsigned>(parity); });
+  is_complete = 1;
+}
+inline void cp_async_mbarrier_arrive_noinc_shared_b64(unsigned address) {
+  cp_async_commit_group();
+  cp_async_wait_group(0);
+  mbarrier_arrive_shared_b64(address);
+}
+
 // Kernels run one after the other here.
 inline void griddepcontrol_wait() {}
 inline void griddepcontrol_launch_dependents() {}
@@ -74,6 +100,10 @@ inline void ld_shared_v2_f32(float& x, float& y, unsigned from) {
 inline void ld_shared_v4_u32(unsigned& x, unsigned& y, unsigned& z, unsigned& w, unsigned from) {
   const uint4 all = simt::shared<uint4>(from);
   x = all.x, y = all.y, z = all.z, w = all.w;
+}
+inline void st_global_v4_u32(void* to, unsigned x, unsigned y, unsigned z, unsigned w) {
+  const unsigned four[] = {x, y, z, w};
+  std::memcpy(to, four, sizeof four);
 }
 inline void red_global_add_v4_f32(float* to, float x, float y, float z, float w) {
   to[0] += x, to[1] += y, to[2] += z, to[3] += w;
