@@ -37,6 +37,8 @@ LaneOptions of_tiles(const cpu::Kernels& kernels, std::int64_t most_entries) {
   LaneOptions options = options_of(kernels, TileLayout::queries_inner, kernels.strip_queries, kernels.tile_keys);
   // Twice as many as there are, as the first tile's lie in their middle.
   options.kept_diagonals = std::min(kMostDiagonals, 2 * (most_entries + kernels.strip_queries + kernels.tile_keys));
+  options.query_window = kernels.tile_queries;  // of a task, for all of its tiles
+  options.key_window = std::int64_t{2} * kernels.tile_keys;
   return options;
 }
 

@@ -17,9 +17,16 @@ constexpr std::int64_t kLeastQueries = 32;
 /// What narrow strips take where both visit the same entries: on a Zen 4 AVX2 1.04 to 1.05, AVX-512 1.00.
 constexpr double kNarrowCost = 1.05;
 
-/// What an instruction of the mask takes for a key of a partial strip, however few its queries, in entries of
-/// d_qk + d_v = 128. neighbourhood_1d, partial everywhere, at d 64: 17 entries for 25 instructions.
-constexpr double kInstructionCost = 0.7;
+/// What an operation that the mask has at entries takes for a key of a partial strip, however few its queries, in
+/// entries of d_qk + d_v = 128. neighbourhood_1d, partial everywhere, at d 64: 2 entries for 8 operations, mostly
+/// comparisons.
+constexpr double kOperationCost = 0.25;
+
+double operations_at_entries(const variant::IntervalProgram& program) {
+  return static_cast<double>(std::ranges::count_if(program.of_box, [&](const variant::Instruction& instruction) {
+    return program.rates[instruction.result / variant::kLanes] == variant::Rate::box;
+  }));
+}
 
 std::int64_t entries_of(std::int64_t queries, const tiles::KeySpan& span) { return queries * (span.end - span.begin); }
 
@@ -52,7 +59,7 @@ StripChoice choose_strips(const cpu::Kernels& wide, const tiles::Mask& mask, con
   for (Sequence& sequence : problem.sequences) {
     if (shape.query_offset) sequence.query_offset = *shape.query_offset;
   }
-  const double key_cost = kInstructionCost * static_cast<double>(mask.program.of_box.size()) * 128 /
+  const double key_cost = kOperationCost * operations_at_entries(mask.program) * 128 /
                           static_cast<double>(std::max<std::int64_t>(1, shape.d_qk + shape.d_v));
   const std::int64_t tasks = (shape.s_q + wide.tile_queries - 1) / wide.tile_queries;
   tiles::KeySpans spans(mask);

@@ -40,10 +40,15 @@ TILEWISE_INLINE KeySpan aligned(KeySpan span, std::int64_t origin, std::int64_t 
   return span;
 }
 
-/// Rows [begin, begin + count) of `width` elements become zero: what rows that keep nothing are given.
+/// Rows [begin, begin + count) of `width` elements become zero: what rows that keep nothing are given. Rows that lie
+/// one behind the other are cleared as one, since long stores need not read the memory first.
 TILEWISE_INLINE void clear_rows(const MutableRows& rows, std::int64_t begin, std::int64_t count, int width) {
   const std::int64_t element = rows.dtype == DType::float32 ? 4 : 2;
   char* row = static_cast<char*>(rows.data) + begin * rows.stride * element;
+  if (rows.stride == width) {
+    __builtin_memset(row, 0, static_cast<std::size_t>(count * width * element));
+    return;
+  }
   for (std::int64_t i = 0; i < count; ++i, row += rows.stride * element)
     __builtin_memset(row, 0, static_cast<std::size_t>(width * element));
 }

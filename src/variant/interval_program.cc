@@ -95,7 +95,18 @@ Interval rounded(Type type, double value) {
   return type == Type::real ? real_bounds(value, value, false) : single(value);
 }
 
-Rate rate_of(Coordinate coordinate) { return coordinate <= Coordinate::key_token ? Rate::box : Rate::head; }
+Rate rate_of(Coordinate coordinate) {
+  if (coordinate > Coordinate::key_token) return Rate::head;
+  const bool follows_key =
+      coordinate == Coordinate::key || coordinate == Coordinate::key_index || coordinate == Coordinate::key_token;
+  return follows_key ? Rate::key : Rate::query;
+}
+
+/// Of what follows from values of either rate.
+Rate combined(Rate a, Rate b) {
+  const Rate slower = std::min(a, b), faster = std::max(a, b);
+  return slower == Rate::query && faster == Rate::key ? Rate::box : faster;
+}
 
 }  // namespace
 
@@ -155,7 +166,7 @@ Register IntervalProgramBuilder::add_instruction(Instruction instruction, std::s
   auto rate = Rate::once;
   for (std::size_t i = 0; i < operands.size(); ++i) {
     instruction.operands[i] = operands[i] * kLanes;
-    rate = std::max(rate, program_.rates[operands[i]]);
+    rate = combined(rate, program_.rates[operands[i]]);
   }
   instruction.operand_count = static_cast<std::uint8_t>(operands.size());
   const Register number = make_register(rate, kAnyReal);
@@ -198,7 +209,7 @@ Register IntervalProgramBuilder::add_read(const Node& node, std::span<const Regi
     read.function = kReads[operands.size() - 1];
     unindexed_.emplace_back(program_.reads.size() - 1, node.index);
     for (std::size_t axis = 0; axis < operands.size(); ++axis) {
-      if (program_.rates[operands[axis]] == Rate::box) wide_[static_cast<std::size_t>(node.index)][axis] = true;
+      if (program_.rates[operands[axis]] > Rate::head) wide_[static_cast<std::size_t>(node.index)][axis] = true;
     }
   }
   return add_instruction(read, operands);
@@ -243,6 +254,8 @@ void IntervalProgramBuilder::make_indexes() {
 
 IntervalProgram IntervalProgramBuilder::finish() {
   make_indexes();
+  const auto rate = [this](const Instruction& instruction) { return program_.rates[instruction.result / kLanes]; };
+  std::ranges::stable_sort(program_.of_box, {}, rate);
   for (const Instruction& instruction : once_) instruction.function(instruction, program_.initial.data());
   return std::move(program_);
 }

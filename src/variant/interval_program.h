@@ -71,9 +71,11 @@ struct Instruction {
 
 /// How often a value must be computed anew.
 enum class Rate : std::uint8_t {
-  once,  // constants, literals, parameters and what follows from them alone
-  head,  // what depends on the sequence or the head
-  box,   // what depends on the query or the key
+  once,   // constants, literals, parameters and what follows from them alone
+  head,   // what depends on the sequence or the head
+  query,  // what depends on the query as well
+  key,    // or on the key
+  box,    // on both
 };
 
 /// A compiled program. Constant; may be shared between threads. Data of tables that it reads must stay.
@@ -82,7 +84,7 @@ struct IntervalProgram {
     Coordinate coordinate;
     Register number;
   };
-  std::vector<Instruction> of_head, of_box;          // operands first
+  std::vector<Instruction> of_head, of_box;          // operands first; of a box by rate
   std::vector<CoordinateRegister> coordinates;       // that the program reads
   std::vector<Interval> initial;                     // [registers * kLanes]: values of rate `once` are in place
   std::vector<Rate> rates;                           // [registers]

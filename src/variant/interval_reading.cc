@@ -10,23 +10,21 @@ void run(std::span<const Instruction> instructions, Interval* registers) {
   for (const Instruction& instruction : instructions) instruction.function(instruction, registers);
 }
 
-bool follows_key(Coordinate coordinate) {
-  return coordinate == Coordinate::key || coordinate == Coordinate::key_index || coordinate == Coordinate::key_token;
-}
-
 }  // namespace
 
 IntervalReading::IntervalReading(const IntervalProgram& program)
     : program_(program),
       values_(program.initial),
-      tapes_{{program.of_box, {}, program.wanted}},
+      tapes_{{program.of_box, 0, 0, {}, program.wanted}},
       stands_for_(program.rates.size()),
       is_live_(program.rates.size()) {
   std::iota(stands_for_.begin(), stands_for_.end(), Register{0});
   for (const auto& [coordinate, number] : program.coordinates) {
-    if (program.rates[number] == Rate::box)
-      lines_.push_back({static_cast<std::uint32_t>(number * kLanes), follows_key(coordinate), 0});
+    if (program.rates[number] <= Rate::head) continue;
+    (program.rates[number] == Rate::key ? key_lines_ : query_lines_)
+        .push_back({static_cast<std::uint32_t>(number * kLanes), 0});
   }
+  count_rates(tapes_[0]);
 }
 
 void IntervalReading::set(Register number, const Interval& value) {
@@ -35,30 +33,65 @@ void IntervalReading::set(Register number, const Interval& value) {
 
 void IntervalReading::enter(const Problem& problem, std::int64_t sequence, std::int64_t head) {
   const IntervalPlace origin = place_of(problem, sequence, head, Box{0, 1, 0, 1});
-  auto line = lines_.begin();
+  auto query_line = query_lines_.begin(), key_line = key_lines_.begin();
   for (const auto& [coordinate, number] : program_.coordinates) {
     const Interval& value = origin[static_cast<std::size_t>(coordinate)];
-    if (program_.rates[number] == Rate::box)
-      (line++)->origin = value.low;
-    else
+    if (program_.rates[number] <= Rate::head)
       set(number, value);
+    else
+      (program_.rates[number] == Rate::key ? key_line : query_line)++->origin = value.low;
   }
   run(program_.of_head, values_.data());
   active_ = 0;
   tape_count_ = 1;
+  is_known_ = false;
 }
 
-void IntervalReading::evaluate(std::span<const Box> boxes) {
-  for (const Line& line : lines_) {
+void IntervalReading::count_rates(Shortened& tape) const {
+  const auto count = [&](Rate rate) {
+    return static_cast<std::size_t>(std::ranges::count_if(tape.instructions, [&](const Instruction& instruction) {
+      return program_.rates[instruction.result / kLanes] == rate;
+    }));
+  };
+  tape.of_queries = count(Rate::query);
+  tape.of_keys = count(Rate::key);
+}
+
+void IntervalReading::enter_lines(std::span<const Line> lines, const Extents& extents) {
+  for (const Line& line : lines) {
     for (std::size_t lane = 0; lane < kLanes; ++lane) {
-      const Box& box = boxes[lane < boxes.size() ? lane : 0];
-      const std::int64_t begin = line.follows_key ? box.key_begin : box.query_begin;
-      const std::int64_t end = line.follows_key ? box.key_end : box.query_end;
-      values_[line.result + lane] = {line.origin + static_cast<double>(begin),
-                                     line.origin + static_cast<double>(end - 1), false};
+      values_[line.result + lane] = {line.origin + static_cast<double>(extents.begin[lane]),
+                                     line.origin + static_cast<double>(extents.end[lane] - 1), false};
     }
   }
-  run(tapes_[active_].instructions, values_.data());
+}
+
+/// Values that follow the queries alone, or the keys, stay where neighbouring groups of boxes share those.
+void IntervalReading::evaluate(std::span<const Box> boxes) {
+  bool has_queries = is_known_, has_keys = is_known_;
+  const auto enter = [](std::int64_t& known, std::int64_t is, bool& has) {
+    has = has && known == is;
+    known = is;
+  };
+  for (std::size_t lane = 0; lane < kLanes; ++lane) {
+    const Box& box = boxes[lane < boxes.size() ? lane : 0];
+    enter(queries_.begin[lane], box.query_begin, has_queries);
+    enter(queries_.end[lane], box.query_end, has_queries);
+    enter(keys_.begin[lane], box.key_begin, has_keys);
+    enter(keys_.end[lane], box.key_end, has_keys);
+  }
+  is_known_ = true;
+  const Shortened& tape = tapes_[active_];
+  const std::span all(tape.instructions);
+  if (!has_queries) {
+    enter_lines(query_lines_, queries_);
+    run(all.first(tape.of_queries), values_.data());
+  }
+  if (!has_keys) {
+    enter_lines(key_lines_, keys_);
+    run(all.subspan(tape.of_queries, tape.of_keys), values_.data());
+  }
+  run(all.subspan(tape.of_queries + tape.of_keys), values_.data());
 }
 
 void IntervalReading::evaluate(const IntervalPlace& place) {
@@ -66,11 +99,13 @@ void IntervalReading::evaluate(const IntervalPlace& place) {
     set(number, place[static_cast<std::size_t>(coordinate)]);
   run(program_.of_head, values_.data());
   run(program_.of_box, values_.data());
+  is_known_ = false;
 }
 
 void IntervalReading::use(Tape tape) {
   if (tape == active_) return;
   active_ = tape;
+  is_known_ = false;
   for (const auto& [number, value] : tapes_[tape].decided) set(number, value);
 }
 
@@ -141,6 +176,7 @@ void IntervalReading::keep_live(const Shortened& from, std::size_t lane, Shorten
     if (is_live_[number]) to.decided.emplace_back(number, value);
   }
   std::reverse(to.instructions.begin(), to.instructions.end());
+  count_rates(to);
   for (const Instruction& instruction : from.instructions)
     stands_for_[instruction.result / kLanes] = static_cast<Register>(instruction.result / kLanes);
 }

@@ -1,6 +1,7 @@
 // The interval reading: sound bounds of a variant's values over boxes of entries.
 #pragma once
 
+#include <array>
 #include <span>
 #include <utility>
 #include <vector>
@@ -51,21 +52,29 @@ class IntervalReading {
  private:
   struct Line {
     std::uint32_t result;  // of a coordinate that follows the query index or the key index
-    bool follows_key;
-    double origin;  // its value at index 0
+    double origin;         // its value at index 0
+  };
+  /// Where boxes lie along an axis.
+  struct Extents {
+    std::array<std::int64_t, kLanes> begin{}, end{};
   };
   struct Shortened {
     std::vector<Instruction> instructions;
+    std::size_t of_queries = 0, of_keys = 0;             // the first ones, and those behind them
     std::vector<std::pair<Register, Interval>> decided;  // values that live instructions read
     std::vector<Register> wanted;
   };
   void set(Register number, const Interval& value);
+  void enter_lines(std::span<const Line> lines, const Extents& extents);
+  void count_rates(Shortened& tape) const;
   void forward_operands(std::span<const Instruction> instructions, std::size_t lane);
   void keep_live(const Shortened& from, std::size_t lane, Shortened& to);
 
   const IntervalProgram& program_;
   std::vector<Interval> values_;  // [registers * kLanes]
-  std::vector<Line> lines_;
+  std::vector<Line> query_lines_, key_lines_;
+  Extents queries_, keys_;        // that values of their rates are known for
+  bool is_known_ = false;         // whether they are, by the tape in use
   std::vector<Shortened> tapes_;  // [0] is the whole program; those from tape_count_ on are kept for their memory
   std::size_t tape_count_ = 1;
   Tape active_ = 0;

@@ -93,11 +93,17 @@ struct Problem {
   Place origin;
 };
 
+LaneOptions with_random_windows(Random& random, LaneOptions options) {
+  if (random.once_in(2)) options.query_window = options.most_queries + random.between(0, 50);
+  if (random.once_in(2)) options.key_window = options.most_keys + random.between(0, 50);
+  return options;
+}
+
 RC_GTEST_PROP(LaneProgramLaw, ExactGraphsHaveTheScalarReadingsBits, (std::uint64_t seed)) {
   Random random(seed);
   Problem problem(random, Chosen::exact);
   const std::int64_t most = random.once_in(10) ? 70 : 20;
-  const LaneProgram program(problem.graph, problem.roots, random_options(random, most));
+  const LaneProgram program(problem.graph, problem.roots, with_random_windows(random, random_options(random, most)));
   AlignedWorkspace workspace(program);
   LaneRunner runner(program, workspace.bytes());
   runner.enter(problem.bound, problem.origin);
@@ -129,6 +135,8 @@ RC_GTEST_PROP(LaneProgramLaw, ExactGraphsHaveTheScalarReadingsBits, (std::uint64
     } else {
       box.query_begin += 3;
       box.query_end += 3;
+      if (random.once_in(2)) ++box.key_begin;
+      box.key_end += box.key_begin == box.key_end ? 1 : 0;
     }
   }
 }
@@ -137,7 +145,7 @@ RC_GTEST_PROP(LaneProgramLaw, ExactGraphsHaveTheScalarReadingsBits, (std::uint64
 bool hoisting_changes_nothing(std::uint64_t seed) {
   Random random(seed);
   Problem problem(random, Chosen::all);
-  LaneOptions options = random_options(random, 40);
+  LaneOptions options = with_random_windows(random, random_options(random, 40));
   const LaneProgram hoisted(problem.graph, problem.roots, options);
   options.hoist = false;
   const LaneProgram plain(problem.graph, problem.roots, options);

@@ -92,6 +92,40 @@ TEST(VariantLanes, KeepsRemoveEntriesOfPartialTilesOnly) {
   expect_scalar_scores(causal() & window(20));
 }
 
+TEST(VariantLanes, ComparisonsOfHoistedIntsAreOnePass) {
+  using Comparison = Expr (*)(Expr, Expr);
+  const Comparison comparisons[] = {[](Expr a, Expr b) { return a == b; }, [](Expr a, Expr b) { return a != b; },
+                                    [](Expr a, Expr b) { return a < b; },  [](Expr a, Expr b) { return a <= b; },
+                                    [](Expr a, Expr b) { return a > b; },  [](Expr a, Expr b) { return a >= b; }};
+  // Factors that wrap, so that all ints come up; and small ones, so that some are equal.
+  struct Factors {
+    std::int32_t key, query;
+  };
+  for (const Factors by : {Factors{1'000'000'007, 715'827'883}, Factors{1, 2}}) {
+    for (const Comparison compare : comparisons) {
+      const auto of = [&](auto&& kept) {
+        return keep([&](const At& at) { return kept(at.key * by.key % 1'000'000'006, at.query * by.query, at); });
+      };
+      const Variant all[] = {
+          of([&](Expr key, Expr query, const At&) { return compare(key, query); }),
+          of([&](Expr key, Expr query, const At&) { return compare(query, key); }),
+          of([&](Expr key, Expr query, const At& at) { return compare(key - query, at.query - at.head); }),
+          of([&](Expr key, Expr query, const At& at) { return compare(query - key, at.query % 7); }),
+          of([&](Expr key, Expr query, const At& at) { return compare(at.head, query - key); }),
+          of([&](Expr key, Expr query, const At& at) {
+            return compare(key, query) && at.key % 3 != 0 && at.query % 5 != at.head % 5 && at.query - at.key < 30 &&
+                   compare(at.key, at.query * 2) && compare(query, at.key) && compare(at.key % 4, at.query % 4);
+          })};
+      for (const Variant& variant : all) {
+        const LaneProgram partial = lower_variant(variant, {.most_queries = 8, .most_keys = 8}).partial;
+        EXPECT_LE(partial.instructions(Hoist::entry).size(), &variant == &all[5] ? 2u : 1u);
+        expect_scalar_scores(variant, {}, 0, 12);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
 TEST(VariantLanes, ScoresAreSettled) {
   expect_scalar_scores(score([](Expr s, const At&) { return s * 1e30; }));
   expect_scalar_scores(score([](Expr s, const At&) { return select(s < 0.0, -kInfinity, s); }));

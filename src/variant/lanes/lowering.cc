@@ -54,6 +54,12 @@ Lowering::Lowering(const Graph& graph, const LaneOptions& options)
     fail_argument("lane program: tiles of at most {} queries x {} keys, expected at least 1 x 1", options.most_queries,
                   options.most_keys);
   }
+  const auto holds_a_tile = [](std::int64_t window, std::int64_t most) { return window == 0 || window >= most; };
+  if (!holds_a_tile(options.query_window, options.most_queries) ||
+      !holds_a_tile(options.key_window, options.most_keys)) {
+    fail_argument("lane program: windows of {} queries and {} keys, expected 0 or at least the tiles' {} and {}",
+                  options.query_window, options.key_window, options.most_queries, options.most_keys);
+  }
   for (NodeId id = 0; id < graph.size(); ++id) {
     const Node& node = graph[id];
     sees_score_[id] = node.kind == Kind::score;
@@ -120,6 +126,10 @@ Lowering::ValueId Lowering::settle(ValueId score) {
 
 Lowering::ValueId Lowering::real_constant(double value) {
   return leaf({.kind = Kind::constant, .type = Type::real, .value = value}, Hoist::uniform);
+}
+
+Lowering::ValueId Lowering::int_constant(std::int32_t value) {
+  return leaf({.kind = Kind::constant, .type = Type::int32, .value = double(value)}, Hoist::uniform);
 }
 
 Lowering::ValueId Lowering::leaf(const Node& node, Hoist domain) {
@@ -314,7 +324,8 @@ void Lowering::lay_out_kept(const std::vector<bool>& is_kept, std::uint32_t regi
 void Lowering::lay_out(LaneProgram& program, const std::array<std::uint32_t, kRegisterSpaces>& registers) const {
   const bool queries_inner = options_.layout == TileLayout::queries_inner;
   const std::int64_t inner = queries_inner ? options_.most_queries : options_.most_keys;
-  program.words_ = {kUniformWords, whole_vectors(options_.most_queries), whole_vectors(options_.most_keys),
+  program.words_ = {kUniformWords, whole_vectors(std::max(options_.most_queries, options_.query_window)),
+                    whole_vectors(std::max(options_.most_keys, options_.key_window)),
                     whole_vectors(options_.most_queries + options_.most_keys - 1),
                     std::max(kBlockWords, whole_vectors(inner))};
   for (std::size_t space = 0; space < kRegisterSpaces; ++space) {

@@ -6,6 +6,7 @@
 #include <initializer_list>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "variant/graph.h"
@@ -54,8 +55,13 @@ class Lowering {
     return value;
   }
   ValueId real_constant(double value);
+  ValueId int_constant(std::int32_t value);
   ValueId settle(ValueId score);
   ValueId settle_kept(ValueId keep, ValueId score) { return strip(operations_.settle_kept, {keep, score}); }
+
+  /// `score` where `keep`, else -inf: comparisons that `keep` is a conjunction of are made in the same pass, where
+  /// their operands are hoisted.
+  ValueId keep_where(ValueId keep, ValueId score);
 
   /// The class whose strip holds a value.
   Hoist class_of(ValueId value) const { return values_[value].domain; }
@@ -80,9 +86,15 @@ class Lowering {
     Hoist domain = Hoist::entry;
     LaneInstruction instruction;                 // its slots are set by finish()
     std::int32_t real_operation = kNoOperation;  // its number, where it is one of the list on reals
-    std::array<ValueId, kMaxOperands> operands{};
+    std::array<ValueId, kMostLaneOperands> operands{};
   };
   static constexpr ValueId kNone = ~ValueId{0};
+
+  /// Ints x of keys, y and z of queries: x - y < z, or not. A uniform value counts as either.
+  struct KeptTerm {
+    ValueId x, y, z;
+    bool is_inverted;
+  };
 
   ValueId lower_in(NodeId id, Hoist domain);
   std::optional<ValueId> lower_tanh(const Node& node);
@@ -90,6 +102,19 @@ class Lowering {
   bool is_operation(NodeId id, std::int32_t number) const;
   NodeId inside_guard(NodeId gradient) const;
   StripFunction holds_and(StripFunction function) const;
+  bool does(ValueId value, std::int32_t number) const {
+    return values_[value].instruction.function == operations_.operation[number][0];
+  }
+  bool is_of_keys(ValueId value) const { return class_of(value) == Hoist::key || class_of(value) == Hoist::uniform; }
+  bool is_of_queries(ValueId value) const {
+    return class_of(value) == Hoist::query || class_of(value) == Hoist::uniform;
+  }
+  void add_kept_parts(ValueId keep, std::vector<ValueId>& parts) const;
+  std::optional<KeptTerm> kept_term(ValueId keep);
+  KeptTerm kept_bools(std::optional<ValueId> of_keys, std::optional<ValueId> of_queries);
+  ValueId keep_where(std::span<KeptTerm> terms, ValueId rest, ValueId score);
+  std::optional<std::pair<ValueId, ValueId>> difference_of(ValueId value);
+  KeptTerm compared(std::int32_t comparison, ValueId x, ValueId y, ValueId z);
   void fuse(std::span<const ValueId> outputs);
   bool only_adds_read(std::span<const LaneInstruction> at_entries) const;
   ValueId leaf(const Node& node, Hoist domain);

@@ -46,6 +46,9 @@ struct Slot {
   std::uint32_t place = 0;  // number of the register or output
 };
 
+/// Scores, a keep, and three ints for each term of a conjunction.
+inline constexpr int kMostLaneOperands = 2 + 3 * kMostKeptTerms;
+
 struct LaneInstruction {
   enum class Kind : std::uint8_t {
     strip,  // function(operands)
@@ -57,7 +60,7 @@ struct LaneInstruction {
   std::uint8_t operand_count = 0;
   StripFunction function = nullptr;
   Slot result;
-  std::array<Slot, kMaxOperands> operands{};
+  std::array<Slot, kMostLaneOperands> operands{};
   Node leaf;                                // ramp, fill: where the value comes from
   std::int32_t table = 0;                   // read
   std::array<IndexStep, kMaxRank> steps{};  // read: for each index
@@ -71,6 +74,9 @@ struct LaneOptions {
   /// Values of diagonals that are kept from tile to tile while sequence and head stay (queries_inner only), since tiles
   /// share them: memory for so many of each. 0: every tile computes its own.
   std::int64_t kept_diagonals = 0;
+  /// Values of queries and of keys are computed for so many at a time, from the first of a tile on, and serve all tiles
+  /// among them: those of neighbouring strips overlap. At least as many as a tile's; 0: for a tile's own.
+  std::int64_t query_window = 0, key_window = 0;
   bool hoist = true;  // false: every operation is computed for each entry (for tests)
 };
 

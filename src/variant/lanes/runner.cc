@@ -45,7 +45,8 @@ LaneRunner::LaneRunner(const LaneProgram& program, std::span<std::byte> workspac
 void LaneRunner::enter(const Bound& bound, const Place& origin) {
   bound_ = &bound;
   origin_ = origin;
-  queries_known_ = keys_known_ = false;
+  query_window_ = key_window_ = {};
+  box_ = {};
   known_begin_ = known_end_ = 0;
   run_on_strip(Hoist::uniform, kUniformWords);
 }
@@ -120,15 +121,27 @@ ReadLines LaneRunner::lines_ahead(const Box& box) {
   return most;
 }
 
-/// Computes the strips of the tile's queries, keys and diagonals, as far as they are not those of the last tile.
+/// Computes the strips of the tile's queries, keys and diagonals, as far as they are not known.
 void LaneRunner::enter_strips(const Box& box) {
-  const bool same_queries = queries_known_ && box.query_begin == box_.query_begin && box.query_end == box_.query_end;
-  const bool same_keys = keys_known_ && box.key_begin == box_.key_begin && box.key_end == box_.key_end;
+  const bool is_last = box == box_;
   box_ = box;
-  if (!same_queries) run_on_strip(Hoist::query, box.query_end - box.query_begin);
-  if (!same_keys) run_on_strip(Hoist::key, box.key_end - box.key_begin);
-  if (!same_queries || !same_keys) enter_diagonals();
-  queries_known_ = keys_known_ = true;
+  if (is_last) return;
+  enter_window(Hoist::query, box.query_begin, box.query_end);
+  enter_window(Hoist::key, box.key_begin, box.key_end);
+  enter_diagonals();
+}
+
+/// Sees to it that the values of queries or keys [begin, end) are known. Some past the last one are computed as well;
+/// reads of tables are clamped.
+void LaneRunner::enter_window(Hoist hoist, std::int64_t begin, std::int64_t end) {
+  const LaneOptions& options = program_.options();
+  const std::int64_t room = hoist == Hoist::query ? options.query_window : options.key_window;
+  Window& window = hoist == Hoist::query ? query_window_ : key_window_;
+  const bool is_known =
+      room == 0 ? window.begin == begin && window.end == end : window.begin <= begin && end <= window.end;
+  if (is_known) return;
+  window = {begin, std::max(end, begin + room)};
+  run_on_strip(hoist, window.end - window.begin);
 }
 
 /// Computes the tile's diagonals, where they are kept those that are not known yet.
@@ -171,7 +184,13 @@ const std::int32_t* LaneRunner::strip(std::size_t number) const {
   const Slot slot = program_.strips()[number];
   if (slot.space == Space::diagonal && keeps_diagonals())
     return words_ + program_.kept_start(slot) + first_diagonal_ - window_begin_;
-  return words_ + program_.start(slot);
+  return words_ + program_.start(slot) + within_window(slot);
+}
+
+/// Words of a register before the tile's first.
+std::int64_t LaneRunner::within_window(Slot slot) const {
+  if (slot.space == Space::query) return box_.query_begin - query_window_.begin;
+  return slot.space == Space::key ? box_.key_begin - key_window_.begin : 0;
 }
 
 void LaneRunner::run_on_strip(Hoist hoist, std::int64_t count) {
@@ -203,6 +222,7 @@ void LaneRunner::find_strip(Slot slot, Hoist hoist, std::int64_t first_row, Stri
     case Space::uniform: return set(start, 0, 0);
     case Space::query:
     case Space::key:
+      start += within_window(slot);
       if ((slot.space == Space::query) == queries_inner) return set(start, 0, 1);
       return set(start + first_row, 1, 0);
     default: break;
@@ -220,7 +240,7 @@ Strip LaneRunner::strip_of(Slot slot, Hoist hoist, std::int64_t first_row) const
 void LaneRunner::execute(const LaneInstruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row) {
   if (instruction.kind == LaneInstruction::Kind::fill) return fill(instruction);
   if (instruction.kind == LaneInstruction::Kind::ramp) return ramp(instruction, hoist, shape, first_row);
-  std::array<Strip, kMaxOperands> operands;
+  std::array<Strip, kMostLaneOperands> operands;
   StripCall call{shape.outer, shape.inner, {}, operands.data()};
   find_strip(instruction.result, hoist, first_row, call.result);
   bool is_flat = call.result.outer == shape.inner;
@@ -261,7 +281,9 @@ void LaneRunner::ramp(const LaneInstruction& instruction, Hoist hoist, Shape sha
   const bool of_query = is_query(instruction.leaf);
   std::int64_t first = of_query ? box_.query_begin : box_.key_begin;
   std::int64_t row_step = 0, column_step = 1;
-  if (hoist == Hoist::diagonal) {
+  if (hoist == Hoist::query || hoist == Hoist::key) {
+    first = of_query ? query_window_.begin : key_window_.begin;
+  } else if (hoist == Hoist::diagonal) {
     column_step = queries_inner ? 1 : -1;
     first = first_diagonal_;
   } else if (hoist == Hoist::entry) {

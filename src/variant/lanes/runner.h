@@ -52,8 +52,10 @@ class LaneRunner {
 
   void enter_tile(const Box& box);
   void enter_strips(const Box& box);
+  void enter_window(Hoist hoist, std::int64_t begin, std::int64_t end);
   void enter_diagonals();
   void compute_diagonals(std::int64_t begin, std::int64_t end);
+  std::int64_t within_window(Slot slot) const;
   bool keeps_diagonals() const { return !program_.kept_registers().empty(); }
   void run_on_strip(Hoist hoist, std::int64_t count);
   void execute(const LaneInstruction& instruction, Hoist hoist, Shape shape, std::int64_t first_row);
@@ -68,8 +70,12 @@ class LaneRunner {
   std::int32_t* words_;  // the workspace
   const Bound* bound_ = nullptr;
   Place origin_{};
-  bool queries_known_ = false, keys_known_ = false;  // whether their registers hold the strips of box_
-  Box box_;
+  /// Queries or keys whose values their registers hold.
+  struct Window {
+    std::int64_t begin = 0, end = 0;
+  };
+  Window query_window_, key_window_;
+  Box box_;  // of the tile; empty until there is one
   // Diagonals count by query index - key index. Kept are [known_begin_, known_end_), their words starting at that of
   // window_begin_.
   std::int64_t window_begin_ = 0, known_begin_ = 0, known_end_ = 0;

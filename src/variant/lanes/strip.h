@@ -32,6 +32,9 @@ using TransposeFunction = void (*)(const void* from, std::int64_t from_stride, s
 
 inline constexpr int kOperations = static_cast<int>(Operations::size);
 
+/// Terms of a conjunction that one pass takes at most.
+inline constexpr int kMostKeptTerms = 4;
+
 /// What several operations in one pass make cheaper. Lowering says where each stands for them.
 struct FusedOperations {
   StripFunction reciprocal;       // (x) -> 1 / x, at most the largest float in magnitude where x is not 0
@@ -41,6 +44,10 @@ struct FusedOperations {
   StripFunction add_across;       // (x, y) -> settled x + y; y's neighbours lie along the strip's rows: its outer is 1
   StripFunction scaled_gradient;  // (d, factor) -> d factor, 0 where d is 0
   StripFunction gradient;         // (d, factor, derivative) -> d factor derivative, 0 where d is 0
+  /// By the number of terms, and how many of them, the last ones, are inverted: (score, keep, x, y, z, x, y, z, ...) ->
+  /// score where `keep` and every x - y < z, or inverted every x - y >= z, else -inf. Ints; along a row x is repeated,
+  /// y and z are the same in every row, and a keep that is repeated is a whole vector.
+  StripFunction kept[kMostKeptTerms + 1][kMostKeptTerms + 1];
 };
 
 /// The operations of one instruction set.

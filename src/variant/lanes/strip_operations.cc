@@ -4,6 +4,7 @@
 // `LaneTags`. So nothing compiled for one processor can be linked in for another.
 #include <hwy/highway.h>
 
+#include "variant/lanes/kept_rows.h"
 #include "variant/lanes/strip.h"
 #include "variant/lanes/strip_rows.h"
 
@@ -244,6 +245,16 @@ void run_add_across(const StripCall& call) {
   for (std::int64_t o = 0; o < call.outer; ++o) add_gathered(call, o, o < whole_outer ? whole_inner : 0);
 }
 
+/// kPairs: terms times (kMostKeptTerms + 1), plus how many of them are inverted.
+template <int... kPairs>
+constexpr void add_kept(StripFunction (&kept)[kMostKeptTerms + 1][kMostKeptTerms + 1],
+                        std::integer_sequence<int, kPairs...>) {
+  const auto add = [&]<int kTerms, int kInverted>() {
+    if constexpr (kInverted <= kTerms) kept[kTerms][kInverted] = run_kept<kTerms, kInverted>;
+  };
+  (add.template operator()<kPairs / (kMostKeptTerms + 1), kPairs % (kMostKeptTerms + 1)>(), ...);
+}
+
 template <class... O>
 constexpr StripOperations all_operations(OperationList<O...>) {
   StripOperations all{{},
@@ -252,9 +263,16 @@ constexpr StripOperations all_operations(OperationList<O...>) {
                       run_settle,
                       run_settle_kept,
                       run_copy,
-                      {run_reciprocal, run_tanh_of_product, run_settled_tanh, run_one_less_square, run_add_across,
-                       run_scaled_gradient, run_gradient},
+                      {run_reciprocal,
+                       run_tanh_of_product,
+                       run_settled_tanh,
+                       run_one_less_square,
+                       run_add_across,
+                       run_scaled_gradient,
+                       run_gradient,
+                       {}},
                       transpose};
+  add_kept(all.fused.kept, std::make_integer_sequence<int, (kMostKeptTerms + 1) * (kMostKeptTerms + 1)>());
   int number = 0;
   const auto add = [&]<class Operation>() {
     constexpr Rule rule = Operation::info.rule;

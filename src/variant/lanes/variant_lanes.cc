@@ -75,7 +75,7 @@ LoweredStages lower_stages(Lowering& lowering, const std::vector<Stage>& stages,
   if (unsettled) {
     lowered.score = keep ? lowering.settle_kept(*keep, *unsettled) : lowering.settle(*unsettled);
   } else if (keep) {
-    lowered.score = lowering.operation<Selection>(true, {*keep, lowered.score, lowering.real_constant(-kInfinity)});
+    lowered.score = lowering.keep_where(*keep, lowered.score);
   }
   return lowered;
 }
