@@ -186,13 +186,12 @@ std::int64_t HopperBackwardPlan::tile_bytes(const ForwardShape& shape) const {
 }
 
 std::int64_t HopperBackwardPlan::other_shared() const {
-  // What scores keep of queries and diagonals, and begin at, for each stage; of keys, for each consumer. What masks keep
-  // of queries, consumers keep by turns.
-  const std::int64_t diagonals = kQueries + keys - 1;
-  const std::int64_t kept = has_scores ? kPlaceBytes + stages * (kept_bytes(true, kQueries, int(diagonals)) + 4 * diagonals) +
-                                             kept_bytes(true, 0, 2 * keys)
-                                       : kept_bytes(false, 2 * 2 * kQueries, 0);
-  return kBarrierBytes + kept + 2 * (kPlaceBytes + sum_bytes(slots));
+  // What consumers keep; of scores of narrow heads what is kept, and begun at, four tiles ahead.
+  constexpr int kAhead = 4, kDiagonals = kQueries + 128 - 1;
+  const std::int64_t own = 2 * kept_bytes(has_scores, 2 * kQueries, 64 + 2 * 127);
+  const std::int64_t ahead = kPlaceBytes + kept_bytes(true, 0, 128) +
+                             kAhead * (kept_bytes(true, kQueries, kDiagonals) + 4 * std::int64_t{kDiagonals});
+  return kBarrierBytes + 2 * (kPlaceBytes + sum_bytes(slots)) + (has_scores && keys == 128 ? std::max(own, ahead) : own);
 }
 
 bool HopperBackwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) const {

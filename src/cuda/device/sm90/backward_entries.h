@@ -40,9 +40,12 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
                                  thread());
     }
     meet(1 + consumer, 128);
-    if constexpr (Values::kKeepsKeys) {
-      auto* const keys = this->ahead().values.keys[consumer] + column_of(consumer);
-      for (int i = thread(); i < 64; i += 128) keys[i] = Variant::key_values(variant_, place.variant, first_key + i);
+    if constexpr (Values::kKeepsKeys && kKeepsAhead) {
+      auto* const keys = this->ahead().values.keys[0] + 64 * consumer;
+      if (thread() < 64) keys[thread()] = Variant::key_values(variant_, place.variant, first_key + thread());
+      meet(1 + consumer, 128);
+    } else if constexpr (Values::kKeepsKeys) {
+      place.values.make_keys(variant_, place.variant, 0, first_key);
       meet(1 + consumer, 128);
     }
   }
@@ -52,18 +55,19 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
     int head, query_begin, first_key;
     int part;        // PartClass of its entries
     int stage;       // of queries
-    unsigned index;  // of d_s, and of what is kept of the variant
+    unsigned index;  // of d_s, and of what consumers keep of the variant
+    int kept = 0;    // stage of what is kept ahead
   };
-
-  /// The first of a consumer's keys among the block's.
-  __device__ static int column_of(int consumer) { return Sizes::kIsWide ? 0 : 64 * consumer; }
 
   /// What a tile needs to know besides: made while products are under way.
   __device__ void prepare_tile(int consumer, int index, int query_begin, int first_key) const {
-    constexpr bool kKeepsForMasks = !kKeepsAhead && Values::kKeepsQueries;
-    if constexpr (kKeepsForMasks || kHasGradients) {
+    constexpr bool kKeeps = !kKeepsAhead && (Values::kKeepsQueries || Values::kKeepsDiagonals);
+    if constexpr (kKeeps || kHasGradients) {
       Place& place = place_of(consumer);
-      if constexpr (kKeepsForMasks) place.values.make_queries(variant_, place.variant, index % 2, query_begin);
+      if constexpr (kKeeps) {
+        place.values.make_queries(variant_, place.variant, index % 2, query_begin);
+        place.values.make_diagonals(variant_, place.variant, index % 2, query_begin, first_key);
+      }
       if constexpr (kHasGradients) {
         place.gradients.look_up(arguments_.gradients, recorded(), index % 2, query_begin, first_key, thread());
       }
@@ -194,8 +198,8 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
   __device__ Lane lane_of(const ConsumerTile& tile, int consumer) const {
     const auto& place = place_of(consumer);
     if constexpr (kKeepsAhead) {
-      const int column = column_of(consumer);
-      return Lane(variant_, place.variant, this->ahead().values, tile.stage, consumer, tile.stage, tile.query_begin,
+      const int column = 64 * consumer;
+      return Lane(variant_, place.variant, this->ahead().values, tile.kept, 0, tile.kept, tile.query_begin,
                   tile.first_key - column, lane() % 4 * 2, column + warp_row() + lane() / 4);
     } else {
       return Lane(variant_, place.variant, place.values, tile.index, 0, tile.index, tile.query_begin, tile.first_key,
@@ -253,8 +257,8 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
   }
   /// What products of the lane's entries begin at: that of (query, key) is [query - key].
   __device__ const float* begins_of(const ConsumerTile& tile, int consumer) const {
-    const int row = column_of(consumer) + warp_row() + lane() / 4;  // the lane's first key
-    return this->ahead().begins[tile.stage] + (lane() % 4 * 2 - row + kKeys - 1);
+    const int row = 64 * consumer + warp_row() + lane() / 4;  // the lane's first key
+    return this->ahead().begins[tile.kept] + (lane() % 4 * 2 - row + kKeys - 1);
   }
 
   /// What make_gradients is told of a tile.
