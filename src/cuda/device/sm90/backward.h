@@ -168,7 +168,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
   /// p (+)= k q^T and d_s (+)= v d_o^T, started.
   __device__ void start_scores(Scores& p, Scores& d_s, const KeyFragments& k, const ValueFragments& v, int consumer,
                                int stage) const {
-    constexpr bool kClearScores = Variant::kChangesScores && !Shared::kBeginsAtDiagonals;
+    constexpr bool kClearScores = Variant::kChangesScores && !Shared::kKeepsAhead;
     constexpr bool kClearGradients = Config::kHasDropout;
     const Operand queries = Operand::of(query_tile(stage).address, kQueries);
     const Operand gradients = Operand::of(gradient_tile(stage).address, kQueries);

@@ -17,7 +17,7 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
  protected:
   using Shared::arguments_, Shared::call_, Shared::variant_;
   using Shared::gradient_tile, Shared::numbers, Shared::place_of, Shared::query_tile;
-  using Shared::kBeginsAtDiagonals, Shared::kHasGradients, Shared::kKeepsAhead, Shared::kKeys, Shared::kQueries;
+  using Shared::kHasGradients, Shared::kKeepsAhead, Shared::kKeys, Shared::kQueries;
   using Shared::kv_head, Shared::lane, Shared::sequence, Shared::thread, Shared::warp_row;
   using typename Shared::EntryNumbers;
   using typename Shared::Lane;
@@ -170,7 +170,7 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
       wait_for_products<kGroupsBehind>();
       pin(p);
       make_weights(p, tile.part, stays);
-    } else if constexpr (kBeginsAtDiagonals) {
+    } else if constexpr (kKeepsAhead) {
       wait_for_products<kGroupsBehind>();
       pin(p);
       if (tile.part != kFullPart) {
@@ -313,10 +313,10 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
     return pair;
   }
 
-  /// What products begin at: see prepare_backward, and kBeginsAtDiagonals.
+  /// What products begin at: see prepare_backward, and kKeepsAhead.
   __device__ void preset(Scores& p, Scores& d_s, const ConsumerTile& tile, int consumer) const {
     const int stage = tile.stage;
-    if constexpr (kBeginsAtDiagonals) {
+    if constexpr (kKeepsAhead) {
       const float* const begins = begins_of(tile, consumer);
 #pragma unroll
       for (int j = 0; j < kQueries / 8; ++j) {
@@ -346,7 +346,7 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
 #pragma unroll
     for (int j = 0; j < kQueries / 8; ++j) {
       float2 references = {0, 0}, deltas = {0, 0};
-      if constexpr (Variant::kChangesScores && !kBeginsAtDiagonals) references = numbers_of(numbers(stage), j);
+      if constexpr (Variant::kChangesScores && !kKeepsAhead) references = numbers_of(numbers(stage), j);
       if constexpr (Config::kHasDropout) deltas = numbers_of(numbers(stage) + kQueries * 4, j);
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
@@ -356,7 +356,7 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
         bool is_floored = false;
         if constexpr (!Variant::kChangesScores) {
           weight = product;  // which it is already
-        } else if constexpr (kBeginsAtDiagonals) {
+        } else if constexpr (kKeepsAhead) {
           weight = product;
           is_floored = kPartial && (entries.floored >> (4 * j + e) & 1) != 0;
           slope = is_floored ? 0 : lane.slope(query, key, 0);
@@ -369,7 +369,7 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
           weight = exp2_of(lane.exponent(query, key, product, reference));
           slope = lane.slope(query, key, product);
         }
-        if constexpr (kPartial && Variant::kChangesScores && !kBeginsAtDiagonals)
+        if constexpr (kPartial && Variant::kChangesScores && !kKeepsAhead)
           weight = stays_at(lane, query, key) ? weight : 0;
         float gradient = d_s.x[0][j][e];
         if constexpr (Config::kHasDropout) {
