@@ -161,25 +161,18 @@ struct BroadcastEngine {
     }
   }
 
-  /// out [M][rounded_to_panel(d)] += weights right over queries [begin, end) of `queries`; right as pack_right leaves
-  /// it. M: kRows or kLeastRows. Of pairs weights are [M][lanes_of(queries)], rows weights_stride apart, begin and end
-  /// multiples of kDepth; else strips [M][kStrip], weights_stride apart, begin and end multiples of kStrip.
+  /// out [M][rounded_to_panel(d)] += weights right over queries [begin, end) of `queries`, all multiples of kDepth;
+  /// weights [M][lanes_of(queries)], rows weights_stride apart; right as pack_right leaves it. M: kRows or kLeastRows.
   template <int M>
   static void accumulate_rows(const float* weights, std::int64_t weights_stride, int begin, int end, int queries,
                               const float* right, int d, float* out) {
     const int columns = rounded_to_panel(d);
-    weights += kDepth == 1 ? begin / kStrip * weights_stride : begin / kDepth;
+    weights += begin / kDepth;
     right += std::int64_t{begin / kDepth} * kPanel;
     const auto add = [&]<int N>(std::integral_constant<int, N>, int column) {
       Accumulators<Lanes, M, N> block;
       block.load(out + column, columns);
-      if constexpr (kDepth == 1) {
-        const float *strip = weights, *rows = right;
-        for (int query = begin; query < end; query += kStrip, strip += weights_stride, rows += kStrip * kPanel)
-          block.multiply(strip, kStrip, 1, rows, kPanel, kStrip);
-      } else {
-        block.multiply(weights, weights_stride, 1, right, kPanel, lanes_of(end - begin));
-      }
+      block.multiply(weights, weights_stride, 1, right, kPanel, lanes_of(end - begin));
       block.store(out + column, columns);
     };
     for (int column = 0; column < columns; column += kPanel, right += std::int64_t{lanes_of(queries)} * kPanel) {

@@ -49,7 +49,7 @@ class ForwardKernel {
   };
 
   explicit ForwardKernel(const ForwardTask& task)
-      : task_(task), shape_(task.shape), units_(score_units(task.scale, task.score)) {
+      : task_(task), shape_(task.shape), units_(score_units<Engine>(task.scale, task.score)) {
     float* free = task.workspace;
     const auto take = [&free](std::int64_t floats) {
       float* taken = free;

@@ -125,7 +125,7 @@ class Forward : ForwardRows<Config, Variant> {
     const int first = visit.tile() * Config::kKeyTile;
     // Of lists most cut tiles have all of their keys. Asked for here alone: otherwise every tile waits for the answer.
     bool whole = !visit.is_partial();
-    int begin = 0, end = 0;
+    int begin = first, end = first + Config::kKeyTile;
     if (Config::kHasLists && !whole) {
       begin = read_here(&shape_.key_start), end = read_here(&shape_.keys);
       whole = first >= begin && first + Config::kKeyTile <= end;
