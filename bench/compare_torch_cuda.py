@@ -15,7 +15,9 @@ that a public call does is in its time: lengths on their way, classification of 
 are the clock (MHz) and the power (W) while it was taken.
 
 Variants are timed in turns with plain attention of the same shape. A score function's ratio is plain's time over its
-own. A mask's is its own time over kept share times plain's: the share of tiles of 128 x 128 that it keeps entries of.
+own. Drawn1 to drawn5 are random scores of ten operations (torch_cuda/drawn.py says how they are drawn); when all five
+are timed, their median is told. A mask's is its own time over kept share times plain's: the share of tiles of 128 x 128
+that it keeps entries of.
 Deterministic backward passes, and such with the gradient of the variant's table, are timed in turns with the default's.
 --flex sets variants beside compiled FlexAttention, in turns, forward and backward. --report writes all of it as a page
 whose tables bench/plot_cuda.py draws.
@@ -24,6 +26,7 @@ whose tables bench/plot_cuda.py draws.
 import argparse
 import pathlib
 import shlex
+import statistics
 import sys
 
 import torch
@@ -31,7 +34,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from torch_cuda.bridge import Bridge, Tilewise
-from torch_cuda.cases import MASKS, Case, expected_rows
+from torch_cuda.cases import DRAWN, MASKS, Case, expected_rows
 from torch_cuda.report import Report
 from torch_cuda.times import Gpu, Times
 
@@ -42,6 +45,7 @@ class Comparison:
     def __init__(self, bridge, gpu, arguments, report=Report()):
         self.bridge, self.gpu, self.rounds, self.peers = bridge, gpu, arguments.rounds, arguments.peers
         self.report = report
+        self.drawn = {}  # of plain, by pass and head dimension: what drawn scores reached
 
     def peers_of(self, case, q, k, v):
         """PyTorch's backends that compute the same."""
@@ -144,6 +148,14 @@ class Comparison:
             rate = f"{factor * case.teraflops(times['variant']):.1f}"
             told = f"{rate} TFLOP/s, {1 / ratio:.3f} of plain"
             self.report.add("scores", direction, case.dimensions(), case.variant, rate, plain_rate, 1 / ratio)
+            if case.variant in DRAWN:
+                drawn = self.drawn.setdefault((direction, case.dimensions()), [])
+                drawn.append(1 / ratio)
+                if len(drawn) == len(DRAWN):
+                    median = statistics.median(drawn)
+                    print(f"{direction} d {case.dimensions()}, scores of ten drawn operations: median {median:.3f} of "
+                          f"plain, from {min(drawn):.3f} to {max(drawn):.3f}", flush=True)
+                    self.report.add("scores", direction, case.dimensions(), "drawn, median", "", "", median)
         print(f"{direction} {case}: {times['variant']:.3f} ms, plain {times['plain']:.3f} ms ({plain_rate} TFLOP/s), "
               f"{told}; relative error {error} ({times.state('variant')}; {plans[0].plan})", flush=True)
         for ours in plans:
@@ -254,7 +266,8 @@ def parsed():
     parser.add_argument("--peers", nargs="*", default=["cudnn"], choices=list(BACKENDS))
     plain = [f"{variant}:{d}" for d in (64, 128) for variant in ("full", "causal")]
     lengths = [f"{variant}:{d}:{s}" for s in (512, 1024, 4096) for d in (64, 128) for variant in ("full", "causal")]
-    scores = [f"{variant}:{d}" for d in (64, 128) for variant in ("softcap", "alibi", "relative", "t5", "ten")]
+    scores = ["softcap", "alibi", "relative", "t5", "twelve", *DRAWN]
+    scores = [f"{variant}:{d}" for d in (64, 128) for variant in scores]
     masks = ["window:128", "documents:128", "bigbird:128", "bigbird:128:65536"]
     wide = ["full:256", "causal:256", "causal:192:16384:128"]
     parser.add_argument("--forward", nargs="*", default=[*plain, *wide, *lengths])

@@ -8,7 +8,6 @@
 namespace tilewise::cli {
 namespace {
 
-constexpr double kLeastSeconds = 2e-3;  // of a timed stretch: the clock and the call around it are then below 0.1%
 constexpr int kMostRepeats = 10000;
 constexpr int kMostTurns = 10;     // of a short call in a round: together no longer than a third of the longest
 constexpr double kLongCall = 1.5;  // a call this long counts the first time, too: fresh memory costs it little
@@ -24,9 +23,10 @@ double thread_seconds() {
 }  // namespace
 
 double Alternation::seconds_of(const std::function<void()>& work, int repeats) const {
-  const auto clock = cpu_time_ ? thread_seconds : now;
+  const auto clock = options_.cpu_time ? thread_seconds : now;
   const double begin = clock();
   for (int i = 0; i < repeats; ++i) work();
+  options_.wait_for_calls();
   return (clock() - begin) / repeats;
 }
 
@@ -38,7 +38,7 @@ void Alternation::add(std::string name, std::function<void()> work) {
     contestant.seconds.push_back(first);
   } else {
     const double second = std::max(seconds_of(contestant.work, 1), 1e-9);
-    contestant.repeats = std::clamp(static_cast<int>(kLeastSeconds / second) + 1, 1, kMostRepeats);
+    contestant.repeats = std::clamp(static_cast<int>(options_.turn_seconds / second) + 1, 1, kMostRepeats);
     contestant.typical = second * contestant.repeats;
   }
   contestants_.push_back(std::move(contestant));
@@ -53,7 +53,7 @@ std::vector<Timing> Alternation::run(double seconds, std::size_t least_rounds,
     return contestant.seconds.size() < least_rounds || now() < end;
   };
   while (std::ranges::any_of(contestants_, goes_on)) {
-    each_round_();
+    options_.each_round();
     for (Contestant& contestant : contestants_) {
       if (!goes_on(contestant)) continue;
       say(contestant.name);

@@ -14,13 +14,16 @@ struct Timing {
   int turns = 0;
 };
 
+struct AlternationOptions {
+  bool cpu_time = false;                         // what the processor did for the calling thread counts, not the clock
+  double turn_seconds = 2e-3;                    // shorter calls are repeated within a turn until it lasts this long
+  std::function<void()> each_round = [] {};      // runs first in each round, not timed
+  std::function<void()> wait_for_calls = [] {};  // once a turn, timed: for calls that only begin their work, as a GPU's
+};
+
 class Alternation {
  public:
-  /// `each_round` runs first in each round, not timed. `cpu_time`: what the processor did for the calling thread
-  /// counts, not the clock.
-  explicit Alternation(
-      bool cpu_time, std::function<void()> each_round = [] {})
-      : cpu_time_(cpu_time), each_round_(std::move(each_round)) {}
+  explicit Alternation(AlternationOptions options) : options_(std::move(options)) {}
 
   /// Something to be timed, and what is said of it while it runs. It is called here, once or twice, to set up what
   /// calls keep and to see how long one takes; one of a second and a half or more counts, though memory is fresh then,
@@ -28,8 +31,8 @@ class Alternation {
   void add(std::string name, std::function<void()> work);
 
   /// Calls everything round after round in the order in which it was added, until `seconds` have gone by and each has
-  /// `least_rounds` calls, at least one. Calls of less than two milliseconds are repeated within a turn, and what
-  /// is much shorter than the longest takes several turns a round. Gives the timings in the order of adding.
+  /// `least_rounds` calls, at least one. What is much shorter than the longest takes several turns a round. Gives the
+  /// timings in the order of adding.
   std::vector<Timing> run(
       double seconds, std::size_t least_rounds,
       const std::function<void(const std::string&)>& say = [](const std::string&) {});
@@ -45,8 +48,7 @@ class Alternation {
 
   double seconds_of(const std::function<void()>& work, int repeats) const;
 
-  bool cpu_time_;
-  std::function<void()> each_round_;
+  AlternationOptions options_;
   std::vector<Contestant> contestants_;
 };
 

@@ -44,7 +44,7 @@ class Measurement {
                .s_kv = length,
                .d = options.dim,
                .backward = true},
-        alternation_(machine.cpu_time()) {}
+        alternation_({.cpu_time = machine.cpu_time()}) {}
 
   void prepare(Figure3Method method, Figure3Point& point) {
     if (method == standard) {

@@ -89,12 +89,14 @@ std::vector<Tuned> tune_all(const Options& options) {
       const CaseShape shape = shape_of(options, dim);
       const auto make = [&] { return AttentionCase(variant, shape, device, options.parameters); };
       int measured = 0;
-      const TuneCase given{[&] { make(); },
-                           [&](const std::string& kernel) {
-                             progress.detail(fmt::format("{}, plan {}", kernel, ++measured));
-                             AttentionCase made = make();
-                             return seconds_of(made, kernel == "backward");
-                           }};
+      TuneCase given{.plan = [&] { make(); },
+                     .measure =
+                         [&](const std::string& kernel) {
+                           progress.detail(fmt::format("{}, plan {}", kernel, ++measured));
+                           AttentionCase made = make();
+                           return seconds_of(made, kernel == "backward");
+                         }};
+      if (options.decode) given.kernels = {"decoding"};
       for (TunedPlan& plan : tune(given, !options.only_measure)) all.push_back({text, dim, std::move(plan)});
     }
   }

@@ -5,7 +5,7 @@ import math
 import torch
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-from .cases import documents
+from .cases import DRAWN, documents
 
 
 def t5_bucket(difference):
@@ -13,6 +13,10 @@ def t5_bucket(difference):
     distance = difference.abs()
     far = 8 + (torch.log(distance.float() / 8) * (8 / math.log(16))).to(torch.int32)
     return torch.where(distance < 8, distance, far.clamp(max=15)) + torch.where(difference > 0, 16, 0)
+
+
+def drawn_function(drawn):
+    return lambda score, batch, head, query, key: drawn.scores(score, query, key)
 
 
 def score_function(case, table):
@@ -30,11 +34,12 @@ def score_function(case, table):
     def t5(score, batch, head, query, key):
         return score + table[t5_bucket(key - query), head]
 
-    def ten(score, batch, head, query, key):
+    def twelve(score, batch, head, query, key):
         a = (query - key) * 0.01
         return score * 0.9 + torch.tanh(score * 0.3) - (a * a).clamp(min=2) * 0.5 + key * 0.001
 
-    return {"softcap": softcap, "alibi": alibi, "relative": relative, "t5": t5, "ten": ten}.get(case.variant)
+    return {"softcap": softcap, "alibi": alibi, "relative": relative, "t5": t5, "twelve": twelve,
+            **{name: drawn_function(score) for name, score in DRAWN.items()}}.get(case.variant)
 
 
 def mask_function(case):

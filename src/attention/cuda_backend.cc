@@ -42,7 +42,7 @@ void limit_lengths(const PlanShape& shape, const ForwardInputs& inputs, variant:
 CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const Device& device)
     : Backend(variant, shape),
       device_(device),
-      context_(std::make_shared<const jit::Context>(jit::Driver::instance(), device.ordinal())),
+      context_(jit::shared_context(device.ordinal())),
       must_prove_reads_(prove_planned_reads(variant, shape)) {
   check_cuda_shape(shape);
   const tiles::Mask mask = planned_mask(variant, shape);
@@ -341,12 +341,12 @@ void CudaBackend::backward(const ForwardInputs& inputs, const BackwardInputs& gi
   arguments.d_q_parts = shape().deterministic ? cuda::deterministic_parts(shape().s_kv) : 0;
   arguments.sequences = memory.sequences;
   if (lister_) arguments.lists = list_tiles(state, memory, {kernels.tile(), true}, extent, stream);
-  if (!has_gradients) return kernels.launch(arguments, state.bound, extent, stream);
+  if (!has_gradients) return kernels.launch(arguments, state.bound, extent, state.backward, stream);
   gradients_->run(memory.gradients, outputs, stream, [&](const cuda::GradientSums& sums, bool is_last) {
     cuda::BackwardArguments pass = arguments;
     pass.gradients = sums;
     if (!is_last) pass.d_q.data = pass.d_k.data = pass.d_v.data = nullptr;
-    kernels.launch(pass, state.bound, extent, stream);
+    kernels.launch(pass, state.bound, extent, state.backward, stream);
   });
 }
 

@@ -63,6 +63,7 @@ class ByForm {
 struct CudaState final : CallState {
   variant::Call call;
   std::vector<std::byte> bound;  // the variant's, as its kernels take them
+  jit::KernelChain backward;
 };
 
 /// Parts of a workspace, on the GPU.
@@ -109,12 +110,10 @@ class CudaBackend final : public Backend {
 
   /// One direction of a call: what its tiles are, and whether lists are of key tiles.
   struct Direction {
-    TileSizes tile;
+    cuda::ListTile tile;
     bool by_key;
 
-    bool operator==(const Direction& other) const {
-      return tile.queries == other.tile.queries && tile.keys == other.tile.keys && by_key == other.by_key;
-    }
+    bool operator==(const Direction&) const = default;
   };
 
   /// The lists of all calls whose sequences are as long as the plan's, where nothing that a call binds decides what is

@@ -42,8 +42,7 @@ std::vector<GpuInfo> list_gpus() {
 
 double measure_gpu_read_gbs(int ordinal) {
   if (ordinal < 0) fail_argument("ordinal is {}; expected a GPU's number, from 0 on", ordinal);
-  return cuda::measure_read_gbs(jit::Compiler::instance(),
-                                std::make_shared<const jit::Context>(jit::Driver::instance(), ordinal));
+  return cuda::measure_read_gbs(jit::Compiler::instance(), jit::shared_context(ordinal));
 }
 
 }  // namespace tilewise

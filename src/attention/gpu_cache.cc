@@ -26,7 +26,7 @@ struct GpuCacheAppender::State {
   State(const GpuCacheShape& wanted, const Device& on)
       : shape(attention::check_append_shape(wanted)),
         device(on),
-        context(std::make_shared<const jit::Context>(jit::Driver::instance(), on.ordinal())),
+        context(jit::shared_context(on.ordinal())),
         sequences(jit::Compiler::instance(), context),
         kernel(jit::Compiler::instance(), context, shape.dtype, static_cast<int>(shape.d_qk),
                static_cast<int>(shape.d_v)) {}

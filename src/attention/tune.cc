@@ -32,14 +32,18 @@ std::vector<TunedPlan> measure(const TuneCase& given, const jit::Choice& choice)
 }
 
 /// What making the plan asks for. Lists of tiles are made with room for calls of other forms (rows that are not
-/// aligned, pages), whose choices are left alone: only the first of each kernel is what the plan runs.
+/// aligned, pages), whose choices are left alone: only the first of each kernel is what the calls run.
 std::vector<jit::Choice> choices_of(const TuneCase& given) {
+  for (const std::string& kernel : given.kernels) {
+    if (std::ranges::find(kKernels, kernel) == std::end(kKernels))
+      fail_argument("kernels has {}; expected forward, backward or decoding", kernel);
+  }
   const jit::ChoiceTrial trial;
   given.plan();
   std::vector<jit::Choice> choices;
-  for (const char* kernel : kKernels) {
+  for (const std::string& kernel : given.kernels) {
     const auto first = std::ranges::find_if(
-        trial.asked(), [&](const jit::Choice& choice) { return std::string(kernel_of(choice.what)) == kernel; });
+        trial.asked(), [&](const jit::Choice& choice) { return kernel_of(choice.what) == kernel; });
     if (first != trial.asked().end()) choices.push_back(*first);
   }
   return choices;

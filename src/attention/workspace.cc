@@ -43,7 +43,7 @@ Workspace::Workspace(std::int64_t bytes, const Device& device, void* stream)
   if (bytes == 0) return;
   std::byte* data = nullptr;
   if (device.is_cuda()) {
-    const auto context = std::make_shared<const jit::Context>(jit::Driver::instance(), device.ordinal());
+    const auto context = jit::shared_context(device.ordinal());
     auto memory = std::make_shared<cuda::DeviceMemory>(context, static_cast<std::size_t>(bytes));
     data = memory->as<std::byte>();
     owned_ = std::move(memory);

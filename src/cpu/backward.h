@@ -18,9 +18,9 @@ class BackwardKernel {
  public:
   /// Workspace of one task, in floats.
   static std::int64_t workspace_floats(const Shape& shape) {
-    return std::int64_t{kKeys} * (4 * kStrip + 2 * kWeightsStride + (kPacks ? 2 * kRowStride : 0) +
-                                  Engine::rounded_to_panel(shape.d_qk) + Engine::rounded_to_panel(shape.d_v)) +
-           Engine::packed_k_floats(shape.d_qk) + Engine::packed_k_floats(shape.d_v) +
+    return kKeys * (4 * kStrip + (kPacks ? 2 * kRowStride : 0) + Engine::rounded_to_panel(shape.d_qk) +
+                    Engine::rounded_to_panel(shape.d_v)) +
+           2 * kWeightsFloats + Engine::packed_k_floats(shape.d_qk) + Engine::packed_k_floats(shape.d_v) +
            Engine::packed_v_floats(shape.d_qk);
   }
 
@@ -38,12 +38,15 @@ class BackwardKernel {
   static constexpr int kQueries = Engine::kBackwardQueries;
   static constexpr int kRows = Engine::kRows, kLeastRows = Engine::kLeastRows;
   static_assert(kKeys % kRows == 0 && kRows % kLeastRows == 0 && kKeys <= Engine::kTileKeys);
-  // A cache line more than the queries: rows a multiple of four lines apart would share a quarter of the cache's sets.
-  static constexpr std::int64_t kWeightsStride = kQueries + 16;
-
-  // Where operands hold several neighbours a lane, weights and gradients are packed once more for d_k and d_v.
+  // Where operands hold several neighbours a lane, weights and gradients are packed once more for d_k and d_v. Else
+  // they take the place of the scores and gradients that they are made of, strip by strip.
   static constexpr bool kPacks = Engine::kDepth > 1;
-  static constexpr std::int64_t kRowStride = kQueries / Engine::kDepth + 16;
+  static constexpr std::int64_t kWeightsStride = kPacks ? kQueries + 16 : kStrip;
+  static constexpr std::int64_t kStripStep = kPacks ? kStrip : kKeys * kStrip;  // floats from strip to strip
+  static constexpr std::int64_t kWeightsFloats = kPacks ? kKeys * kWeightsStride : kStrips * kStripStep;
+
+  // A cache line more than the queries: rows a multiple of four lines apart would share a quarter of the cache's sets.
+  static constexpr std::int64_t kRowStride = kPacks ? kQueries / Engine::kDepth + 16 : kStripStep;
 
   /// A tile: kept keys of each strip of queries, relative to the tile's first key.
   struct Tile {
@@ -59,8 +62,8 @@ class BackwardKernel {
       free += floats;
       return taken;
     };
-    weights_ = take(kKeys * kWeightsStride);
-    d_scores_ = take(kKeys * kWeightsStride);
+    weights_ = take(kWeightsFloats);
+    d_scores_ = take(kWeightsFloats);
     weight_rows_ = kPacks ? take(kKeys * kRowStride) : weights_;
     d_score_rows_ = kPacks ? take(kKeys * kRowStride) : d_scores_;
     scores_ = take(kKeys * kStrip);
@@ -108,9 +111,10 @@ class BackwardKernel {
     v_ = Engine::pack_k(task_.v, key, keys, shape_.d_v, packed_v_);
     Engine::pack_k_columns(task_.k, key, keys, shape_.d_qk, k_columns_);
     // Rows past the last key belong to register blocks that reach over it.
-    for (int row = keys; row % Engine::kRows != 0; ++row) {
-      clear(weights_ + row * kWeightsStride, kWeightsStride);
-      clear(d_scores_ + row * kWeightsStride, kWeightsStride);
+    const int present = (keys + kRows - 1) / kRows * kRows;
+    for (int strip = 0; strip < kStrips; ++strip) {
+      clear_part(weights_ + strip * kStripStep, keys, present);
+      clear_part(d_scores_ + strip * kStripStep, keys, present);
     }
   }
 
@@ -168,8 +172,9 @@ class BackwardKernel {
   void accumulate(const BackwardHead& head, const Tile& tile, int row, int begin, int end, const Block& block) {
     float* d_v = d_v_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_v);
     float* d_k = d_k_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_qk);
-    const float *weights = weight_rows_ + row * kRowStride, *d_scores = d_score_rows_ + row * kRowStride;
-    if constexpr (Engine::kDepth == 1) {
+    const std::int64_t first = row * (kPacks ? kRowStride : kStrip);
+    const float *weights = weight_rows_ + first, *d_scores = d_score_rows_ + first;
+    if constexpr (!kPacks) {
       if (*block.reads_rows != 0) {
         Engine::template accumulate_from_rows<M>(weights, kRowStride, begin, end, head.d_o, tile.query, shape_.d_v,
                                                  d_v);
@@ -190,7 +195,7 @@ class BackwardKernel {
     if (first >= end) return;
     const int from = first < kRows ? 0 : first - kRows, present = (tile.keys + kRows - 1) / kRows * kRows;
     const int to = end + kRows < present ? end + kRows : present;
-    for (float* rows : {weights_ + index * kStrip, d_scores_ + index * kStrip}) {
+    for (float* rows : {weights_ + index * kStripStep, d_scores_ + index * kStripStep}) {
       clear_part(rows, from, first);
       clear_part(rows, end, to);
     }
@@ -204,27 +209,29 @@ class BackwardKernel {
     const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
     const std::int64_t query = tile.query + index * kStrip;
     const int queries = static_cast<int>(shape_.s_q - query < kStrip ? shape_.s_q - query : kStrip);
-    float* weights = weights_ + index * kStrip + first * kWeightsStride;
-    float* d_scores = d_scores_ + index * kStrip + first * kWeightsStride;
+    float* weights = weights_ + index * kStripStep + first * kWeightsStride;
+    float* d_scores = d_scores_ + index * kStripStep + first * kWeightsStride;
+    const bool in_place = !kPacks && block.is_odd[index] == 0;
+    float *scores = in_place ? weights : scores_, *d_weights = in_place ? d_scores : d_weights_;
     NextStrip ahead = next_strip(head, tile, block, index);
     const auto piece = [&](float* values, std::int64_t begin, std::int64_t end, bool partial) {
       return ScoreBlock{values + (begin - span.begin) * kStrip, kStrip, query, begin, queries,
                         static_cast<int>(end - begin),          partial};
     };
     const bool adjoins = head.adjoint.apply != nullptr, drops = head.dropout.apply != nullptr;
-    const Ahead reads = reads_ahead<Lanes>(head.score, piece(scores_, span.begin, span.end, true));
+    const Ahead reads = reads_ahead<Lanes>(head.score, piece(scores, span.begin, span.end, true));
     Engine::qk(block.q + index * Engine::packed_q_floats(shape_.d_qk), k_, first, keys, shape_.d_qk,
-               units_.product_factor, adjoins ? raw_scores_ : scores_, reads.then(&ahead.q, keys / Engine::kBlock + 1));
+               units_.product_factor, adjoins ? raw_scores_ : scores, reads.then(&ahead.q, keys / Engine::kBlock + 1));
     for_pieces(span, [&](std::int64_t begin, std::int64_t end, bool partial) {
       if (adjoins) {
         const int row = static_cast<int>(begin - span.begin);
         head.adjoint.score(head.adjoint.context, {piece(raw_scores_, begin, end, partial), row,
-                                                  scores_ + std::int64_t{row} * kStrip, nullptr, 0});
+                                                  scores + std::int64_t{row} * kStrip, nullptr, 0});
       } else if (head.score.apply != nullptr && (partial || !head.score.only_masks)) {
-        head.score.apply(head.score.context, piece(scores_, begin, end, partial));
+        head.score.apply(head.score.context, piece(scores, begin, end, partial));
       }
     });
-    Engine::qk(block.d_o + index * Engine::packed_q_floats(shape_.d_v), v_, first, keys, shape_.d_v, 1, d_weights_,
+    Engine::qk(block.d_o + index * Engine::packed_q_floats(shape_.d_v), v_, first, keys, shape_.d_v, 1, d_weights,
                ahead.d_o);
     if (drops) {
       for (int i = 0; i < keys * kStrip; ++i) factors_[i] = 1;
@@ -232,11 +239,11 @@ class BackwardKernel {
     }
     const RowNumbers rows{block.reference + index * kStrip, block.delta + index * kStrip, block.share + index * kStrip};
     if (adjoins) {
-      drops ? differentiate<true, true>(rows, keys, weights, d_scores)
-            : differentiate<false, true>(rows, keys, weights, d_scores);
+      drops ? differentiate<true, true>(rows, keys, scores, d_weights, weights, d_scores)
+            : differentiate<false, true>(rows, keys, scores, d_weights, weights, d_scores);
     } else {
-      drops ? differentiate<true, false>(rows, keys, weights, d_scores)
-            : differentiate<false, false>(rows, keys, weights, d_scores);
+      drops ? differentiate<true, false>(rows, keys, scores, d_weights, weights, d_scores)
+            : differentiate<false, false>(rows, keys, scores, d_weights, weights, d_scores);
     }
     if (block.is_odd[index] != 0) differentiate_odd(rows, keys, drops, adjoins, weights, d_scores);
     if (queries < kStrip) clear_absent(queries, keys, weights, d_scores);
@@ -250,7 +257,7 @@ class BackwardKernel {
   void accumulate_d_q(const BackwardHead& head, const Tile& tile, int index) {
     const KeySpan& span = tile.spans[index];
     const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
-    const float* right = d_scores_ + index * kStrip + first * kWeightsStride;
+    const float* right = d_scores_ + index * kStripStep + first * kWeightsStride;
     if constexpr (kPacks) {
       gather(right, keys, d_weights_);
       Engine::pack_p(d_weights_, keys);
@@ -288,11 +295,12 @@ class BackwardKernel {
     const float *reference, *delta, *share;
   };
 
-  /// weights = exp(score - lse), d_scores = weights (d_weights - delta), both with rows kWeightsStride apart. kDrops:
-  /// d_weights and then the weights are multiplied by factors_. kGuards: a weight of 0 gives a d_score of 0 even where
-  /// d_weights is not finite.
+  /// weights = exp(score - lse), d_scores = weights (d_weights - delta), both with rows kWeightsStride apart, or in
+  /// place of scores and d_weights. kDrops: d_weights and then the weights are multiplied by factors_. kGuards: a
+  /// weight of 0 gives a d_score of 0 even where d_weights is not finite.
   template <bool kDrops, bool kGuards>
-  void differentiate(const RowNumbers& rows, int keys, float* weights, float* d_scores) {
+  void differentiate(const RowNumbers& rows, int keys, const float* scores, const float* d_weights, float* weights,
+                     float* d_scores) {
     const Exp2<Lanes> exp2(kLog2E);
     const Vec natural = Lanes::broadcast(static_cast<float>(units_.natural));
     Vec references[kVectors], deltas[kVectors];
@@ -304,8 +312,8 @@ class BackwardKernel {
 #pragma GCC unroll 8
       for (int n = 0; n < kVectors; ++n) {
         const std::int64_t dense = key * kStrip + n * Lanes::kWidth, at = key * kWeightsStride + n * Lanes::kWidth;
-        const Vec weight = exp2(Lanes::fms(Lanes::load(scores_ + dense), natural, references[n]));
-        Vec d_weight = Lanes::load(d_weights_ + dense), kept_weight = weight;
+        const Vec weight = exp2(Lanes::fms(Lanes::load(scores + dense), natural, references[n]));
+        Vec d_weight = Lanes::load(d_weights + dense), kept_weight = weight;
         if constexpr (kDrops) {
           const Vec factor = Lanes::load(factors_ + dense);
           d_weight = Lanes::mul(d_weight, factor);
@@ -374,11 +382,11 @@ class BackwardKernel {
   const Shape& shape_;
   ScoreUnits units_{};
   typename Engine::Keys k_{}, v_{};
-  float* weights_;       // [kKeys][kWeightsStride], one block of queries
-  float* d_scores_;      // [kKeys][kWeightsStride], the same of the gradients of raw scores, unscaled
+  float* weights_;       // one block of queries: [kStrips] strips of [kKeys][kStrip], packed [kKeys][kWeightsStride]
+  float* d_scores_;      // the same of the gradients of raw scores, unscaled
   float* weight_rows_;   // [kKeys][kRowStride], weights_ as the left side of d_v
   float* d_score_rows_;  // [kKeys][kRowStride], d_scores_ as the left side of d_k
-  float* scores_;        // [kKeys][kStrip]
+  float* scores_;        // [kKeys][kStrip], with d_weights_: where weights cannot take their place
   float* raw_scores_;    // [kKeys][kStrip], before the program
   float* d_weights_;     // [kKeys][kStrip]
   float* factors_;       // [kKeys][kStrip], of dropout: 0 or 1 / p_keep

@@ -101,6 +101,7 @@ struct BroadcastEngine {
   /// rows' addresses found no registers on AVX2, at an eighth of a forward pass with a score function.
   static __attribute__((noinline)) void qk(const float* packed_q, const Keys& k, int first, int keys, int d_qk,
                                            float factor, float* scores, Ahead ahead) {
+    if (factor == 1) return rows_product(packed_q, k, first, keys, d_qk, scores, ahead, []<int M>(const Block<M>&) {});
     const Vec factors = Lanes::broadcast(factor);
     rows_product(packed_q, k, first, keys, d_qk, scores, ahead, [&]<int M>(Block<M>& block) { block.scale(factors); });
   }
@@ -160,18 +161,25 @@ struct BroadcastEngine {
     }
   }
 
-  /// out [M][rounded_to_panel(d)] += weights right over queries [begin, end) of `queries`, all multiples of kDepth;
-  /// weights [M][lanes_of(queries)], rows weights_stride apart; right as pack_right leaves it. M: kRows or kLeastRows.
+  /// out [M][rounded_to_panel(d)] += weights right over queries [begin, end) of `queries`; right as pack_right leaves
+  /// it. M: kRows or kLeastRows. Of pairs weights are [M][lanes_of(queries)], rows weights_stride apart, begin and end
+  /// multiples of kDepth; else strips [M][kStrip], weights_stride apart, begin and end multiples of kStrip.
   template <int M>
   static void accumulate_rows(const float* weights, std::int64_t weights_stride, int begin, int end, int queries,
                               const float* right, int d, float* out) {
     const int columns = rounded_to_panel(d);
-    weights += begin / kDepth;
+    weights += kDepth == 1 ? begin / kStrip * weights_stride : begin / kDepth;
     right += std::int64_t{begin / kDepth} * kPanel;
     const auto add = [&]<int N>(std::integral_constant<int, N>, int column) {
       Accumulators<Lanes, M, N> block;
       block.load(out + column, columns);
-      block.multiply(weights, weights_stride, 1, right, kPanel, lanes_of(end - begin));
+      if constexpr (kDepth == 1) {
+        const float *strip = weights, *rows = right;
+        for (int query = begin; query < end; query += kStrip, strip += weights_stride, rows += kStrip * kPanel)
+          block.multiply(strip, kStrip, 1, rows, kPanel, kStrip);
+      } else {
+        block.multiply(weights, weights_stride, 1, right, kPanel, lanes_of(end - begin));
+      }
       block.store(out + column, columns);
     };
     for (int column = 0; column < columns; column += kPanel, right += std::int64_t{lanes_of(queries)} * kPanel) {
@@ -196,10 +204,13 @@ struct BroadcastEngine {
                                                              int begin, int end, const Rows& rows, std::int64_t query,
                                                              int d, float* out) {
     const float* right = static_cast<const float*>(rows.data) + (query + begin) * rows.stride;
-    for (int column = 0; column < d; column += kPanel) {
+    weights += begin / kStrip * weights_stride;
+    for (int column = 0; column < d; column += kPanel, right += kPanel) {
       Accumulators<Lanes, M, Config::kPanelVectors> block;
       block.load(out + column, d);
-      block.multiply(weights + begin, weights_stride, 1, right + column, rows.stride, end - begin);
+      const float *strip = weights, *of_strip = right;
+      for (int at = begin; at < end; at += kStrip, strip += weights_stride, of_strip += kStrip * rows.stride)
+        block.multiply(strip, kStrip, 1, of_strip, rows.stride, kStrip);
       block.store(out + column, d);
     }
   }

@@ -1,5 +1,8 @@
 #include "jit/context.h"
 
+#include <map>
+#include <mutex>
+
 namespace tilewise::jit {
 
 Context::Context(const Driver& driver, int ordinal) : driver_(driver), device_(describe_device(driver, ordinal)) {
@@ -8,6 +11,16 @@ Context::Context(const Driver& driver, int ordinal) : driver_(driver), device_(d
 }
 
 Context::~Context() { driver_.api().primary_context_release(device_handle_); }
+
+std::shared_ptr<const Context> shared_context(int ordinal) {
+  static std::mutex mutex;
+  static std::map<int, std::weak_ptr<const Context>> contexts;
+  const std::scoped_lock lock(mutex);
+  std::weak_ptr<const Context>& held = contexts[ordinal];
+  std::shared_ptr<const Context> context = held.lock();
+  if (context == nullptr) held = context = std::make_shared<const Context>(Driver::instance(), ordinal);
+  return context;
+}
 
 CurrentContext::CurrentContext(const Context& context) : context_(context) {
   const Driver& driver = context.driver();

@@ -1,6 +1,8 @@
 // A GPU's context: what memory, modules and launches belong to.
 #pragma once
 
+#include <memory>
+
 #include "jit/device.h"
 #include "jit/driver.h"
 
@@ -26,6 +28,10 @@ class Context {
   DeviceHandle device_handle_ = 0;
   ContextHandle handle_ = nullptr;
 };
+
+/// The GPU's context of whoever holds it already, else a new one: the driver takes about half a millisecond to describe
+/// a GPU, longer than most calls. Throws as Context does, and DriverError where there is no driver.
+std::shared_ptr<const Context> shared_context(int ordinal);
 
 /// Makes the context the calling thread's current one, and on the way out the one before current again.
 class CurrentContext {

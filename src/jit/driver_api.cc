@@ -48,7 +48,15 @@ std::vector<const char*> driver_symbols() {
 DriverApi bind_driver(const SharedLibrary& library) {
   DriverApi api{};
   each_symbol(api, [&](auto& function, const char* symbol) { library.bind(function, symbol); });
-  library.bind(api.tensor_map_encode, "cuTensorMapEncodeTiled");  // not required
+  // Not required.
+  library.bind(api.tensor_map_encode, "cuTensorMapEncodeTiled");
+  library.bind(api.graph_create, "cuGraphCreate");
+  library.bind(api.graph_destroy, "cuGraphDestroy");
+  library.bind(api.graph_add_kernel, "cuGraphAddKernelNode_v2");
+  library.bind(api.graph_instantiate, "cuGraphInstantiateWithFlags");
+  library.bind(api.graph_set_kernel, "cuGraphExecKernelNodeSetParams_v2");
+  library.bind(api.graph_launch, "cuGraphLaunch");
+  library.bind(api.graph_destroy_executable, "cuGraphExecDestroy");
   return api;
 }
 

@@ -21,6 +21,9 @@ using ContextHandle = struct CUctx_st*;
 using ModuleHandle = struct CUmod_st*;
 using FunctionHandle = struct CUfunc_st*;
 using StreamHandle = struct CUstream_st*;  // null: the context's default stream
+using GraphHandle = struct CUgraph_st*;
+using GraphNodeHandle = struct CUgraphNode_st*;
+using ExecutableGraphHandle = struct CUgraphExec_st*;
 
 /// CUdevice_attribute: those that are asked for.
 enum class DeviceAttribute : int {
@@ -80,6 +83,19 @@ struct LaunchConfig {
 };
 static_assert(sizeof(LaunchConfig) == 56 && offsetof(LaunchConfig, stream) == 32);
 
+/// CUDA_KERNEL_NODE_PARAMS_v2.
+struct KernelNode {
+  FunctionHandle function;
+  std::array<unsigned, 3> grid;   // x, y, z: blocks
+  std::array<unsigned, 3> block;  // x, y, z: threads
+  unsigned dynamic_shared_bytes;
+  void** arguments;  // a pointer to each
+  void** extra;
+  void* kernel;
+  ContextHandle context;
+};
+static_assert(sizeof(KernelNode) == 72 && offsetof(KernelNode, arguments) == 40);
+
 /// The entry points.
 struct DriverApi {
   DriverResult (*init)(unsigned flags);
@@ -122,6 +138,23 @@ struct DriverApi {
                                     const std::uint64_t* extents, const std::uint64_t* strides,
                                     const std::uint32_t* box, const std::uint32_t* element_strides, int interleave,
                                     int swizzle, int l2_promotion, int outside);
+
+  /// Graphs of kernels, since CUDA 12.0 as they are called here; null in older drivers.
+  DriverResult (*graph_create)(GraphHandle* graph, unsigned flags);
+  DriverResult (*graph_destroy)(GraphHandle graph);
+  DriverResult (*graph_add_kernel)(GraphNodeHandle* node, GraphHandle graph, const GraphNodeHandle* after,
+                                   std::size_t count, const KernelNode* kernel);  // after [count]
+  DriverResult (*graph_instantiate)(ExecutableGraphHandle* executable, GraphHandle graph, unsigned long long flags);
+  DriverResult (*graph_set_kernel)(ExecutableGraphHandle executable, GraphNodeHandle node, const KernelNode* kernel);
+  DriverResult (*graph_launch)(ExecutableGraphHandle executable, StreamHandle stream);
+  DriverResult (*graph_destroy_executable)(ExecutableGraphHandle executable);
+
+  /// Whether the driver has all of them.
+  bool has_graphs() const {
+    return graph_create != nullptr && graph_destroy != nullptr && graph_add_kernel != nullptr &&
+           graph_instantiate != nullptr && graph_set_kernel != nullptr && graph_launch != nullptr &&
+           graph_destroy_executable != nullptr;
+  }
 };
 
 /// The symbols behind the entry points of a driver that is new enough.

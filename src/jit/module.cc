@@ -21,11 +21,14 @@ bool made_elsewhere(const Binary& binary, const Compiler& compiler) {
 
 }  // namespace
 
+void Kernel::expect_fits(const LaunchShape& shape) const {
+  if (shape.dynamic_shared_bytes <= dynamic_shared_limit_) return;
+  fail_argument("shape.dynamic_shared_bytes is {} for {}, which was taken from its module with {}",
+                shape.dynamic_shared_bytes, name_, dynamic_shared_limit_);
+}
+
 void Kernel::launch(const LaunchShape& shape, void** arguments) const {
-  if (shape.dynamic_shared_bytes > dynamic_shared_limit_) {
-    fail_argument("shape.dynamic_shared_bytes is {} for {}, which was taken from its module with {}",
-                  shape.dynamic_shared_bytes, name_, dynamic_shared_limit_);
-  }
+  expect_fits(shape);
   std::array<LaunchAttribute, 2> attributes;
   unsigned attribute_count = 0;
   // Before 9.0 the driver refuses both attributes, even with a cluster of one block.

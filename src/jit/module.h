@@ -45,7 +45,10 @@ class Kernel {
 
  private:
   friend class Module;
+  friend class KernelChain;
   Kernel() = default;
+
+  void expect_fits(const LaunchShape& shape) const;
 
   std::shared_ptr<const Module> module_;
   FunctionHandle function_ = nullptr;

@@ -58,10 +58,12 @@ struct CudaText {
   std::array<int, 5> fields{};     // of the structs of hoisted values, by Hoist
   bool slope_is_finite = false;    // as Rearranged says
   int hoisted_operations = 0;      // operations and reads by which hoisted values of the rearranged text are made
+  int entry_operations = 0;        // of an entry's exponent
   int special_functions = 0;       // of an entry's exponent: those on the unit that makes exponentials
   bool may_be_steady = false;      // whether steady_value() may find one number ...
   bool may_be_linear = false;      // ... or a line; where neither, there are no parts of an exponent
   bool value_is_product = false;   // of these parts
+  bool adds_diagonals = false;     // whether there is of_diagonal()
   bool may_be_small = false;       // whether there are small_exponent() and square_limit()
   bool follows_diagonals = false;  // whether keeps() is the same for all entries of a diagonal (variant/hoist.h)
   std::array<int, 5> slots{};      // of gradients, by their class, a Hoist
@@ -79,6 +81,9 @@ CudaText cuda_text(const Variant& variant, bool with_slope = false, bool with_gr
 ///                          which such a text is to follow);
 ///   value(...), factor(...), of_query(...)
 ///                          then an exponent is factor * value + of_query + that number (variant/rearranged.h).
+///   factor(...), of_diagonal(...)
+///                          where adds_diagonals, with slopes alone: an exponent is factor * product + of_diagonal, and
+///                          the slope is the same for all entries of a head.
 ///   small_exponent(...), square_limit(...)
 ///                          where may_be_small: an exponent by fewer operations, for products whose square is at most
 ///                          that (variant/rearranged.h).

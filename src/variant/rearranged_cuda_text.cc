@@ -22,7 +22,7 @@ class RearrangedWriter : public CudaWriter {
       if (root != kNoNode) roots.push_back(root);
     }
     const ExponentParts& parts = rearranged.parts;
-    if (has_parts()) {
+    if (has_parts() || adds_diagonals()) {
       for (const NodeId root : {parts.factor, parts.value, parts.of_diagonal}) {
         if (root != kNoNode) roots.push_back(root);
       }
@@ -61,7 +61,9 @@ class RearrangedWriter : public CudaWriter {
     const bool has_slope = rearranged_.slope != kNoNode;
     if (has_slope) write_value("slope", rearranged_.slope);
     if (data_.sink != kNoNode) write_sink();
+    if (has_parts() || adds_diagonals()) write_of_head("factor", "", rearranged_.parts.factor, "1.0f");
     if (has_parts()) write_parts();
+    if (adds_diagonals()) write_of_head("of_diagonal", ", const Diagonal& diagonal", rearranged_.parts.of_diagonal, "");
     if (may_be_small_) write_small();
     text_ += "}  // namespace variant\n";
     CudaText text{std::move(text_), std::move(layout_), true, has_slope, false, fields_};
@@ -69,6 +71,7 @@ class RearrangedWriter : public CudaWriter {
     count_operations(text);
     text.may_be_steady = may_be_steady();
     text.may_be_linear = may_be_linear();
+    text.adds_diagonals = adds_diagonals();
     text.may_be_small = may_be_small_;
     text.follows_diagonals = std::all_of(data_.stages.begin(), data_.stages.end(), [&](const Stage& stage) {
       return stage.kind != Stage::Kind::keep || follows_diagonals(graph_, stage.root);
@@ -84,6 +87,8 @@ class RearrangedWriter : public CudaWriter {
                                                  number_of<Multiplication>,
                                                  number_of<Negation>,
                                                  number_of<Division>,
+                                                 number_of<Minimum>,
+                                                 number_of<Maximum>,
                                                  number_of<Exponential>,
                                                  number_of<Exponential2>,
                                                  number_of<Logarithm>,
@@ -111,7 +116,9 @@ class RearrangedWriter : public CudaWriter {
     const std::vector<bool> needed = needed_by({rearranged_.exponent}, text_of(Hoist::entry));
     for (NodeId id = 0; id < graph_.size(); ++id) {
       const bool is_function = graph_[id].kind == Kind::operation && graph_[id].index >= number_of<Exponential>;
-      if (needed[id] && hoist_[id] == Hoist::entry && is_function) ++text.special_functions;
+      if (!needed[id] || hoist_[id] != Hoist::entry || graph_[id].kind == Kind::score) continue;
+      ++text.entry_operations;
+      if (is_function) ++text.special_functions;
     }
   }
 
@@ -166,6 +173,13 @@ class RearrangedWriter : public CudaWriter {
 
   bool has_parts() const { return may_be_steady() || may_be_linear(); }
 
+  /// Whether backward passes may let products begin at what diagonals add to exponents.
+  bool adds_diagonals() const {
+    const ExponentParts& parts = rearranged_.parts;
+    return rearranged_.slope != kNoNode && hoist_[rearranged_.slope] == Hoist::uniform && parts.value != kNoNode &&
+           graph_[parts.value].kind == Kind::score && rearranged_.of_query == kNoNode;
+  }
+
   /// Whether clamps or comparisons of ints stand between a diagonal and its value: what is left of a tile's distances
   /// then may be one number, as distances themselves never are.
   bool may_be_steady() const {
@@ -217,7 +231,6 @@ class RearrangedWriter : public CudaWriter {
   void write_parts() {
     const ExponentParts& parts = rearranged_.parts;
     if (graph_[parts.value].kind != Kind::score) write_value("value", parts.value);
-    write_of_head("factor", "", parts.factor, "1.0f");
     write_steady_value(parameters(text_of(Hoist::uniform)) + ", const Uniform& uniform");
   }
 

@@ -32,7 +32,9 @@ struct Lists {
   int b, heads, heads_per_kv, rows, columns;  // heads with lists of their own; 1: all heads share them
   std::vector<std::vector<int>> tiles;        // [b * heads * rows], which are listed
   std::vector<RowStart> order;                // [b * heads * rows]
-  std::vector<int> turns;                     // [b * heads * rows, columns]
+  std::vector<int> turns;                     // [b * heads * rows, columns]; kUnwritten behind a sequence's own
+  std::vector<SequenceShape> sequences;       // [b], of which queries count
+  static constexpr int kTileQueries = 64, kUnwritten = -7;
 
   const std::vector<int>& list(int sequence, int head, int row) const {
     return tiles[static_cast<std::size_t>((sequence * heads + head % heads) * rows + row)];
@@ -51,12 +53,21 @@ TileLists view_of(const Lists& lists) {
 
 Lists random_lists(std::mt19937& random) {
   const auto up_to = [&](int most) { return std::uniform_int_distribution<int>(1, most)(random); };
-  Lists lists{up_to(3), up_to(2) == 1 ? 1 : 4, 1, up_to(20), up_to(30), {}, {}, {}};
+  Lists lists{up_to(3), up_to(2) == 1 ? 1 : 4, 1, up_to(20), up_to(30), {}, {}, {}, {}};
   lists.heads_per_kv = lists.heads == 1 ? up_to(3) : up_to(2);
   const double share = std::uniform_real_distribution<double>(0, 1)(random);
+  for (int i = 0; i < lists.b; ++i) {
+    lists.sequences.emplace_back();
+    lists.sequences.back().queries = up_to(Lists::kTileQueries * lists.columns);
+  }
   for (int i = 0; i < lists.b * lists.heads * lists.rows; ++i) {
     std::vector<int> tiles;
     for (int column = 0; column < lists.columns; ++column) {
+      if (column * Lists::kTileQueries >=
+          lists.sequences[static_cast<std::size_t>(i / lists.heads / lists.rows)].queries) {
+        lists.turns.push_back(Lists::kUnwritten);
+        continue;
+      }
       const bool is_listed = std::bernoulli_distribution(share)(random);
       if (is_listed) tiles.push_back(column);
       lists.turns.push_back(is_listed ? 1 : 0);
@@ -78,6 +89,9 @@ void number(Lists& lists) {
   arguments.lists = view_of(lists);
   arguments.turns = lists.turns.data();
   arguments.heads_per_kv = lists.heads_per_kv;
+  arguments.sequences = lists.sequences.data();
+  arguments.tile_queries = Lists::kTileQueries;
+  const std::vector<int> listed = lists.turns;
   blockDim.x = 7;
   for (unsigned block = 0; block * blockDim.x < static_cast<unsigned>(lists.columns); ++block) {
     for (unsigned thread = 0; thread < blockDim.x; ++thread) {
@@ -90,6 +104,8 @@ void number(Lists& lists) {
       }
     }
   }
+  for (std::size_t i = 0; i < listed.size(); ++i)
+    ASSERT_EQ(lists.turns[i] == Lists::kUnwritten, listed[i] == Lists::kUnwritten) << "behind a sequence's own";
 }
 
 /// A block: the visits that it has before it.

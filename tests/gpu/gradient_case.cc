@@ -314,7 +314,8 @@ std::array<std::vector<double>, 3> kernel_gradients(const std::shared_ptr<const 
   arguments.h_q = static_cast<int>(h_q);
   arguments.s_q = static_cast<int>(s_q);
   arguments.scale = static_cast<float>(scale_of(given));
-  kernels.launch(arguments, bound.bytes(), extent_of(given), nullptr);
+  jit::KernelChain chain;
+  kernels.launch(arguments, bound.bytes(), extent_of(given), chain, nullptr);
 
   const auto download = [&](const TensorView& view, HostTensor& tensor, bool of_queries, std::int64_t heads, int d) {
     const jit::CurrentContext current(*context);

@@ -61,6 +61,14 @@ extern "C" __global__ void reverse(float* x) {
 }
 )";
 
+TEST_F(JitOnGpu, ItsContextIsSharedWhileSomebodyHoldsIt) {
+  std::shared_ptr<const Context> context = shared_context(0);
+  EXPECT_EQ(shared_context(0), context);
+  EXPECT_EQ(context->device().ordinal, 0);
+  context.reset();
+  EXPECT_EQ(shared_context(0)->handle(), context_->handle());  // the primary one, before and after
+}
+
 TEST_F(JitOnGpu, GetsTheSharedMemoryThatItAsksFor) {
   std::vector<float> values(16384), expected(16384);
   for (std::size_t index = 0; index < values.size(); ++index) {

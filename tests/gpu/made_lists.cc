@@ -27,7 +27,7 @@ std::vector<T> downloaded(const jit::Context& context, const DeviceMemory& memor
 
 MadeLists::MadeLists(jit::Compiler& compiler, const std::shared_ptr<const jit::Context>& context,
                      const Variant& variant, const Bindings& bindings, const std::vector<std::byte>& bound,
-                     const Problem& problem, TileSizes tile, bool by_key)
+                     const Problem& problem, ListTile tile, bool by_key)
     : context_(context), sequences_(DeviceMemory::of(context, sequence_shapes(problem))) {
   const variant::Graph& graph = variant.data().graph;
   const variant::SlotBounds slots = variant::bounds_of(graph, variant::bind(graph, bindings));

@@ -13,7 +13,7 @@ namespace tilewise::cuda::testing {
 class MadeLists {
  public:
   MadeLists(jit::Compiler& compiler, const std::shared_ptr<const jit::Context>& context, const Variant& variant,
-            const Bindings& bindings, const std::vector<std::byte>& bound, const Problem& problem, TileSizes tile,
+            const Bindings& bindings, const std::vector<std::byte>& bound, const Problem& problem, ListTile tile,
             bool by_key);
 
   const TileLists& view() const { return view_; }

@@ -24,7 +24,7 @@ class TileListsOnGpu : public jit::WithGpu {
   struct Loose {
     std::int64_t empty = 0, full = 0, all = 0;
   };
-  Loose expect_sound(const Variant& variant, const Bindings& bindings, const Problem& problem, TileSizes tile) {
+  Loose expect_sound(const Variant& variant, const Bindings& bindings, const Problem& problem, ListTile tile) {
     Loose loose;
     const BoundVariant bound(context_, variant, variant::cuda_text(variant).layout, bindings);
     tiles::Classifier classifier(variant, bindings, problem);
@@ -32,9 +32,9 @@ class TileListsOnGpu : public jit::WithGpu {
       const MadeLists lists(compiler_, context_, variant, bindings, bound.bytes(), problem, tile, by_key);
       for (std::int64_t sequence = 0; sequence < problem.b(); ++sequence) {
         for (std::int64_t head = 0; head < problem.h_q; ++head) {
-          const TileMap map = tiles::map_of(classifier, tile, sequence, head);
-          check(lists, map, classifier, problem.sequences[static_cast<std::size_t>(sequence)], sequence, head, by_key,
-                loose);
+          const TileMap map = tiles::map_of(classifier, {tile.queries, tile.keys}, sequence, head);
+          check(lists, map, tile, classifier, problem.sequences[static_cast<std::size_t>(sequence)], sequence, head,
+                by_key, loose);
           if (by_key) check_turns(lists, problem.h_q / problem.h_kv, sequence, head, map.rows);
         }
       }
@@ -62,23 +62,22 @@ class TileListsOnGpu : public jit::WithGpu {
     return true;
   }
 
-  /// Parts of 64 queries by half of the keys: full ones keep all that they reach over, empty ones nothing.
-  static void check_parts(int parts, tiles::Classifier& classifier, const TileMap& map, const Sequence& lengths,
+  /// Parts of a tile: full ones keep all that they reach over, empty ones nothing.
+  static void check_parts(int parts, tiles::Classifier& classifier, const ListTile& tile, const Sequence& lengths,
                           std::int64_t sequence, std::int64_t head, std::int64_t row, std::int64_t column) {
-    const std::int64_t keys = map.tile.keys / 2;
-    if (map.tile.queries > 3 * 64 || map.tile.keys % 2 != 0) return;  // all are partial then
-    for (std::int64_t query = 0; query < map.tile.queries; query += 64) {
-      for (std::int64_t half = 0; half < 2; ++half, parts >>= 2) {
+    const std::int64_t queries = tile.part_queries, keys = tile.part_keys;
+    if (tile.queries > 3 * queries || tile.keys % keys != 0) return;  // all may be partial then
+    for (std::int64_t query = 0; query < tile.queries; query += queries) {
+      for (std::int64_t key = 0; key < tile.keys; key += keys, parts >>= 2) {
         const int found = parts & 3;
         if (found == 2) continue;
-        const std::int64_t query_begin = row * map.tile.queries + query,
-                           key_begin = column * map.tile.keys + half * keys;
+        const std::int64_t query_begin = row * tile.queries + query, key_begin = column * tile.keys + key;
         ASSERT_LE(found, 1);
         if (found == 1) {
           ASSERT_GE(key_begin, lengths.key_start);
           ASSERT_LE(key_begin + keys, lengths.s_kv);
         }
-        const std::int64_t query_end = std::min(query_begin + 64, (row + 1) * map.tile.queries);
+        const std::int64_t query_end = std::min(query_begin + queries, (row + 1) * tile.queries);
         ASSERT_TRUE(all_are(classifier, lengths, sequence, head, query_begin, query_end, key_begin, key_begin + keys,
                             found == 1 ? TileClass::full : TileClass::empty))
             << "sequence " << sequence << ", head " << head << ", queries from " << query_begin << ", keys from "
@@ -102,8 +101,8 @@ class TileListsOnGpu : public jit::WithGpu {
     }
   }
 
-  static void check(const MadeLists& lists, const TileMap& map, tiles::Classifier& classifier, const Sequence& lengths,
-                    std::int64_t sequence, std::int64_t head, bool by_key, Loose& loose) {
+  static void check(const MadeLists& lists, const TileMap& map, const ListTile& tile, tiles::Classifier& classifier,
+                    const Sequence& lengths, std::int64_t sequence, std::int64_t head, bool by_key, Loose& loose) {
     const std::int64_t rows = by_key ? map.columns : map.rows, columns = by_key ? map.rows : map.columns;
     std::vector<std::size_t> counts;
     for (std::int64_t row = 0; row < lists.extent().rows; ++row) {
@@ -135,7 +134,7 @@ class TileListsOnGpu : public jit::WithGpu {
         }
         if (listed == TileClass::partial) {
           const auto [query_row, key_column] = by_key ? std::pair{column, row} : std::pair{row, column};
-          check_parts(parts, classifier, map, lengths, sequence, head, query_row, key_column);
+          check_parts(parts, classifier, tile, lengths, sequence, head, query_row, key_column);
         }
         ++loose.all;
         loose.empty += exact == TileClass::empty && listed != TileClass::empty;
@@ -190,6 +189,9 @@ TEST_F(TileListsOnGpu, KnowLengthsAndLeftPadding) {
   problem.sequences[2].query_offset = 30;
   for (const char* text : {"causal()", "window(40)", "documents([50, 60, 70])"})
     expect_sound(parse_variant(text), {}, problem, {32, 16});
+  // Parts of a warp's queries by all of the keys.
+  for (const char* text : {"causal()", "window(40)"})
+    expect_sound(parse_variant(text), {}, problem, {.queries = 24, .keys = 16, .part_queries = 8, .part_keys = 16});
 }
 
 }  // namespace

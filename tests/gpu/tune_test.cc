@@ -39,6 +39,21 @@ TEST_F(TuneOnGpu, KeepsWhatWasTheFastest) {
   }
 }
 
+TEST_F(TuneOnGpu, MeasuresTheKernelsThatItsCallsRun) {
+  const PlanShape decoding{.dtype = DType::float16, .h_q = 2, .h_kv = 2, .d_qk = 24, .d_v = 24, .s_q = 1, .s_kv = 40};
+  TuneCase given{.plan = [&] { Attention().plan(decoding, Device::cuda()); },
+                 .measure = [](const std::string&) { return 1.0; },
+                 .kernels = {"decoding"}};
+  const std::vector<TunedPlan> plans = tune(given, false);
+  ASSERT_FALSE(plans.empty());
+  for (const TunedPlan& plan : plans) EXPECT_EQ(plan.kernel, "decoding");
+}
+
+TEST(Tune, KnowsTheKernelsNames) {
+  const TuneCase given{[] {}, [](const std::string&) { return 1.0; }, {"prefill"}};
+  EXPECT_NE(refusal([&] { tune(given); }, ErrorCode::invalid_argument).find("prefill"), std::string::npos);
+}
+
 TEST(Tune, HasNothingToChooseForAProcessor) {
   const TuneCase given{[] { Attention().plan({.d_qk = 8, .d_v = 8, .s_q = 4, .s_kv = 4}); },
                        [](const std::string&) { return 1.0; }};

@@ -4,8 +4,12 @@
 #include <dlfcn.h>
 #include <gtest/gtest.h>
 
+#include <array>
+#include <optional>
+
 #include "jit/device.h"
 #include "jit/driver_error.h"
+#include "jit/kernel_chain.h"
 #include "jit/module.h"
 #include "tests/jit/fake_driver.h"
 #include "tests/jit/support.h"
@@ -279,6 +283,87 @@ TEST_F(LoadProgram, WithoutACompilerTheDriversErrorStands) {
   options.folder = folder_.path();
   Compiler none({[]() -> std::string { throw Error(ErrorCode::device, "no NVRTC"); }, nullptr}, options);
   EXPECT_EQ(error_of([&] { load_program(none, small_program(), context_); }).failure(), DriverFailure::wrong_binary);
+}
+
+// ---- kernels one behind the other ----
+
+class ChainTest : public ModuleTest {
+ protected:
+  void SetUp() override {
+    ModuleTest::SetUp();
+    kernel_ = load()->kernel("add_one", 1000);
+  }
+
+  // Three of them, whose first arguments and blocks are counted up from these.
+  void launch(int argument, unsigned blocks, bool begins_early = false) {
+    std::array<int, 3> values = {argument, argument + 1, argument + 2};
+    std::array<void*, 3> pointers = {&values[0], &values[1], &values[2]};
+    std::array<ChainLink, 3> links;
+    for (unsigned i = 0; i < links.size(); ++i)
+      links[i] = {&*kernel_, {.grid = {blocks + i, 1, 1}, .begins_early = begins_early && i == 2}, &pointers[i]};
+    chain_->launch(links, stream_);
+  }
+  void expect_nodes(int argument, unsigned blocks) const {
+    ASSERT_EQ(fake_->nodes.size(), 3u);
+    for (std::size_t i = 0; i < 3; ++i) {
+      EXPECT_EQ(fake_->nodes[i].first_argument, argument + static_cast<int>(i));
+      EXPECT_EQ(fake_->nodes[i].blocks, blocks + i);
+    }
+  }
+
+  std::optional<Kernel> kernel_;
+  std::optional<KernelChain> chain_{std::in_place};
+  StreamHandle stream_ = reinterpret_cast<StreamHandle>(&kernel_);
+};
+
+TEST_F(ChainTest, OneGraphIsMadeAndThenSet) {
+  launch(10, 4);
+  expect_nodes(10, 4);
+  EXPECT_EQ(fake_->settings, 0);
+  launch(20, 7);
+  launch(30, 9);
+  expect_nodes(30, 9);
+  EXPECT_EQ(fake_->graph_launches, 3);
+  EXPECT_EQ(fake_->settings, 6);
+  EXPECT_EQ(fake_->graphs, 1);
+  EXPECT_EQ(fake_->launches, 0);
+  EXPECT_EQ(fake_->stream, stream_);
+  chain_.reset();
+  EXPECT_EQ(fake_->graphs, 0);
+  EXPECT_EQ(fake_->ready_graphs, 0);
+}
+
+TEST_F(ChainTest, AGraphThatCannotBeSetIsMadeAnew) {
+  launch(10, 4);
+  fake_->results["cuGraphExecKernelNodeSetParams_v2"] = 1;
+  launch(20, 7);
+  expect_nodes(20, 7);
+  EXPECT_EQ(fake_->graph_launches, 2);
+  EXPECT_EQ(fake_->graphs, 1);
+  EXPECT_EQ(fake_->ready_graphs, 1);
+}
+
+TEST_F(ChainTest, WhatIsCapturedOrBeginsEarlyIsLaunchedOneByOne) {
+  fake_->capture_status = 1;
+  launch(10, 4);
+  EXPECT_EQ(fake_->launches, 3);
+  EXPECT_EQ(fake_->first_argument, 12);
+  EXPECT_EQ(fake_->stream, stream_);
+  EXPECT_EQ(fake_->graphs, 0);
+  fake_->capture_status = 0;
+  EXPECT_THROW(launch(20, 4, true), DriverError);  // an attribute that the fake driver does not know, of the third
+  EXPECT_EQ(fake_->launches, 6);
+  EXPECT_EQ(fake_->graphs, 0);
+}
+
+TEST_F(ChainTest, FailuresAreTyped) {
+  fake_->results["cuGraphInstantiateWithFlags"] = 2;
+  EXPECT_THROW(launch(10, 4), DriverError);
+  fake_->results.clear();
+  launch(20, 4);  // made anew
+  expect_nodes(20, 4);
+  fake_->results["cuGraphLaunch"] = 700;
+  EXPECT_THROW(launch(30, 4), DriverError);
 }
 
 }  // namespace

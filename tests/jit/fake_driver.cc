@@ -7,6 +7,7 @@
 #include "jit/driver_api.h"
 
 using tilewise::jit::FakeDriver;
+using tilewise::jit::KernelNode;
 using tilewise::jit::LaunchConfig;
 
 namespace {
@@ -95,6 +96,7 @@ int cuFuncSetAttribute(void*, int attribute, int value) {
 }
 int cuLaunchKernelEx(const LaunchConfig* config, void*, void** arguments, void**) {
   if (const int result = result_of("cuLaunchKernelEx")) return result;
+  ++driver.launches;
   driver.grid = config->grid;
   driver.block = config->block;
   driver.cluster = {};
@@ -111,7 +113,35 @@ int cuLaunchKernelEx(const LaunchConfig* config, void*, void** arguments, void**
 }
 
 int cuStreamSynchronize(void*) { return result_of("cuStreamSynchronize"); }
-int cuStreamIsCapturing(void*, int* status) { return *status = 0, result_of("cuStreamIsCapturing"); }
+int cuStreamIsCapturing(void*, int* status) {
+  return *status = driver.capture_status, result_of("cuStreamIsCapturing");
+}
+
+int cuGraphCreate(void** graph, unsigned) {
+  driver.nodes.clear();
+  return *graph = &driver, ++driver.graphs, result_of("cuGraphCreate");
+}
+int cuGraphDestroy(void*) { return --driver.graphs, 0; }
+int cuGraphAddKernelNode_v2(std::size_t* node, void*, const std::size_t* after, std::size_t count,
+                            const KernelNode* kernel) {
+  const std::size_t number = driver.nodes.size() + 1;
+  const bool is_behind_the_last = number == 1 ? count == 0 : count == 1 && *after == number - 1;
+  driver.nodes.push_back({kernel->grid[0], *static_cast<int*>(kernel->arguments[0])});
+  return *node = number, is_behind_the_last ? 0 : 1;
+}
+int cuGraphInstantiateWithFlags(void** executable, void*, unsigned long long) {
+  return *executable = &driver, ++driver.ready_graphs, result_of("cuGraphInstantiateWithFlags");
+}
+int cuGraphExecKernelNodeSetParams_v2(void*, std::size_t node, const KernelNode* kernel) {
+  ++driver.settings;
+  driver.nodes.at(node - 1) = {kernel->grid[0], *static_cast<int*>(kernel->arguments[0])};
+  return result_of("cuGraphExecKernelNodeSetParams_v2");
+}
+int cuGraphLaunch(void*, void* stream) {
+  driver.stream = stream;
+  return ++driver.graph_launches, result_of("cuGraphLaunch");
+}
+int cuGraphExecDestroy(void*) { return --driver.ready_graphs, 0; }
 int cuMemAlloc_v2(std::uint64_t*, std::size_t) { return result_of("cuMemAlloc_v2"); }
 int cuMemFree_v2(std::uint64_t) { return 0; }
 int cuMemcpyHtoD_v2(std::uint64_t, const void*, std::size_t) { return 0; }

@@ -19,6 +19,7 @@ struct FakeDriver {
   unsigned memory_type = 2;            // of every pointer: 2 is a GPU's
   unsigned is_managed = 0;             // likewise
   int memory_ordinal = 0;              // likewise
+  int capture_status = 0;              // of every stream
   std::string refused_code;            // module images that begin so are refused as no binary for this GPU (209)
 
   // What it was asked.
@@ -33,6 +34,16 @@ struct FakeDriver {
   int first_argument = 0;
   int launch_context = -1;  // ordinal
   int max_dynamic_shared_bytes = 0;
+  int launches = 0;  // of single kernels
+
+  struct Node {
+    unsigned blocks;  // along x
+    int first_argument;
+  };
+  int graphs = 0, ready_graphs = 0;  // made and not destroyed
+  std::vector<Node> nodes;           // of the last graph, in order
+  int settings = 0;                  // of nodes
+  int graph_launches = 0;
 };
 
 }  // namespace tilewise::jit

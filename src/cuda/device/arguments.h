@@ -48,7 +48,8 @@ struct ClassifyArguments {
   RowStart* order;                 // likewise
   int* turns;                      // likewise, or null
   int tile_queries, tile_keys;
-  int by_key;  // rows are key tiles
+  int part_queries, part_keys;  // of a tile, of which its entry tells
+  int by_key;                   // rows are key tiles
   int heads_per_kv;
 };
 

@@ -58,8 +58,7 @@ class Backward {
         variant_(variant),
         shared_(shared),
         sequence_(blockIdx.z),
-        taken_(row_part(arguments.lists, Config::kHasLists && arguments.d_q_part == 0 ? 1 : 0, blockIdx.x, blockIdx.y,
-                        gridDim.x, gridDim.y)),
+        taken_(row_part(arguments.lists, 1, blockIdx.x, blockIdx.y, gridDim.x, gridDim.y)),
         kv_head_(taken_.head),
         shape_(arguments.sequences[blockIdx.z]) {}
 
@@ -352,7 +351,7 @@ class Backward {
     const int first_row = QueryGrid::row(warp()), first_column = QueryGrid::column(warp());
     using Sums = QuerySums<Config::kHeadQk>;
     static_assert(Sums::kRoom % kQueries == 0, "tiles that reach past the queries have their place");
-    float* const sums = Sums::of_head(arguments_.d_q_sums + blockIdx.x * arguments_.d_q_part,
+    float* const sums = Sums::of_head(arguments_.d_q_sums + taken_.place * arguments_.d_q_part,
                                       static_cast<long long>(sequence_) * arguments_.h_q + head, arguments_.s_q)
                             .place(query_begin + first_row, first_column, lane());
     constexpr bool kAllColumns = QueryGrid::kEven && kColumnsQk == Config::kHeadQk;

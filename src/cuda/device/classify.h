@@ -104,13 +104,14 @@ class RowClassifier {
 
   /// The classes of a partial tile's parts, by interval arithmetic alone.
   __device__ int parts_of(int query_begin, int key_begin) const {
-    constexpr int kPartQueries = 64;
-    const int rows = tiles_of(arguments_.tile_queries, kPartQueries), keys = arguments_.tile_keys / 2;
-    if (2 * rows > Visit::kMostParts || arguments_.tile_keys % 2 != 0) return Visit::kAllPartial;
+    const int queries = arguments_.part_queries, keys = arguments_.part_keys;
+    const int across = tiles_of(arguments_.tile_keys, keys),
+              count = tiles_of(arguments_.tile_queries, queries) * across;
+    if (count > Visit::kMostParts || across * keys != arguments_.tile_keys) return Visit::kAllPartial;
     int parts = 0;
-    for (int i = 0; i < 2 * rows; ++i) {
-      const int query = query_begin + i / 2 * kPartQueries, key = key_begin + i % 2 * keys;
-      const Entries part{query, ::min(query + kPartQueries, shape_.queries), ::max(key, shape_.key_start),
+    for (int i = 0; i < count; ++i) {
+      const int query = query_begin + i / across * queries, key = key_begin + i % across * keys;
+      const Entries part{query, ::min(query + queries, shape_.queries), ::max(key, shape_.key_start),
                          ::min(key + keys, shape_.keys)};
       int found = kEmptyPart;
       if (!part.is_empty()) {

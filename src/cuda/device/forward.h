@@ -36,7 +36,7 @@ class Forward : ForwardRows<Config, Variant> {
   using typename Rows::Values;
 
  public:
-  using Products::kQueryTile, Products::kSharedBytes, Products::kThreads;
+  using Products::kPartQueries, Products::kQueryTile, Products::kSharedBytes, Products::kThreads;
   using typename Products::Element;
 
   __device__ Forward(const ForwardArguments& arguments, const typename Variant::Arguments& variant, unsigned shared)
@@ -56,6 +56,7 @@ class Forward : ForwardRows<Config, Variant> {
                                        arguments_.scale),
                      query_begin_);
     start_loading_queries(taken.head);
+    if constexpr (Config::kHasLists) part_ = of_warp(first_row() / kPartQueries);
     if constexpr (Config::kHasLists) {
       const TileLists& lists = arguments_.lists;
       const long long list = list_of(lists, sequence_, taken.head, row.row);
@@ -122,8 +123,17 @@ class Forward : ForwardRows<Config, Variant> {
 
   __device__ void start_loading(const Visit& visit, int stage) {
     const int first = visit.tile() * Config::kKeyTile;
-    keys_.start(key_tile(stage), first, !visit.is_partial(), shape_.key_start, shape_.keys);
-    values_.start(value_tile(stage), first, !visit.is_partial(), shape_.key_start, shape_.keys);
+    // Of lists most cut tiles have all of their keys. Asked for here alone: otherwise every tile waits for the answer.
+    bool whole = !visit.is_partial();
+    int begin = 0, end = 0;
+    if (Config::kHasLists && !whole) {
+      begin = read_here(&shape_.key_start), end = read_here(&shape_.keys);
+      whole = first >= begin && first + Config::kKeyTile <= end;
+    } else if constexpr (!Config::kHasLists) {
+      begin = shape_.key_start, end = shape_.keys;
+    }
+    keys_.start(key_tile(stage), first, whole, begin, end);
+    values_.start(value_tile(stage), first, whole, begin, end);
   }
 
   /// Visits all key tiles, while the ones after them are on their way. The products of a tile with the queries are made
@@ -141,6 +151,7 @@ class Forward : ForwardRows<Config, Variant> {
     commit_copies();
     if (count > 1) start_loading(next = tiles.visit(1, tiles.read(1)), 1);
     commit_copies();
+    Visit last = tiles.visit(2, tiles.read(::min(2, count - 1)));
     wait_for_copies<1>();
     __syncthreads();
     typename Values::Made made;
@@ -149,20 +160,20 @@ class Forward : ForwardRows<Config, Variant> {
     keep_values(made, visit, 0);
     load_queries_to_registers();
     Scores s;
-    multiply_queries_by_keys(s, 0, [](int) {});
+    if (!is_empty(visit)) multiply_queries_by_keys(s, 0, [](int) {});
     for (int i = 0, stage = 0; i < count; ++i) {
       constexpr int kLast = Config::kStages - 1;
       const int next_stage = stage == kLast ? 0 : stage + 1, last_stage = next_stage == kLast ? 0 : next_stage + 1;
-      const int ahead = tiles.read(::min(i + 2, count - 1));  // while others are waited for
+      const int ahead = tiles.read(::min(i + 3, count - 1));  // while others are waited for
       wait_for_copies<0>();
       __syncthreads();  // the next tile is here for all threads, and all are done with the one before
       const Lines lines = lines_of(tiles, i);
-      Visit last = next;
       const auto load_last = [&] {
-        if (i + 2 < count) start_loading(last = tiles.visit(i + 2, ahead), last_stage);
+        if (i + 2 < count) start_loading(last, last_stage);
         commit_copies();
       };
       if constexpr (Config::kStages == 3) load_last();
+      const Visit after = tiles.visit(i + 3, ahead);  // known a visit before its copies begin, which nothing keeps back
       visit_tile(s, tiles, i, visit, next, lines, stage, i + 1 < count ? next_stage : kNone);
       if constexpr (Config::kStages == 2) {
         __syncthreads();  // all are done with this tile, whose place the last one takes
@@ -170,6 +181,7 @@ class Forward : ForwardRows<Config, Variant> {
       }
       visit = next;
       next = last;
+      last = after;
       stage = next_stage;
     }
   }
@@ -201,14 +213,13 @@ class Forward : ForwardRows<Config, Variant> {
 
   /// Whether a mask leaves nothing of the warp's rows of a tile, or may remove some of it. By votes, so that the
   /// compiler sees that branches on them are the whole warp's.
-  static constexpr bool kHasParts = Config::kHasLists && kQueryTile <= 64 * Visit::kMostParts / 2;
   __device__ bool is_empty(const Visit& visit) const {
-    if constexpr (!kHasParts) return false;
-    return __all_sync(~0u, visit.misses(first_row() / 64));
+    if constexpr (!Config::kHasLists) return false;
+    return visit.part(part_) == kEmptyPart;
   }
   __device__ bool is_partial(const Visit& visit) const {
-    if constexpr (!kHasParts) return visit.is_partial();
-    return __any_sync(~0u, visit.is_partial() && visit.cuts(first_row() / 64));
+    if constexpr (!Config::kHasLists) return visit.is_partial();
+    return visit.part(part_) == kPartialPart;
   }
 
   __device__ LanePlace lane_place(const Visit& visit) const {
@@ -228,7 +239,8 @@ class Forward : ForwardRows<Config, Variant> {
     }
     const LanePlace place = lane_place(visit);
     const auto apply = [&] {
-      if (is_partial) return values().template apply<true>(s, arguments_.scale, variant_, place, number % 2);
+      if (is_partial)
+        return values().template apply<true, Config::kHasLists>(s, arguments_.scale, variant_, place, number % 2);
       return values().template apply<false>(s, arguments_.scale, variant_, place, number % 2);
     };
     if constexpr (Config::kHasMaxScore) {
@@ -332,6 +344,7 @@ class Forward : ForwardRows<Config, Variant> {
   /// Whether dropout keeps the weight of a random byte, the lowest of these.
   __device__ bool keeps(unsigned bytes) const { return (bytes & 0xff) < arguments_.dropout.keep_below; }
 
+  int part_ = 0;  // of a list's tiles, that the warp's queries are
   const KeyLoader keys_;
   const ValueLoader values_;
 };

@@ -3,6 +3,7 @@
 
 #include "mma.h"
 #include "softmax.h"
+#include "walk.h"
 
 namespace tilewise::cuda {
 
@@ -14,15 +15,14 @@ class ForwardProducts {
   static constexpr int kThreads = Config::kWarps * 32;
   static constexpr int kRows = Config::kRowBlocks * 16;  // of a warp
   static constexpr int kQueryTile = Config::kWarps * kRows;
+  static constexpr int kPartQueries = Config::kWarps > Visit::kMostParts ? 2 * kRows : kRows;  // of a list's entries
   static constexpr int kColumnsQk = (Config::kHeadQk + 15) / 16 * 16;
   static constexpr int kColumnsV = (Config::kHeadV + 15) / 16 * 16;
   using QueryTile = SharedTile<Element, kQueryTile, kColumnsQk>;
   using KeyTile = SharedTile<Element, Config::kKeyTile, kColumnsQk>;
   using ValueTile = SharedTile<Element, Config::kKeyTile, kColumnsV>;
-  using OutputTile = SharedTile<Element, kQueryTile, kColumnsV>;  // takes the place of all others in the end
   static constexpr int kStageBytes = KeyTile::kBytes + ValueTile::kBytes;
-  static constexpr int kInputBytes = QueryTile::kBytes + Config::kStages * kStageBytes;
-  static constexpr int kSharedBytes = kInputBytes > OutputTile::kBytes ? kInputBytes : OutputTile::kBytes;
+  static constexpr int kSharedBytes = QueryTile::kBytes + Config::kStages * kStageBytes;
 
   __device__ explicit ForwardProducts(unsigned shared)
       : shared_(shared),

@@ -9,6 +9,7 @@
 #include "merge.h"
 #include "scores.h"
 #include "softmax.h"
+#include "store_rows.h"
 #include "walk.h"
 
 namespace tilewise::cuda {
@@ -23,10 +24,9 @@ class ForwardRows : public ForwardProducts<Config> {
   using typename Products::Element;
 
  protected:
-  using Products::first_row, Products::lane, Products::shared_;
+  using Products::first_row, Products::lane;
   using Products::kColumnsV;
   using typename Products::Output;
-  using typename Products::OutputTile;
 
   __device__ ForwardRows(const ForwardArguments& arguments, const typename Variant::Arguments& variant, unsigned shared)
       : Products(shared),
@@ -36,17 +36,14 @@ class ForwardRows : public ForwardProducts<Config> {
         shape_(arguments.sequences[blockIdx.z]) {}
 
   __device__ static RowPart row_of_block(const TileLists& lists) {
-    return row_part(lists, Config::kHasLists ? lists.parts : 0, blockIdx.x, blockIdx.y, gridDim.x, gridDim.y);
+    return row_part(lists, lists.parts, blockIdx.x, blockIdx.y, gridDim.x, gridDim.y);
   }
   /// The block's, for when it has tiles in its registers.
   __device__ static RowPart& taken_row() {
     __shared__ RowPart shared;
     return shared;
   }
-  __device__ static int head() {
-    if constexpr (!Config::kHasLists) return blockIdx.y;
-    return taken_row().head;
-  }
+  __device__ static int head() { return taken_row().head; }
   /// Whether other blocks have other parts of the row's list.
   __device__ bool is_in_parts(const RowPart& row) const {
     return row.place < arguments_.lists.long_rows && arguments_.lists.parts > 1;
@@ -71,30 +68,26 @@ class ForwardRows : public ForwardProducts<Config> {
     return shared;
   }
 
-  /// Divides by the sums, with the sink's part, and writes o and lse.
+  /// Divides by the sums, with the sink's part, and writes o and lse: each warp those of its rows, as soon as it is
+  /// done.
   __device__ void finish() {
     commit_copies();  // of queries that met no key
     wait_for_copies<0>();
-    __syncthreads();  // all are done with the tiles whose place the output takes
     if constexpr (Config::kHasMaxScore) largest_.store(arguments_.max_score + head());
     if (Config::kHasLists && is_in_parts(taken_row())) return keep_part();
-    const OutputTile output{shared_};
+    const GlobalRows<Element> rows = query_rows(arguments_.o, head());
 #pragma unroll
     for (int i = 0; i < Config::kRowBlocks; ++i) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const float multiplier = close_row(i, half);
-        const int row = first_row() + 16 * i + 8 * half + lane() / 4;
-#pragma unroll
-        for (int j = 0; j < kColumnsV / 8; ++j) {
-          const float* x = &o_.x[i][j][2 * half];
-          store_pair(output.at(row, 8 * j + lane() % 4 * 2), Element{}, x[0] * multiplier, x[1] * multiplier);
-        }
+        const int row = lane_query() + 16 * i + 8 * half;
+        store_row<Config::kAligned, Config::kHeadV>(rows.data + row * rows.stride, row < rows.end, [&](int j) {
+          const float* const x = &o_.x[i][j][2 * half];
+          return make_float2(x[0] * multiplier, x[1] * multiplier);
+        });
       }
     }
-    __syncthreads();
-    store_tile<kThreads, Config::kHeadV, Config::kAligned>(output, query_rows(arguments_.o, head()), query_begin_,
-                                                           threadIdx.x);
   }
 
  private:

@@ -5,12 +5,13 @@
 
 namespace tilewise::cuda {
 
-/// Turns from what the classifier leaves there, 1 where a row lists a tile and 0 where not: a thread to a column.
+/// Turns from what the classifier leaves there, 1 where a row lists a tile and 0 where not: a thread to a column of
+/// query tiles.
 __device__ inline void number_turns(const ClassifyArguments& arguments, int rows) {
   constexpr int kAtOnce = 16;  // rows whose numbers are on their way together
   const TileLists& lists = arguments.lists;
   const int column = blockIdx.x * blockDim.x + threadIdx.x, head = blockIdx.y, sequence = blockIdx.z;
-  if (column >= lists.capacity) return;
+  if (column * arguments.tile_queries >= arguments.sequences[sequence].queries) return;  // a longer sequence's
   const int first_head = head / arguments.heads_per_kv * arguments.heads_per_kv;  // by whose order blocks take rows
   int turn = 0;
   for (int place = 0; place < rows; place += kAtOnce) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <span>
 
 #include "core/fail.h"
 #include "cuda/launch/choice.h"
@@ -89,7 +90,7 @@ BackwardKernels::BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const 
       finish_(module_->kernel("finish")) {}
 
 void BackwardKernels::launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound,
-                             const ForwardExtent& extent, jit::StreamHandle stream) const {
+                             const ForwardExtent& extent, jit::KernelChain& chain, jit::StreamHandle stream) const {
   constexpr std::int64_t kWarps = 4;  // of a block
   const auto along = [](std::int64_t size, std::int64_t tile) {
     return static_cast<unsigned>((size + tile - 1) / tile);
@@ -105,19 +106,21 @@ void BackwardKernels::launch(const BackwardArguments& arguments, const std::vect
   const auto rows = [&](std::int64_t warps) {
     return jit::LaunchShape{
         .grid = {along(warps, kWarps), static_cast<unsigned>(arguments.h_q), static_cast<unsigned>(extent.b)},
-        .block = {32 * kWarps, 1, 1},
-        .stream = stream};
+        .block = {32 * kWarps, 1, 1}};
   };
   const unsigned blocks = has_parts ? std::min(key_tiles, static_cast<unsigned>(all.d_q_parts)) : key_tiles;
   const jit::LaunchShape tiles{.grid = {blocks, static_cast<unsigned>(extent.h_kv), static_cast<unsigned>(extent.b)},
                                .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
-                               .dynamic_shared_bytes = static_cast<unsigned>(plan_.shared_bytes(shape_)),
-                               .stream = stream};
+                               .dynamic_shared_bytes = static_cast<unsigned>(plan_.shared_bytes(shape_))};
   // The driver copies from these pointers and does not write through them.
   std::array<void*, 2> pointers = {&all, const_cast<std::byte*>(bound.data())};
-  if (arguments.s_q > 0) prepare_.launch(rows(queries), pointers.data());
-  if (extent.s_kv > 0) backward_.launch(tiles, pointers.data());
-  if (arguments.s_q > 0 && arguments.d_q.data != nullptr) finish_.launch(rows(queries / 16), pointers.data());
+  std::array<jit::ChainLink, 3> links;
+  std::size_t count = 0;
+  if (arguments.s_q > 0) links[count++] = {&prepare_, rows(queries / 8), pointers.data()};
+  if (extent.s_kv > 0) links[count++] = {&backward_, tiles, pointers.data()};
+  if (arguments.s_q > 0 && arguments.d_q.data != nullptr)
+    links[count++] = {&finish_, rows(queries / 16), pointers.data()};
+  chain.launch(std::span(links).first(count), stream);
 }
 
 }  // namespace tilewise::cuda

@@ -10,6 +10,7 @@
 #include "cuda/device/arguments.h"
 #include "cuda/launch/forward.h"
 #include "cuda/plan/backward_plan.h"
+#include "jit/kernel_chain.h"
 
 namespace tilewise::cuda {
 
@@ -23,10 +24,11 @@ class BackwardRunner {
  public:
   virtual ~BackwardRunner() = default;
 
-  /// Queues them. `bound` is what pack_arguments gave for layout(). Of the arguments, `key_tiles` and `d_q_part` are
-  /// set here; `d_q_parts` asks for as many parts of d_q, or, as 0, for none. Nothing is checked here.
+  /// Queues them, where that can be by way of `chain`. `bound` is what pack_arguments gave for layout(). Of the
+  /// arguments, `key_tiles` and `d_q_part` are set here; `d_q_parts` asks for as many parts of d_q, or, as 0, for none.
+  /// Nothing is checked here.
   virtual void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound,
-                      const ForwardExtent& extent, jit::StreamHandle stream) const = 0;
+                      const ForwardExtent& extent, jit::KernelChain& chain, jit::StreamHandle stream) const = 0;
 
   /// Floats of the workspace: reference and delta each, and the sums of d_q; enough for every family, the one for 9.0
   /// having whole tiles of 64 queries and of 64 columns, the portable one of up to 128 queries.
@@ -45,7 +47,7 @@ class BackwardRunner {
   }
 
   /// What lists of tiles are made for, with a row for each key tile.
-  virtual TileSizes tile() const = 0;
+  virtual ListTile tile() const = 0;
   virtual const variant::ArgumentLayout& layout() const = 0;
   virtual std::string text() const = 0;
 };
@@ -67,8 +69,8 @@ class BackwardKernels final : public BackwardRunner {
   /// Queues all three. Without parts d_q is summed up by atomics, so its last bits differ from run to run. Nothing is
   /// checked here.
   void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound, const ForwardExtent& extent,
-              jit::StreamHandle stream) const override;
-  TileSizes tile() const override { return {plan_.queries, plan_.keys}; }
+              jit::KernelChain& chain, jit::StreamHandle stream) const override;
+  ListTile tile() const override { return {plan_.queries, plan_.keys}; }
 
   const variant::ArgumentLayout& layout() const override { return text_.layout; }
   std::string text() const override { return plan_.text(); }

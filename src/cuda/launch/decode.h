@@ -36,7 +36,7 @@ class DecodeKernels {
               const std::vector<std::byte>& bound, const ForwardExtent& extent, jit::StreamHandle stream) const;
 
   /// What lists of tiles are made for: one row of them.
-  TileSizes tile(std::int64_t s_q) const { return {s_q, plan_.keys}; }
+  ListTile tile(std::int64_t s_q) const { return {s_q, plan_.keys}; }
   const variant::ArgumentLayout& layout() const { return text_.layout; }
 
   std::string text() const { return plan_.text(); }

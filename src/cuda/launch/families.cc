@@ -20,7 +20,7 @@ struct Family {
   const char* name;
   std::unique_ptr<const Runner> (*make)(const Making& making);
   jit::Program (*program)(const Making& making);  // of what `make` makes
-  TileSizes (*tile)(const Making& making);        // likewise
+  ListTile (*tile)(const Making& making);         // likewise
 };
 
 /// The shape, where the GPU is one that mma.sync on bfloat16 and cp.async run on.
@@ -46,7 +46,7 @@ constexpr Family<ForwardRunner> kForward[] = {
      },
      [](const Making& m) {
        const HopperForwardPlan plan = HopperForwardKernel::plan_of(*m.context, m.variant, m.shape);
-       return TileSizes{plan.query_tile(), plan.key_tile};
+       return ListTile{plan.query_tile(), plan.key_tile};
      }},
     {"portable",
      [](const Making& m) -> std::unique_ptr<const ForwardRunner> {
@@ -56,10 +56,7 @@ constexpr Family<ForwardRunner> kForward[] = {
        return forward_program(m.variant, kernel_text(m.variant, m.shape.dtype, false), m.shape,
                               ForwardKernel::plan_of(*m.context, m.variant, expect_portable(m)), architecture(m));
      },
-     [](const Making& m) {
-       const ForwardPlan plan = ForwardKernel::plan_of(*m.context, m.variant, expect_portable(m));
-       return TileSizes{plan.query_tile(), plan.key_tile};
-     }},
+     [](const Making& m) { return ForwardKernel::plan_of(*m.context, m.variant, expect_portable(m)).tile(); }},
 };
 
 constexpr Family<BackwardRunner> kBackward[] = {
@@ -73,7 +70,7 @@ constexpr Family<BackwardRunner> kBackward[] = {
      },
      [](const Making& m) {
        const HopperBackwardPlan plan = HopperBackwardKernels::plan_of(*m.context, m.variant, m.shape);
-       return TileSizes{HopperBackwardPlan::kQueries, plan.keys};
+       return ListTile{HopperBackwardPlan::kQueries, plan.keys};
      }},
     {"portable",
      [](const Making& m) -> std::unique_ptr<const BackwardRunner> {
@@ -85,7 +82,7 @@ constexpr Family<BackwardRunner> kBackward[] = {
      },
      [](const Making& m) {
        const BackwardPlan plan = BackwardKernels::plan_of(*m.context, m.variant, expect_portable(m));
-       return TileSizes{plan.queries, plan.keys};
+       return ListTile{plan.queries, plan.keys};
      }},
 };
 
@@ -118,8 +115,8 @@ std::unique_ptr<const Runner> make(const Making& making, std::span<const Family<
 }
 
 template <class Runner>
-TileSizes tile(const Making& making, std::span<const Family<Runner>> families, const char* what,
-               std::vector<std::string>& refusals) {
+ListTile tile(const Making& making, std::span<const Family<Runner>> families, const char* what,
+              std::vector<std::string>& refusals) {
   return first_of<Runner>(families, what, refusals, [&](const Family<Runner>& family) { return family.tile(making); });
 }
 
@@ -145,12 +142,12 @@ jit::Program backward_program(const Making& making) {
                                   [&](const auto& family) { return family.program(making); });
 }
 
-TileSizes forward_tile(const Making& making) {
+ListTile forward_tile(const Making& making) {
   std::vector<std::string> refusals;
   return tile<ForwardRunner>(making, kForward, "forward", refusals);
 }
 
-TileSizes backward_tile(const Making& making) {
+ListTile backward_tile(const Making& making) {
   std::vector<std::string> refusals;
   return tile<BackwardRunner>(making, kBackward, "backward", refusals);
 }

@@ -29,8 +29,8 @@ jit::Program forward_program(const Making& making);
 jit::Program backward_program(const Making& making);
 
 /// The tile() of what these would make, without making it. Throws Error(unsupported) likewise.
-TileSizes forward_tile(const Making& making);
-TileSizes backward_tile(const Making& making);
+ListTile forward_tile(const Making& making);
+ListTile backward_tile(const Making& making);
 
 /// What these would add to `refusals`, without making anything. Throws Error(unsupported) likewise.
 std::vector<std::string> forward_refusals(const Making& making);

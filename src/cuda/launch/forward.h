@@ -9,7 +9,6 @@
 #include "cuda/device/arguments.h"
 #include "cuda/plan/forward_plan.h"
 #include "jit/module.h"
-#include "tilewise/tiles.h"
 #include "variant/cuda_text.h"
 
 namespace tilewise::cuda {
@@ -39,7 +38,7 @@ class ForwardRunner {
                       const ForwardExtent& extent, jit::StreamHandle stream) const = 0;
 
   /// What lists of tiles are made for.
-  virtual TileSizes tile() const = 0;
+  virtual ListTile tile() const = 0;
   virtual const variant::ArgumentLayout& layout() const = 0;
 
   /// Whether blocks take lists in parts, so that partial results take memory.
@@ -65,7 +64,7 @@ class ForwardKernel final : public ForwardRunner {
 
   void launch(const ForwardArguments& arguments, const std::vector<std::byte>& bound, const ForwardExtent& extent,
               jit::StreamHandle stream) const override;
-  TileSizes tile() const override { return {plan_.query_tile(), plan_.key_tile}; }
+  ListTile tile() const override { return plan_.tile(); }
   const variant::ArgumentLayout& layout() const override { return text_.layout; }
   bool takes_parts() const override { return true; }
   std::string text() const override { return plan_.text(); }

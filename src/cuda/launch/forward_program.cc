@@ -22,7 +22,9 @@ struct Config {{
   static constexpr bool kPaged = {is_paged}, kAligned = {is_aligned};
 }};
 using Kernel = Forward<Config, KernelVariant>;
-static_assert(Kernel::kThreads == {threads} && Kernel::kSharedBytes == {shared_bytes}, "what the plan reckons with");
+static_assert(Kernel::kThreads == {threads} && Kernel::kSharedBytes == {shared_bytes} &&
+                  Kernel::kPartQueries == {part_queries},
+              "what the plan reckons with");
 
 }}  // namespace tilewise::cuda
 
@@ -47,13 +49,14 @@ jit::Program forward_program(const Variant& variant, const variant::CudaText& te
   using fmt::arg;
   jit::Program program;
   program.name = "forward.cu";
-  program.source = fmt::format(
-      kSource, arg("element", element_name(shape.dtype)), arg("d_qk", shape.d_qk), arg("d_v", shape.d_v),
-      arg("warps", plan.warps), arg("row_blocks", plan.row_blocks), arg("key_tile", plan.key_tile),
-      arg("stages", plan.stages), arg("query_in_registers", plan.query_in_registers), arg("has_lists", shape.has_lists),
-      arg("has_dropout", shape.has_dropout), arg("has_max_score", shape.has_max_score), arg("is_paged", shape.is_paged),
-      arg("is_aligned", shape.is_aligned), arg("threads", plan.threads()),
-      arg("shared_bytes", plan.shared_bytes(shape)), arg("blocks", plan.blocks));
+  program.source = fmt::format(kSource, arg("element", element_name(shape.dtype)), arg("d_qk", shape.d_qk),
+                               arg("d_v", shape.d_v), arg("warps", plan.warps), arg("row_blocks", plan.row_blocks),
+                               arg("key_tile", plan.key_tile), arg("stages", plan.stages),
+                               arg("query_in_registers", plan.query_in_registers), arg("has_lists", shape.has_lists),
+                               arg("has_dropout", shape.has_dropout), arg("has_max_score", shape.has_max_score),
+                               arg("is_paged", shape.is_paged), arg("is_aligned", shape.is_aligned),
+                               arg("threads", plan.threads()), arg("shared_bytes", plan.shared_bytes(shape)),
+                               arg("part_queries", plan.tile().part_queries), arg("blocks", plan.blocks));
   program.headers = device_headers();
   program.headers.push_back(variant_header(variant, text));
   program.options = {"--std=c++17"};

@@ -59,7 +59,7 @@ HopperBackwardKernels::HopperBackwardKernels(jit::Compiler& compiler, std::share
 }
 
 void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound,
-                                   const ForwardExtent& extent, jit::StreamHandle stream) const {
+                                   const ForwardExtent& extent, jit::KernelChain&, jit::StreamHandle stream) const {
   expect_rows(extent);
   if (extent.b == 0 || extent.h_q == 0) return;
   constexpr int kQueries = HopperBackwardPlan::kQueries;

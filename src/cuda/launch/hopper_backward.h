@@ -28,8 +28,8 @@ class HopperBackwardKernels final : public BackwardRunner {
   /// Where the shape is not deterministic, d_q is summed up by atomics, so its last bits differ from run to run. Throws
   /// Error(invalid_argument) where the extent does not tell the tensors' rows.
   void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound, const ForwardExtent& extent,
-              jit::StreamHandle stream) const override;
-  TileSizes tile() const override { return {HopperBackwardPlan::kQueries, plan_.tile_keys()}; }
+              jit::KernelChain& chain, jit::StreamHandle stream) const override;
+  ListTile tile() const override { return {HopperBackwardPlan::kQueries, plan_.tile_keys()}; }
   const variant::ArgumentLayout& layout() const override { return text_.layout; }
   std::string text() const override { return plan_.text(); }
 

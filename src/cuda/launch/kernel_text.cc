@@ -136,11 +136,20 @@ constexpr const char* kExponentPlace = R"cuda(
   }
 )cuda";
 
-/// What a text that may be steady or linear has.
-constexpr const char* kParts = R"cuda(
+/// What a text with an exponent in parts has.
+constexpr const char* kFactor = R"cuda(
   __device__ static float factor(const Arguments& arguments, const Place& place) {
     return variant::factor(arguments, place.sequence, place.uniform);
   }
+)cuda";
+/// What one that adds diagonals has besides.
+constexpr const char* kOfDiagonal = R"cuda(
+  __device__ static float of_diagonal(const Arguments& arguments, const Place& place, const Diagonal& diagonal) {
+    return variant::of_diagonal(arguments, place.sequence, place.uniform, diagonal);
+  }
+)cuda";
+/// What one that may be steady or linear has besides.
+constexpr const char* kParts = R"cuda(
   __device__ static steady::Real steady_value(const Arguments& arguments, const Place& place, int least, int most) {
     return variant::steady_value(arguments, place.sequence, place.uniform, least, most);
   }
@@ -242,6 +251,8 @@ jit::Header rearranged_header(const Variant& variant, const variant::CudaText& t
   if (text.has_slope) functions += of_entry("float", "slope");
   if (variant.has_sink()) functions += kSink;
   const bool has_parts = text.may_be_steady || text.may_be_linear;
+  if (has_parts || text.adds_diagonals) functions += kFactor;
+  if (text.adds_diagonals) functions += kOfDiagonal;
   if (has_parts) functions += std::string(kParts) + (text.value_is_product ? kProductAsValue : kValue);
   if (text.may_be_small) functions += of_entry("float", "small_exponent") + kSquareLimit;
   const auto fields = [&](variant::Hoist hoist) { return text.fields[static_cast<std::size_t>(hoist)]; };
@@ -250,17 +261,19 @@ jit::Header rearranged_header(const Variant& variant, const variant::CudaText& t
       fmt::format(
           "#pragma once\n#include \"arguments.h\"\n{}{}{}{}{}\n"
           "  using Recorded = {};\n  static constexpr bool kIsRearranged = true, kMayBeSteady = {}, kMayBeSmall = {};\n"
-          "  static constexpr bool kMayBeLinear = {};\n"
+          "  static constexpr bool kMayBeLinear = {}, kAddsDiagonals = {};\n"
           "  static constexpr bool kChangesScores = {}, kHasSink = {}, kSlopeIsFinite = {}, kIsShort = {};\n"
           "  static constexpr bool kHasOneStage = {}, kFollowsDiagonals = {}, kHasFunctions = {};\n"
+          "  static constexpr bool kIsLong = {};\n"
           "  static constexpr int kQueryFields = {}, kKeyFields = {}, kDiagonalFields = {};\n"
           "  static constexpr int kMostKeptFields = {};\n}};\n\n"
           "}}  // namespace tilewise::cuda\n",
           has_parts ? "#include \"steady.h\"\n" : "", text.source, kOpening, kRearranged, functions, recorded,
-          text.may_be_steady, text.may_be_small, text.may_be_linear, has_scores, variant.has_sink(),
-          text.slope_is_finite, text.hoisted_operations <= 48, score_stages(variant) == 1, text.follows_diagonals,
-          text.special_functions > 0, fields(variant::Hoist::query), fields(variant::Hoist::key),
-          fields(variant::Hoist::diagonal), has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
+          text.may_be_steady, text.may_be_small, text.may_be_linear, text.adds_diagonals, has_scores,
+          variant.has_sink(), text.slope_is_finite, text.hoisted_operations <= 48, score_stages(variant) == 1,
+          text.follows_diagonals, text.special_functions > 0, text.entry_operations > 4, fields(variant::Hoist::query),
+          fields(variant::Hoist::key), fields(variant::Hoist::diagonal),
+          has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
 }
 
 }  // namespace tilewise::cuda

@@ -90,7 +90,7 @@ TileLister::TileLister(jit::Compiler& compiler, const std::shared_ptr<const jit:
       order_(module_->kernel("order")),
       number_(module_->kernel("number")) {}
 
-ListExtent TileLister::extent(std::int64_t b, std::int64_t h_q, std::int64_t s_q, std::int64_t s_kv, TileSizes tile,
+ListExtent TileLister::extent(std::int64_t b, std::int64_t h_q, std::int64_t s_q, std::int64_t s_kv, ListTile tile,
                               bool by_key) const {
   const std::int64_t query_tiles = tiles_of(s_q, tile.queries), key_tiles = tiles_of(s_kv, tile.keys);
   const ListExtent extent{b, follows_head_ ? h_q : 1, by_key ? key_tiles : query_tiles,
@@ -104,7 +104,7 @@ ListExtent TileLister::extent(std::int64_t b, std::int64_t h_q, std::int64_t s_q
   return extent;
 }
 
-TileLists TileLister::make(const SequenceShape* sequences, const ListExtent& extent, TileSizes tile, bool by_key,
+TileLists TileLister::make(const SequenceShape* sequences, const ListExtent& extent, ListTile tile, bool by_key,
                            std::int64_t heads_per_kv, int* tiles, int* count, RowStart* order, int* turns,
                            const std::vector<std::byte>& bound, jit::StreamHandle stream) const {
   ClassifyArguments arguments{};
@@ -115,6 +115,8 @@ TileLists TileLister::make(const SequenceShape* sequences, const ListExtent& ext
   arguments.tiles = tiles, arguments.count = count, arguments.order = order, arguments.turns = turns;
   arguments.tile_queries = static_cast<int>(tile.queries);
   arguments.tile_keys = static_cast<int>(tile.keys);
+  arguments.part_queries = static_cast<int>(tile.part_queries);
+  arguments.part_keys = static_cast<int>(tile.part_keys);
   arguments.by_key = by_key;
   arguments.heads_per_kv = static_cast<int>(heads_per_kv);
   if (extent.lists() == 0) return arguments.lists;

@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "cuda/device/arguments.h"
+#include "cuda/plan/forward_plan.h"
 #include "jit/compiler.h"
 #include "jit/module.h"
 #include "tiles/mask.h"
-#include "tilewise/tiles.h"
 #include "variant/cuda_text.h"
 
 namespace tilewise::cuda {
@@ -44,12 +44,12 @@ class TileLister {
   bool follows_head() const { return follows_head_; }
 
   /// For lists of query tiles, or, `by_key`, of key tiles.
-  ListExtent extent(std::int64_t b, std::int64_t h_q, std::int64_t s_q, std::int64_t s_kv, TileSizes tile,
+  ListExtent extent(std::int64_t b, std::int64_t h_q, std::int64_t s_q, std::int64_t s_kv, ListTile tile,
                     bool by_key) const;
 
   /// Queues the making of lists. `tiles` [extent.tile_ints()], `count` and `order` [extent.lists()] lie on the GPU;
   /// `turns` [extent.tile_ints()] as well, or is null where nobody asks for them.
-  TileLists make(const SequenceShape* sequences, const ListExtent& extent, TileSizes tile, bool by_key,
+  TileLists make(const SequenceShape* sequences, const ListExtent& extent, ListTile tile, bool by_key,
                  std::int64_t heads_per_kv, int* tiles, int* count, RowStart* order, int* turns,
                  const std::vector<std::byte>& bound, jit::StreamHandle stream) const;
 

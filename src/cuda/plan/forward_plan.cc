@@ -41,7 +41,7 @@ Multiprocessor Multiprocessor::of(const jit::Architecture& architecture) {
 std::int64_t ForwardPlan::shared_bytes(const ForwardShape& shape) const {
   const std::int64_t row_qk = shared_row_bytes(shape.d_qk, shape.dtype),
                      row_v = shared_row_bytes(shape.d_v, shape.dtype);
-  return std::max(query_tile() * row_qk + stages * key_tile * (row_qk + row_v), query_tile() * row_v);
+  return query_tile() * row_qk + stages * key_tile * (row_qk + row_v);
 }
 
 int ForwardPlan::matrix_registers(const ForwardShape& shape) const {

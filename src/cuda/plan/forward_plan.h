@@ -31,6 +31,15 @@ struct ForwardShape {
   static int short_keys_of(std::int64_t keys) { return keys <= 512 ? 512 : keys <= 1024 ? 1024 : 0; }
 };
 
+/// A tile as lists hold it, and the parts of it of which their entries tell whether a mask cuts them (Visit,
+/// device/walk.h).
+struct ListTile {
+  std::int64_t queries = 0, keys = 0;
+  std::int64_t part_queries = 64, part_keys = keys / 2;
+
+  bool operator==(const ListTile&) const = default;
+};
+
 /// What the blocks of one multiprocessor share.
 struct Multiprocessor {
   std::int64_t shared_bytes = 0;            // of all blocks
@@ -71,10 +80,18 @@ struct ForwardPlan {
   bool query_in_registers = false;  // q stays there; else it is read from shared memory for every tile
 
   int query_tile() const { return warps * row_blocks * 16; }
+
+  /// With a part for each warp, or for every two of them.
+  ListTile tile() const {
+    constexpr int kMostParts = 6;  // device/walk.h
+    const int rows = row_blocks * 16;
+    return {query_tile(), key_tile, warps > kMostParts ? 2 * rows : rows, key_tile};
+  }
+
   int threads() const { return warps * 32; }
 
   /// Dynamic shared memory of a block: one tile of queries and `stages` of keys and values, each row in whole lines of
-  /// 128 bytes; in the end the output takes their place.
+  /// 128 bytes.
   std::int64_t shared_bytes(const ForwardShape& shape) const;
 
   /// Registers that a thread's matrices take: the output, two tiles' scores, and q where it stays.

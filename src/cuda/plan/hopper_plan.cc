@@ -186,7 +186,14 @@ std::int64_t HopperBackwardPlan::tile_bytes(const ForwardShape& shape) const {
 }
 
 std::int64_t HopperBackwardPlan::other_shared() const {
-  return kBarrierBytes + 2 * (kPlaceBytes + kept_bytes(has_scores, 2 * 64, 64 + 2 * 127) + sum_bytes(slots));
+  // What scores keep of queries and diagonals, and begin at, for each stage; of keys, for each consumer. What masks
+  // keep of queries, consumers keep by turns.
+  const std::int64_t diagonals = kQueries + keys - 1;
+  const std::int64_t kept = has_scores
+                                ? kPlaceBytes + stages * (kept_bytes(true, kQueries, int(diagonals)) + 4 * diagonals) +
+                                      kept_bytes(true, 0, 2 * keys)
+                                : kept_bytes(false, 2 * 2 * kQueries, 0);
+  return kBarrierBytes + kept + 2 * (kPlaceBytes + sum_bytes(slots));
 }
 
 bool HopperBackwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) const {

@@ -34,12 +34,14 @@ struct Lists {
   std::int64_t rows = 0, columns = 0;
   int long_rows = 0, parts = 1;
 
-  Lists(const Variant& variant, const Bindings& bindings, const Problem& problem, TileSizes tile, bool by_key) {
-    const std::int64_t part_keys = tile.keys / 2, part_rows = (tile.queries + 63) / 64;
+  Lists(const Variant& variant, const Bindings& bindings, const Problem& problem, ListTile listed, bool by_key) {
+    const TileSizes tile{listed.queries, listed.keys}, part_of_tile{listed.part_queries, listed.part_keys};
+    const std::int64_t part_rows = (tile.queries + part_of_tile.queries - 1) / part_of_tile.queries;
+    const std::int64_t across = tile.keys / part_of_tile.keys;
     const std::int64_t s_q = problem.sequences.front().s_q, s_kv = problem.sequences.front().s_kv;
     for (std::int64_t head = 0; head < problem.h_q; ++head) {
       const TileMap whole = classify_tiles(variant, bindings, problem, tile, 0, head);
-      const TileMap of_parts = classify_tiles(variant, bindings, problem, {64, part_keys}, 0, head);
+      const TileMap of_parts = classify_tiles(variant, bindings, problem, part_of_tile, 0, head);
       rows = by_key ? whole.columns : whole.rows, columns = by_key ? whole.rows : whole.columns;
       for (std::int64_t row = 0; row < rows; ++row) {
         count.push_back(0);
@@ -48,11 +50,11 @@ struct Lists {
           const std::int64_t i = by_key ? column : row, j = by_key ? row : column;
           if (whole.at(i, j) == TileClass::empty) continue;
           int bits = 0;
-          for (std::int64_t part = 0; part < 2 * part_rows; ++part) {
-            const std::int64_t query = i * part_rows + part / 2, key = 2 * j + part % 2;
+          for (std::int64_t part = 0; part < across * part_rows; ++part) {
+            const std::int64_t query = i * part_rows + part / across, key = across * j + part % across;
             if (query >= of_parts.rows || key >= of_parts.columns) continue;
             const TileClass found = of_parts.at(query, key);
-            const bool is_full = found == TileClass::full && (key + 1) * part_keys <= s_kv;
+            const bool is_full = found == TileClass::full && (key + 1) * part_of_tile.keys <= s_kv;
             bits |= (found == TileClass::empty ? 0 : is_full ? 1 : 2) << 2 * part;
           }
           const bool is_full = whole.at(i, j) == TileClass::full && (j + 1) * tile.keys <= s_kv;
@@ -152,7 +154,7 @@ class EmulatedKernels : public ::testing::Test {
     const ForwardPlan plan = choose_forward(kernel_, limits, kept_fields(variant_, kernel_.dtype));
     const EmulatedProgram program(
         forward_program(variant_, kernel_text(variant_, kernel_.dtype, false), kernel_, plan, kArchitecture));
-    Lists lists(variant_, bindings_, problem_, {plan.query_tile(), plan.key_tile}, false);
+    Lists lists(variant_, bindings_, problem_, plan.tile(), false);
     lists.long_rows = long_rows, lists.parts = parts;
     const auto partial_rows = static_cast<std::size_t>(kHeads * long_rows * plan.query_tile() * parts);
     std::vector<float> partial_o(partial_rows * static_cast<std::size_t>(kernel_.d_v)), partial_lse(partial_rows);
@@ -216,8 +218,8 @@ class EmulatedKernels : public ::testing::Test {
     arguments.scale = scale();
     if (has_gradients) arguments.gradients.tables[0] = sums.data();
     arguments.gradients.first = sums.data();
-    // A warp to a query, then one to 16 of them.
-    ASSERT_TRUE(program.launch("prepare", {row_blocks * 4, kHeads, 1}, 128, &arguments, bound_.data()));
+    // A warp to 8 queries, then one to 16 of them.
+    ASSERT_TRUE(program.launch("prepare", {row_blocks / 2, kHeads, 1}, 128, &arguments, bound_.data()));
     ASSERT_TRUE(
         program.launch("backward", {arguments.key_tiles, kHeads, 1}, plan.threads(), &arguments, bound_.data()));
     ASSERT_TRUE(program.launch("finish", {row_blocks / 4, kHeads, 1}, 128, &arguments, nullptr));

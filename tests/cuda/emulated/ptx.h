@@ -75,6 +75,10 @@ inline void ld_shared_v4_u32(unsigned& x, unsigned& y, unsigned& z, unsigned& w,
   const uint4 all = simt::shared<uint4>(from);
   x = all.x, y = all.y, z = all.z, w = all.w;
 }
+inline void st_global_v4_u32(void* to, unsigned x, unsigned y, unsigned z, unsigned w) {
+  const unsigned four[] = {x, y, z, w};
+  std::memcpy(to, four, sizeof four);
+}
 inline void red_global_add_v4_f32(float* to, float x, float y, float z, float w) {
   to[0] += x, to[1] += y, to[2] += z, to[3] += w;
 }

@@ -116,7 +116,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     const Turn<2> now = scores_turn(turn), before = scores_turn(turn.plus(~0u));
     Scores p, d_s;
     EntryNumbers numbers(arguments_.gradients);
-    preset(p, d_s, stage);
+    preset(p, d_s, tile, consumer);
     pin(p);
     pin(d_s);
     begin_products();
@@ -164,7 +164,8 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
   /// p (+)= k q^T and d_s (+)= v d_o^T, started.
   __device__ void start_scores(Scores& p, Scores& d_s, const KeyFragments& k, const ValueFragments& v, int consumer,
                                int stage) const {
-    constexpr bool kClearScores = Variant::kChangesScores, kClearGradients = Config::kHasDropout;
+    constexpr bool kClearScores = Variant::kChangesScores && !Shared::kBeginsAtDiagonals;
+    constexpr bool kClearGradients = Config::kHasDropout;
     const Operand queries = Operand::of(query_tile(stage).address, kQueries);
     const Operand gradients = Operand::of(gradient_tile(stage).address, kQueries);
     if constexpr (kKeysInRegisters) {
@@ -237,7 +238,7 @@ class Backward : BackwardShared<Config, Variant> {
     if constexpr (Shared::kIsPaired) meet_cluster();  // both have their barriers
     if (warpgroup == 0) {
       shrink_registers<Config::kProducerRegisters>();
-      if (threadIdx.x == 0) this->produce(tile);
+      if (threadIdx.x < Shared::kProducers) this->produce(tile);
       if constexpr (Config::kIsOrdered) {
         if (threadIdx.x == 32) {
           wait_for_kernels_before();

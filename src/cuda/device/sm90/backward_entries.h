@@ -17,7 +17,7 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
  protected:
   using Shared::arguments_, Shared::call_, Shared::variant_;
   using Shared::gradient_tile, Shared::numbers, Shared::place_of, Shared::query_tile;
-  using Shared::kHasGradients, Shared::kKeys, Shared::kQueries;
+  using Shared::kBeginsAtDiagonals, Shared::kHasGradients, Shared::kKeepsAhead, Shared::kKeys, Shared::kQueries;
   using Shared::kv_head, Shared::lane, Shared::sequence, Shared::thread, Shared::warp_row;
   using typename Shared::EntryNumbers;
   using typename Shared::Lane;
@@ -41,7 +41,8 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
     }
     meet(1 + consumer, 128);
     if constexpr (Values::kKeepsKeys) {
-      place.values.make_keys(variant_, place.variant, 0, first_key);
+      auto* const keys = this->ahead().values.keys[consumer] + column_of(consumer);
+      for (int i = thread(); i < 64; i += 128) keys[i] = Variant::key_values(variant_, place.variant, first_key + i);
       meet(1 + consumer, 128);
     }
   }
@@ -54,12 +55,15 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
     unsigned index;  // of d_s, and of what is kept of the variant
   };
 
-  /// What the variant keeps for a tile: made while products are under way.
+  /// The first of a consumer's keys among the block's.
+  __device__ static int column_of(int consumer) { return Sizes::kIsWide ? 0 : 64 * consumer; }
+
+  /// What a tile needs to know besides: made while products are under way.
   __device__ void prepare_tile(int consumer, int index, int query_begin, int first_key) const {
-    if constexpr (Values::kKeepsQueries || Values::kKeepsDiagonals || kHasGradients) {
+    constexpr bool kKeepsForMasks = !kKeepsAhead && Values::kKeepsQueries;
+    if constexpr (kKeepsForMasks || kHasGradients) {
       Place& place = place_of(consumer);
-      place.values.make_queries(variant_, place.variant, index % 2, query_begin);
-      place.values.make_diagonals(variant_, place.variant, index % 2, query_begin, first_key);
+      if constexpr (kKeepsForMasks) place.values.make_queries(variant_, place.variant, index % 2, query_begin);
       if constexpr (kHasGradients) {
         place.gradients.look_up(arguments_.gradients, recorded(), index % 2, query_begin, first_key, thread());
       }
@@ -157,10 +161,19 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
     }
     if (Variant::kChangesScores && tile.part == kFullPart && has_low_rows(tile.stage)) tile.part = kPartialPart;
     const unsigned stays = look_up(tile.part, lane_of(tile, consumer));
+    [[maybe_unused]] unsigned floored = 0;  // bit 4j + e: the score of [j][e] is clamped
     if constexpr (!Variant::kChangesScores) {
       wait_for_products<kGroupsBehind>();
       pin(p);
       make_weights(p, tile.part, stays);
+    } else if constexpr (kBeginsAtDiagonals) {
+      wait_for_products<kGroupsBehind>();
+      pin(p);
+      if (tile.part != kFullPart) {
+        floored = make_scored_weights<true>(p, tile, consumer);
+      } else {
+        make_scored_weights<false>(p, tile, consumer);
+      }
     }
     // Behind a branch, which the assembler does not move this wait across: in front of it, it would come before the
     // exponentials.
@@ -169,7 +182,7 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
     pin(d_s);
     unsigned kept[Config::kHasDropout ? kQueries / 8 : 1];  // bit e of [j]: dropout keeps the weight [j][e]
     if constexpr (Config::kHasDropout) draw(kept, tile.query_begin, tile.first_key + warp_row(), tile.head);
-    const Entries entries{kept, tile.stage, consumer};
+    const Entries entries{kept, floored, tile.stage, consumer};
     if (tile.part != kFullPart) {  // a third branch for empty parts would spill
       // Not the other branch's lane, which would be kept in registers for both.
       tile.query_begin = int(made_anew(tile.query_begin));
@@ -179,8 +192,15 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
     }
   }
   __device__ Lane lane_of(const ConsumerTile& tile, int consumer) const {
-    return Lane(variant_, place_of(consumer).variant, place_of(consumer).values, tile.index, 0, tile.index,
-                tile.query_begin, tile.first_key, lane() % 4 * 2, warp_row() + lane() / 4);
+    const auto& place = place_of(consumer);
+    if constexpr (kKeepsAhead) {
+      const int column = column_of(consumer);
+      return Lane(variant_, place.variant, this->ahead().values, tile.stage, consumer, tile.stage, tile.query_begin,
+                  tile.first_key - column, lane() % 4 * 2, column + warp_row() + lane() / 4);
+    } else {
+      return Lane(variant_, place.variant, place.values, tile.index, 0, tile.index, tile.query_begin, tile.first_key,
+                  lane() % 4 * 2, warp_row() + lane() / 4);
+    }
   }
 
   /// Weights of a variant without score functions.
@@ -203,9 +223,44 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
     }
   }
 
+  /// Weights of products that began at their diagonals. Of a part that is not full, as scores: which of these were
+  /// clamped.
+  template <bool kPartial>
+  __device__ unsigned make_scored_weights(Scores& p, const ConsumerTile& tile, int consumer) const {
+    unsigned floored = 0;
+    const float factor = this->factor_of(place_of(consumer).variant);
+    const Lane lane = lane_of(tile, consumer);
+    const float* const begins = begins_of(tile, consumer);
+#pragma unroll
+    for (int j = 0; j < kQueries / 8; ++j) {
+      const float2 references = numbers_of(numbers(tile.stage), j);
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        const int query = 8 * j + e % 2, key = e / 2 * 8;
+        const float reference = e % 2 == 0 ? references.x : references.y;
+        float& x = p.x[0][j][e];
+        if constexpr (kPartial) {
+          const float score = lane.score(query, key, x - begins[query - key]);
+          const float weight = exp2_of(fmaf(Lane::clamped(score), kLog2E, -reference));
+          x = stays_at(lane, query, key) ? weight : 0;
+          floored |= unsigned(score < Lane::kFloor) << (4 * j + e);
+        } else {
+          x = exp2_of(fmaf(x, factor, -reference));
+        }
+      }
+    }
+    return floored;
+  }
+  /// What products of the lane's entries begin at: that of (query, key) is [query - key].
+  __device__ const float* begins_of(const ConsumerTile& tile, int consumer) const {
+    const int row = column_of(consumer) + warp_row() + lane() / 4;  // the lane's first key
+    return this->ahead().begins[tile.stage] + (lane() % 4 * 2 - row + kKeys - 1);
+  }
+
   /// What make_gradients is told of a tile.
   struct Entries {
     const unsigned* kept;  // bit e of [j]: dropout keeps the weight [j][e]
+    unsigned floored;      // of weights that are there: whose scores were clamped
     int stage;             // of queries
     int consumer;
   };
@@ -254,9 +309,19 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
     return pair;
   }
 
-  /// What products begin at: see prepare_backward.
-  __device__ void preset(Scores& p, Scores& d_s, int stage) const {
-    if constexpr (!Variant::kChangesScores) preset_from(p, numbers(stage));
+  /// What products begin at: see prepare_backward, and kBeginsAtDiagonals.
+  __device__ void preset(Scores& p, Scores& d_s, const ConsumerTile& tile, int consumer) const {
+    const int stage = tile.stage;
+    if constexpr (kBeginsAtDiagonals) {
+      const float* const begins = begins_of(tile, consumer);
+#pragma unroll
+      for (int j = 0; j < kQueries / 8; ++j) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) p.x[0][j][e] = begins[8 * j + e % 2 - e / 2 * 8];
+      }
+    } else if constexpr (!Variant::kChangesScores) {
+      preset_from(p, numbers(stage));
+    }
     if constexpr (!Config::kHasDropout) preset_from(d_s, numbers(stage) + kQueries * 4);
   }
   __device__ static void preset_from(Scores& x, unsigned from) {
@@ -277,7 +342,7 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
 #pragma unroll
     for (int j = 0; j < kQueries / 8; ++j) {
       float2 references = {0, 0}, deltas = {0, 0};
-      if constexpr (Variant::kChangesScores) references = numbers_of(numbers(stage), j);
+      if constexpr (Variant::kChangesScores && !kBeginsAtDiagonals) references = numbers_of(numbers(stage), j);
       if constexpr (Config::kHasDropout) deltas = numbers_of(numbers(stage) + kQueries * 4, j);
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
@@ -287,6 +352,10 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
         bool is_floored = false;
         if constexpr (!Variant::kChangesScores) {
           weight = product;  // which it is already
+        } else if constexpr (kBeginsAtDiagonals) {
+          weight = product;
+          is_floored = kPartial && (entries.floored >> (4 * j + e) & 1) != 0;
+          slope = is_floored ? 0 : lane.slope(query, key, 0);
         } else if constexpr (kPartial) {
           const float score = lane.score(query, key, product);
           weight = exp2_of(fmaf(Lane::clamped(score), kLog2E, -reference));
@@ -296,7 +365,8 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
           weight = exp2_of(lane.exponent(query, key, product, reference));
           slope = lane.slope(query, key, product);
         }
-        if constexpr (kPartial && Variant::kChangesScores) weight = stays_at(lane, query, key) ? weight : 0;
+        if constexpr (kPartial && Variant::kChangesScores && !kBeginsAtDiagonals)
+          weight = stays_at(lane, query, key) ? weight : 0;
         float gradient = d_s.x[0][j][e];
         if constexpr (Config::kHasDropout) {
           const bool drawn = entries.kept[j] >> e & 1;

@@ -1,6 +1,7 @@
 // What the producer and the consumers of the backward kernels share: shared memory, barriers, walks. And the producer.
 #pragma once
 
+#include "copy.h"
 #include "lane_scores.h"
 #include "sm90/backward_rows.h"
 #include "sm90/tma.h"
@@ -65,14 +66,33 @@ class BackwardShared {
   using EntryNumbers = typename Sums::Entries;
   static_assert(!kHasGradients || !Sizes::kIsWide);
 
+  /// What score functions keep for a tile is made by the producer's warp, for both consumers, a stage of queries ahead:
+  /// made by consumers, they wait for it. What masks keep consumers make, of the tiles that are cut.
+  static constexpr bool kKeepsAhead = Variant::kChangesScores;
+  static constexpr int kKeptKeys = kKeepsAhead ? kKeys : 64;
+  /// Keys are kept by consumers, since a wide kernel's may be at different heads: a stage is a consumer's.
+  using Values = KeptValues<Variant, kQueries, kKeptKeys, kKeepsAhead ? kStages : 2, kKeepsAhead ? 2 : 1,
+                            kKeepsAhead ? kStages : 2, kKeepsAhead ? 32 : 128>;
+  using Lane = LaneScores<Variant, Values, kKeptKeys>;
+  /// Products of queries and keys begin at what their diagonal adds to the exponent, so that weights are made of them
+  /// by as many operations as without score functions, and while the tensor cores are at the products of d_o and
+  /// values.
+  static constexpr bool kBeginsAtDiagonals =
+      Variant::kAddsDiagonals && Values::kKeepsDiagonals && !kHasGradients && !Sizes::kIsWide;
+  static constexpr int kDiagonals = kQueries + kKeys - 1;
+  struct KeptAhead {
+    typename Variant::Place variant;  // of the head that the producer is at
+    Values values;
+    float begins[kBeginsAtDiagonals ? kStages : 1][kBeginsAtDiagonals ? kDiagonals : 1];
+  };
+  struct Nothing {};
+
   /// What a consumer keeps of the head that it is at.
   struct Place {
     typename Variant::Place variant;
-    KeptValues<Variant, kQueries, 64, 2, 1, 2> values;
+    Conditional<kKeepsAhead, Nothing, Values> values;
     typename Sums::Walks gradients;
   };
-  using Values = decltype(Place::values);
-  using Lane = LaneScores<Variant, Values, 64>;
 
   /// Tiles that are between a block's turn and the next one's: handing one on waits until additions have arrived, which
   /// takes longer than a step under load.
@@ -90,7 +110,8 @@ class BackwardShared {
   static constexpr int kWorkAt = kTileBytes + 8 * kBarriers;
   static constexpr int kPlacesAt = (kWorkAt + (Config::kIsOrdered ? int(sizeof(KeyWork)) : 0) + 15) / 16 * 16;
   static constexpr int kPlaceBytes = (int(sizeof(Place)) + 15) / 16 * 16;
-  static constexpr int kSharedBytes = kPlacesAt + Sizes::kConsumers * kPlaceBytes;
+  static constexpr int kAheadAt = kPlacesAt + Sizes::kConsumers * kPlaceBytes;
+  static constexpr int kSharedBytes = kAheadAt + (kKeepsAhead ? int(sizeof(KeptAhead)) : 0);
 
   __device__ BackwardShared(const BackwardCall& call, const typename Variant::Arguments& variant, unsigned char* shared)
       : call_(call),
@@ -111,29 +132,74 @@ class BackwardShared {
     if (threadIdx.x == 32) prefetch(lists.tiles + list * lists.capacity);
   }
 
-  /// The producer: one thread.
+  /// The producer: one thread, or a warp where it keeps a variant's values.
+  static constexpr bool kMakesKept = kKeepsAhead && (Values::kKeepsQueries || Values::kKeepsDiagonals);
+  static constexpr int kProducers = kMakesKept ? 32 : 1;
   __device__ void produce(int tile) const {
+    const auto is_first = [] { return !kMakesKept || thread_read_anew() == 0; };
     const SequenceShape& shape = arguments_.sequences[sequence()];
     const int kv_head = this->kv_head();
     const int batch = arguments_.queries_packed ? 0 : sequence(), kv_batch = arguments_.keys_packed ? 0 : sequence();
     const int first_key = (arguments_.keys_packed ? shape.key_token : 0) + key_begin_of(tile);
     const int first_query = arguments_.queries_packed ? shape.query_token : 0;
-    keys_full().arrive_expecting(KeyTile::kBytes + ValueTile::kBytes);
-    load({&call_.k, kv_batch, kv_head}, key_tile(), first_key, keys_full());
-    load({&call_.v, kv_batch, kv_head}, value_tile(), first_key, keys_full());
+    if (is_first()) {
+      keys_full().arrive_expecting(KeyTile::kBytes + ValueTile::kBytes);
+      load({&call_.k, kv_batch, kv_head}, key_tile(), first_key, keys_full());
+      load({&call_.v, kv_batch, kv_head}, value_tile(), first_key, keys_full());
+    }
     wait_for_kernels_before();  // reference and delta
+    int head_before = -1;
     for_each_visit<kStages>(tile, [&](const Walk&, int head, int query_tile_number, const Turn<kStages>& turn) {
       const int stage = int(made_anew(turn.stage()));
       const Barrier ready = full(stage);
       empty(stage).wait(turn.parity() ^ 1);
-      ready.arrive_expecting(kStageBytes + kNumbersBytes);
-      const int row = first_query + query_tile_number * kQueries;
-      if (!kIsPaired || rank() == 0) load<kIsPaired>({&call_.q, batch, head}, query_tile(stage), row, ready);
-      if (!kIsPaired || rank() == 1) load<kIsPaired>({&call_.d_o, batch, head}, gradient_tile(stage), row, ready);
-      const long long place = workspace_tile(head, query_tile_number) * kQueries;
-      start_copy(numbers(stage), arguments_.reference + place, kQueries * 4, ready);
-      start_copy(numbers(stage) + kQueries * 4, arguments_.delta + place, kQueries * 4, ready);
+      if (is_first()) {
+        ready.arrive_expecting(kStageBytes + kNumbersBytes);
+        const int row = first_query + query_tile_number * kQueries;
+        if (!kIsPaired || rank() == 0) load<kIsPaired>({&call_.q, batch, head}, query_tile(stage), row, ready);
+        if (!kIsPaired || rank() == 1) load<kIsPaired>({&call_.d_o, batch, head}, gradient_tile(stage), row, ready);
+        const long long place = workspace_tile(head, query_tile_number) * kQueries;
+        start_copy(numbers(stage), arguments_.reference + place, kQueries * 4, ready);
+        start_copy(numbers(stage) + kQueries * 4, arguments_.delta + place, kQueries * 4, ready);
+      }
+      if constexpr (kMakesKept) {
+        if (head != head_before) tell_variant(head);
+        head_before = head;
+        keep_ahead(stage, query_tile_number * kQueries, key_begin_of(tile));
+        __syncwarp();
+        full(int(made_anew(stage))).arrive_if(is_first());
+      }
     });
+  }
+
+  /// By the producer's warp: what it keeps is of this head from now on.
+  __device__ void tell_variant(int head) const {
+    // What follows from literals alone would be kept in registers, and spill.
+    const auto& bound = (&variant_)[made_anew(0)];
+    if (thread_read_anew() == 0) {
+      ahead().variant =
+          Variant::place_of(bound, arguments_.sequences[sequence()], sequence(), head, kv_head(), arguments_.scale);
+    }
+    __syncwarp();
+  }
+  /// What a product is multiplied by. Beside 2^-96, or less than that, products vanish.
+  __device__ float factor_of(const typename Variant::Place& place) const {
+    const float factor = Variant::factor(variant_, place);
+    return fabsf(factor) < 0x1p-96f ? 0x1p-96f : factor;
+  }
+  /// What a tile of queries and the block's keys keep.
+  __device__ void keep_ahead(int stage, int first_query, int first_key) const {
+    KeptAhead& kept = ahead();
+    kept.values.make_queries(variant_, kept.variant, stage, first_query);
+    kept.values.make_diagonals(variant_, kept.variant, stage, first_query, first_key);
+    if constexpr (kBeginsAtDiagonals) {
+      const float inverse = 1 / factor_of(kept.variant);
+#pragma unroll 1
+      for (int i = thread_read_anew(); i < kDiagonals; i += 32) {
+        const float begin = Variant::of_diagonal(variant_, kept.variant, kept.values.diagonals[stage][i]) * inverse;
+        kept.begins[stage][i] = fmaxf(-0x1p126f, fminf(begin, 0x1p126f));  // finite: weights are 0 long before
+      }
+    }
   }
 
   /// Of an ordered pass, one thread waits for this block's turns at the tiles that it visits, and tells the consumers.
@@ -204,6 +270,7 @@ class BackwardShared {
   __device__ Barrier may_add(int stage) const { return barrier(5 + 2 * kStages + stage); }
   __device__ Barrier added(int stage) const { return barrier(5 + 2 * kStages + kTurnsAhead + stage); }
   __device__ Barrier passed_on(int stage) const { return barrier(5 + 2 * kStages + 2 * kTurnsAhead + stage); }
+  __device__ KeptAhead& ahead() const { return *reinterpret_cast<KeptAhead*>(shared_ + kAheadAt); }
   __device__ Place& place_of(int consumer) const {
     return *reinterpret_cast<Place*>(shared_ + kPlacesAt + consumer * kPlaceBytes);
   }
@@ -214,7 +281,7 @@ class BackwardShared {
     constexpr int kWarps = 4 * Sizes::kConsumers, kOfScores = kWarps / (Sizes::kIsWide ? 2 : 1);
     keys_full().create(1);
     for (int stage = 0; stage < kStages; ++stage) {
-      full(stage).create(1);
+      full(stage).create(kMakesKept ? 2 : 1);
       empty(stage).create(kIsPaired ? 2 * kWarps : kWarps);
     }
     for (int stage = 0; stage < 2; ++stage) {

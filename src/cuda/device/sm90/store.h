@@ -2,6 +2,7 @@
 #pragma once
 
 #include "mma.h"
+#include "store_rows.h"
 
 namespace tilewise::cuda::sm90 {
 
@@ -39,25 +40,6 @@ __device__ inline void stage_rows(const Tile& tile, int row, const Accumulator<1
       matrices[i] = packed(Element{}, value[0] * multiplier[i % 2], value[1] * multiplier[i % 2]);
     }
     store_matrices(tile.at(row + lane % 16, 8 * j + lane / 16 * 8), matrices);
-  }
-}
-
-/// Transposes a 4 x 4 matrix whose row is in a lane of four: afterwards lane t has what was in place t of each.
-__device__ inline void transpose_quad(unsigned (&x)[4]) {
-  const int t = threadIdx.x % 4;
-  // Rows and columns that differ in their low bit, then in their high bit, change places.
-  const bool odd = t & 1, high = t & 2;
-  unsigned near = __shfl_xor_sync(~0u, odd ? x[0] : x[1], 1), far = __shfl_xor_sync(~0u, odd ? x[2] : x[3], 1);
-  if (odd) {
-    x[0] = near, x[2] = far;
-  } else {
-    x[1] = near, x[3] = far;
-  }
-  near = __shfl_xor_sync(~0u, high ? x[0] : x[2], 2), far = __shfl_xor_sync(~0u, high ? x[1] : x[3], 2);
-  if (high) {
-    x[0] = near, x[1] = far;
-  } else {
-    x[2] = near, x[3] = far;
   }
 }
 

@@ -175,7 +175,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
     for_each_tile(key_tile_number, 1, has_missing_keys, [&](Tile tile) {
       begin(tile, 1);
       Scores p, d_s;
-      preset(p, d_s, tile.stage());
+      preset(p, d_s, tile.with(key_begin), 1);
       pin(p);
       pin(d_s);
       begin_products();
