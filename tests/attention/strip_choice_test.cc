@@ -69,7 +69,7 @@ TEST(StripChoice, TakesWideStripsWhereNarrowOnesGainNothing) {
 TEST(StripChoice, TellsWhereQueriesVisitFewKeys) {
   const Sizes sizes;
   EXPECT_TRUE(choose(zoo::window(64), lengths(4096), sizes).visits_few_keys);
-  EXPECT_FALSE(choose(zoo::window(256), lengths(4096), sizes).visits_few_keys);
+  EXPECT_FALSE(choose(zoo::window(512), lengths(4096), sizes).visits_few_keys);
   EXPECT_FALSE(choose(zoo::causal(), lengths(4096), sizes).visits_few_keys);
   EXPECT_FALSE(choose({}, lengths(4096), sizes).visits_few_keys);
   // A task whose first tiles are many and partial is not looked at to its end.
