@@ -87,7 +87,8 @@ void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std
   constexpr float kLog2E = 1.44269504088896340736F;
   // lse is divided by it. Products of 2^64 times less than lse's ulp are as good as none.
   call.factor = arguments.scale == 0 ? 0x1p-96F : arguments.scale * kLog2E;
-  call.heads_together = heads_together(shape_, extent, arguments.heads_per_kv, context_->device().l2_bytes);
+  call.heads_together = std::max(heads_together(shape_, extent, arguments.heads_per_kv, context_->device().l2_bytes),
+                                 arguments.lists.heads_together);
   if (counters_) call.next_block = counters_->next();
   const auto heads = static_cast<unsigned>(extent.h_q), sequences = static_cast<unsigned>(extent.b);
   const jit::LaunchShape rows{
