@@ -32,6 +32,10 @@ struct BroadcastEngine {
   static constexpr int kBackwardKeys = Config::kBackwardKeys;        // keys in a tile of a backward pass
   static constexpr int kBackwardQueries = Config::kBackwardQueries;  // queries in it
 
+  /// Where products leave the vector units idle, an engine makes two of them beside what is made of them (see
+  /// AmxEngine); here there is nothing to gain.
+  static constexpr std::int64_t kRingFloats = 0;
+
   template <int M>
   using Block = Accumulators<Lanes, M, kVectors>;
 
@@ -154,11 +158,18 @@ struct BroadcastEngine {
   }
 
   /// kStrip float32 neighbours -> lanes_of(kStrip) lanes of an operand.
-  static TILEWISE_INLINE void pack_row(const float* row, float* packed) {
+  static TILEWISE_INLINE void pack_row(const Vec (&row)[kVectors], float* packed) {
     static_assert(kDepth == 2);
-    for (int n = 0; n < kVectors; ++n) {
-      Lanes::store_halves(packed + n * Lanes::kWidth / kDepth, Lanes::load(row + n * Lanes::kWidth));
+    if constexpr (kVectors == 2) {
+      Lanes::store(packed, Lanes::halves(row[0], row[1]));
+    } else {
+      for (int n = 0; n < kVectors; ++n) Lanes::store_halves(packed + n * Lanes::kWidth / kDepth, row[n]);
     }
+  }
+  static TILEWISE_INLINE void pack_row(const float* row, float* packed) {
+    Vec loaded[kVectors];
+    for (int n = 0; n < kVectors; ++n) loaded[n] = Lanes::load(row + n * Lanes::kWidth);
+    pack_row(loaded, packed);
   }
 
   /// out [M][rounded_to_panel(d)] += weights right over queries [begin, end) of `queries`, all multiples of kDepth;
@@ -182,6 +193,26 @@ struct BroadcastEngine {
       } else {
         add(std::integral_constant<int, Config::kPanelVectors>(), column);
       }
+    }
+  }
+
+  /// Whether the right side of d_k or d_v can be read from rows. Those further apart would share few sets of the cache.
+  static bool reads_right(const Rows& rows, int d) {
+    return kDepth == 1 && rows.dtype == DType::float32 && rows.stride == d && d % kPanel == 0;
+  }
+
+  /// accumulate_rows with rows from `query` on as the right side. Not in line: the other form is the one that counts
+  /// where there is much to do.
+  template <int M>
+  static __attribute__((noinline)) void accumulate_from_rows(const float* weights, std::int64_t weights_stride,
+                                                             int begin, int end, const Rows& rows, std::int64_t query,
+                                                             int d, float* out) {
+    const float* right = static_cast<const float*>(rows.data) + (query + begin) * rows.stride;
+    for (int column = 0; column < d; column += kPanel, right += kPanel) {
+      Accumulators<Lanes, M, Config::kPanelVectors> block;
+      block.load(out + column, d);
+      block.multiply(weights + begin, weights_stride, 1, right, rows.stride, end - begin);
+      block.store(out + column, d);
     }
   }
 

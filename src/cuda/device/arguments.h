@@ -138,7 +138,6 @@ struct DecodeArguments {
   float* o;             // workspace [b, h_q, s_q of the longest, splits, d_v], where there is more than one split
   float* lse;           // workspace [b, h_q, s_q of the longest, splits], in log2 units
   int splits, s_q, h_q, row_tiles;  // row_tiles: of 16 rows, which cover the queries of a key head
-  unsigned* arrivals;  // [b, h_kv, row_tiles] zeros, by which the last split's block knows that it merges; or null
 };
 
 /// Sums of gradients of tables and parameters; null where one is not asked for. All lie one behind the other, so that

@@ -59,7 +59,7 @@ class Decode : DecodeRows<Config, Variant> {
     o_.clear();
     statistics_.clear(first_row_ + lane() / 4, rows());
     walk(tiles, begin, end);
-    finish(splits);
+    finish();
   }
 
  private:
@@ -193,9 +193,8 @@ class Decode : DecodeRows<Config, Variant> {
     }
   }
 
-  /// Merges the warps' sums, and writes this split's result, or, where it is the only one, the answer. `splits`: of this
-  /// sequence's keys.
-  __device__ void finish(int splits) {
+  /// Merges the warps' sums, and writes this split's result, or, where it is the only one, the answer.
+  __device__ void finish() {
     __shared__ float bases[kWarps][kRows], sums[kWarps][kRows];
     auto* const parts = reinterpret_cast<float*>(shared_memory_);  // [kWarps, kRows, kColumnsV]
     __syncthreads();  // all are done with the tiles, whose place the sums take
@@ -228,30 +227,6 @@ class Decode : DecodeRows<Config, Variant> {
         for (int w = 0; w < kWarps; ++w) value += parts[(w * kRows + row) * kColumnsV + column] * shares[w];
         return value;
       });
-    }
-    if (a_.splits > 1 && a_.arrivals != nullptr && is_last(splits)) merge_rows(splits, existing);
-  }
-
-  /// Whether the other splits' results are all there; counting so leaves zero for the next call.
-  __device__ bool is_last(int splits) const {
-    __shared__ bool found;
-    __threadfence();  // each thread's part of this split's result is to be seen by who comes last
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      unsigned* const arrivals = a_.arrivals + blockIdx.z * gridDim.y + blockIdx.y;
-      found = atomicInc(arrivals, splits - 1) == static_cast<unsigned>(splits - 1);
-    }
-    __syncthreads();
-    __threadfence();
-    return found;
-  }
-
-  __device__ void merge_rows(int splits, int existing) const {
-    for (int row = warp(); row < existing; row += kWarps) {
-      const long long first = this->first_part(row);
-      merge_parts_by_warp<Config, Variant, true>(f_, this->variant_, this->shape_,
-                                                 {this->sequence_, this->head_of(row), this->query_of(row)},
-                                                 a_.o + first * Config::kHeadV, a_.lse + first, splits);
     }
   }
 

@@ -122,17 +122,13 @@ class DecodeRows {
     }
   }
 
-  /// The number of a row's first partial result.
-  __device__ long long first_part(int row) const {
-    return ((static_cast<long long>(sequence_) * a_.h_q + head_of(row)) * a_.s_q + query_of(row)) * a_.splits;
-  }
-
   /// Writes a row, of which `value_of(column)` are the weighted sums, by a warp.
   template <class ValueOf>
   __device__ void write_row(int row, float base, float sum, ValueOf value_of) const {
     const int query = query_of(row), head = head_of(row);
     if (a_.splits > 1) {
-      const long long place = first_part(row) + blockIdx.x;
+      const long long place =
+          ((static_cast<long long>(sequence_) * a_.h_q + head) * a_.s_q + query) * a_.splits + blockIdx.x;
       const float multiplier = sum == 0 ? 0 : 1 / sum;
       for (int column = lane(); column < Config::kHeadV; column += 32)
         a_.o[place * Config::kHeadV + column] = value_of(column) * multiplier;
@@ -170,8 +166,8 @@ __device__ inline void merge_splits(const DecodeArguments& a, const typename Var
   using Rows = DecodeRows<Config, Variant>;
   const int splits = Rows::splits_of(Rows::tiles_of(f, shape, sequence, own_head).count(), a.splits);
   const long long first = ((static_cast<long long>(sequence) * a.h_q + head) * a.s_q + query) * a.splits;
-  merge_parts_by_block<Config, Variant>(f, variant, shape, {sequence, head, query}, a.o + first * Config::kHeadV,
-                                        a.lse + first, splits);
+  merge_parts<Config, Variant, 4>(f, variant, shape, {sequence, head, query}, a.o + first * Config::kHeadV,
+                                  a.lse + first, splits);
 }
 
 }  // namespace tilewise::cuda

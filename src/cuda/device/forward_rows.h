@@ -161,9 +161,8 @@ __device__ inline void merge_rows(const ForwardArguments& a, const typename Vari
   if (query >= shape.queries) return;
   const long long rows = a.lists.long_rows * Kernel::kQueryTile;
   const long long first = ((static_cast<long long>(sequence) * gridDim.y + head) * rows + number) * a.lists.parts;
-  merge_parts_by_warp<Config, Variant, Config::kAligned>(a, variant, shape, {sequence, head, query},
-                                                         a.partial_o + first * Config::kHeadV, a.partial_lse + first,
-                                                         a.lists.parts);
+  merge_parts<Config, Variant, 1>(a, variant, shape, {sequence, head, query}, a.partial_o + first * Config::kHeadV,
+                                  a.partial_lse + first, a.lists.parts);
 }
 
 }  // namespace tilewise::cuda

@@ -20,8 +20,8 @@
 //                             + of_query(arguments, place, query) + that number
 //   kMayBeLinear              whether that may be a number for each diagonal instead, on a line
 //   kAddsDiagonals            whether an exponent is factor(arguments, place) * product
-//                             + of_diagonal(arguments, place, diagonal) and its slope a number of the head (with slopes
-//                             alone)
+//                             + of_diagonal(arguments, place, diagonal), which reads no table, and its slope a number
+//                             of the head (with slopes alone)
 //   kMayBeSmall               whether there are small_exponent, as exponent, for products whose square is at most
 //                             square_limit(arguments, place)
 //   steady_value              (arguments, place, least, most): that number or line, where it is one from one diagonal
@@ -45,7 +45,7 @@ template <class Variant, int kQueries, int kKeys, int kQueryStages, int kKeyStag
           int kThreads = 128>
 struct KeptValues {
   __device__ static constexpr bool are_few(int fields) { return fields > 0 && fields <= Variant::kMostKeptFields; }
-  static constexpr bool kKeepsQueries = are_few(Variant::kQueryFields);
+  static constexpr bool kKeepsQueries = kQueryStages > 0 && are_few(Variant::kQueryFields);
   static constexpr bool kKeepsKeys = Variant::kChangesScores && are_few(Variant::kKeyFields);
   static constexpr bool kKeepsDiagonals = Variant::kChangesScores && are_few(Variant::kDiagonalFields);
   using Arguments = typename Variant::Arguments;

@@ -62,10 +62,6 @@ KernelText kernel_of(const DecodePlan& plan) {
   return {"#include \"decode.h\"", "Decode", "DecodeArguments"};
 }
 
-/// So many partial results are merged by the block that ends last, in less time than another kernel takes to begin:
-/// 4 us of 132 with two splits. More of them wait for each other there: each warp takes rows of its own.
-constexpr int kSplitsMergedByTheLast = 8;
-
 /// Blocks that run at a time.
 std::int64_t slots(const DecodePlan& plan, const jit::DeviceInfo& device) {
   return std::int64_t{device.multiprocessors} * plan.blocks;
@@ -76,14 +72,6 @@ std::int64_t units(const DecodePlan& plan, const ForwardExtent& extent) {
 }
 
 }  // namespace
-
-Arrivals::Arrivals(std::shared_ptr<const jit::Context> context, std::int64_t count)
-    : count_(count),
-      memory_(DeviceMemory::of(std::move(context), std::vector<unsigned>(static_cast<std::size_t>(kCalls * count)))) {}
-
-unsigned* Arrivals::next() const {
-  return memory_.as<unsigned>() + next_.fetch_add(1, std::memory_order_relaxed) % kCalls * count_;
-}
 
 jit::Program decode_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
                             const DecodePlan& plan, const jit::Architecture& architecture) {
@@ -126,9 +114,7 @@ DecodeKernels::DecodeKernels(jit::Compiler& compiler, const std::shared_ptr<cons
       module_(jit::load_program(compiler, decode_program(variant, text_, shape, plan, context->device().architecture()),
                                 context)),
       decode_(module_->kernel("decode", static_cast<unsigned>(plan.shared_bytes(shape)))),
-      merge_(module_->kernel("merge")) {
-  if (!plan.is_wide) arrivals_.emplace(context_, most_units_split(slots_));
-}
+      merge_(module_->kernel("merge")) {}
 
 std::int64_t DecodeKernels::partial_rows(const DecodePlan& plan, const jit::DeviceInfo& device,
                                          const ForwardExtent& extent) {
@@ -159,7 +145,6 @@ void DecodeKernels::launch(const ForwardArguments& arguments, const SequenceShap
   all.s_q = static_cast<int>(extent.s_q);
   all.h_q = static_cast<int>(extent.h_q);
   all.row_tiles = static_cast<int>(decode_row_tiles(plan_, extent.h_q / extent.h_kv, extent.s_q));
-  if (arrivals_ && all.splits > 1 && all.splits <= kSplitsMergedByTheLast) all.arrivals = arrivals_->next();
   // The driver copies from these pointers and does not write through them.
   std::array<void*, 2> pointers = {&all, const_cast<std::byte*>(bound.data())};
   sm90::LatentCall latent;
@@ -176,7 +161,7 @@ void DecodeKernels::launch(const ForwardArguments& arguments, const SequenceShap
                   .stream = stream,
                   .begins_early = begins_early_},
                  decode_pointers.data());
-  if (all.splits == 1 || all.arrivals != nullptr) return;
+  if (all.splits == 1) return;
   merge_.launch({.grid = {static_cast<unsigned>(all.s_q), static_cast<unsigned>(all.h_q), b},
                  .block = {kMergeThreads, 1, 1},
                  .stream = stream,

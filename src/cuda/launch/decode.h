@@ -1,15 +1,12 @@
 // The decoding kernels: program and launch.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
 #include "cuda/device/sm90_call.h"
-#include "cuda/launch/device_memory.h"
 #include "cuda/launch/forward.h"
 #include "cuda/plan/decode_plan.h"
 
@@ -22,22 +19,6 @@ jit::Program decode_program(const Variant& variant, const variant::CudaText& tex
 
 /// Whether plans for the GPU may use what compute capability 9.0 alone has (TILEWISE_GPU_FAMILY=portable forbids it).
 bool decodes_by_wgmma(const jit::Context& context);
-
-/// Zeros on the GPU by which blocks of a kernel count each other, and which they leave as zeros. Calls take them by
-/// turns: so many calls later a kernel has ended.
-class Arrivals {
- public:
-  /// `count` for each call. Throws DriverError.
-  Arrivals(std::shared_ptr<const jit::Context> context, std::int64_t count);
-  unsigned* next() const;
-
- private:
-  // A GPU runs at most 128 kernels at a time.
-  static constexpr unsigned kCalls = 256;
-  std::int64_t count_;
-  DeviceMemory memory_;
-  mutable std::atomic<unsigned> next_{0};
-};
 
 /// Decoding, compiled and loaded. Const and shared between threads.
 class DecodeKernels {
@@ -72,7 +53,6 @@ class DecodeKernels {
   variant::CudaText text_;
   std::shared_ptr<const jit::Module> module_;
   jit::Kernel decode_, merge_;
-  std::optional<Arrivals> arrivals_;  // of a plan whose blocks merge
 };
 
 }  // namespace tilewise::cuda

@@ -130,8 +130,6 @@ std::int64_t decode_row_tiles(const DecodePlan& plan, std::int64_t heads_per_kv,
 
 std::int64_t most_decode_parts(std::int64_t units, std::int64_t slots) { return std::max(units, kMostRounds * slots); }
 
-std::int64_t most_units_split(std::int64_t slots) { return kMostRounds * slots / 2; }
-
 std::int64_t decode_splits(std::int64_t units, std::int64_t slots, std::int64_t s_kv, std::int64_t tile_keys) {
   if (units == 0) return 1;
   const std::int64_t tiles = (s_kv + tile_keys - 1) / tile_keys;

@@ -66,7 +66,4 @@ std::int64_t decode_splits(std::int64_t units, std::int64_t slots, std::int64_t 
 /// At most this many splits times units, however they are chosen: what partial results take memory for.
 std::int64_t most_decode_parts(std::int64_t units, std::int64_t slots);
 
-/// The most units whose keys decode_splits() splits.
-std::int64_t most_units_split(std::int64_t slots);
-
 }  // namespace tilewise::cuda

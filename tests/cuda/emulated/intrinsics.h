@@ -40,10 +40,6 @@ T __ldg(const T* from) {
   return *from;
 }
 template <class T>
-T __ldcg(const T* from) {
-  return *from;
-}
-template <class T>
 T atomicAdd(T* to, T value) {
   const T before = *to;
   *to += value;
