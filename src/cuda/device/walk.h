@@ -56,6 +56,12 @@ struct DenseWalk {
         tiles(shape.key_start < shape.keys ? (shape.keys - 1) / key_tile + 1 - first : 0),
         ragged((shape.key_start % key_tile != 0 ? 1 : 0) | (shape.keys % key_tile != 0 ? 2 : 0)) {}
 
+  /// Of so many tiles as another one of the same sequence has found.
+  __device__ DenseWalk(const SequenceShape& shape, int key_tile, int count)
+      : first(shape.key_start / key_tile),
+        tiles(count),
+        ragged((shape.key_start % key_tile != 0 ? 1 : 0) | (shape.keys % key_tile != 0 ? 2 : 0)) {}
+
   __device__ int count() const { return tiles; }
   __device__ Visit visit(int index) const {
     const int ends = (index == 0 ? 1 : 0) | (index == tiles - 1 ? 2 : 0);
@@ -128,10 +134,10 @@ struct RowPart {
   int place, head, part;
 };
 
-/// What block (x, y) of a grid of `rows` by `heads` takes: the first row of all heads, then the next ones. Rows that have
-/// lists come longest first, so that what is left in the end is short; and where all are as long, a tile of keys is
-/// wanted by fewer blocks at a time than of head by head: 373 -> 385 TFLOP/s on an H200. Of rows far longer than most
-/// `parts` are taken one behind the other, for which `rows` counts as many.
+/// What block (x, y) of a grid of `rows` by `heads` takes: the first row of all heads, then the next ones. Rows that
+/// have lists come longest first, so that what is left in the end is short; and where all are as long, a tile of keys
+/// is wanted by fewer blocks at a time than of head by head: 373 -> 385 TFLOP/s on an H200. Of rows far longer than
+/// most `parts` are taken one behind the other, for which `rows` counts as many.
 __device__ inline RowPart row_part(const TileLists& lists, int parts, int x, int y, int rows, int heads) {
   const int block = y * rows + x, of_long = lists.long_rows * parts * heads;
   if (block < of_long) return {block / heads / parts, block % heads, block / heads % parts};
