@@ -105,6 +105,9 @@ class CpuBackend final : public Backend {
   /// `may_decode`: the call is one that decoding serves.
   Cuts cuts_of(std::int64_t s_q, std::int64_t s_kv, bool may_decode) const;
 
+  /// Whether key tiles of a backward pass read rows of queries where they lie.
+  bool reads_rows() const { return strips_.visits_few_keys; }
+
   SplitRules decode_rules() const;
   /// Key heads of a decode task of sequences that have so many splits.
   std::int64_t decode_heads(std::int64_t splits) const;

@@ -159,6 +159,7 @@ class Backward {
     task.lse = as_floats(*given_.lse, unit.lse + in_group * s_q);
     if (given_.d_lse) task.d_lse = as_floats(*given_.d_lse, unit.d_lse + in_group * s_q);
     task.scale = static_cast<float>(call_.scale);
+    task.reads_rows = backend_.reads_rows();
     task.score = hooks.tile_scores();
     task.delta = unit.delta + in_group * s_q;
     task.prepared = unit.prepared + in_group * kernels_.prepared_floats(task.shape);
@@ -211,8 +212,15 @@ class Backward {
                                      unit.kv_head * group() + i, lengths.key_start, tiles::Walk::along_queries};
       float* partial = unit.d_q + (split * group() + i) * d_q;
       std::fill_n(partial, kernels_.d_q_flags(shape), 0.0f);
-      new (heads + i) cpu::BackwardHead{unit.prepared + i * prepared, partial,        hook.tile_walk(),
-                                        hook.tile_scores(),           hook.adjoint(), hook.dropout()};
+      const Side of_queries = query_side(call_, unit.sequence);
+      new (heads + i) cpu::BackwardHead{.prepared = unit.prepared + i * prepared,
+                                        .q = rows_of(inputs_.q, of_queries, hook.head),
+                                        .d_o = rows_of(given_.d_o, of_queries, hook.head),
+                                        .d_q = partial,
+                                        .walk = hook.tile_walk(),
+                                        .score = hook.tile_scores(),
+                                        .adjoint = hook.adjoint(),
+                                        .dropout = hook.dropout()};
     }
 
     cpu::BackwardTask task;

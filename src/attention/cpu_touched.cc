@@ -8,7 +8,8 @@
 namespace tilewise::attention {
 
 /// A backward pass writes a strip of a partial sum of d_q when it has something for it, so strips of which no tile of
-/// the split is kept stay untouched. Everything else is.
+/// the split is kept stay untouched, and packed rows that can be read where they lie, as they can where the rows of q
+/// and d_o lie one behind the other. Everything else is.
 std::int64_t CpuBackend::touched_bytes() const {
   const PlanShape& planned = shape();
   const std::int64_t units = planned.b * planned.h_kv;
@@ -37,7 +38,8 @@ std::int64_t CpuBackend::touched_bytes() const {
     untouched += std::ranges::count(touched, false);
   }
   const std::int64_t floats = kernels_.d_q_floats(lengths) - kernels_.d_q_flags(lengths);
-  return workspace_bytes_ - untouched * (floats / strips) * static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t unread = reads_rows() ? at_once * group() * kernels_.unread_floats(lengths) : 0;
+  return workspace_bytes_ - (untouched * (floats / strips) + unread) * static_cast<std::int64_t>(sizeof(float));
 }
 
 /// Marks what a unit touches.

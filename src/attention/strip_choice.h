@@ -20,7 +20,8 @@ struct StripCost {
 /// Kernels for a plan, and why these.
 struct StripChoice {
   const cpu::Kernels* kernels = nullptr;
-  StripCost wide, narrow;  // zero where there was nothing to choose
+  StripCost wide, narrow;        // zero where there was nothing to choose
+  bool visits_few_keys = false;  // by the sample, a query of the mask visits so few that packing it in two forms shows
 };
 
 /// `wide` itself or its narrow form, whichever computes a sample of the mask sooner. It follows from the plan alone:

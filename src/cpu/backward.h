@@ -166,20 +166,30 @@ class BackwardKernel {
         const int begin = strip * kStrip;
         while (strip + 1 < kStrips && keeps(strip + 1)) ++strip;
         const int end = (strip + 1) * kStrip;
-        rows == kRows ? accumulate<kRows>(row, begin, end, block) : accumulate<kLeastRows>(row, begin, end, block);
+        rows == kRows ? accumulate<kRows>(head, tile, row, begin, end, block)
+                      : accumulate<kLeastRows>(head, tile, row, begin, end, block);
       }
     }
   }
 
   /// d_k and d_v of M keys from `row` on += those of queries [begin, end) of the block.
   template <int M>
-  void accumulate(int row, int begin, int end, const Block& block) {
-    Engine::template accumulate_rows<M>(weight_rows_ + row * kRowStride, kRowStride, begin, end, kQueries,
-                                        block.d_o_right, shape_.d_v,
-                                        d_v_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_v));
-    Engine::template accumulate_rows<M>(d_score_rows_ + row * kRowStride, kRowStride, begin, end, kQueries,
-                                        block.q_right, shape_.d_qk,
-                                        d_k_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_qk));
+  void accumulate(const BackwardHead& head, const Tile& tile, int row, int begin, int end, const Block& block) {
+    float* d_v = d_v_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_v);
+    float* d_k = d_k_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_qk);
+    const std::int64_t first = row * kRowStride;
+    const float *weights = weight_rows_ + first, *d_scores = d_score_rows_ + first;
+    if constexpr (!kPacks) {
+      if (*block.reads_rows != 0) {
+        Engine::template accumulate_from_rows<M>(weights, kRowStride, begin, end, head.d_o, tile.query, shape_.d_v,
+                                                 d_v);
+        Engine::template accumulate_from_rows<M>(d_scores, kRowStride, begin, end, head.q, tile.query, shape_.d_qk,
+                                                 d_k);
+        return;
+      }
+    }
+    Engine::template accumulate_rows<M>(weights, kRowStride, begin, end, kQueries, block.d_o_right, shape_.d_v, d_v);
+    Engine::template accumulate_rows<M>(d_scores, kRowStride, begin, end, kQueries, block.q_right, shape_.d_qk, d_k);
   }
 
   /// Weights and gradients of scores of one strip, zero where its first and last blocks of rows reach over what is
@@ -228,7 +238,7 @@ class BackwardKernel {
     float* d_q[2];
     for (int i = 0; i < 2; ++i) {
       clear_around(tile, index + i, true);
-      derive(block, first, keys, index + i, right[i]);
+      derive(head, tile, block, index + i, right[i]);
       const std::int64_t query = tile.query + (index + i) * kStrip;
       d_q[i] = Head::d_q_of(head.d_q, shape_, query);
       float& has_some = head.d_q[query / kStrip];
@@ -242,10 +252,12 @@ class BackwardKernel {
   }
 
   /// Weights and gradients of scores of one strip as operands, of d_q's in `right`.
-  void derive(const Block& block, int first, int keys, int index, float* right) {
+  void derive(const BackwardHead& head, const Tile& tile, const Block& block, int index, float* right) {
+    const KeySpan& span = tile.spans[index];
+    const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
     const Differentiation<Engine> differentiation(numbers(block, index), units_.natural);
     const DerivedRows rows = packed_rows(first, index);
-    NextStrip ahead = next_strip(block, keys, index);
+    NextStrip ahead = next_strip(head, tile, block, index);
     const auto pack = [&]<int kSide>(const float* products, int key, int from, int to) __attribute__((always_inline)) {
       constexpr int kHalf = Engine::kParts / 2;  // pairs of keys that are packed beside one of the products
       for (int pair = kHalf * kSide + from / 2; pair < kHalf * kSide + to / 2; ++pair) {
@@ -273,7 +285,7 @@ class BackwardKernel {
     const int queries = static_cast<int>(shape_.s_q - query < kStrip ? shape_.s_q - query : kStrip);
     float* weights = weights_ + index * kStrip + first * kWeightsStride;
     float* d_scores = d_scores_ + index * kStrip + first * kWeightsStride;
-    NextStrip ahead = next_strip(block, keys, index);
+    NextStrip ahead = next_strip(head, tile, block, index);
     const auto piece = [&](float* values, std::int64_t begin, std::int64_t end, bool partial) {
       return ScoreBlock{values + (begin - span.begin) * kStrip, kStrip, query, begin, queries,
                         static_cast<int>(end - begin),          partial};
@@ -346,12 +358,14 @@ class BackwardKernel {
     Ahead q, d_o;
   };
 
-  NextStrip next_strip(const Block& block, int keys, int index) const {
-    const std::int64_t touches = keys / Engine::kBlock + 1;
+  NextStrip next_strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) const {
+    const std::int64_t touches = (tile.spans[index].end - tile.spans[index].begin) / Engine::kBlock + 1;
     const std::int64_t q = Engine::packed_q_floats(shape_.d_qk), d_o = Engine::packed_q_floats(shape_.d_v);
     if (index + 1 == kStrips) {
       // Next come the products with the right sides; the first of them is fetched only in part.
-      return {Ahead(block.d_o_right, kQueries * std::int64_t{Engine::kPanel}, touches), {}};
+      if (*block.reads_rows == 0) return {Ahead(block.d_o_right, kQueries * std::int64_t{Engine::kPanel}, touches), {}};
+      const auto* rows = static_cast<const float*>(head.d_o.data) + tile.query * head.d_o.stride;
+      return {Ahead(rows, kQueries, Engine::kPanel * 4, head.d_o.stride * 4, touches), {}};
     }
     return {Ahead(block.q + (index + 1) * q, q, touches), Ahead(block.d_o + (index + 1) * d_o, d_o, touches)};
   }

@@ -196,6 +196,26 @@ struct BroadcastEngine {
     }
   }
 
+  /// Whether the right side of d_k or d_v can be read from rows. Those further apart would share few sets of the cache.
+  static bool reads_right(const Rows& rows, int d) {
+    return kDepth == 1 && rows.dtype == DType::float32 && rows.stride == d && d % kPanel == 0;
+  }
+
+  /// accumulate_rows with rows from `query` on as the right side. Not in line: the other form is the one that counts
+  /// where there is much to do.
+  template <int M>
+  static __attribute__((noinline)) void accumulate_from_rows(const float* weights, std::int64_t weights_stride,
+                                                             int begin, int end, const Rows& rows, std::int64_t query,
+                                                             int d, float* out) {
+    const float* right = static_cast<const float*>(rows.data) + (query + begin) * rows.stride;
+    for (int column = 0; column < d; column += kPanel, right += kPanel) {
+      Accumulators<Lanes, M, Config::kPanelVectors> block;
+      block.load(out + column, d);
+      block.multiply(weights + begin, weights_stride, 1, right, rows.stride, end - begin);
+      block.store(out + column, d);
+    }
+  }
+
   /// rows [count][columns] times factor -> [count, d].
   static void unpack_rows(const float* packed, int columns, float factor, std::int64_t begin, int count, int d,
                           const MutableRows& rows) {

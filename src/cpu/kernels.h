@@ -156,6 +156,9 @@ struct PrepareTask {
   const float* maximum = nullptr;               // [query_end - query_begin]; with `sum`, may be null: of a ForwardTask.
   const float* sum = nullptr;  // [query_end - query_begin]; needed where a finite lse is kLargeLse or more in magnitude
   float scale = 1;
+  // Key tiles are to read rows of q and d_o where they lie, as far as they lie so that this is possible: fewer bytes
+  // where a query sees few keys, more misses of the first-level cache where it sees many.
+  bool reads_rows = false;
   ScoreProgram score;         // as in the forward pass
   float* delta = nullptr;     // [s_q], out: rowsum(d_o * o) - d_lse
   float* prepared = nullptr;  // out, Kernels::prepared_floats(shape) floats for the head, 64-byte aligned
@@ -164,6 +167,8 @@ struct PrepareTask {
 /// One query head's share in a backward task.
 struct BackwardHead {
   const float* prepared = nullptr;  // of the whole head
+  Rows q;                           // as in the PrepareTask
+  Rows d_o;                         // likewise
   float* d_q = nullptr;  // [d_q_floats], accumulated: the sum over this task's keys, packed and unscaled; its first
                          // Kernels::d_q_flags are zeroed before
   TileWalk walk;
@@ -240,6 +245,7 @@ struct Kernels {
   std::int64_t backward_keys, backward_queries;         // a backward tile
   std::int64_t backward_step;                           // tasks are best a multiple of so many keys
   std::int64_t (*prepared_floats)(const Shape& shape);  // of one query head
+  std::int64_t (*unread_floats)(const Shape& shape);    // of those, where key tiles read all rows that they may
   std::int64_t (*d_q_floats)(const Shape& shape);       // of one partial sum of one query head
   std::int64_t (*d_q_flags)(const Shape& shape);        // its first floats, which are to be zeroed before
   std::int64_t (*backward_floats)(const Shape& shape);  // workspace of one backward task

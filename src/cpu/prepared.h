@@ -10,10 +10,11 @@ namespace tilewise::cpu {
 
 /// The packed form of a query head. Queries come in blocks of kQueries, each block in strips of kStrip; a block holds q
 /// and d_o twice, once with lanes along queries (as the right side of scores) and once with lanes along columns (as the
-/// right side of d_k and d_v), and two numbers a query.
+/// right side of d_k and d_v), and two numbers a query. The latter form may be left out, to be read from rows.
 template <class Engine>
 struct Prepared {
   using Lanes = typename Engine::Lanes;
+  using Vec = typename Lanes::Vec;
   static constexpr int kStrip = Engine::kStrip;
   static constexpr int kQueries = Engine::kBackwardQueries;
   static constexpr int kStrips = kQueries / kStrip;
@@ -33,6 +34,7 @@ struct Prepared {
                        // in the score buffer's units
     Float* is_odd;     // [kStrips], whether a strip has an odd row; the first is kNothingKept where no row of the block
                        // keeps anything: nothing else is filled then
+    Float* reads_rows;  // [1], whether q_right and d_o_right are left out
   };
   static constexpr float kNothingKept = -1;
 
@@ -41,7 +43,14 @@ struct Prepared {
            Engine::packed_right_floats(kQueries, shape.d_qk) + Engine::packed_right_floats(kQueries, shape.d_v) +
            4 * kQueries;
   }
-  static_assert(kStrips <= kQueries);
+  static_assert(kStrips + 1 <= kQueries);
+  /// Of which are never touched where whole blocks leave out what they can.
+  static std::int64_t unread_floats(const Shape& shape) {
+    const std::int64_t used = Engine::packed_q_floats(shape.d_v);  // of d_o_right, to sum up delta
+    return shape.s_q / kQueries *
+           (Engine::packed_right_floats(kQueries, shape.d_qk) + Engine::packed_right_floats(kQueries, shape.d_v) -
+            used);
+  }
   static std::int64_t blocks(const Shape& shape) { return (shape.s_q + kQueries - 1) / kQueries; }
   static std::int64_t floats(const Shape& shape) { return blocks(shape) * block_floats(shape); }
 
@@ -70,6 +79,7 @@ struct Prepared {
     found.delta = found.reference + kQueries;
     found.share = found.delta + kQueries;
     found.is_odd = found.share + kQueries;
+    found.reads_rows = found.is_odd + kStrips;
     return found;
   }
 
@@ -135,11 +145,43 @@ struct Prepared {
       Engine::pack_q(task.o, query + first, present, shape.d_v, 1, o);
       Engine::column_dots(o, block.d_o + strip * Engine::packed_q_floats(shape.d_v), shape.d_v, block.delta + first);
     }
-    Engine::pack_right(task.q, query, count, kQueries, shape.d_qk, block.q_right);
-    Engine::pack_right(task.d_o, query, count, kQueries, shape.d_v, block.d_o_right);
-    // A key that a row does not keep must not receive 0 * NaN from it; of one that it keeps the score carries the NaN.
-    clear_non_finite(block.q_right, shape.d_qk);
+    const bool reads_rows = may_read_rows(task, count, block);
+    *block.reads_rows = reads_rows ? 1 : 0;
+    if (!reads_rows) {
+      Engine::pack_right(task.q, query, count, kQueries, shape.d_qk, block.q_right);
+      Engine::pack_right(task.d_o, query, count, kQueries, shape.d_v, block.d_o_right);
+      // A key that a row does not keep must not receive 0 * NaN from it; of one that it keeps the score carries the
+      // NaN.
+      clear_non_finite(block.q_right, shape.d_qk);
+    }
     number_rows(task, query, count, block);
+  }
+
+  /// Whether rows of q and d_o serve as they are: the block has all of its rows, they lie well, and nothing is to be
+  /// cleared of NaN and infinity.
+  static bool may_read_rows(const PrepareTask& task, int count, const Block<float>& block) {
+    const Shape& shape = task.shape;
+    return task.reads_rows && count == kQueries && Engine::reads_right(task.q, shape.d_qk) &&
+           Engine::reads_right(task.d_o, shape.d_v) &&
+           are_finite(block.q, kStrips * Engine::packed_q_floats(shape.d_qk)) &&
+           are_finite(block.d_o, kStrips * Engine::packed_q_floats(shape.d_v));
+  }
+
+  static bool are_finite(const float* values, std::int64_t floats) {
+    constexpr int kSums = 4;  // at a time, since one would wait for itself
+    static_assert(kQueries % (kSums * Lanes::kWidth) == 0);
+    Vec sums[kSums];
+    for (Vec& sum : sums) sum = Lanes::zero();
+    for (std::int64_t i = 0; i < floats; i += kSums * Lanes::kWidth) {
+      for (int n = 0; n < kSums; ++n)
+        sums[n] = Lanes::add(sums[n], Lanes::mul(Lanes::load(values + i + n * Lanes::kWidth), Lanes::zero()));
+    }
+    float sum[Lanes::kWidth];
+    Lanes::store(sum, Lanes::add(Lanes::add(sums[0], sums[1]), Lanes::add(sums[2], sums[3])));
+    for (const float value : sum) {
+      if (!(value == 0)) return false;
+    }
+    return true;
   }
 
   /// Fills reference, delta (so far rowsum(d_o * o)), share and is_odd.
@@ -170,7 +212,7 @@ struct Prepared {
       block.share[i] = is_known ? 1 / task.sum[at] : 1;
     }
     // Else its zeros would be NaN in d_v; one that keeps keys may reach those of its tile, as a value reaches rows.
-    if (gives_nothing && !gives_much) clear_non_finite(block.d_o_right, task.shape.d_v);
+    if (gives_nothing && !gives_much && *block.reads_rows == 0) clear_non_finite(block.d_o_right, task.shape.d_v);
   }
 
   static void clear_non_finite(float* right, int d) {

@@ -149,8 +149,8 @@ __device__ inline float cos(float x) {
 }
 )cuda";
 
-/// Right to 2^-11 of the result, one instruction: what bfloat16 hides. sigmoid(x) = (1 + tanh(x / 2)) / 2, so to 2^-12 of
-/// 1, takes one turn at the unit for functions where a quotient takes two.
+/// Right to 2^-11 of the result, one instruction: what bfloat16 hides. sigmoid(x) = (1 + tanh(x / 2)) / 2, so to 2^-12
+/// of 1, takes one turn at the unit for functions where a quotient takes two.
 inline constexpr std::string_view kFastTanhOfBFloat16 = R"cuda(
 __device__ inline float tanh(float x) {
   float y;

@@ -179,7 +179,8 @@ class RearrangedWriter : public CudaWriter {
   bool adds_diagonals() const {
     const ExponentParts& parts = rearranged_.parts;
     return rearranged_.slope != kNoNode && hoist_[rearranged_.slope] == Hoist::uniform && parts.value != kNoNode &&
-           graph_[parts.value].kind == Kind::score && rearranged_.of_query == kNoNode && !reads_tables(parts.of_diagonal);
+           graph_[parts.value].kind == Kind::score && rearranged_.of_query == kNoNode &&
+           !reads_tables(parts.of_diagonal);
   }
   bool reads_tables(NodeId root) const {
     const std::vector<bool> needed = needed_by({root}, text_of(Hoist::diagonal));

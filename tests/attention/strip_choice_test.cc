@@ -66,6 +66,17 @@ TEST(StripChoice, TakesWideStripsWhereNarrowOnesGainNothing) {
   EXPECT_EQ(blocks.narrow.visited, blocks.wide.visited);
 }
 
+TEST(StripChoice, TellsWhereQueriesVisitFewKeys) {
+  const Sizes sizes;
+  EXPECT_TRUE(choose(zoo::window(64), lengths(4096), sizes).visits_few_keys);
+  EXPECT_FALSE(choose(zoo::window(512), lengths(4096), sizes).visits_few_keys);
+  EXPECT_FALSE(choose(zoo::causal(), lengths(4096), sizes).visits_few_keys);
+  EXPECT_FALSE(choose({}, lengths(4096), sizes).visits_few_keys);
+  // A task whose first tiles are many and partial is not looked at to its end.
+  const Variant every_hundredth = keep([](const At& at) { return at.key % 100 == 0 && at.query % 100 == 0; });
+  EXPECT_FALSE(choose(every_hundredth, lengths(65536), sizes).visits_few_keys);
+}
+
 TEST(StripChoice, HasNothingToChooseWithoutAMaskOrAnAlternative) {
   const Sizes sizes;
   EXPECT_EQ(choose({}, lengths(4096), sizes).kernels, &sizes.wide);

@@ -26,6 +26,7 @@ struct Problem {
   std::function<double(std::int64_t, std::int64_t)> dropout;
   DropoutHook dropout_hook;
   bool with_d_lse = false;
+  bool reads_rows = false;
   DType dtype, operand;
   std::vector<Matrix> q, o, d_o;  // [heads]
   std::vector<std::vector<float>> lse, d_lse, delta;
@@ -91,14 +92,18 @@ class BackwardTest : public EachIsaTest {
     Result result{{}, Matrix(sizes.s_kv, sizes.d_qk, 1), Matrix(sizes.s_kv, sizes.d_v, 6)};
 
     std::vector<Workspace> prepared;
+    std::vector<Stored> q, d_o;
     std::vector<std::vector<Workspace>> partials(heads);
     for (std::size_t i = 0; i < heads; ++i) {
-      const Stored q(problem.q[i], problem.dtype), o(problem.o[i], problem.dtype), d_o(problem.d_o[i], problem.dtype);
+      const Stored o(problem.o[i], problem.dtype);
+      q.emplace_back(problem.q[i], problem.dtype);
+      d_o.emplace_back(problem.d_o[i], problem.dtype);
       PrepareTask task;
       task.shape = shape;
-      task.q = q.view();
+      task.q = q[i].view();
       task.o = o.view();
-      task.d_o = d_o.view();
+      task.d_o = d_o[i].view();
+      task.reads_rows = problem.reads_rows;
       task.lse = problem.lse[i].data();
       task.d_lse = problem.with_d_lse ? problem.d_lse[i].data() : nullptr;
       task.scale = static_cast<float>(problem.scale);
@@ -122,9 +127,14 @@ class BackwardTest : public EachIsaTest {
     for (int split = 0; split < splits; ++split) {
       std::vector<BackwardHead> shared(heads);
       for (std::size_t i = 0; i < heads; ++i) {
-        shared[i] = {prepared[i].data(), partials[i][static_cast<std::size_t>(split)].data(),
-                     hooks.walk(),       hooks.score(),
-                     hooks.adjoint(),    problem.dropout_hook};
+        shared[i] = {.prepared = prepared[i].data(),
+                     .q = q[i].view(),
+                     .d_o = d_o[i].view(),
+                     .d_q = partials[i][static_cast<std::size_t>(split)].data(),
+                     .walk = hooks.walk(),
+                     .score = hooks.score(),
+                     .adjoint = hooks.adjoint(),
+                     .dropout = problem.dropout_hook};
       }
       Workspace workspace(kernels.backward_floats(shape));
       BackwardTask task;
@@ -235,6 +245,46 @@ TEST_P(BackwardTest, SplitsOfTheKeysAddUp) {
   for (const int splits : {2, 3, 7}) {
     Problem problem(operand(), {130, 400, 24, 32}, window(150, 20), 2, 13);
     check(problem, splits);
+  }
+}
+
+/// The same products of the same numbers in the same order, whether rows are packed or not; and where one of them must
+/// not be read as it is, for NaN or infinity in it.
+TEST_P(BackwardTest, RowsThatAreReadWhereTheyLieGiveTheSameBits) {
+  const auto same = [](const Matrix& a, const Matrix& b) {
+    for (std::int64_t row = 0; row < a.rows(); ++row) {
+      for (std::int64_t i = 0; i < a.columns(); ++i) {
+        if (a.at(row, i) != b.at(row, i) && !(std::isnan(a.at(row, i)) && std::isnan(b.at(row, i)))) return false;
+      }
+    }
+    return true;
+  };
+  struct Poison {
+    std::int64_t q_row, d_o_row;  // -1: none
+    float value;
+  };
+  for (const Poison poison : {Poison{-1, -1, 0}, Poison{40, -1, kNaN}, Poison{-1, 250, kInfinity},
+                              Poison{-1, 17 * 7 + 3, kNaN}, Poison{399, 0, -kInfinity}}) {
+    for (const TestVariant& variant : {window(40, 3), scattered()}) {
+      SCOPED_TRACE(::testing::Message() << variant.name << ' ' << poison.q_row << ' ' << poison.d_o_row);
+      const Sizes sizes{500, 430, 64, 32};
+      Problem problem(operand(), sizes, variant, 2, 31);
+      std::mt19937_64 random(32);
+      problem.q[0] = Matrix(sizes.s_q, sizes.d_qk, 0);  // the other head's rows do not lie one behind the other
+      problem.d_o[0] = Matrix(sizes.s_q, sizes.d_v, 0);
+      problem.q[0].fill_normal(random);
+      problem.d_o[0].fill_normal(random);
+      if (poison.q_row >= 0) problem.q[0].at(poison.q_row, 9) = poison.value;
+      if (poison.d_o_row >= 0) problem.d_o[0].at(poison.d_o_row, 5) = poison.value;
+      problem.store_as(operand());
+      problem.forward(tested());
+      const Result packed = run(problem, 2);
+      problem.reads_rows = true;
+      const Result read = run(problem, 2);
+      EXPECT_TRUE(same(packed.q[0], read.q[0]) && same(packed.q[1], read.q[1]));
+      EXPECT_TRUE(same(packed.k, read.k));
+      EXPECT_TRUE(same(packed.v, read.v));
+    }
   }
 }
 

@@ -70,8 +70,8 @@ INSTANTIATE_TEST_SUITE_P(Generations, BackwardProgram, ::testing::Values("sm_80"
 
 TEST(BackwardPlans, AddUpSharedMemory) {
   const ForwardShape shape;
-  // k, v and two tiles each of q and d_o, rows of 256 bytes; 64 x 64 gradients; two numbers for 64 rows, twice; 64 bytes
-  // of barriers.
+  // k, v and two tiles each of q and d_o, rows of 256 bytes; 64 x 64 gradients; two numbers for 64 rows, twice; 64
+  // bytes of barriers.
   const BackwardPlan in_registers{64, 64, 4, 2, 1, 1};
   EXPECT_EQ(in_registers.shared_bytes(shape), 6 * 64 * 256 + 64 * 128 + 2 * 2 * 64 * 4 + 64);
   // Twice the keys, and weights beside gradients.

@@ -113,7 +113,9 @@ int cuLaunchKernelEx(const LaunchConfig* config, void*, void** arguments, void**
 }
 
 int cuStreamSynchronize(void*) { return result_of("cuStreamSynchronize"); }
-int cuStreamIsCapturing(void*, int* status) { return *status = driver.capture_status, result_of("cuStreamIsCapturing"); }
+int cuStreamIsCapturing(void*, int* status) {
+  return *status = driver.capture_status, result_of("cuStreamIsCapturing");
+}
 
 int cuGraphCreate(void** graph, unsigned) {
   driver.nodes.clear();

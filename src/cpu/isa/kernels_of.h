@@ -28,6 +28,7 @@ constexpr Kernels kernels_of(const char* name, const Kernels* narrow = nullptr) 
           .backward_queries = Engine::kBackwardQueries,
           .backward_step = std::lcm(Engine::kRows, Engine::kBlock),
           .prepared_floats = Prepared<Engine>::floats,
+          .unread_floats = Prepared<Engine>::unread_floats,
           .d_q_floats = Prepared<Engine>::d_q_floats,
           .d_q_flags = Prepared<Engine>::d_q_flags,
           .backward_floats = Backward::workspace_floats,

@@ -134,10 +134,10 @@ struct RowPart {
   int place, head, part;
 };
 
-/// What block (x, y) of a grid of `rows` by `heads` takes: the first row of all heads, then the next ones. Rows that have
-/// lists come longest first, so that what is left in the end is short; and where all are as long, a tile of keys is
-/// wanted by fewer blocks at a time than of head by head: 373 -> 385 TFLOP/s on an H200. Of rows far longer than most
-/// `parts` are taken one behind the other, for which `rows` counts as many.
+/// What block (x, y) of a grid of `rows` by `heads` takes: the first row of all heads, then the next ones. Rows that
+/// have lists come longest first, so that what is left in the end is short; and where all are as long, a tile of keys
+/// is wanted by fewer blocks at a time than of head by head: 373 -> 385 TFLOP/s on an H200. Of rows far longer than
+/// most `parts` are taken one behind the other, for which `rows` counts as many.
 __device__ inline RowPart row_part(const TileLists& lists, int parts, int x, int y, int rows, int heads) {
   const int block = y * rows + x, of_long = lists.long_rows * parts * heads;
   if (block < of_long) return {block / heads / parts, block % heads, block / heads % parts};

@@ -24,8 +24,9 @@ class BackwardRunner {
  public:
   virtual ~BackwardRunner() = default;
 
-  /// Queues them, where that can be by way of `chain`. `bound` is what pack_arguments gave for layout(). Of the arguments, `key_tiles` and `d_q_part` are
-  /// set here; `d_q_parts` asks for as many parts of d_q, or, as 0, for none. Nothing is checked here.
+  /// Queues them, where that can be by way of `chain`. `bound` is what pack_arguments gave for layout(). Of the
+  /// arguments, `key_tiles` and `d_q_part` are set here; `d_q_parts` asks for as many parts of d_q, or, as 0, for none.
+  /// Nothing is checked here.
   virtual void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound,
                       const ForwardExtent& extent, jit::KernelChain& chain, jit::StreamHandle stream) const = 0;
 

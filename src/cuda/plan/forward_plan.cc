@@ -96,8 +96,8 @@ std::vector<ForwardPlan> forward_candidates(const ForwardShape& shape, const Mul
       for (const bool query_in_registers : {false, true}) {
         for (const int warps : {4, 8}) {
           for (int blocks = 3; blocks >= 1; --blocks) {
-            // What is kept for a tile has room for two, which warps that are a tile apart would take from each other. At
-            // d 64 they are slower so: 313 for 325 TFLOP/s full, at d 128 378 for 374, causal 384 for 368.
+            // What is kept for a tile has room for two, which warps that are a tile apart would take from each other.
+            // At d 64 they are slower so: 313 for 325 TFLOP/s full, at d 128 378 for 374, causal 384 for 368.
             for (const int stages : {4, 3}) {
               if (stages == 4 && (kept.key > 0 || kept.diagonal > 0 || shape.d_qk + shape.d_v < 192)) continue;
               const ForwardPlan plan{warps, row_blocks, key_tile, stages, blocks, query_in_registers};

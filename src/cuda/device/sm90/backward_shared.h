@@ -66,19 +66,19 @@ class BackwardShared {
   using EntryNumbers = typename Sums::Entries;
   static_assert(!kHasGradients || !Sizes::kIsWide);
 
-  /// Where an exponent is a multiple of the product plus a number of the diagonal, products of queries and keys begin at
-  /// that number: weights take as many operations as without score functions, and are made while the tensor cores are at
-  /// the products of d_o and values. What is kept of diagonals is made for it by the producer's idle warps, for both
-  /// consumers, up to four tiles ahead: ALiBi 0.928 of plain attention at d 128, 0.873 without. Of an ordered pass these
-  /// warps are not idle, and a wide kernel's consumers may be at different heads. Of other scores consumers make it: of
-  /// twelve operations 0.779, 0.682 ahead.
+  /// Where an exponent is a multiple of the product plus a number of the diagonal, products of queries and keys begin
+  /// at that number: weights take as many operations as without score functions, and are made while the tensor cores
+  /// are at the products of d_o and values. What is kept of diagonals is made for it by the producer's idle warps, for
+  /// both consumers, up to four tiles ahead: ALiBi 0.928 of plain attention at d 128, 0.873 without. Of an ordered pass
+  /// these warps are not idle, and a wide kernel's consumers may be at different heads. Of other scores consumers make
+  /// it: of twelve operations 0.779, 0.682 ahead.
   using OwnValues = KeptValues<Variant, kQueries, 64, 2, 1, 2>;
-  static constexpr bool kKeepsAhead = Variant::kAddsDiagonals && OwnValues::kKeepsDiagonals && !kHasGradients &&
-                                      !Config::kIsOrdered && !Sizes::kIsWide;
+  static constexpr bool kKeepsAhead =
+      Variant::kAddsDiagonals && OwnValues::kKeepsDiagonals && !kHasGradients && !Config::kIsOrdered && !Sizes::kIsWide;
   static constexpr int kKeptAhead = 4, kMakers = 96;
   using KeptTurn = Turn<kKeptAhead>;
-  using Values = Conditional<kKeepsAhead, KeptValues<Variant, kQueries, kKeys, kKeptAhead, 1, kKeptAhead, kMakers>,
-                             OwnValues>;
+  using Values =
+      Conditional<kKeepsAhead, KeptValues<Variant, kQueries, kKeys, kKeptAhead, 1, kKeptAhead, kMakers>, OwnValues>;
   using Lane = LaneScores<Variant, Values, kKeepsAhead ? kKeys : 64>;
   static constexpr int kDiagonals = kQueries + kKeys - 1;
   struct KeptAhead {
@@ -107,7 +107,8 @@ class BackwardShared {
   static constexpr int kNumbersAt = kScoresAt + 2 * ScoreTile::kBytes;  // reference and delta of a tile's queries
   static constexpr int kNumbersBytes = 2 * kQueries * 4;
   static constexpr int kTileBytes = kNumbersAt + kStages * kNumbersBytes;
-  static constexpr int kBarriers = 1 + 2 * kStages + 4 + (Config::kIsOrdered ? 3 * kTurnsAhead : 0) + (kKeepsAhead ? 2 * kKeptAhead : 0);
+  static constexpr int kBarriers =
+      1 + 2 * kStages + 4 + (Config::kIsOrdered ? 3 * kTurnsAhead : 0) + (kKeepsAhead ? 2 * kKeptAhead : 0);
   static constexpr int kWorkAt = kTileBytes + 8 * kBarriers;
   static constexpr int kPlacesAt = (kWorkAt + (Config::kIsOrdered ? int(sizeof(KeyWork)) : 0) + 15) / 16 * 16;
   static constexpr int kPlaceBytes = (int(sizeof(Place)) + 15) / 16 * 16;
