@@ -221,7 +221,7 @@ class Comparison:
         for backward in (False, True):
             ours = Tilewise(self.bridge, case, backward=backward)
             what = ", with its backward pass" if backward else ""
-            print(f"first plan {case}{what}: {ours.seconds:.2f} s", flush=True)
+            print(f"first plan {case}{what}: {ours.seconds:.3f} s", flush=True)
             ours.close()
 
     def decoding(self, b, h_q, h_kv, s):

@@ -6,7 +6,7 @@
 #include <cstdint>
 
 #include "cpu/ahead.h"
-#include "cpu/exp2.h"
+#include "cpu/differentiation.h"
 #include "cpu/kernels.h"
 #include "cpu/prepared.h"
 #include "cpu/units.h"
@@ -18,9 +18,9 @@ class BackwardKernel {
  public:
   /// Workspace of one task, in floats.
   static std::int64_t workspace_floats(const Shape& shape) {
-    return kKeys * (4 * kStrip + (kPacks ? 2 * kRowStride : 0) + Engine::rounded_to_panel(shape.d_qk) +
-                    Engine::rounded_to_panel(shape.d_v)) +
-           2 * kWeightsFloats + Engine::packed_k_floats(shape.d_qk) + Engine::packed_k_floats(shape.d_v) +
+    return std::int64_t{kKeys} * (4 * kStrip + 2 * kWeightsStride + (kPacks ? 2 * kRowStride : 0) +
+                                  Engine::rounded_to_panel(shape.d_qk) + Engine::rounded_to_panel(shape.d_v)) +
+           Engine::packed_k_floats(shape.d_qk) + Engine::packed_k_floats(shape.d_v) +
            Engine::packed_v_floats(shape.d_qk);
   }
 
@@ -38,15 +38,13 @@ class BackwardKernel {
   static constexpr int kQueries = Engine::kBackwardQueries;
   static constexpr int kRows = Engine::kRows, kLeastRows = Engine::kLeastRows;
   static_assert(kKeys % kRows == 0 && kRows % kLeastRows == 0 && kKeys <= Engine::kTileKeys);
-  // Where operands hold several neighbours a lane, weights and gradients are packed once more for d_k and d_v. Else
-  // they take the place of the scores and gradients that they are made of, strip by strip.
-  static constexpr bool kPacks = Engine::kDepth > 1;
-  static constexpr std::int64_t kWeightsStride = kPacks ? kQueries + 16 : kStrip;
-  static constexpr std::int64_t kStripStep = kPacks ? kStrip : kKeys * kStrip;  // floats from strip to strip
-  static constexpr std::int64_t kWeightsFloats = kPacks ? kKeys * kWeightsStride : kStrips * kStripStep;
-
   // A cache line more than the queries: rows a multiple of four lines apart would share a quarter of the cache's sets.
-  static constexpr std::int64_t kRowStride = kPacks ? kQueries / Engine::kDepth + 16 : kStripStep;
+  static constexpr std::int64_t kWeightsStride = kQueries + 16;
+
+  // Where operands hold several neighbours a lane, weights and gradients are packed once more for d_k and d_v.
+  static constexpr bool kPacks = Engine::kDepth > 1;
+  static constexpr std::int64_t kRowStride = kQueries / Engine::kDepth + 16;
+  static constexpr std::int64_t kRowWidth = kStrip / Engine::kDepth;  // of one strip
 
   /// A tile: kept keys of each strip of queries, relative to the tile's first key.
   struct Tile {
@@ -62,8 +60,8 @@ class BackwardKernel {
       free += floats;
       return taken;
     };
-    weights_ = take(kWeightsFloats);
-    d_scores_ = take(kWeightsFloats);
+    weights_ = take(kKeys * kWeightsStride);
+    d_scores_ = take(kKeys * kWeightsStride);
     weight_rows_ = kPacks ? take(kKeys * kRowStride) : weights_;
     d_score_rows_ = kPacks ? take(kKeys * kRowStride) : d_scores_;
     scores_ = take(kKeys * kStrip);
@@ -87,7 +85,7 @@ class BackwardKernel {
   void key_tile(std::int64_t key, int keys) {
     bool is_begun = false;  // once a query keeps some of it
     for (int head = 0; head < task_.head_count; ++head) {
-      units_ = score_units(task_.scale, task_.heads[head].score);
+      units_ = score_units<Engine>(task_.scale, task_.heads[head].score);
       for (std::int64_t query = 0; query < shape_.s_q; query += kQueries) {
         Tile tile{query, key, keys, {}};
         if (!classify(task_.heads[head], &tile)) continue;
@@ -111,10 +109,9 @@ class BackwardKernel {
     v_ = Engine::pack_k(task_.v, key, keys, shape_.d_v, packed_v_);
     Engine::pack_k_columns(task_.k, key, keys, shape_.d_qk, k_columns_);
     // Rows past the last key belong to register blocks that reach over it.
-    const int present = (keys + kRows - 1) / kRows * kRows;
-    for (int strip = 0; strip < kStrips; ++strip) {
-      clear_part(weights_ + strip * kStripStep, keys, present);
-      clear_part(d_scores_ + strip * kStripStep, keys, present);
+    for (int row = keys; row % Engine::kRows != 0; ++row) {
+      clear(weights_ + row * kWeightsStride, kWeightsStride);
+      clear(d_scores_ + row * kWeightsStride, kWeightsStride);
     }
   }
 
@@ -141,7 +138,15 @@ class BackwardKernel {
   void query_block(const BackwardHead& head, const Tile& tile) {
     const Block block = Head::block(head.prepared, shape_, tile.query);
     if (block.is_odd[0] == Head::kNothingKept) return;  // though the walk could not prove it
-    for (int i = 0; i < kStrips; ++i) strip(head, tile, block, i);
+    for (int i = 0; i < kStrips; ++i) {
+      if constexpr (Engine::kRingFloats > 0) {
+        if (i + 1 < kStrips && are_alike(head, tile, block, i)) {
+          two_strips(head, tile, block, i++);
+          continue;
+        }
+      }
+      strip(head, tile, block, i);
+    }
     // From the first kept key on, so that a block of kept keys takes no more rows than it has, wherever it lies.
     int low = tile.keys, high = 0;
     for (const KeySpan& span : tile.spans) {
@@ -172,8 +177,7 @@ class BackwardKernel {
   void accumulate(const BackwardHead& head, const Tile& tile, int row, int begin, int end, const Block& block) {
     float* d_v = d_v_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_v);
     float* d_k = d_k_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_qk);
-    const std::int64_t first = row * (kPacks ? kRowStride : kStrip);
-    const float *weights = weight_rows_ + first, *d_scores = d_score_rows_ + first;
+    const float *weights = weight_rows_ + row * kRowStride, *d_scores = d_score_rows_ + row * kRowStride;
     if constexpr (!kPacks) {
       if (*block.reads_rows != 0) {
         Engine::template accumulate_from_rows<M>(weights, kRowStride, begin, end, head.d_o, tile.query, shape_.d_v,
@@ -193,59 +197,131 @@ class BackwardKernel {
     const int first = static_cast<int>(tile.spans[index].begin - tile.key);
     const int end = static_cast<int>(tile.spans[index].end - tile.key);
     if (first >= end) return;
-    const int from = first < kRows ? 0 : first - kRows, present = (tile.keys + kRows - 1) / kRows * kRows;
-    const int to = end + kRows < present ? end + kRows : present;
-    for (float* rows : {weights_ + index * kStripStep, d_scores_ + index * kStripStep}) {
-      clear_part(rows, from, first);
-      clear_part(rows, end, to);
-    }
-    kept_strip(head, tile, block, index);
-    pack_rows(from, to, index);
-    accumulate_d_q(head, tile, index);
+    const bool packs_at_once = can_pack_at_once(head, tile, block, index);
+    const KeySpan around = clear_around(tile, index, packs_at_once);
+    kept_strip(head, tile, block, index, packs_at_once);
+    if (!packs_at_once) pack_rows(static_cast<int>(around.begin), static_cast<int>(around.end), index);
+    accumulate_d_q(head, tile, index, packs_at_once);
   }
 
-  void kept_strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) {
+  /// Zeros where blocks of rows reach over what the strip keeps; the rows that they and the kept ones are.
+  KeySpan clear_around(const Tile& tile, int index, bool packed) {
+    const int first = static_cast<int>(tile.spans[index].begin - tile.key);
+    const int end = static_cast<int>(tile.spans[index].end - tile.key);
+    const int from = first < kRows ? 0 : first - kRows, present = (tile.keys + kRows - 1) / kRows * kRows;
+    const int to = end + kRows < present ? end + kRows : present;
+    const std::int64_t stride = packed ? kRowStride : kWeightsStride, width = packed ? kRowWidth : kStrip;
+    for (float* rows : {packed ? weight_rows_ : weights_, packed ? d_score_rows_ : d_scores_}) {
+      for (int row = from; row < to; ++row) {
+        if (row < first || row >= end) clear(rows + row * stride + index * width, width);
+      }
+    }
+    return {from, first, end, to};
+  }
+
+  /// Whether two_strips does for this one and the next: plain, and with the same whole groups of keys.
+  bool are_alike(const BackwardHead& head, const Tile& tile, const Block& block, int index) const {
+    const KeySpan &span = tile.spans[index], &next = tile.spans[index + 1];
+    return can_pack_at_once(head, tile, block, index) && can_pack_at_once(head, tile, block, index + 1) &&
+           (head.score.apply == nullptr || head.score.only_masks) && span.begin < span.end &&
+           span.full_begin == span.begin && span.full_end == span.end && next.full_begin == next.begin &&
+           next.full_end == next.end && span.begin == next.begin && span.end == next.end &&
+           (span.end - span.begin) % Engine::kGroup == 0;
+  }
+
+  /// strip for two, with products made beside what becomes of those before.
+  void two_strips(const BackwardHead& head, const Tile& tile, const Block& block, int index) {
+    const KeySpan& span = tile.spans[index];
+    const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
+    float* const right[2] = {d_weights_, d_weights_ + kKeys / 2 * kStrip};
+    float* d_q[2];
+    for (int i = 0; i < 2; ++i) {
+      clear_around(tile, index + i, true);
+      derive(block, first, keys, index + i, right[i]);
+      const std::int64_t query = tile.query + (index + i) * kStrip;
+      d_q[i] = Head::d_q_of(head.d_q, shape_, query);
+      float& has_some = head.d_q[query / kStrip];
+      if (has_some == 0) clear(d_q[i], Head::d_q_strip(shape_));
+      has_some = 1;
+    }
+    const std::int64_t floats = 2 * Head::d_q_strip(shape_);
+    const Ahead ahead =
+        index + 2 == kStrips ? Ahead() : Ahead(d_q[1] + floats / 2, floats, shape_.d_qk / kStrip * 2 + 1);
+    Engine::pv_of_two(k_columns_, first, {right[0], right[1]}, keys, shape_.d_qk, d_q, ahead);
+  }
+
+  /// Weights and gradients of scores of one strip as operands, of d_q's in `right`.
+  void derive(const Block& block, int first, int keys, int index, float* right) {
+    const Differentiation<Engine> differentiation(numbers(block, index), units_.natural);
+    const DerivedRows rows = packed_rows(first, index);
+    NextStrip ahead = next_strip(block, keys, index);
+    const auto pack = [&]<int kSide>(const float* products, int key, int from, int to) __attribute__((always_inline)) {
+      constexpr int kHalf = Engine::kParts / 2;  // pairs of keys that are packed beside one of the products
+      for (int pair = kHalf * kSide + from / 2; pair < kHalf * kSide + to / 2; ++pair) {
+        const float* scores = products + pair * 2 * kStrip;
+        differentiation.pack(scores, scores + Engine::kGroupFloats, rows.from(key + 2 * pair),
+                             right + (key / 2 + pair) * kStrip);
+      }
+    };
+    Engine::two_products({{block.q + index * Engine::packed_q_floats(shape_.d_qk), k_, shape_.d_qk},
+                          {block.d_o + index * Engine::packed_q_floats(shape_.d_v), v_, shape_.d_v}},
+                         first, keys, scores_, ahead.q.then(&ahead.d_o, 2 * keys / Engine::kGroup), pack);
+  }
+
+  /// Whether weights and gradients are final when they are made, so that they need not be stored before they are
+  /// packed.
+  bool can_pack_at_once(const BackwardHead& head, const Tile& tile, const Block& block, int index) const {
+    return kPacks && head.adjoint.apply == nullptr && head.dropout.apply == nullptr && block.is_odd[index] == 0 &&
+           tile.query + (index + 1) * kStrip <= shape_.s_q;
+  }
+
+  void kept_strip(const BackwardHead& head, const Tile& tile, const Block& block, int index, bool packs_at_once) {
     const KeySpan& span = tile.spans[index];
     const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
     const std::int64_t query = tile.query + index * kStrip;
     const int queries = static_cast<int>(shape_.s_q - query < kStrip ? shape_.s_q - query : kStrip);
-    float* weights = weights_ + index * kStripStep + first * kWeightsStride;
-    float* d_scores = d_scores_ + index * kStripStep + first * kWeightsStride;
-    const bool in_place = !kPacks && block.is_odd[index] == 0;
-    float *scores = in_place ? weights : scores_, *d_weights = in_place ? d_scores : d_weights_;
-    NextStrip ahead = next_strip(head, tile, block, index);
+    float* weights = weights_ + index * kStrip + first * kWeightsStride;
+    float* d_scores = d_scores_ + index * kStrip + first * kWeightsStride;
+    NextStrip ahead = next_strip(block, keys, index);
+    if (index + 1 == kStrips && *block.reads_rows != 0) ahead.q = rows_ahead(head.d_o, tile.query, keys);
     const auto piece = [&](float* values, std::int64_t begin, std::int64_t end, bool partial) {
       return ScoreBlock{values + (begin - span.begin) * kStrip, kStrip, query, begin, queries,
                         static_cast<int>(end - begin),          partial};
     };
     const bool adjoins = head.adjoint.apply != nullptr, drops = head.dropout.apply != nullptr;
-    const Ahead reads = reads_ahead<Lanes>(head.score, piece(scores, span.begin, span.end, true));
+    const Ahead reads = reads_ahead<Lanes>(head.score, piece(scores_, span.begin, span.end, true));
     Engine::qk(block.q + index * Engine::packed_q_floats(shape_.d_qk), k_, first, keys, shape_.d_qk,
-               units_.product_factor, adjoins ? raw_scores_ : scores, reads.then(&ahead.q, keys / Engine::kBlock + 1));
+               units_.product_factor, adjoins ? raw_scores_ : scores_, reads.then(&ahead.q, keys / Engine::kBlock + 1));
     for_pieces(span, [&](std::int64_t begin, std::int64_t end, bool partial) {
       if (adjoins) {
         const int row = static_cast<int>(begin - span.begin);
         head.adjoint.score(head.adjoint.context, {piece(raw_scores_, begin, end, partial), row,
-                                                  scores + std::int64_t{row} * kStrip, nullptr, 0});
+                                                  scores_ + std::int64_t{row} * kStrip, nullptr, 0});
       } else if (head.score.apply != nullptr && (partial || !head.score.only_masks)) {
-        head.score.apply(head.score.context, piece(scores, begin, end, partial));
+        head.score.apply(head.score.context, piece(scores_, begin, end, partial));
       }
     });
-    Engine::qk(block.d_o + index * Engine::packed_q_floats(shape_.d_v), v_, first, keys, shape_.d_v, 1, d_weights,
+    Engine::qk(block.d_o + index * Engine::packed_q_floats(shape_.d_v), v_, first, keys, shape_.d_v, 1, d_weights_,
                ahead.d_o);
     if (drops) {
       for (int i = 0; i < keys * kStrip; ++i) factors_[i] = 1;
       head.dropout.apply(head.dropout.context, piece(factors_, span.begin, span.end, false));
     }
-    const RowNumbers rows{block.reference + index * kStrip, block.delta + index * kStrip, block.share + index * kStrip};
-    if (adjoins) {
-      drops ? differentiate<true, true>(rows, keys, scores, d_weights, weights, d_scores)
-            : differentiate<false, true>(rows, keys, scores, d_weights, weights, d_scores);
-    } else {
-      drops ? differentiate<true, false>(rows, keys, scores, d_weights, weights, d_scores)
-            : differentiate<false, false>(rows, keys, scores, d_weights, weights, d_scores);
+    const EntryRows entries{scores_, d_weights_, drops ? factors_ : nullptr};
+    const RowNumbers rows = numbers(block, index);
+    const Differentiation<Engine> differentiation(rows, units_.natural);
+    if constexpr (kPacks) {
+      if (packs_at_once) return pack_entries(differentiation, keys, packed_rows(first, index));
     }
-    if (block.is_odd[index] != 0) differentiate_odd(rows, keys, drops, adjoins, weights, d_scores);
+    const DerivedRows to{weights, d_scores, kWeightsStride};
+    if (adjoins) {
+      drops ? differentiation.template rows<true, true>(entries, keys, to)
+            : differentiation.template rows<false, true>(entries, keys, to);
+    } else {
+      drops ? differentiation.template rows<true, false>(entries, keys, to)
+            : differentiation.template rows<false, false>(entries, keys, to);
+    }
+    if (block.is_odd[index] != 0) differentiate_odd<Engine>(rows, units_.natural, entries, keys, adjoins, to);
     if (queries < kStrip) clear_absent(queries, keys, weights, d_scores);
     if (adjoins) {
       head.adjoint.apply(head.adjoint.context,
@@ -254,13 +330,15 @@ class BackwardKernel {
   }
 
   /// d_q of one strip += k^T d_scores.
-  void accumulate_d_q(const BackwardHead& head, const Tile& tile, int index) {
+  void accumulate_d_q(const BackwardHead& head, const Tile& tile, int index, bool is_packed) {
     const KeySpan& span = tile.spans[index];
     const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
-    const float* right = d_scores_ + index * kStripStep + first * kWeightsStride;
+    const float* right = d_scores_ + index * kStrip + first * kWeightsStride;
     if constexpr (kPacks) {
-      gather(right, keys, d_weights_);
-      Engine::pack_p(d_weights_, keys);
+      if (!is_packed) {
+        gather(right, keys, d_weights_);
+        Engine::pack_p(d_weights_, keys);
+      }
       right = d_weights_;
     }
     const std::int64_t floats = Head::d_q_strip(shape_);
@@ -278,71 +356,42 @@ class BackwardKernel {
     Ahead q, d_o;
   };
 
-  NextStrip next_strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) const {
-    const std::int64_t touches = (tile.spans[index].end - tile.spans[index].begin) / Engine::kBlock + 1;
+  NextStrip next_strip(const Block& block, int keys, int index) const {
+    const std::int64_t touches = keys / Engine::kBlock + 1;
     const std::int64_t q = Engine::packed_q_floats(shape_.d_qk), d_o = Engine::packed_q_floats(shape_.d_v);
     if (index + 1 == kStrips) {
       // Next come the products with the right sides; the first of them is fetched only in part.
-      if (*block.reads_rows == 0) return {Ahead(block.d_o_right, kQueries * std::int64_t{Engine::kPanel}, touches), {}};
-      const auto* rows = static_cast<const float*>(head.d_o.data) + tile.query * head.d_o.stride;
-      return {Ahead(rows, kQueries, Engine::kPanel * 4, head.d_o.stride * 4, touches), {}};
+      return {Ahead(block.d_o_right, kQueries * std::int64_t{Engine::kPanel}, touches), {}};
     }
     return {Ahead(block.q + (index + 1) * q, q, touches), Ahead(block.d_o + (index + 1) * d_o, d_o, touches)};
   }
 
-  /// Numbers of the rows of a strip, [kStrip] each.
-  struct RowNumbers {
-    const float *reference, *delta, *share;
-  };
-
-  /// weights = exp(score - lse), d_scores = weights (d_weights - delta), both with rows kWeightsStride apart, or in
-  /// place of scores and d_weights. kDrops: d_weights and then the weights are multiplied by factors_. kGuards: a
-  /// weight of 0 gives a d_score of 0 even where d_weights is not finite.
-  template <bool kDrops, bool kGuards>
-  void differentiate(const RowNumbers& rows, int keys, const float* scores, const float* d_weights, float* weights,
-                     float* d_scores) {
-    const Exp2<Lanes> exp2(kLog2E);
-    const Vec natural = Lanes::broadcast(static_cast<float>(units_.natural));
-    Vec references[kVectors], deltas[kVectors];
-    for (int n = 0; n < kVectors; ++n) {
-      references[n] = Lanes::load(rows.reference + n * Lanes::kWidth);
-      deltas[n] = Lanes::load(rows.delta + n * Lanes::kWidth);
-    }
-    for (int key = 0; key < keys; ++key) {
-#pragma GCC unroll 8
-      for (int n = 0; n < kVectors; ++n) {
-        const std::int64_t dense = key * kStrip + n * Lanes::kWidth, at = key * kWeightsStride + n * Lanes::kWidth;
-        const Vec weight = exp2(Lanes::fms(Lanes::load(scores + dense), natural, references[n]));
-        Vec d_weight = Lanes::load(d_weights + dense), kept_weight = weight;
-        if constexpr (kDrops) {
-          const Vec factor = Lanes::load(factors_ + dense);
-          d_weight = Lanes::mul(d_weight, factor);
-          kept_weight = Lanes::mul(weight, factor);
-        }
-        Lanes::store(weights + at, kept_weight);
-        const Vec d_score = Lanes::mul(weight, Lanes::sub(d_weight, deltas[n]));
-        Lanes::store(d_scores + at, kGuards ? Lanes::zero_where_zero(weight, d_score) : d_score);
-      }
-    }
+  /// A panel of rows that are a right side themselves.
+  static Ahead rows_ahead(const Rows& rows, std::int64_t query, int keys) {
+    const auto* first = static_cast<const float*>(rows.data) + query * rows.stride;
+    return {first, kQueries, Engine::kPanel * 4, rows.stride * 4, keys / Engine::kBlock + 1};
   }
 
-  /// The same once more, entry by entry, for odd rows: those whose lse or delta is NaN, which must not reach what they
-  /// do not keep, or whose lse is too large to tell weights by.
-  void differentiate_odd(const RowNumbers& rows, int keys, bool drops, bool guards, float* weights, float* d_scores) {
-    for (int i = 0; i < kStrip; ++i) {
-      if (rows.share[i] == 0) continue;
-      const double reference = double{rows.reference[i]} * units_.natural;
-      for (int key = 0; key < keys; ++key) {
-        const std::int64_t dense = key * kStrip + i, at = key * kWeightsStride + i;
-        const float score = scores_[dense], factor = drops ? factors_[dense] : 1;
-        const float exponent = static_cast<float>(double{score} * units_.natural - reference);
-        const float weight = score == -__builtin_inff() ? 0.0f : __builtin_expf(exponent) * rows.share[i];
-        // Where a program has clamped the score its derivative is 0.
-        const bool passes = !(weight == 0 || (guards && score <= -0x1p126f));
-        weights[at] = weight * factor;
-        d_scores[at] = passes ? weight * (d_weights_[dense] * factor - rows.delta[i]) : 0.0f;
-      }
+  static RowNumbers numbers(const Block& block, int index) {
+    return {block.reference + index * kStrip, block.delta + index * kStrip, block.share + index * kStrip};
+  }
+
+  /// A strip's columns of weight_rows_ and d_score_rows_, from row `first` on.
+  DerivedRows packed_rows(int first, int index) {
+    const std::int64_t at = first * kRowStride + index * kRowWidth;
+    return {weight_rows_ + at, d_score_rows_ + at, kRowStride};
+  }
+
+  /// d_weights_ becomes the right side of d_q in place: a row is written once the rows that it takes have been read.
+  void pack_entries(const Differentiation<Engine>& differentiation, int keys, const DerivedRows& to) {
+    const int even = keys / 2 * 2;
+    for (int key = 0; key < even; key += 2) {
+      const std::int64_t at = key * kStrip;
+      differentiation.pack(scores_ + at, d_weights_ + at, to.from(key), d_weights_ + at / 2);
     }
+    if (even == keys) return;
+    const std::int64_t at = even * kStrip;
+    differentiation.template pack<false>(scores_ + at, d_weights_ + at, to.from(even), d_weights_ + at / 2);
   }
 
   /// A program may leave anything in the lanes past the last query; sums over queries must not see it.
@@ -356,7 +405,7 @@ class BackwardKernel {
   /// One strip's columns of rows [begin, end) of weights_ and d_scores_ to weight_rows_ and d_score_rows_.
   void pack_rows(int begin, int end, int index) {
     if constexpr (kPacks) {
-      const std::int64_t from = index * kStrip, to = index * kStrip / Engine::kDepth;
+      const std::int64_t from = index * kStrip, to = index * kRowWidth;
       for (int key = begin; key < end; ++key) {
         Engine::pack_row(weights_ + key * kWeightsStride + from, weight_rows_ + key * kRowStride + to);
         Engine::pack_row(d_scores_ + key * kWeightsStride + from, d_score_rows_ + key * kRowStride + to);
@@ -368,9 +417,6 @@ class BackwardKernel {
     for (int key = 0; key < keys; ++key) copy(rows + key * kWeightsStride, kStrip, dense + key * kStrip);
   }
 
-  static void clear_part(float* rows, int begin, int end) {
-    for (int row = begin; row < end; ++row) clear(rows + row * kWeightsStride, kStrip);
-  }
   static TILEWISE_INLINE void clear(float* values, std::int64_t count) {
     for (std::int64_t i = 0; i < count; ++i) values[i] = 0;
   }
@@ -382,11 +428,11 @@ class BackwardKernel {
   const Shape& shape_;
   ScoreUnits units_{};
   typename Engine::Keys k_{}, v_{};
-  float* weights_;       // one block of queries: [kStrips] strips of [kKeys][kStrip], packed [kKeys][kWeightsStride]
-  float* d_scores_;      // the same of the gradients of raw scores, unscaled
+  float* weights_;       // [kKeys][kWeightsStride], one block of queries
+  float* d_scores_;      // [kKeys][kWeightsStride], the same of the gradients of raw scores, unscaled
   float* weight_rows_;   // [kKeys][kRowStride], weights_ as the left side of d_v
   float* d_score_rows_;  // [kKeys][kRowStride], d_scores_ as the left side of d_k
-  float* scores_;        // [kKeys][kStrip], with d_weights_: where weights cannot take their place
+  float* scores_;        // [kKeys][kStrip]
   float* raw_scores_;    // [kKeys][kStrip], before the program
   float* d_weights_;     // [kKeys][kStrip]
   float* factors_;       // [kKeys][kStrip], of dropout: 0 or 1 / p_keep

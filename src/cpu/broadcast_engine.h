@@ -32,6 +32,10 @@ struct BroadcastEngine {
   static constexpr int kBackwardKeys = Config::kBackwardKeys;        // keys in a tile of a backward pass
   static constexpr int kBackwardQueries = Config::kBackwardQueries;  // queries in it
 
+  /// Where products leave the vector units idle, an engine makes two of them beside what is made of them (see
+  /// AmxEngine); here there is nothing to gain.
+  static constexpr std::int64_t kRingFloats = 0;
+
   template <int M>
   using Block = Accumulators<Lanes, M, kVectors>;
 
@@ -154,32 +158,32 @@ struct BroadcastEngine {
   }
 
   /// kStrip float32 neighbours -> lanes_of(kStrip) lanes of an operand.
-  static TILEWISE_INLINE void pack_row(const float* row, float* packed) {
+  static TILEWISE_INLINE void pack_row(const Vec (&row)[kVectors], float* packed) {
     static_assert(kDepth == 2);
-    for (int n = 0; n < kVectors; ++n) {
-      Lanes::store_halves(packed + n * Lanes::kWidth / kDepth, Lanes::load(row + n * Lanes::kWidth));
+    if constexpr (kVectors == 2) {
+      Lanes::store(packed, Lanes::halves(row[0], row[1]));
+    } else {
+      for (int n = 0; n < kVectors; ++n) Lanes::store_halves(packed + n * Lanes::kWidth / kDepth, row[n]);
     }
   }
+  static TILEWISE_INLINE void pack_row(const float* row, float* packed) {
+    Vec loaded[kVectors];
+    for (int n = 0; n < kVectors; ++n) loaded[n] = Lanes::load(row + n * Lanes::kWidth);
+    pack_row(loaded, packed);
+  }
 
-  /// out [M][rounded_to_panel(d)] += weights right over queries [begin, end) of `queries`; right as pack_right leaves
-  /// it. M: kRows or kLeastRows. Of pairs weights are [M][lanes_of(queries)], rows weights_stride apart, begin and end
-  /// multiples of kDepth; else strips [M][kStrip], weights_stride apart, begin and end multiples of kStrip.
+  /// out [M][rounded_to_panel(d)] += weights right over queries [begin, end) of `queries`, all multiples of kDepth;
+  /// weights [M][lanes_of(queries)], rows weights_stride apart; right as pack_right leaves it. M: kRows or kLeastRows.
   template <int M>
   static void accumulate_rows(const float* weights, std::int64_t weights_stride, int begin, int end, int queries,
                               const float* right, int d, float* out) {
     const int columns = rounded_to_panel(d);
-    weights += kDepth == 1 ? begin / kStrip * weights_stride : begin / kDepth;
+    weights += begin / kDepth;
     right += std::int64_t{begin / kDepth} * kPanel;
     const auto add = [&]<int N>(std::integral_constant<int, N>, int column) {
       Accumulators<Lanes, M, N> block;
       block.load(out + column, columns);
-      if constexpr (kDepth == 1) {
-        const float *strip = weights, *rows = right;
-        for (int query = begin; query < end; query += kStrip, strip += weights_stride, rows += kStrip * kPanel)
-          block.multiply(strip, kStrip, 1, rows, kPanel, kStrip);
-      } else {
-        block.multiply(weights, weights_stride, 1, right, kPanel, lanes_of(end - begin));
-      }
+      block.multiply(weights, weights_stride, 1, right, kPanel, lanes_of(end - begin));
       block.store(out + column, columns);
     };
     for (int column = 0; column < columns; column += kPanel, right += std::int64_t{lanes_of(queries)} * kPanel) {
@@ -204,13 +208,10 @@ struct BroadcastEngine {
                                                              int begin, int end, const Rows& rows, std::int64_t query,
                                                              int d, float* out) {
     const float* right = static_cast<const float*>(rows.data) + (query + begin) * rows.stride;
-    weights += begin / kStrip * weights_stride;
-    for (int column = 0; column < d; column += kPanel, right += kPanel) {
+    for (int column = 0; column < d; column += kPanel) {
       Accumulators<Lanes, M, Config::kPanelVectors> block;
       block.load(out + column, d);
-      const float *strip = weights, *of_strip = right;
-      for (int at = begin; at < end; at += kStrip, strip += weights_stride, of_strip += kStrip * rows.stride)
-        block.multiply(strip, kStrip, 1, of_strip, rows.stride, kStrip);
+      block.multiply(weights + begin, weights_stride, 1, right + column, rows.stride, end - begin);
       block.store(out + column, d);
     }
   }

@@ -27,7 +27,7 @@ class ForwardKernel {
     const std::int64_t of_strips = strips * (Engine::packed_q_floats(shape.d_qk) + o_floats(shape) + 2 * kStrip);
     if (shape.s_kv == 0) return of_strips;
     return of_strips + Engine::packed_k_floats(shape.d_qk) + Engine::packed_v_floats(shape.d_v) + kTileKeys * kStrip +
-           staged_floats(kTileKeys, shape.d_qk) + staged_floats(kTileKeys, shape.d_v);
+           Engine::kRingFloats + staged_floats(kTileKeys, shape.d_qk) + staged_floats(kTileKeys, shape.d_v);
   }
 
   static void run(const ForwardTask& task) { ForwardKernel(task).run(); }
@@ -49,7 +49,7 @@ class ForwardKernel {
   };
 
   explicit ForwardKernel(const ForwardTask& task)
-      : task_(task), shape_(task.shape), units_(score_units(task.scale, task.score)) {
+      : task_(task), shape_(task.shape), units_(score_units<Engine>(task.scale, task.score)) {
     float* free = task.workspace;
     const auto take = [&free](std::int64_t floats) {
       float* taken = free;
@@ -66,6 +66,7 @@ class ForwardKernel {
       strip.sum = take(kStrip);
     }
     scores_ = take(kTileKeys * kStrip);
+    ring_ = take(Engine::kRingFloats);
     packed_v_ = take(Engine::packed_v_floats(shape_.d_v));
     packed_k_ = take(Engine::packed_k_floats(shape_.d_qk));
     staged_k_ = take(staged_floats(kTileKeys, shape_.d_qk));
@@ -116,13 +117,26 @@ class ForwardKernel {
     const bool is_last = next_tile_.begin >= next_tile_.end;
     std::int64_t fetched = is_last ? task_.query_begin : next_tile_.begin;
     const std::int64_t to_fetch = is_last ? task_.query_end : next_tile_.end;
+    const auto share = [&](int strips) {
+      const std::int64_t begin = fetched, rows = (to_fetch - fetched + left - 1) / left * strips;
+      fetched = begin + rows < to_fetch ? begin + rows : to_fetch;
+      left -= strips;
+      return NextRows{is_last, begin, fetched - begin};
+    };
     for (int i = 0; i < strip_count_; ++i) {
       const KeySpan span = full ? tile : aligned(spans[i], tile.begin, Engine::kDepth);
       if (span.begin >= span.end) continue;
-      const std::int64_t share = (to_fetch - fetched + left - 1) / left;
-      --left;
-      block(strips_[i], k, static_cast<int>(span.begin - tile.begin), span, {is_last, fetched, share});
-      fetched += share;
+      if constexpr (Engine::kRingFloats > 0) {
+        const auto is_whole = [&](const KeySpan& of) { return of.full_begin == tile.begin && of.full_end == tile.end; };
+        if (is_whole(span) && keys % Engine::kGroup == 0 && can_join(i) && (full || is_whole(spans[i + 1]))) {
+          if (!two_blocks(&strips_[i], k, keys, share(2))) {
+            for (int of_two = 0; of_two < 2; ++of_two) block(strips_[i + of_two], k, 0, tile, {});
+          }
+          ++i;
+          continue;
+        }
+      }
+      block(strips_[i], k, static_cast<int>(span.begin - tile.begin), span, share(1));
     }
   }
 
@@ -131,6 +145,72 @@ class ForwardKernel {
     bool of_o;
     std::int64_t begin, count;
   };
+
+  /// Whether two_blocks does for this strip and the next.
+  bool can_join(int index) const { return index + 1 < strip_count_ && units_.raw && task_.dropout.apply == nullptr; }
+
+  /// Begins a strip with the first group of keys of a whole tile as what its weights are relative to.
+  void begin(Strip& strip, const typename Engine::Keys& k) {
+    Engine::pack_q(task_.q, strip.begin, strip.count, shape_.d_qk, units_.q_factor, strip.q);
+    __builtin_memset(strip.o, 0, static_cast<std::size_t>(o_floats(shape_)) * sizeof(float));
+    Vec maximum[kVectors];
+    for (Vec& x : maximum) x = Lanes::broadcast(-__builtin_inff());
+    Engine::qk_maximum(strip.q, k, 0, Engine::kGroup, shape_.d_qk, ring_, maximum, {});
+    update_maximum(strip, maximum);
+    strip.is_begun = true;
+  }
+
+  /// block for two strips against whole groups of keys, of which all are kept, with scores made beside the weights of
+  /// those before. False, with nothing added, where scores have outgrown the strips' references.
+  bool two_blocks(Strip* strips, const typename Engine::Keys& k, int keys, const NextRows& next) {
+    const Exp2<Lanes> exp2(units_.log2);
+    float* const weights[2] = {scores_, scores_ + kTileKeys / 2 * kStrip};
+    for (int side = 0; side < 2; ++side) {
+      if (!strips[side].is_begun) begin(strips[side], k);
+    }
+    Vec maximum[2][kVectors], sum[2][kVectors];
+    for (int side = 0; side < 2; ++side) {
+      for (int n = 0; n < kVectors; ++n) {
+        maximum[side][n] = Lanes::load(strips[side].maximum + n * Lanes::kWidth);
+        sum[side][n] = Lanes::zero();
+      }
+    }
+    const auto weigh = [&]<int kSide>(const float* products, int key, int from, int to) __attribute__((always_inline)) {
+      const float* scores = products + kSide * Engine::kGroupFloats + from * 2 * kStrip;
+      float* packed = weights[kSide] + (key / 2 + from) * kStrip;
+      Vec sums[kVectors];  // else they would be read and written in memory
+      for (int n = 0; n < kVectors; ++n) sums[n] = sum[kSide][n];
+      for (int pair = from; pair < to; ++pair, scores += 2 * kStrip, packed += kStrip) {
+#pragma GCC unroll 8
+        for (int n = 0; n < kVectors; ++n) {
+          const float* score = scores + n * Lanes::kWidth;
+          const Vec even = exp2(Lanes::sub(Lanes::load(score), maximum[kSide][n]));
+          const Vec odd = exp2(Lanes::sub(Lanes::load(score + kStrip), maximum[kSide][n]));
+          sums[n] = Lanes::add(sums[n], Lanes::add(even, odd));
+          Lanes::store(packed + n * Lanes::kWidth, Lanes::pair(even, odd));
+        }
+      }
+      for (int n = 0; n < kVectors; ++n) sum[kSide][n] = sums[n];
+    };
+    const std::int64_t touches = keys / Engine::kGroup * 2 * ((shape_.d_qk + kStrip - 1) / kStrip);
+    Ahead q_ahead = next_q(strips[1], touches, 2);
+    Engine::two_products({{strips[0].q, k, shape_.d_qk}, {strips[1].q, k, shape_.d_qk}}, 0, keys, ring_,
+                         k_rows_ahead(next, touches).then(&q_ahead, touches), weigh);
+    bool has_outgrown = false;  // infinite sums, too: of a row that had no reference yet
+    for (const auto& of_strip : sum) {
+      for (const Vec& x : of_strip) has_outgrown |= Lanes::any_greater(x, Lanes::broadcast(kMostWeight));
+    }
+    if (has_outgrown) return false;
+    for (int side = 0; side < 2; ++side) {
+      for (int n = 0; n < kVectors; ++n) {
+        float* total = strips[side].sum + n * Lanes::kWidth;
+        Lanes::store(total, Lanes::add(Lanes::load(total), sum[side][n]));
+      }
+    }
+    Engine::pv_of_two(packed_v_, 0, {weights[0], weights[1]}, keys, shape_.d_v, {strips[0].o, strips[1].o},
+                      v_rows_ahead(next, 2 * ((shape_.d_v + kStrip - 1) / kStrip)));
+    return true;
+  }
 
   /// One strip against the keys of a span; `first` is the span's first row within the packed tile.
   void block(Strip& strip, const typename Engine::Keys& k, int first, const KeySpan& span, const NextRows& next) {
@@ -173,29 +253,21 @@ class ForwardKernel {
   }
 
   Ahead k_rows_ahead(const NextRows& next, std::int64_t touches) const {
-    if (next.of_o || is_staged(task_.k)) return {};
-    return rows_ahead(task_.k.rows, shape_.d_qk, next.begin, next.count, touches);
+    return next.of_o ? Ahead() : rows_ahead(task_.k, shape_.d_qk, next.begin, next.count, touches);
   }
 
   Ahead v_rows_ahead(const NextRows& next, std::int64_t touches) const {
-    if (next.of_o)
-      return rows_ahead({task_.o.data, task_.o.stride, task_.o.dtype}, shape_.d_v, next.begin, next.count, touches);
-    return is_staged(task_.v) ? Ahead() : rows_ahead(task_.v.rows, shape_.d_v, next.begin, next.count, touches);
+    if (!next.of_o) return rows_ahead(task_.v, shape_.d_v, next.begin, next.count, touches);
+    const Rows rows{task_.o.data, task_.o.stride, task_.o.dtype};
+    return rows_ahead(rows, shape_.d_v, next.begin, next.count, touches);
   }
 
-  /// The rows of the strip after this one, where that is still to be begun.
-  Ahead next_q(const Strip& strip, std::int64_t touches) const {
-    const Strip& next = *(&strip + 1);
-    if (&next == strips_ + strip_count_ || next.is_begun) return {};
-    return rows_ahead(task_.q, shape_.d_qk, next.begin, next.count, touches);
-  }
-
-  static bool is_staged(const RowSource& source) { return source.block_table != nullptr || source.scales != nullptr; }
-
-  static Ahead rows_ahead(const Rows& rows, int width, std::int64_t begin, std::int64_t count, std::int64_t touches) {
-    const std::int64_t bytes = rows.dtype == DType::float32 ? 4 : 2;
-    return {static_cast<const char*>(rows.data) + begin * rows.stride * bytes, count, width * bytes,
-            rows.stride * bytes, touches};
+  /// The rows of as many strips after this one, where they are still to be begun.
+  Ahead next_q(const Strip& strip, std::int64_t touches, int strips = 1) const {
+    const Strip &next = *(&strip + 1), &last = strips_[strip_count_ - 1];
+    if (&strip == &last || next.is_begun) return {};
+    const std::int64_t end = last.begin + last.count, wanted = next.begin + strips * kStrip;
+    return rows_ahead(task_.q, shape_.d_qk, next.begin, (wanted < end ? wanted : end) - next.begin, touches);
   }
 
   void raise_maximum(int keys, Vec* maximum) const {
@@ -326,6 +398,7 @@ class ForwardKernel {
   int strip_count_ = 0;
   KeySpan next_tile_{};  // after the one that is computed
   float* scores_;        // [kTileKeys][kStrip], scores, then weights
+  float* ring_;          // of products that are made beside their weights
   float* packed_v_;      // a tile of v, packed by the engine
   float* packed_k_;      // a tile of k where it cannot be read in place
   float* staged_k_;      // a tile of k gathered from pages, or dequantised

@@ -124,7 +124,7 @@ struct Prepared {
   }
 
   static void prepare_block(const PrepareTask& task, std::int64_t query, const Block<float>& block) {
-    const ScoreUnits units = score_units(task.scale, task.score);
+    const ScoreUnits units = score_units<Engine>(task.scale, task.score);
     const Shape& shape = task.shape;
     const std::int64_t left = shape.s_q - query;
     const int count = static_cast<int>(left < kQueries ? left : kQueries);
@@ -186,7 +186,7 @@ struct Prepared {
 
   /// Fills reference, delta (so far rowsum(d_o * o)), share and is_odd.
   static void number_rows(const PrepareTask& task, std::int64_t query, int count, const Block<float>& block) {
-    const double natural = score_units(task.scale, task.score).natural;
+    const double natural = score_units<Engine>(task.scale, task.score).natural;
     for (int i = 0; i < kQueries; ++i) {
       block.reference[i] = __builtin_inff();
       block.share[i] = 0;

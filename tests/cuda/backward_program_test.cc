@@ -70,12 +70,13 @@ INSTANTIATE_TEST_SUITE_P(Generations, BackwardProgram, ::testing::Values("sm_80"
 
 TEST(BackwardPlans, AddUpSharedMemory) {
   const ForwardShape shape;
-  // k, v and two tiles each of q and d_o, rows of 256 bytes; 64 x 64 gradients; two numbers for 64 rows, twice.
+  // k, v and two tiles each of q and d_o, rows of 256 bytes; 64 x 64 gradients; two numbers for 64 rows, twice; 64
+  // bytes of barriers.
   const BackwardPlan in_registers{64, 64, 4, 2, 1, 1};
-  EXPECT_EQ(in_registers.shared_bytes(shape), 6 * 64 * 256 + 64 * 128 + 2 * 2 * 64 * 4);
+  EXPECT_EQ(in_registers.shared_bytes(shape), 6 * 64 * 256 + 64 * 128 + 2 * 2 * 64 * 4 + 64);
   // Twice the keys, and weights beside gradients.
   const BackwardPlan shared{64, 128, 8, 2, 2, 2};
-  EXPECT_EQ(shared.shared_bytes(shape), 2 * 128 * 256 + 4 * 64 * 256 + 2 * 128 * 128 + 2 * 2 * 64 * 4);
+  EXPECT_EQ(shared.shared_bytes(shape), 2 * 128 * 256 + 4 * 64 * 256 + 2 * 128 * 128 + 2 * 2 * 64 * 4 + 64);
   // d_k and d_v: 2 x 4 blocks of 16 x 16, eight registers each; two tiles of scores of 2 x 2.
   EXPECT_EQ(shared.matrix_registers(shape), 2 * 2 * 4 * 8 + 2 * 2 * 2 * 8);
 }

@@ -26,10 +26,25 @@ TEST(ForwardPlan, SharedMemoryIsTheQueriesAndTheStages) {
   EXPECT_EQ(plan.shared_bytes(shape_of(72, 8)), 128 * 256 + 3 * (32 * 256 + 32 * 128));
 }
 
-TEST(ForwardPlan, TheOutputTakesThePlaceOfTheInputs) {
+TEST(ForwardPlan, TheOutputTakesNoSharedMemory) {
   const ForwardPlan plan{.warps = 8, .row_blocks = 1, .key_tile = 16, .stages = 3};
-  // 128 outputs of 512 bytes are more than 128 queries and 48 keys of 128 bytes and 48 values of 512.
-  EXPECT_EQ(plan.shared_bytes(shape_of(8, 256)), 128 * 512);
+  // Rows leave from registers: 128 queries of 128 bytes, 48 keys of 128 and 48 values of 512.
+  EXPECT_EQ(plan.shared_bytes(shape_of(8, 256)), 128 * 128 + 48 * (128 + 512));
+}
+
+TEST(ForwardPlan, AFourthStageHasBarriers) {
+  const ForwardPlan plan{.warps = 4, .row_blocks = 2, .key_tile = 32, .stages = 4};
+  EXPECT_EQ(plan.shared_bytes(shape_of(128, 128)), 128 * 256 + 4 * (32 * 256 + 32 * 256) + 4 * 2 * 8);
+}
+
+TEST(ForwardPlan, WhatIsKeptForATileLeavesWarpsInStep) {
+  const Multiprocessor hopper = Multiprocessor::of(jit::Architecture::parse("sm_90a"));
+  EXPECT_EQ(choose_forward(shape_of(64, 64), hopper, {}).stages, 3);
+  const ForwardShape wide = shape_of(128, 128);
+  EXPECT_EQ(choose_forward(wide, hopper, {}).stages, 4);
+  EXPECT_EQ(choose_forward(wide, hopper, {.query = 1}).stages, 4);  // made once a row
+  for (const ForwardPlan& plan : forward_candidates(wide, hopper, {.diagonal = 1})) EXPECT_LE(plan.stages, 3);
+  for (const ForwardPlan& plan : forward_candidates(wide, hopper, {.key = 1})) EXPECT_LE(plan.stages, 3);
 }
 
 TEST(ForwardPlan, RegistersAreTheOutputTwoTilesOfScoresAndTheQueries) {

@@ -2,114 +2,16 @@
 // can be tested where no such registers are.
 #pragma once
 
-#include <array>
 #include <cstdint>
+#include <type_traits>
+#include <utility>
 
 #include "cpu/broadcast_engine.h"
 #include "cpu/isa/amx_packing.h"
+#include "cpu/isa/amx_tiles.h"
 
 namespace tilewise::cpu {
 namespace {
-
-/// What LDTILECFG loads (Intel, Software Developer's Manual, volume 2A): the shape of each tile register.
-struct alignas(64) TileShapes {
-  std::uint8_t palette = 1, start_row = 0, reserved[14] = {};
-  std::uint16_t row_bytes[16] = {};
-  std::uint8_t rows[16] = {};
-};
-
-/// Registers 0 to 3 hold float32 sums [rows, 16], 4 and 5 left sides [rows, depth] of bfloat16, 6 and 7 right sides
-/// [depth / 2, 16] of pairs.
-constexpr TileShapes tile_shapes(int rows, int depth) {
-  TileShapes shapes;
-  for (int i = 0; i < 8; ++i) {
-    shapes.rows[i] = static_cast<std::uint8_t>(i < 6 ? rows : depth / 2);
-    shapes.row_bytes[i] = static_cast<std::uint16_t>(i == 4 || i == 5 ? 2 * depth : 64);
-  }
-  return shapes;
-}
-
-inline constexpr int kTileRows = 16, kTileDepth = 32;
-
-/// The tile registers of this thread, full-sized, from construction to destruction: released, they cost no context
-/// switch anything.
-template <class Tiles>
-class TileRegisters {
- public:
-  TileRegisters() { Tiles::configure(kWhole); }
-  ~TileRegisters() { Tiles::release(); }
-  TileRegisters(const TileRegisters&) = delete;
-  TileRegisters& operator=(const TileRegisters&) = delete;
-
-  /// Runs f with registers of another shape, which begin at zero, as the full-sized ones do after it.
-  template <class Function>
-  static void with_shapes(int rows, int depth, const Function& f) {
-    const TileShapes shapes = tile_shapes(rows, depth);
-    Tiles::configure(shapes);
-    f();
-    Tiles::configure(kWhole);
-  }
-
- private:
-  static constexpr TileShapes kWhole = tile_shapes(kTileRows, kTileDepth);
-};
-
-/// M x 2 tiles of float32 sums: 16 M rows, 32 columns.
-template <class Tiles, int M>
-struct TileBlock {
-  static_assert(M == 1 || M == 2);
-
-  /// Memory of one operand: tiles `tile` bytes apart, their rows `row` bytes, the next along the summed axis `step`.
-  struct Side {
-    const float* data;
-    std::int64_t row, tile, step;
-  };
-
-  static TILEWISE_INLINE void clear() {
-    Tiles::template zero<0>();
-    Tiles::template zero<1>();
-    if constexpr (M == 2) {
-      Tiles::template zero<2>();
-      Tiles::template zero<3>();
-    }
-  }
-
-  /// c: [16 M, 32], rows `stride` floats apart.
-  static TILEWISE_INLINE void load(const float* c, std::int64_t stride) {
-    Tiles::template load<0>(c, 4 * stride);
-    Tiles::template load<1>(c + 16, 4 * stride);
-    if constexpr (M == 2) {
-      Tiles::template load<2>(c + kTileRows * stride, 4 * stride);
-      Tiles::template load<3>(c + kTileRows * stride + 16, 4 * stride);
-    }
-  }
-
-  static TILEWISE_INLINE void store(float* c, std::int64_t stride) {
-    Tiles::template store<0>(c, 4 * stride);
-    Tiles::template store<1>(c + 16, 4 * stride);
-    if constexpr (M == 2) {
-      Tiles::template store<2>(c + kTileRows * stride, 4 * stride);
-      Tiles::template store<3>(c + kTileRows * stride + 16, 4 * stride);
-    }
-  }
-
-  static TILEWISE_INLINE void multiply(const Side& left, const Side& right, std::int64_t steps) {
-    const char* a = reinterpret_cast<const char*>(left.data);
-    const char* b = reinterpret_cast<const char*>(right.data);
-    for (std::int64_t i = 0; i < steps; ++i, a += left.step, b += right.step) {
-      Tiles::template load<6>(b, right.row);
-      Tiles::template load<4>(a, left.row);
-      Tiles::template dot<0, 4, 6>();
-      Tiles::template load<7>(b + right.tile, right.row);
-      Tiles::template dot<1, 4, 7>();
-      if constexpr (M == 2) {
-        Tiles::template load<5>(a + left.tile, left.row);
-        Tiles::template dot<2, 5, 6>();
-        Tiles::template dot<3, 5, 7>();
-      }
-    }
-  }
-};
 
 /// The pairs and panels of the broadcasting engine, with other left sides: keys as they lie, v and k transposed. Tiles
 /// (internal linkage) supplies load, store, zero, dot, configure and release.
@@ -121,7 +23,7 @@ struct AmxEngine : BroadcastEngine<Config> {
   using typename Base::Keys;
   using typename Base::Lanes;
   using typename Base::Vec;
-  static_assert(kDepth == 2 && kStrip == 32 && kPanel == 32 && kRows == 32 && kTileKeys % 32 == 0);
+  static_assert(kDepth == 2 && kStrip == 32 && kPanel == 32 && kRows % 32 == 0 && kTileKeys % 32 == 0);
   static_assert(Base::kBackwardQueries % kTileDepth == 0);
 
   /// Lanes of a row of n operands along the summed axis: whole tiles.
@@ -150,6 +52,67 @@ struct AmxEngine : BroadcastEngine<Config> {
       for (int lane = present; lane < lanes; ++lane) row[lane] = 0;
     }
     return {packed, lanes};
+  }
+
+  // Keys whose scores are made at once, while those of the group before become weights: tile products leave the vector
+  // units idle, and scores of two groups stay in L1.
+  static constexpr int kGroup = 2 * kTileRows;
+  static constexpr std::int64_t kGroupFloats = std::int64_t{kGroup} * kStrip;
+  static constexpr std::int64_t kRingFloats = 2 * 2 * kGroupFloats;
+  static constexpr int kParts = kGroup / kDepth;
+
+  struct Product {
+    const float* packed_q;
+    Keys k;
+    int d;
+  };
+
+  /// The products of two sides, k's rows from `first`, keys a multiple of kGroup, a group after the other. While the
+  /// next ones are made, use<side>(products, key, from, to), for either side, with key a group's first and
+  /// products[2][kGroup][kStrip] its products: from 0 to kParts beside the steps of side's product.
+  template <class Use>
+  static TILEWISE_INLINE void two_products(const Product (&sides)[2], int first, int keys, float* ring, Ahead ahead,
+                                           const Use& use) {
+    float *now = ring, *before = ring + 2 * kGroupFloats;
+    for (int key = 0; key < keys; key += kGroup) {
+      const auto make = [&]<int kSide>(std::integral_constant<int, kSide>) __attribute__((always_inline)) {
+        const Keys& k = sides[kSide].k;
+        const int steps = whole_lanes_of(sides[kSide].d) / kTileRows, share = (kParts + steps - 1) / steps;
+        const float* row = k.data + (first + key) * k.stride;
+        Block<2>::clear();
+        Block<2>::multiply({row, 4 * k.stride, kTileRows * 4 * k.stride, kTileDepth * 2},
+                           {sides[kSide].packed_q, 4 * kStrip, 64, kTileRows * 4 * kStrip}, steps, [&](std::int64_t i) {
+                             ahead.touch();
+                             if (key == 0) return;
+                             const int from = static_cast<int>(i) * share, to = from + share;
+                             if (from >= kParts) return;
+                             use.template operator()<kSide>(before, key - kGroup, from, to < kParts ? to : kParts);
+                           });
+        Block<2>::store(now + kSide * kGroupFloats, kStrip);
+      };
+      make(std::integral_constant<int, 0>());
+      make(std::integral_constant<int, 1>());
+      std::swap(now, before);
+    }
+    use.template operator()<0>(before, keys - kGroup, 0, kParts);
+    use.template operator()<1>(before, keys - kGroup, 0, kParts);
+  }
+
+  /// pv of two strips whose weights are of the same whole groups of keys.
+  static void pv_of_two(const float* packed_v, int first, const float* const (&weights)[2], int keys, int d_v,
+                        float* const (&o)[2], Ahead ahead) {
+    packed_v += first / kDepth;
+    for (int column = 0; column < rounded_d_v(d_v);
+         column += 2 * kTileRows, packed_v += 2 * kTileRows * kColumnFloats) {
+      for (int i = 0; i < 2; ++i) {
+        ahead.touch();
+        const auto add = [&]<int M>(std::integral_constant<int, M>) {
+          columns_block<M>(packed_v, weights[i], kStrip, keys / kTileDepth, o[i] + column * kStrip);
+        };
+        column + kTileRows < rounded_d_v(d_v) ? add(std::integral_constant<int, 2>())
+                                              : add(std::integral_constant<int, 1>());
+      }
+    }
   }
 
   /// rows [count, d_v] -> their transpose [rounded_d_v(d_v)][kColumnFloats] pairs, zero past d_v and past count up to
@@ -203,15 +166,22 @@ struct AmxEngine : BroadcastEngine<Config> {
   template <int M>
   static void accumulate_rows(const float* weights, std::int64_t weights_stride, int begin, int end, int queries,
                               const float* right, int d, float* out) {
-    static_assert(M == kRows);
+    constexpr int kBlockRows = 2 * kTileRows;
+    static_assert(M % kBlockRows == 0);
     const int columns = Base::rounded_to_panel(d);
+    const std::int64_t panel_floats = std::int64_t{Base::lanes_of(queries)} * kPanel;
+    const int steps = (end - begin) / kTileDepth;
     weights += begin / kDepth;
     right += std::int64_t{begin / kDepth} * kPanel;
-    for (int column = 0; column < columns; column += kPanel, right += std::int64_t{Base::lanes_of(queries)} * kPanel) {
-      Block<2>::load(out + column, columns);
-      Block<2>::multiply({weights, 4 * weights_stride, kTileRows * 4 * weights_stride, kTileDepth * 2},
-                         {right, 4 * kPanel, 64, kTileRows * 4 * kPanel}, (end - begin) / kTileDepth);
-      Block<2>::store(out + column, columns);
+    for (int column = 0; column < columns; column += kPanel, right += panel_floats) {
+      for (int row = 0; row < M; row += kBlockRows) {
+        float* sums = out + std::int64_t{row} * columns + column;
+        Block<2>::load(sums, columns);
+        Block<2>::multiply(
+            {weights + row * weights_stride, 4 * weights_stride, kTileRows * 4 * weights_stride, kTileDepth * 2},
+            {right, 4 * kPanel, 64, kTileRows * 4 * kPanel}, steps);
+        Block<2>::store(sums, columns);
+      }
     }
   }
 

@@ -3,13 +3,13 @@
 
 #include "cpu/isa/amx_engine.h"
 #include "cpu/isa/kernels_of.h"
-#include "cpu/isa/lanes_avx512_bf16.h"
+#include "cpu/isa/lanes_amx.h"
 
 namespace tilewise::cpu {
 namespace {
 
 struct AmxConfig {
-  using Lanes = Avx512Bf16Lanes;
+  using Lanes = AmxLanes;
   using Packing = AmxPacking;
   static constexpr DType kOperand = DType::bfloat16;
   static constexpr int kVectors = 2;  // two tiles of queries, against two of keys: four sums, four operands, no more
@@ -19,7 +19,7 @@ struct AmxConfig {
   static constexpr int kTileKeys = 256;
   static constexpr int kTileQueries = 768;
   // Backward.
-  static constexpr int kRows = 32;
+  static constexpr int kRows = 64;
   static constexpr int kLeastRows = 32;
   static constexpr int kPanelVectors = 2;
   static constexpr int kBackwardKeys = 256;

@@ -32,6 +32,8 @@ struct Avx512Bf16Lanes : Avx512Lanes {
     const __mmask32 finite = _mm512_cmpneq_epi16_mask(_mm512_and_si512(halves, exponent), exponent);
     return _mm512_castsi512_ps(_mm512_maskz_mov_epi16(finite, halves));
   }
+  /// low and then high, rounded to bfloat16: 32 neighbours.
+  static TILEWISE_INLINE Vec halves(Vec low, Vec high) { return reinterpret_cast<Vec>(_mm512_cvtne2ps_pbh(high, low)); }
   /// Lane i: (low[i], high[i]) rounded to bfloat16.
   static TILEWISE_INLINE Vec pair(Vec low, Vec high) {
     const auto halves = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));

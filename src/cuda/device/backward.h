@@ -7,10 +7,12 @@
 
 #include "arguments.h"
 #include "backward_queries.h"
+#include "block_barrier.h"
 #include "copy.h"
 #include "products.h"
 #include "query_sums.h"
 #include "score_gradients.h"
+#include "store_rows.h"
 #include "walk.h"
 
 namespace tilewise::cuda {
@@ -38,19 +40,28 @@ class Backward {
   using KeyTile = SharedTile<Element, kKeys, kColumnsQk>;
   using ValueTile = SharedTile<Element, kKeys, kColumnsV>;
   using ScoreTile = SharedTile<Element, kKeys, kQueries>;  // d_s^T, or P^T
-  using ScoreGrid = WarpGrid<kKeys / 16, kQueries / 16, kWarps / Config::kScoreColumns, Config::kScoreColumns>;
-  using KeyGrid = WarpGrid<kKeys / 16, kColumnsQk / 16, kWarps / Config::kColumnWarps, Config::kColumnWarps>;
-  using ValueGrid = WarpGrid<kKeys / 16, kColumnsV / 16, kWarps / Config::kColumnWarps, Config::kColumnWarps>;
+  /// Every warp has the scores of half of the queries for the keys that it has in d_v and d_k.
+  static constexpr bool kHasHalf = Config::kScoreColumns == 2 && Config::kColumnWarps == 2;
+  /// Warps whose numbers are four apart share a quarter of a multiprocessor. Counted along rows they have keys half of
+  /// a tile apart: where a mask leaves nothing of one half, every quarter has half of its work left, and not two of
+  /// them all.
+  static constexpr bool kAlongRows = kHasHalf && Config::kHasLists;
+  using ScoreGrid =
+      WarpGrid<kKeys / 16, kQueries / 16, kWarps / Config::kScoreColumns, Config::kScoreColumns, kAlongRows>;
+  using KeyGrid =
+      WarpGrid<kKeys / 16, kColumnsQk / 16, kWarps / Config::kColumnWarps, Config::kColumnWarps, kAlongRows>;
+  using ValueGrid =
+      WarpGrid<kKeys / 16, kColumnsV / 16, kWarps / Config::kColumnWarps, Config::kColumnWarps, kAlongRows>;
   /// One above the other in d_q: of pieces near squares fewest fragments are read.
   static constexpr int kQueryWarps = kQueries > 64 ? 4 : 2;
   using QueryGrid = WarpGrid<kQueries / 16, kColumnsQk / 16, kQueryWarps, kWarps / kQueryWarps>;
   static constexpr bool kInRegisters = Config::kScoreColumns == 1 && Config::kColumnWarps == 1;
-  /// Every warp has the scores of half of the queries for the keys that it has in d_v and d_k.
-  static constexpr bool kHasHalf = Config::kScoreColumns == 2 && Config::kColumnWarps == 2;
   static constexpr int kRowNumbers = 2 * kQueries * 4;  // reference and delta of a tile of queries
   static constexpr int kStageBytes = QueryTile::kBytes + GradientTile::kBytes + kRowNumbers;
   static constexpr int kScoreBytes = (kInRegisters ? 1 : 2) * ScoreTile::kBytes;
-  static constexpr int kSharedBytes = KeyTile::kBytes + ValueTile::kBytes + kScoreBytes + kStages * kStageBytes;
+  static constexpr int kBarrierBytes = 64;
+  static constexpr int kSharedBytes =
+      KeyTile::kBytes + ValueTile::kBytes + kScoreBytes + kStages * kStageBytes + kBarrierBytes;
   static_assert(ScoreGrid::kEven, "every warp has scores");
 
   __device__ Backward(const BackwardArguments& arguments, const typename Variant::Arguments& variant, unsigned shared)
@@ -65,13 +76,15 @@ class Backward {
   /// All key tiles, or, of `gridDim.x` blocks, every gridDim.x-th: each block then has sums of d_q of its own, which no
   /// other block adds to.
   __device__ void run() {
+    if (threadIdx.x == 0) create_barriers();
     for (int index = taken_.place; index < arguments_.key_tiles; index += gridDim.x) {
-      int tile = index;
-      if constexpr (Config::kHasLists) {
-        tile = row_of(arguments_.lists, sequence_, kv_head_ * arguments_.heads_per_kv, tile);
-      }
-      key_begin_ = tile * kKeys;
-      if (key_begin_ < shape_.keys) take_keys(tile);
+      RowStart row{index, -1, 0, 0};
+      if (Config::kHasLists && arguments_.lists.order != nullptr)
+        row = row_start(arguments_.lists, sequence_, first_head(), index);
+      key_begin_ = row.row * kKeys;
+      if (key_begin_ < shape_.keys) take_keys(row);
+      if (index + static_cast<int>(gridDim.x) < arguments_.key_tiles)
+        __syncthreads();  // the tiles are free for other keys
     }
   }
 
@@ -80,16 +93,25 @@ class Backward {
   static constexpr int kScoreRows = ScoreGrid::kRows, kScoreBlocks = ScoreGrid::kColumns;
   using TileFragments = Fragments<Element, kScoreRows, kScoreBlocks>;
 
-  __device__ void take_keys(int tile) {
+  __device__ int first_head() const { return kv_head_ * arguments_.heads_per_kv; }
+
+  __device__ void take_keys(const RowStart& row) {
     load_keys();
     has_all_keys_ = key_begin_ >= shape_.key_start && key_begin_ + kKeys <= shape_.keys;
     d_k_.clear();
     d_v_.clear();
-    for (int head = kv_head_ * arguments_.heads_per_kv; head < (kv_head_ + 1) * arguments_.heads_per_kv; ++head) {
+    for (int head = first_head(); head < first_head() + arguments_.heads_per_kv; ++head) {
       if constexpr (Config::kHasLists) {
-        walk(ListWalk(arguments_.lists, sequence_, head, tile), head);
+        const TileLists& lists = arguments_.lists;
+        const long long list = list_of(lists, sequence_, head, row.row);
+        int count = row.count, first = row.entry;
+        if (count < 0 || (head != first_head() && lists.head_rows != 0)) {  // another list's
+          count = lists.count[list];
+          first = count > 0 ? lists.tiles[list * lists.capacity] : 0;
+        }
+        walk(ListWalk(lists, list, count), head, first);
       } else {
-        walk(AllTiles{(shape_.queries + kQueries - 1) / kQueries}, head);
+        walk(AllTiles{(shape_.queries + kQueries - 1) / kQueries}, head, 0);
       }
     }
     finish();
@@ -152,35 +174,58 @@ class Backward {
     }
   }
 
+  // Where warps wait for each other: each goes on as soon as what it needs is there, and so the eight are at different
+  // places of a tile. With __syncthreads() in their places 8% of the time was spent there.
+  //   loaded(stage)  queries and d_o of a tile, with what scores need of them, are in shared memory
+  //   written()      scores of all warps are
+  //   read()         all are done with them, and with the tile
+  // The number of a visit, counted through all heads and tiles of keys, tells the phases.
+  static_assert((kStages + 2) * 8 <= kBarrierBytes);
+  __device__ BlockBarrier barrier(int number) const { return {shared_ + kSharedBytes - kBarrierBytes + 8 * number}; }
+  __device__ BlockBarrier written() const { return barrier(0); }
+  __device__ BlockBarrier read() const { return barrier(1); }
+  __device__ BlockBarrier loaded(int stage) const { return barrier(2 + stage); }
+  /// By one thread; then all must meet.
+  __device__ void create_barriers() const {
+    written().create(kWarps);
+    read().create(kWarps);
+#pragma unroll
+    for (int stage = 0; stage < kStages; ++stage) loaded(stage).create(kThreads + kWarps);
+  }
+
+  /// Begins to load what a visit needs.
+  __device__ void load_visit(int visits, int head, const Visit& visit) {
+    const int stage = visits % kStages;
+    start_loading(head, visit.tile() * kQueries, stage);
+    loaded(stage).arrive_after_copies();
+    loaded(stage).arrive_as_warp();  // for what was stored without copies
+  }
+
+  /// `first` is what has been read of the first visit.
   template <class Walk>
-  __device__ void walk(const Walk& tiles, int head) {
+  __device__ void walk(const Walk& tiles, int head, int first) {
     const int count = tiles.count();
     if (count == 0) return;
     __syncthreads();  // the stages and the values are free
-    Visit visit = tiles.visit(0, tiles.read(0));
-    start_loading(head, visit.tile() * kQueries, 0);
-    commit_copies();
+    Visit visit = tiles.visit(0, first);
+    load_visit(visits_, head, visit);
     prepare_values(head, visit.tile() * kQueries);
+    __syncthreads();  // the values are there
     for (int i = 0; i < count; ++i) {
-      // While others are waited for: behind the barrier all warps begin with products, which nothing is to keep back.
-      const int ahead = tiles.read(::min(i + 1, count - 1));
+      const int ahead = tiles.read(::min(i + 1, count - 1));  // while others are waited for
       const bool has_all_queries = (visit.tile() + 1) * kQueries <= shape_.queries;
-      wait_for_copies<0>();
-      __syncthreads();  // this tile is here, and all are done with the one before
+      loaded(visits_ % kStages).wait(visits_ / kStages % 2);
       const bool has_next = i + 1 < count;
       const Visit next = tiles.visit(i + 1, ahead);
-      const auto load_next = [&] {
-        if (has_next) start_loading(head, next.tile() * kQueries, (i + 1) % kStages);
-        commit_copies();
-      };
-      visit_tile(visit, has_all_queries, i, head, [&] {
-        if (has_next) values().prepare_tile(variant_, next.tile() * kQueries, key_begin_, i + 1);
-        if constexpr (kStages > 1) load_next();
-      });
-      if constexpr (kStages == 1) {
-        __syncthreads();  // all are done with this tile, whose place the next one takes
-        load_next();
-      }
+      visit_tile(
+          visit, has_all_queries, i, head,
+          [&] {
+            if (has_next) values().prepare_tile(variant_, next.tile() * kQueries, key_begin_, i + 1);
+          },
+          [&] {
+            if (has_next) load_visit(visits_ + 1, head, next);
+          });
+      ++visits_;
       visit = next;
     }
   }
@@ -270,25 +315,44 @@ class Backward {
         [&](int j) { return Grid::has(warp(), j); });
   }
 
-  /// `load_next` begins to load the next tile, when products are under way that it does not keep waiting.
-  template <class LoadNext>
+  /// Of lists most tiles are full, and looking up parts of them between the products would keep these from each other:
+  /// 4% of causal attention at d 128. Float32 and dropout leave no registers for a text of their own.
+  static constexpr bool kTakesFullApart =
+      Config::kHasLists && sizeof(Element) == 2 && !Config::kHasDropout && !Config::kHasGradients;
+
+  /// `prepare_next` makes what the next tile's scores need, `load_next` begins to load that tile.
+  template <class PrepareNext, class LoadNext>
   __device__ void visit_tile(const Visit& visit, bool has_all_queries, int number, int head,
-                             const LoadNext& load_next) {
-    const int stage = number % kStages, query_begin = visit.tile() * kQueries;
+                             const PrepareNext& prepare_next, const LoadNext& load_next) {
+    if constexpr (kTakesFullApart) {
+      if (__all_sync(~0u, !visit.is_partial() && has_all_queries))
+        return visit_parts<true>(visit, has_all_queries, number, head, prepare_next, load_next);
+    }
+    visit_parts<false>(visit, has_all_queries, number, head, prepare_next, load_next);
+  }
+
+  /// `kIsFull`: a mask's list says that nothing of the tile is removed.
+  template <bool kIsFull, class PrepareNext, class LoadNext>
+  __device__ void visit_parts(const Visit& visit, bool has_all_queries, int number, int head,
+                              const PrepareNext& prepare_next, const LoadNext& load_next) {
+    const int stage = visits_ % kStages, query_begin = visit.tile() * kQueries;
     TileFragments weights, d_scores;
-    make_scores(weights, d_scores, visit, has_all_queries, number, head, stage);
+    make_scores<kIsFull>(weights, d_scores, visit, has_all_queries, number, head, stage);
     const bool wants_queries = arguments_.d_q.data != nullptr;
-    const bool has_keys =
-        !is_empty(part_of(visit, has_all_queries, ValueGrid::row(warp()), 16 * ValueGrid::kRows, 0, kQueries));
+    const bool has_keys = kIsFull || !is_empty(part_of(visit, has_all_queries, ValueGrid::row(warp()),
+                                                       16 * ValueGrid::kRows, 0, kQueries));
+    read().wait((visits_ + 1) % 2);  // of the tile before
     if constexpr (!kInRegisters) store_scores(weight_tile(), weights);
     if (!kInRegisters || wants_queries) store_scores(score_tile(), d_scores);
+    written().arrive_as_warp();
     // What a warp has in registers it takes before it waits for the others.
     if ((kInRegisters || kHasHalf) && has_keys) {
       add_own_product<ValueGrid>(d_v_, weights, gradient_tile(stage));
       add_own_product<KeyGrid>(d_k_, d_scores, query_tile(stage));
     }
-    load_next();
-    if (!kInRegisters || wants_queries) __syncthreads();
+    prepare_next();
+    written().wait(visits_ % 2);
+    if constexpr (kStages > 1) load_next();  // all are done with the tile before, whose place it takes
     if (!kInRegisters && has_keys) {
       constexpr int kSteps = kHasHalf ? kScoreBlocks : kQueries / 16;
       const int first = kHasHalf ? kQueries / 2 - ScoreGrid::column(warp()) : 0;  // the other half
@@ -296,15 +360,24 @@ class Backward {
       add_product<KeyGrid, kSteps>(d_k_, score_tile(), query_tile(stage), first);
     }
     if (wants_queries) reduce_queries(query_begin, head);
+    read().arrive_as_warp();
+    if constexpr (kStages == 1) {
+      read().wait(visits_ % 2);
+      load_next();
+    }
   }
 
   /// The warp's piece of a tile's weights and of the gradients of its products.
+  template <bool kIsFull>
   __device__ void make_scores(TileFragments& weights, TileFragments& d_scores, const Visit& visit, bool has_all_queries,
                               int number, int head, int stage) {
     Scores p, d_s;
-    const int part = part_of(visit, has_all_queries, ScoreGrid::row(warp()), 16 * kScoreRows, ScoreGrid::column(warp()),
-                             16 * kScoreBlocks);
-    if (is_empty(part)) {
+    int part = kFullPart;
+    if constexpr (!kIsFull) {
+      part = part_of(visit, has_all_queries, ScoreGrid::row(warp()), 16 * kScoreRows, ScoreGrid::column(warp()),
+                     16 * kScoreBlocks);
+    }
+    if (!kIsFull && is_empty(part)) {
       p.clear();
       d_s.clear();
     } else {
@@ -312,7 +385,7 @@ class Backward {
       multiply_transposed(d_s, value_tile(), gradient_tile(stage));
       const ScoreGradients<Config, Variant, ScoreGrid> gradients{arguments_, variant_,  shape_,
                                                                  values(),   sequence_, key_begin_};
-      if (__any_sync(~0u, part == kPartialPart) || has_low_rows(row_numbers(stage))) {
+      if ((!kIsFull && __any_sync(~0u, part == kPartialPart)) || has_low_rows(row_numbers(stage))) {
         gradients.template make<true>(p, d_s, number, visit.tile() * kQueries, head, row_numbers(stage));
       } else {
         gradients.template make<false>(p, d_s, number, visit.tile() * kQueries, head, row_numbers(stage));
@@ -378,42 +451,35 @@ class Backward {
     }
   }
 
-  /// Writes d_k and d_v by way of the tiles of k and v.
-  __device__ void finish() {
-    commit_copies();
-    wait_for_copies<0>();
-    __syncthreads();
-    store_sums<KeyGrid>(key_tile(), d_k_, arguments_.scale);
+  /// Writes d_k and d_v, each warp its piece as soon as it is done.
+  __device__ void finish() const {
+    store_sums<KeyGrid, Config::kHeadQk>(arguments_.d_k, d_k_, arguments_.scale);
     float scale = 1;
     if constexpr (Config::kHasDropout) scale = arguments_.dropout.scale;
-    store_sums<ValueGrid>(value_tile(), d_v_, scale);
-    __syncthreads();
-    store_keys<Config::kHeadQk>(key_tile(), arguments_.d_k);
-    store_keys<Config::kHeadV>(value_tile(), arguments_.d_v);
-    __syncthreads();  // the tiles are free for other keys
+    store_sums<ValueGrid, Config::kHeadV>(arguments_.d_v, d_v_, scale);
   }
 
-  /// Writes a tile of d_k or d_v, where it is wanted. Keys before key_start exist in it: their gradient is zero.
-  template <int kColumns, class Tile>
-  __device__ void store_keys(const Tile& tile, const TensorView& view) {
+  /// A piece of d_k or d_v, where it is wanted. Keys before key_start exist in it: their gradient is zero.
+  template <class Grid, int kColumns>
+  __device__ void store_sums(const TensorView& view, const typename Grid::Sums& sums, float scale) const {
     if (view.data == nullptr) return;
-    GlobalRows<Element> rows = key_rows(view);
-    rows.begin = 0;
-    store_tile<kThreads, kColumns, Config::kAligned>(tile, rows, key_begin_, threadIdx.x);
-  }
-
-  template <class Grid, class Tile>
-  __device__ void store_sums(const Tile& tile, const typename Grid::Sums& sums, float scale) {
-    const int row = Grid::row(warp()) + lane() / 4, column = Grid::column(warp()) + lane() % 4 * 2;
+    const GlobalRows<Element> rows = key_rows(view);
+    const int column = Grid::column(warp());
+    constexpr bool kAllColumns = Grid::kEven && kColumns % 16 == 0;
 #pragma unroll
-    for (int j = 0; j < 2 * Grid::kColumns; ++j) {
-      if (!Grid::has(warp(), j / 2)) continue;
+    for (int i = 0; i < Grid::kRows; ++i) {
 #pragma unroll
-      for (int i = 0; i < Grid::kRows; ++i) {
+      for (int half = 0; half < 2; ++half) {
+        const int row = key_begin_ + Grid::row(warp()) + 16 * i + 8 * half + lane() / 4;
+        Element* const to = rows.data + row * rows.stride + column;
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-          store_pair(tile.at(row + 16 * i + 8 * half, 8 * j + column), Element{}, sums.x[i][j][2 * half] * scale,
-                     sums.x[i][j][2 * half + 1] * scale);
+        for (int first = 0; first < 2 * Grid::kColumns; first += 4) {
+          int blocks = 2 * Grid::kColumns - first < 4 ? 2 * Grid::kColumns - first : 4;
+          if constexpr (!kAllColumns) blocks = ::min(blocks, (kColumns - column) / 8 - first);
+          store_blocks<Config::kAligned>(to + 8 * first, blocks, row < rows.end, [&](int j) {
+            const float* const x = &sums.x[i][first + j][2 * half];
+            return make_float2(x[0] * scale, x[1] * scale);
+          });
         }
       }
     }
@@ -426,6 +492,7 @@ class Backward {
   const RowPart taken_;
   const int kv_head_;
   const SequenceShape& shape_;
+  int visits_ = 0;  // before this one
   int key_begin_ = 0;
   bool has_all_keys_ = false;  // the tile at hand
   typename KeyGrid::Sums d_k_;

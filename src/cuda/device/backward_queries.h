@@ -25,12 +25,26 @@ __device__ inline float sums_of_warp(float (&x)[kPrepared]) {
   return sum_of_row(x[0]);
 }
 
+/// What a block of a grid [blocks of queries, heads] takes: the last queries of all heads first. The pass between
+/// begins with the first ones and ends with the last: what is prepared last, and added last, is then the next kernel's
+/// first, and still in the second-level cache.
+struct QueriesFromEnd {
+  int block, head;
+
+  __device__ QueriesFromEnd() {
+    const int number = blockIdx.y * gridDim.x + blockIdx.x, heads = gridDim.y;
+    block = gridDim.x - 1 - number / heads;
+    head = number % heads;
+  }
+};
+
 /// What the backward pass needs of each query, a warp to kPrepared queries, all of whose loads are on their way
 /// together: reference and delta; and zeros for the sums of d_q, also of the queries that fill the last tile.
 template <class Config, class Variant>
 __device__ inline void prepare_backward(const BackwardArguments& a, const typename Variant::Arguments& variant) {
   using Element = typename Config::Element;
-  const int first = (blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32) * kPrepared, head = blockIdx.y;
+  const QueriesFromEnd taken;
+  const int first = (taken.block * (blockDim.x / 32) + threadIdx.x / 32) * kPrepared, head = taken.head;
   const int lane = threadIdx.x % 32;
   const SequenceShape& shape = a.sequences[blockIdx.z];
   const long long head_number = static_cast<long long>(blockIdx.z) * a.h_q + head;
@@ -89,8 +103,9 @@ template <class Config>
 __device__ inline void finish_backward(const BackwardArguments& a) {
   using Element = typename Config::Element;
   using Sums = QuerySums<Config::kHeadQk>;
-  const int head = blockIdx.y, lane = threadIdx.x % 32;
-  const int first_query = (blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32) * Sums::kRows;
+  const QueriesFromEnd taken;
+  const int head = taken.head, lane = threadIdx.x % 32;
+  const int first_query = (taken.block * (blockDim.x / 32) + threadIdx.x / 32) * Sums::kRows;
   const SequenceShape& shape = a.sequences[blockIdx.z];
   const int queries = shape.queries;  // in global memory: read but once
   if (first_query >= queries) return;

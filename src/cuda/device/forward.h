@@ -1,6 +1,7 @@
 // Forward attention: o = softmax(variant(scale * q k^T)) v and lse, a row of query tiles to a block.
 #pragma once
 
+#include "block_barrier.h"
 #include "forward_rows.h"
 #include "philox.h"
 #include "walk.h"
@@ -23,7 +24,7 @@ class Forward : ForwardRows<Config, Variant> {
   using Products::add_weights_times_values, Products::first_row, Products::key_tile, Products::lane,
       Products::load_queries_to_registers, Products::multiply_queries_by_keys, Products::query_tile,
       Products::value_tile;
-  using Products::kProductSteps;
+  using Products::kHasBarriers, Products::kProductSteps;
   using Rows::arguments_, Rows::largest_, Rows::o_, Rows::query_begin_, Rows::rows_, Rows::sequence_, Rows::shape_,
       Rows::variant_;
   using Rows::finish, Rows::head, Rows::is_in_parts, Rows::lane_query, Rows::query_rows, Rows::row_of_block,
@@ -125,7 +126,7 @@ class Forward : ForwardRows<Config, Variant> {
     const int first = visit.tile() * Config::kKeyTile;
     // Of lists most cut tiles have all of their keys. Asked for here alone: otherwise every tile waits for the answer.
     bool whole = !visit.is_partial();
-    int begin = 0, end = 0;
+    int begin = first, end = first + Config::kKeyTile;
     if (Config::kHasLists && !whole) {
       begin = read_here(&shape_.key_start), end = read_here(&shape_.keys);
       whole = first >= begin && first + Config::kKeyTile <= end;
@@ -140,12 +141,13 @@ class Forward : ForwardRows<Config, Variant> {
   /// one visit ahead, together with the exponentials of the tile at hand, which then do not keep tensor cores waiting.
   template <class Walk>
   __device__ void walk(const Walk& tiles) {
-    static_assert(Config::kStages == 2 || Config::kStages == 3,
-                  "one tile at hand, one for the products, one on its way");
+    static_assert(Config::kStages >= 2 && Config::kStages <= 4,
+                  "one tile at hand, one for the products, one on its way, and one that some warps may still read");
     const int count = tiles.count();
     o_.clear();
     rows_.clear(lane_query(), shape_.queries);
     if (count == 0) return;
+    if constexpr (kHasBarriers) return walk_apart(tiles, count);
     Visit visit = tiles.visit(0, tiles.read(0)), next = visit;
     start_loading(visit, 0);
     commit_copies();
@@ -183,6 +185,54 @@ class Forward : ForwardRows<Config, Variant> {
       next = last;
       last = after;
       stage = next_stage;
+    }
+  }
+
+  // Where nothing is kept for tiles, warps may be a visit apart.
+  //   loaded(stage)  a tile is in shared memory
+  //   read(stage)    all warps are done with it
+  __device__ BlockBarrier loaded(int stage) const { return {this->shared_ + Products::kTileBytes + 8 * stage}; }
+  __device__ BlockBarrier read(int stage) const { return loaded(Config::kStages + stage); }
+  __device__ void load_visit(const Visit& visit, int number) {
+    const int stage = number % Config::kStages;
+    start_loading(visit, stage);
+    loaded(stage).arrive_after_copies();
+    loaded(stage).arrive_as_warp();  // for what was stored without copies
+  }
+
+  template <class Walk>
+  __device__ void walk_apart(const Walk& tiles, int count) {
+    static_assert(!kHasBarriers || (!Values::kHasDiagonals && !kTakesLines));
+    constexpr int kStages = Config::kStages;
+    if (threadIdx.x == 0) {
+#pragma unroll
+      for (int stage = 0; stage < kStages; ++stage) {
+        loaded(stage).create(Products::kThreads + Config::kWarps);
+        read(stage).create(Config::kWarps);
+      }
+    }
+    __syncthreads();
+    Visit visit = tiles.visit(0, tiles.read(0)), next = visit;
+    load_visit(visit, 0);
+    if (count > 1) load_visit(next = tiles.visit(1, tiles.read(1)), 1);
+    Visit last = tiles.visit(2, tiles.read(::min(2, count - 1)));
+    loaded(0).wait(0);
+    load_queries_to_registers();
+    Scores s;
+    if (!is_empty(visit)) multiply_queries_by_keys(s, 0, [](int) {});
+    for (int i = 0; i < count; ++i) {
+      const int ahead = tiles.read(::min(i + 3, count - 1));  // while others are waited for
+      if (i + 2 < count) {
+        if (i >= 2) read((i + 2) % kStages).wait((i - 2) / kStages % 2);
+        load_visit(last, i + 2);
+      }
+      const Visit after = tiles.visit(i + 3, ahead);  // known a visit before its copies begin, which nothing keeps back
+      if (i + 1 < count) loaded((i + 1) % kStages).wait((i + 1) / kStages % 2);
+      visit_tile(s, tiles, i, visit, next, Lines{}, i % kStages, i + 1 < count ? (i + 1) % kStages : kNone);
+      read(i % kStages).arrive_as_warp();
+      visit = next;
+      next = last;
+      last = after;
     }
   }
 

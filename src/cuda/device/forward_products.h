@@ -22,7 +22,10 @@ class ForwardProducts {
   using KeyTile = SharedTile<Element, Config::kKeyTile, kColumnsQk>;
   using ValueTile = SharedTile<Element, Config::kKeyTile, kColumnsV>;
   static constexpr int kStageBytes = KeyTile::kBytes + ValueTile::kBytes;
-  static constexpr int kSharedBytes = QueryTile::kBytes + Config::kStages * kStageBytes;
+  /// Warps wait for each other apart from where they arrive, which takes a fourth stage.
+  static constexpr bool kHasBarriers = Config::kStages == 4;
+  static constexpr int kTileBytes = QueryTile::kBytes + Config::kStages * kStageBytes;
+  static constexpr int kSharedBytes = kTileBytes + (kHasBarriers ? 2 * Config::kStages * 8 : 0);
 
   __device__ explicit ForwardProducts(unsigned shared)
       : shared_(shared),

@@ -45,7 +45,7 @@ template <class Variant, int kQueries, int kKeys, int kQueryStages, int kKeyStag
           int kThreads = 128>
 struct KeptValues {
   __device__ static constexpr bool are_few(int fields) { return fields > 0 && fields <= Variant::kMostKeptFields; }
-  static constexpr bool kKeepsQueries = are_few(Variant::kQueryFields);
+  static constexpr bool kKeepsQueries = kQueryStages > 0 && are_few(Variant::kQueryFields);
   static constexpr bool kKeepsKeys = Variant::kChangesScores && are_few(Variant::kKeyFields);
   static constexpr bool kKeepsDiagonals = Variant::kChangesScores && are_few(Variant::kDiagonalFields);
   using Arguments = typename Variant::Arguments;

@@ -6,8 +6,9 @@
 namespace tilewise::cuda {
 
 /// How warps share a matrix of kRowBlocks x kColumnBlocks blocks of 16 x 16: kRowWarps * kColumnWarps warps, each with
-/// a piece of its own. Columns that do not divide evenly leave the last warps with less.
-template <int kRowBlocks, int kColumnBlocks, int kRowWarps, int kColumnWarps>
+/// a piece of its own. Columns that do not divide evenly leave the last warps with less. Warps are counted down a
+/// column first, or, `kAlongRows`, along a row.
+template <int kRowBlocks, int kColumnBlocks, int kRowWarps, int kColumnWarps, bool kAlongRows = false>
 struct WarpGrid {
   static_assert(kRowBlocks % kRowWarps == 0);
   static constexpr int kRows = kRowBlocks / kRowWarps;                                // blocks of a warp
@@ -15,11 +16,14 @@ struct WarpGrid {
   static constexpr bool kEven = kColumnBlocks % kColumnWarps == 0;
   using Sums = Accumulator<kRows, 2 * kColumns>;
 
-  __device__ static int row(int warp) { return warp % kRowWarps * kRows * 16; }
-  __device__ static int column(int warp) { return warp / kRowWarps * kColumns * 16; }
+  __device__ static int row(int warp) { return (kAlongRows ? warp / kColumnWarps : warp % kRowWarps) * kRows * 16; }
+  __device__ static int column(int warp) { return first_column(warp) * 16; }
   /// Whether a warp's column block exists.
-  __device__ static bool has(int warp, int block) {
-    return kEven || warp / kRowWarps * kColumns + block < kColumnBlocks;
+  __device__ static bool has(int warp, int block) { return kEven || first_column(warp) + block < kColumnBlocks; }
+
+ private:
+  __device__ static int first_column(int warp) {
+    return (kAlongRows ? warp % kColumnWarps : warp / kRowWarps) * kColumns;
   }
 };
 

@@ -5,6 +5,7 @@
 #include "philox.h"
 #include "products.h"
 #include "softmax.h"
+#include "stays.h"
 #include "tile_gradients.h"
 
 namespace tilewise::cuda {
@@ -165,6 +166,9 @@ struct ScoreGradients {
     const EntryScores<Variant, HeadValues<Config, Variant>, Config::kKeys> entries(
         of_head, variant, shape, arguments.scale, number, query_begin, key_begin, first_column, first_row);
     Gradients gradients(arguments.gradients, recorded(), of_head.recorded());
+    constexpr bool kLooksUp = kPartial && looks_up();
+    RowStays stays[Grid::kRows];
+    if constexpr (kLooksUp) look_up(stays, entries, query_begin + Grid::column(warp()), key_begin + Grid::row(warp()));
 #pragma unroll
     for (int j = 0; j < 2 * Grid::kColumns; ++j) {
       const float2 references = numbers_at(numbers, first_column + 8 * j);
@@ -181,8 +185,9 @@ struct ScoreGradients {
           for (int half = 0; half < 2; ++half) {
             float &weight = s.x[i][j][2 * half + column], &gradient = d.x[i][j][2 * half + column];
             const float product = weight;
-            const auto [p, slope] =
-                entries.template weigh<kPartial>(8 * j + column, 16 * i + 8 * half, product, reference);
+            auto [p, slope] = entries.template weigh < kPartial &&
+                              !kLooksUp > (8 * j + column, 16 * i + 8 * half, product, reference);
+            if constexpr (kLooksUp) p = stays[i].keeps(j, 2 * half + column) ? p : 0;
             float d_p = gradient;
             weight = p;
             if constexpr (Config::kHasDropout) {
@@ -205,6 +210,45 @@ struct ScoreGradients {
   }
 
  private:
+  /// Which entries of 16 keys stay: as of 16 queries by keys, with the two in each other's place.
+  using RowStays = Stays<16 * Grid::kColumns>;
+  using Entries = EntryScores<Variant, HeadValues<Config, Variant>, Config::kKeys>;
+  /// Whether what stays is asked for first, as bits: of masks alone.
+  __device__ static constexpr bool looks_up() {
+    return Config::kHasLists && Variant::kIsRearranged && !Variant::kChangesScores;
+  }
+  /// For the warp's piece, which begins at a query and a key: once for each diagonal of a mask that follows them. Of
+  /// others for each entry, not all in one text, which spills.
+  __device__ void look_up(RowStays (&stays)[Grid::kRows], const Entries& entries, int first_query,
+                          int first_key) const {
+#pragma unroll
+    for (int i = 0; i < Grid::kRows; ++i) {
+      if constexpr (Variant::kFollowsDiagonals) {
+        const auto& place = of_head.place();
+        stays[i] = stays_along_diagonals<16 * Grid::kColumns>(lane(), [&](int row, int column) {
+          const int query = first_query + column, key = first_key + 16 * i + row;
+          return Variant::keeps(variant, place, Variant::query_values(variant, place, query),
+                                Variant::key_values(variant, place, key),
+                                Variant::diagonal_values(variant, place, query - key), query, key, 0);
+        });
+      } else {
+        stays[i] = {{0, 0}};
+#pragma unroll 1
+        for (int e = 0; e < 4; ++e) {
+#pragma unroll
+          for (int j = 0; j < 2 * Grid::kColumns; ++j)
+            stays[i].set(j, e, entries.lane.keeps(8 * j + e % 2, 16 * i + e / 2 * 8));
+        }
+      }
+      stays[i].remove_outside(lane(), 0, shape.queries - first_query);
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int key = first_key + 16 * i + 8 * half + lane() / 4;
+        if (key < shape.key_start || key >= shape.keys) stays[i].remove_row(half);
+      }
+    }
+  }
+
   template <bool kAny, class AnyVariant>
   struct GradientsOf {
     using Type = NoGradients;

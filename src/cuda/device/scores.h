@@ -58,8 +58,8 @@ class TileScores {
   __device__ void keep_tile(const Made&, const Arguments&, int, int, int) {}
 
   /// Turns products of the tile of a stage into scores, and returns the factor that takes them to log2 units.
-  /// `kPartial`: entries may be removed or past the ends. `kByDiagonals`: a mask that follows them is asked for each.
-  template <bool kPartial, bool kByDiagonals = false, int kRowBlocks, int kKeyBlocks>
+  /// `kPartial`: entries may be removed or past the ends. `kLooksUp`: what stays is asked for first.
+  template <bool kPartial, bool kLooksUp = false, int kRowBlocks, int kKeyBlocks>
   __device__ float apply(Accumulator<kRowBlocks, kKeyBlocks>& s, float scale, const Arguments& arguments,
                          const LanePlace& lane, int) const {
     if constexpr (!kPartial && !Variant::kChangesScores) {
@@ -139,14 +139,14 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
     }
   }
 
-  template <bool kPartial, bool kByDiagonals = false, int kRowBlocks, int kKeyBlocks>
+  template <bool kPartial, bool kLooksUp = false, int kRowBlocks, int kKeyBlocks>
   __device__ float apply(Accumulator<kRowBlocks, kKeyBlocks>& s, float scale, const Arguments& arguments,
                          const LanePlace& place, int stage) const {
     const float factor = scale * kLog2E;
     if constexpr (!kPartial && !Variant::kChangesScores) {
       return factor;
-    } else if constexpr (kByDiagonals && !Variant::kChangesScores && Variant::kFollowsDiagonals) {
-      remove_along_diagonals(s, factor, arguments, place);
+    } else if constexpr (kLooksUp && !Variant::kChangesScores) {
+      remove(s, factor, arguments, place, stage);
       return 1;
     } else {
       const Lane lane(arguments, place_, values_, 0, stage, stage, place.query - place.row, place.key - place.column,
@@ -230,26 +230,53 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
  private:
   using Lane = LaneScores<Variant, Values, kKeys>;
 
-  /// Products turned into exponents, of a mask that asks about diagonals alone: a question for each of them.
+  /// Products of a cut tile turned into exponents: first what stays is asked for, as bits, then all is made at once.
   template <int kRowBlocks, int kKeyBlocks>
-  __device__ void remove_along_diagonals(Accumulator<kRowBlocks, kKeyBlocks>& s, float factor,
-                                         const Arguments& arguments, const LanePlace& place) const {
-    const int lane = threadIdx.x % 32, first_key = place.key - place.column;
+  __device__ void remove(Accumulator<kRowBlocks, kKeyBlocks>& s, float factor, const Arguments& arguments,
+                         const LanePlace& place, int stage) const {
+    Stays<kKeys> stays[kRowBlocks];
+    look_up(stays, arguments, place, stage);
 #pragma unroll
     for (int i = 0; i < kRowBlocks; ++i) {
-      const int first_query = place.query - lane / 4 + 16 * i;
-      Stays<kKeys> stays = stays_along_diagonals<kKeys>(lane, [&](int query, int key) {
-        const int query_index = first_query + query, key_index = first_key + key;
-        return Variant::keeps(arguments, place_, Variant::query_values(arguments, place_, query_index),
-                              Variant::key_values(arguments, place_, key_index),
-                              Variant::diagonal_values(arguments, place_, query_index - key_index), query_index,
-                              key_index, 0);
-      });
-      stays.remove_outside(lane, place.key_begin - first_key, place.key_end - first_key);
+      stays[i].remove_outside(threadIdx.x % 32, place.key_begin - (place.key - place.column),
+                              place.key_end - (place.key - place.column));
 #pragma unroll
       for (int j = 0; j < kKeyBlocks; ++j) {
 #pragma unroll
-        for (int e = 0; e < 4; ++e) s.x[i][j][e] = stays.keeps(j, e) ? factor * s.x[i][j][e] : -infinity();
+        for (int e = 0; e < 4; ++e) s.x[i][j][e] = stays[i].keeps(j, e) ? factor * s.x[i][j][e] : -infinity();
+      }
+    }
+  }
+
+  /// Once for each diagonal of a mask that follows them. Of others for each entry, not all in one text, which spills.
+  template <int kRowBlocks>
+  __device__ void look_up(Stays<kKeys> (&stays)[kRowBlocks], const Arguments& arguments, const LanePlace& place,
+                          int stage) const {
+    if constexpr (Variant::kFollowsDiagonals) {
+      const int lane = threadIdx.x % 32, first_key = place.key - place.column;
+#pragma unroll
+      for (int i = 0; i < kRowBlocks; ++i) {
+        const int first_query = place.query - lane / 4 + 16 * i;
+        stays[i] = stays_along_diagonals<kKeys>(lane, [&](int query, int key) {
+          const int query_index = first_query + query, key_index = first_key + key;
+          return Variant::keeps(arguments, place_, Variant::query_values(arguments, place_, query_index),
+                                Variant::key_values(arguments, place_, key_index),
+                                Variant::diagonal_values(arguments, place_, query_index - key_index), query_index,
+                                key_index, 0);
+        });
+      }
+    } else {
+      const Lane lane(arguments, place_, values_, 0, stage, stage, place.query - place.row, place.key - place.column,
+                      place.row, place.column);
+#pragma unroll
+      for (int i = 0; i < kRowBlocks; ++i) stays[i] = {{0, 0}};
+#pragma unroll 1
+      for (int e = 0; e < 4; ++e) {
+#pragma unroll
+        for (int i = 0; i < kRowBlocks; ++i) {
+#pragma unroll
+          for (int j = 0; j < kKeys / 8; ++j) stays[i].set(j, e, lane.keeps(16 * i + e / 2 * 8, 8 * j + e % 2));
+        }
       }
     }
   }

@@ -18,7 +18,7 @@ struct ForwardCall {
   unsigned* next_work;  // 0 before and after
   int query_tiles;      // of the longest sequence
   int h_q, b;
-  int heads_together;  // whose keys and values the second-level cache holds at a time
+  int heads_together;  // of any sequence, whose keys and values the second-level cache holds at a time
   int box_rows;        // where k and v lie in pages: rows of their boxes, which divide a page's and a key tile's
   float factor;        // scale * log2(e); where scale is 0, a number so small that it makes no difference
 };

@@ -31,6 +31,12 @@ struct Stays {
     }
   }
 
+  /// All of the first query, or of the one 8 behind it.
+  __device__ void remove_row(int half) {
+    const unsigned others = half == 0 ? 0xf0f0f0f0u : 0x0f0f0f0fu;
+    words[0] &= others, words[1] &= others;
+  }
+
  private:
   /// The bits of numbers below n.
   __device__ static unsigned below(int n) { return n >= 32 ? ~0u : (1u << ::max(n, 0)) - 1; }

@@ -22,7 +22,9 @@ unsigned shared_bytes(const HopperForwardPlan& plan, const ForwardShape& shape) 
   return static_cast<unsigned>(plan.tile_bytes(shape) + plan.other_shared());
 }
 
-/// Heads whose keys and values take half of the second-level cache: the other half is for what passes through.
+/// Heads whose keys and values take half of the second-level cache: the other half is for what passes through. No more
+/// than a sequence has: of 66 heads of 512 tokens, what is read again was no longer there (d 128 causal 0.92 of cuDNN
+/// where it was at 0.99), though the shortest rows of all of them would end the work.
 int heads_together(const ForwardShape& shape, const ForwardExtent& extent, std::int64_t heads_per_kv,
                    std::int64_t l2_bytes) {
   const std::int64_t bytes =

@@ -16,7 +16,9 @@ std::int64_t BackwardPlan::shared_bytes(const ForwardShape& shape) const {
   const auto row_bytes = [&](int columns) { return shared_row_bytes(columns, shape.dtype); };
   const std::int64_t both = row_bytes(shape.d_qk) + row_bytes(shape.d_v);
   const int score_tiles = score_columns == 1 && column_warps == 1 ? 1 : 2;
-  return keys * both + score_tiles * keys * row_bytes(queries) + stages * (queries * both + 2 * queries * 4);
+  constexpr int kBarriers = 64;
+  return keys * both + score_tiles * keys * row_bytes(queries) + stages * (queries * both + 2 * queries * 4) +
+         kBarriers;
 }
 
 int BackwardPlan::matrix_registers(const ForwardShape& shape) const {

@@ -61,7 +61,7 @@ std::int64_t HopperForwardPlan::tile_bytes(const ForwardShape& shape) const {
 }
 
 std::int64_t HopperForwardPlan::other_shared() const {
-  return kBarrierBytes + 2 * kPlaceBytes +
+  return kBarrierBytes + 4 * kPlaceBytes +
          kept_bytes(has_scores, 2 * query_tile(), 4 * (key_tile + query_tile() - 1 + key_tile)) +
          (has_scores ? kSteadyBytes : 0);
 }

@@ -69,7 +69,9 @@ struct Lists {
         const std::int64_t own = std::max<std::int64_t>(row * tile.queries + s_kv - s_q, 0) / tile.keys;
         const std::int64_t first = tiles[list * static_cast<std::size_t>(columns)] >> 13;
         const std::int64_t index = std::min<std::int64_t>(std::max<std::int64_t>(own - first, 0), count[list] - 1);
-        order.push_back({static_cast<int>(row), count[list], static_cast<int>(std::max<std::int64_t>(index, 0)), 0});
+        const std::int64_t start = by_key || count[list] == 0 ? 0 : index;
+        const int entry = tiles[list * static_cast<std::size_t>(columns) + static_cast<std::size_t>(start)];
+        order.push_back({static_cast<int>(row), count[list], static_cast<int>(start), count[list] == 0 ? 0 : entry});
       }
       std::stable_sort(order.end() - rows, order.end(), [](RowStart a, RowStart b) { return a.count > b.count; });
     }

@@ -54,7 +54,7 @@ std::vector<std::string> operands_of(const std::string& part) {
 }
 
 std::string call_of(const std::vector<std::string>& parts) {
-  static const std::regex kInstruction(R"re(\s*"\s*([a-z][A-Za-z0-9_.]*))re");
+  static const std::regex kInstruction(R"re(\s*"\s*(?:\{\\n\.reg [.a-z0-9]+ \w+;\\n)?([a-z][A-Za-z0-9_.]*))re");
   std::smatch found;
   if (!std::regex_search(parts[0], found, kInstruction, std::regex_constants::match_continuous)) return ";";  // of none
   std::string name = found[1];

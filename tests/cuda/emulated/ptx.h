@@ -57,6 +57,32 @@ inline void cp_async_wait_group(std::size_t pending) {
   }
 }
 
+/// What a barrier's 8 bytes hold.
+struct Barrier {
+  std::uint16_t expected, pending;
+  std::uint32_t phase;
+};
+inline void mbarrier_init_shared_b64(unsigned address, int arrivals) {
+  const auto count = static_cast<std::uint16_t>(arrivals);
+  simt::shared<Barrier>(address) = {count, count, 0};
+}
+inline void mbarrier_arrive_shared_b64(unsigned address) {
+  auto& barrier = simt::shared<Barrier>(address);
+  simt::has_progress = true;
+  if (--barrier.pending > 0) return;
+  barrier.pending = barrier.expected;
+  ++barrier.phase;
+}
+inline void mbarrier_try_wait_parity_shared_b64(unsigned& is_complete, unsigned address, int parity) {
+  simt::wait_until([&] { return simt::shared<Barrier>(address).phase % 2 != static_cast<unsigned>(parity); });
+  is_complete = 1;
+}
+inline void cp_async_mbarrier_arrive_noinc_shared_b64(unsigned address) {
+  cp_async_commit_group();
+  cp_async_wait_group(0);
+  mbarrier_arrive_shared_b64(address);
+}
+
 // Kernels run one after the other here.
 inline void griddepcontrol_wait() {}
 inline void griddepcontrol_launch_dependents() {}

@@ -39,6 +39,9 @@ extern "C" __global__ void __launch_bounds__(32) set(const __grid_constant__ Sta
     if (j % 3 == 0) stays.set(j);
     for (int e = 0; e < 4; ++e) stays.set(j, e, call.kept[j] != 0 && e != j % 4);
   }}
+  for (int half = 0; half < 2; ++half) {{
+    if (call.begin == half) stays.remove_row(half);
+  }}
   for (int j = 0; j < kKeys / 8; ++j) {{
     for (int e = 0; e < 4; ++e) call.stay[(lane * (kKeys / 8) + j) * 4 + e] = stays.keeps(j, e);
   }}
@@ -97,11 +100,14 @@ TEST(Stays, AreWhatWasSet) {
     const auto blocks = static_cast<std::size_t>(keys) / 8;
     std::vector<int> kept(static_cast<std::size_t>(keys) + 15), stay(32 * blocks * 4, -1);
     for (std::size_t i = 0; i < kept.size(); ++i) kept[i] = i % 5 < 3 ? 1 : 0;
-    const StaysCall call{kept.data(), stay.data(), 0, 0};
-    ASSERT_TRUE(program.launch("set", {1, 1, 1}, 32, &call, nullptr));
-    for (std::size_t i = 0; i < stay.size(); ++i) {
-      const std::size_t e = i % 4, j = i / 4 % blocks;
-      ASSERT_EQ(stay[i], j % 3 == 0 || (kept[j] != 0 && e != j % 4)) << keys << " keys, block " << j << ", entry " << e;
+    for (const int removed : {-1, 0, 1}) {
+      const StaysCall call{kept.data(), stay.data(), removed, 0};
+      ASSERT_TRUE(program.launch("set", {1, 1, 1}, 32, &call, nullptr));
+      for (std::size_t i = 0; i < stay.size(); ++i) {
+        const std::size_t e = i % 4, j = i / 4 % blocks;
+        const bool expected = (j % 3 == 0 || (kept[j] != 0 && e != j % 4)) && static_cast<int>(e / 2) != removed;
+        ASSERT_EQ(stay[i], expected) << keys << " keys, block " << j << ", entry " << e << " without row " << removed;
+      }
     }
   }
 }

@@ -17,9 +17,9 @@ class ForwardProducers : ForwardShared<Config, Variant> {
   static constexpr int kStages = Shared::kStages, kKeyTile = Shared::kKeyTile, kQueryStages = Shared::kQueryStages;
   using Shared::arguments_;
   using Shared::call_, Shared::variant_;
-  /// The next piece is taken when the keys of all tiles are on their way, of a short list when those of all but so many
-  /// are.
-  static constexpr int kEarlyTiles = 512 / kKeyTile;
+  /// The next piece is taken when the keys of all tiles are on their way, of a walk over few when those of all but so
+  /// many are.
+  static constexpr int kShortSequence = 2048, kEarlyTiles = (Config::kHasLists ? 512 : 256) / kKeyTile;
   static constexpr bool kMakesKept = Shared::Values::kKeepsQueries || Shared::kKeepsOfTiles;
 
  public:
@@ -56,11 +56,12 @@ class ForwardProducers : ForwardShared<Config, Variant> {
         // Written and read back one by one: this thread has few registers.
         Told& told = this->told(turn.stage());
         told.work = work;
+        if (has_order) static_cast<WalkStart&>(told.walk) = listed;
         forget();
         if constexpr (!Shared::kTellsLists) tell_kv_head(told);
         told.shape = arguments_.sequences[told.work.sequence];
         forget();
-        static_cast<WalkStart&>(told.walk) = has_order ? listed : this->start_of(told.work, told.shape);
+        if (!has_order) static_cast<WalkStart&>(told.walk) = this->start_of(told.work, told.shape);
         this->told_begun(turn.stage()).arrive();
         this->keys_sent().wait(turn.count & 1);
         turn = turn.plus(1);
@@ -102,9 +103,14 @@ class ForwardProducers : ForwardShared<Config, Variant> {
     if constexpr (Shared::kTellsLists) tell_kv_head(told);
     told.variant = Variant::place_of(bound, told.shape, work.sequence, work.head, work.kv_head, arguments_.scale);
     if constexpr (Shared::ValuesOfTile::kTransposed) tell_scales(told);
-    if constexpr (Shared::kTellsLists) {
+    if constexpr (Shared::kTakesEarly) {
       const int last = told.walk.count - 1;
-      told.walk.taken_at = last < 4 * kEarlyTiles ? ::max(last - kEarlyTiles, 0) : last;
+      // Of short sequences at once. Elsewhere a block that took some short rows ahead would be the last one to end.
+      const bool is_short = told.shape.keys <= kShortSequence;
+      told.walk.taken_at =
+          last >= kShortSequence / kKeyTile || (last <= kEarlyTiles && !is_short) ? last : ::max(last - kEarlyTiles, 0);
+    }
+    if constexpr (Shared::kTellsLists) {
       const TileLists& lists = arguments_.lists;
       told.walk.list = lists.tiles + list_of(lists, work.sequence, work.head, work.query_tile) * lists.capacity;
     }
@@ -197,7 +203,7 @@ class ForwardProducers : ForwardShared<Config, Variant> {
       if (told.work.query_tile < 0) break;
       load_tiles<Tile, kTransposed>(map, told, first, barriers, turn, sent);
       this->told_empty(piece.stage()).arrive();
-      if (!Shared::kTellsLists || told.walk.count == 0) sent();
+      if (!Shared::kTakesEarly || told.walk.count == 0) sent();
     }
   }
 
@@ -228,7 +234,7 @@ class ForwardProducers : ForwardShared<Config, Variant> {
         }
       }
       turn = turn.plus(1);
-      if constexpr (Shared::kTellsLists) {
+      if constexpr (Shared::kTakesEarly) {
         if (i == told.walk.taken_at) sent();
       }
     }

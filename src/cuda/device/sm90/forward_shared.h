@@ -32,12 +32,15 @@ struct QueryScale<Float8E4m3> {
 };
 
 /// What is told of its walk, and of a list.
-template <bool kTellsLists>
+template <bool kTakesEarly, bool kTellsLists>
 struct ToldWalk : WalkStart {};
 template <>
-struct ToldWalk<true> : WalkStart {
+struct ToldWalk<true, false> : WalkStart {
+  int taken_at;  // the next piece is taken when the keys of this tile of them are on their way
+};
+template <>
+struct ToldWalk<true, true> : ToldWalk<true, false> {
   const int* list;  // its tiles
-  int taken_at;     // the next piece is taken when the keys of this one of them are on their way
 };
 
 /// Config has
@@ -77,21 +80,27 @@ class ForwardShared {
   static constexpr bool kTellsLists =
       Config::kHasLists && !Variant::kChangesScores && Variant::kFollowsDiagonals && sizeof(Element) == 2;
 
+  /// Whether of short walks the next piece is taken before all their keys are on their way.
+  static constexpr bool kTakesEarly =
+      kTellsLists || (!Config::kHasLists && !Variant::kChangesScores && sizeof(Element) == 2);
+
   /// A piece of work, as it is told: with all that others would wait for global memory for. It stays in shared memory
   /// until all are done with it, since little of it is read for a full tile.
   struct Told : QueryScale<Element> {
     Work work;
     SequenceShape shape;
-    ToldWalk<kTellsLists> walk;
+    ToldWalk<kTakesEarly, kTellsLists> walk;
     typename Variant::Place variant;
   };
-  /// One is at work, and one is told ahead.
-  static constexpr int kToldStages = 2;
   /// What entries share is made by a warp of the producers: queries' values with the piece, keys' and diagonals' for
   /// each tile, when all consumers have let go of the keys of kKeptAhead tiles before. The tile before that one they
   /// have then done with.
   static constexpr int kKeptStages = 4, kKeptAhead = kStages < kKeptStages ? kStages : kKeptStages - 1;
-  using Values = KeptValues<Variant, kQueryTile, kKeyTile, 2, kKeptStages, kKeptStages, 32>;
+  /// Masks along diagonals are not looked up by values of queries.
+  using Values = KeptValues<Variant, kQueryTile, kKeyTile, kTellsLists ? 0 : 2, kKeptStages, kKeptStages, 32>;
+  /// One is at work, and one is told ahead, or three: of a causal mask's short rows what has to be asked for before a
+  /// piece can begin takes longer than the piece.
+  static constexpr int kToldStages = kTakesEarly && !Values::kKeepsQueries ? 4 : 2;
   static constexpr bool kKeepsOfTiles = Values::kKeepsKeys || Values::kKeepsDiagonals;
   static constexpr bool kKnowsSteady = Variant::kMayBeSteady && Values::kKeepsDiagonals;
   /// Whether tiles are steady is found out for kAhead together, of the piece at work: of the tiles before, the last

@@ -14,9 +14,9 @@ struct Work {
 };
 
 /// Hands out the work by a counter in global memory: the blocks' first pieces by their numbers, the others to whoever
-/// is done first. The order is: sequences; rows far longer than most, of all heads, since the last of them to begin
-/// would otherwise outlast everything; heads, as many together as the second-level cache holds keys and values of; rows
-/// of query tiles, the longest list first; the heads of the group.
+/// is done first. The order is: rows far longer than most, of all heads, since the last of them to begin would
+/// otherwise outlast everything; heads, sequence by sequence, as many together as the second-level cache holds keys and
+/// values of; rows of query tiles, the longest list first; the heads of the group.
 class Schedule {
  public:
   __device__ explicit Schedule(const ForwardCall& call) : call_(call), index_(blockIdx.x) {}
@@ -24,15 +24,12 @@ class Schedule {
   __device__ bool has_work() const { return index_ < total(); }
 
   __device__ Work work() const {
-    const int of_sequence = call_.query_tiles * call_.h_q, long_rows = call_.arguments.lists.long_rows;
-    const int sequence = index_ / of_sequence;
-    int within = index_ % of_sequence;
-    if (within < long_rows * call_.h_q) return {within / call_.h_q, within % call_.h_q, sequence, 0};
-    within -= long_rows * call_.h_q;
-    const int of_group = (call_.query_tiles - long_rows) * call_.heads_together;
+    const int heads = call_.h_q * call_.b, long_rows = call_.arguments.lists.long_rows;  // heads of all sequences
+    if (index_ < long_rows * heads) return of_head(index_ % heads, index_ / heads);
+    const int within = index_ - long_rows * heads, of_group = (call_.query_tiles - long_rows) * call_.heads_together;
     const int first_head = within / of_group * call_.heads_together, place = within % of_group;
-    const int heads = min(call_.heads_together, call_.h_q - first_head);
-    return {long_rows + place / heads, first_head + place % heads, sequence, 0};
+    const int together = min(call_.heads_together, heads - first_head);
+    return of_head(first_head + place % together, long_rows + place / together);
   }
 
   /// Every block asks once more than it gets, so the last to ask, who sees total - 1, leaves the counter as it was.
@@ -45,6 +42,7 @@ class Schedule {
   }
 
  private:
+  __device__ Work of_head(int head, int row) const { return {row, head % call_.h_q, head / call_.h_q, 0}; }
   /// Not kept: a producer has few registers.
   __device__ int total() const { return call_.query_tiles * call_.h_q * call_.b; }
 
