@@ -177,8 +177,7 @@ class BackwardKernel {
   void accumulate(const BackwardHead& head, const Tile& tile, int row, int begin, int end, const Block& block) {
     float* d_v = d_v_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_v);
     float* d_k = d_k_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_qk);
-    const std::int64_t first = row * kRowStride;
-    const float *weights = weight_rows_ + first, *d_scores = d_score_rows_ + first;
+    const float *weights = weight_rows_ + row * kRowStride, *d_scores = d_score_rows_ + row * kRowStride;
     if constexpr (!kPacks) {
       if (*block.reads_rows != 0) {
         Engine::template accumulate_from_rows<M>(weights, kRowStride, begin, end, head.d_o, tile.query, shape_.d_v,
@@ -238,7 +237,7 @@ class BackwardKernel {
     float* d_q[2];
     for (int i = 0; i < 2; ++i) {
       clear_around(tile, index + i, true);
-      derive(head, tile, block, index + i, right[i]);
+      derive(block, first, keys, index + i, right[i]);
       const std::int64_t query = tile.query + (index + i) * kStrip;
       d_q[i] = Head::d_q_of(head.d_q, shape_, query);
       float& has_some = head.d_q[query / kStrip];
@@ -252,12 +251,10 @@ class BackwardKernel {
   }
 
   /// Weights and gradients of scores of one strip as operands, of d_q's in `right`.
-  void derive(const BackwardHead& head, const Tile& tile, const Block& block, int index, float* right) {
-    const KeySpan& span = tile.spans[index];
-    const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
+  void derive(const Block& block, int first, int keys, int index, float* right) {
     const Differentiation<Engine> differentiation(numbers(block, index), units_.natural);
     const DerivedRows rows = packed_rows(first, index);
-    NextStrip ahead = next_strip(head, tile, block, index);
+    NextStrip ahead = next_strip(block, keys, index);
     const auto pack = [&]<int kSide>(const float* products, int key, int from, int to) __attribute__((always_inline)) {
       constexpr int kHalf = Engine::kParts / 2;  // pairs of keys that are packed beside one of the products
       for (int pair = kHalf * kSide + from / 2; pair < kHalf * kSide + to / 2; ++pair) {
@@ -285,7 +282,8 @@ class BackwardKernel {
     const int queries = static_cast<int>(shape_.s_q - query < kStrip ? shape_.s_q - query : kStrip);
     float* weights = weights_ + index * kStrip + first * kWeightsStride;
     float* d_scores = d_scores_ + index * kStrip + first * kWeightsStride;
-    NextStrip ahead = next_strip(head, tile, block, index);
+    NextStrip ahead = next_strip(block, keys, index);
+    if (index + 1 == kStrips && *block.reads_rows != 0) ahead.q = rows_ahead(head.d_o, tile.query, keys);
     const auto piece = [&](float* values, std::int64_t begin, std::int64_t end, bool partial) {
       return ScoreBlock{values + (begin - span.begin) * kStrip, kStrip, query, begin, queries,
                         static_cast<int>(end - begin),          partial};
@@ -358,16 +356,20 @@ class BackwardKernel {
     Ahead q, d_o;
   };
 
-  NextStrip next_strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) const {
-    const std::int64_t touches = (tile.spans[index].end - tile.spans[index].begin) / Engine::kBlock + 1;
+  NextStrip next_strip(const Block& block, int keys, int index) const {
+    const std::int64_t touches = keys / Engine::kBlock + 1;
     const std::int64_t q = Engine::packed_q_floats(shape_.d_qk), d_o = Engine::packed_q_floats(shape_.d_v);
     if (index + 1 == kStrips) {
       // Next come the products with the right sides; the first of them is fetched only in part.
-      if (*block.reads_rows == 0) return {Ahead(block.d_o_right, kQueries * std::int64_t{Engine::kPanel}, touches), {}};
-      const auto* rows = static_cast<const float*>(head.d_o.data) + tile.query * head.d_o.stride;
-      return {Ahead(rows, kQueries, Engine::kPanel * 4, head.d_o.stride * 4, touches), {}};
+      return {Ahead(block.d_o_right, kQueries * std::int64_t{Engine::kPanel}, touches), {}};
     }
     return {Ahead(block.q + (index + 1) * q, q, touches), Ahead(block.d_o + (index + 1) * d_o, d_o, touches)};
+  }
+
+  /// A panel of rows that are a right side themselves.
+  static Ahead rows_ahead(const Rows& rows, std::int64_t query, int keys) {
+    const auto* first = static_cast<const float*>(rows.data) + query * rows.stride;
+    return {first, kQueries, Engine::kPanel * 4, rows.stride * 4, keys / Engine::kBlock + 1};
   }
 
   static RowNumbers numbers(const Block& block, int index) {

@@ -208,10 +208,10 @@ struct BroadcastEngine {
                                                              int begin, int end, const Rows& rows, std::int64_t query,
                                                              int d, float* out) {
     const float* right = static_cast<const float*>(rows.data) + (query + begin) * rows.stride;
-    for (int column = 0; column < d; column += kPanel, right += kPanel) {
+    for (int column = 0; column < d; column += kPanel) {
       Accumulators<Lanes, M, Config::kPanelVectors> block;
       block.load(out + column, d);
-      block.multiply(weights + begin, weights_stride, 1, right, rows.stride, end - begin);
+      block.multiply(weights + begin, weights_stride, 1, right + column, rows.stride, end - begin);
       block.store(out + column, d);
     }
   }
