@@ -94,6 +94,9 @@ CudaText rearranged_cuda_text(const Variant& variant, DType dtype, bool with_slo
 /// there are score stages, and where masks alone read it, in partial tiles.
 inline constexpr int kMostKeptFields = 3, kMostKeptOfMasks = 1;
 
+/// Scores of more operations than this are long: kernels make fewer of them at a time.
+inline constexpr int kFewOperations = 4;
+
 /// The arguments' bytes for a launch: what `Bound` holds, in the layout's places. Table data must be device addresses.
 std::vector<std::byte> pack_arguments(const Graph& graph, const Bound& bound, const ArgumentLayout& layout);
 

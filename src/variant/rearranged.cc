@@ -323,7 +323,8 @@ class Rearrangement {
     }
     std::vector<NodeId> operands;
     for (int i = 0; i < node.operand_count; ++i) operands.push_back(node_of(operand(i)));
-    return form_of(added(make_operation(graph_, node.index, operands)));
+    const NodeId made = added(make_operation(graph_, node.index, operands));
+    return form_of(node.type == Type::boolean && made >= data_.graph.size() ? soft(made) : made);
   }
 
   // ---- Stages.
@@ -349,7 +350,7 @@ class Rearrangement {
     if (derivative) slope_ = form_of(operation<Selection>(is_below, constant(0), node_of(slope_)));
   }
 
-  /// A condition on a score, which is approximate anyway.
+  /// A condition that a score decides, which is approximate anyway.
   NodeId soft(NodeId condition) {
     soft_.insert(condition);
     return condition;
@@ -369,8 +370,11 @@ class Rearrangement {
     for (NodeId id = root + 1; id-- > 0;) {
       if (!needed[id]) continue;
       const Node& node = graph[id];
-      for (const NodeId operand : node.inputs()) needed[operand] = true;
+      if (node.type != Type::real) continue;
       const auto is = [&](std::int32_t number) { return node.kind == Kind::operation && node.index == number; };
+      for (const NodeId operand : node.inputs()) needed[operand] = true;
+      const bool is_one_of_them = is(number_of<Selection>) || is(number_of<Minimum>) || is(number_of<Maximum>) ||
+                                  is(number_of<Absolute>) || is(number_of<ToReal>);
       const bool divides_by_a_number =
           is(number_of<Division>) && (graph[node.operands[1]].kind == Kind::literal ||
                                       (graph[node.operands[1]].is_constant() && graph[node.operands[1]].value != 0));
@@ -379,7 +383,7 @@ class Rearrangement {
                                  is(number_of<Multiplication>) || is(number_of<Negation>);
       const bool is_finite_leaf = node.kind == Kind::literal || node.kind == Kind::score || node.kind == Kind::scale ||
                                   (node.is_constant() && std::abs(node.value) < 0x1p127);
-      if (!divides_by_a_number && !is_bounded && !is_polynomial && !is_finite_leaf) return false;
+      if (!is_one_of_them && !divides_by_a_number && !is_bounded && !is_polynomial && !is_finite_leaf) return false;
     }
     return true;
   }

@@ -173,11 +173,21 @@ class RearrangedWriter : public CudaWriter {
 
   bool has_parts() const { return may_be_steady() || may_be_linear(); }
 
-  /// Whether backward passes may let products begin at what diagonals add to exponents.
+  /// Whether backward passes may let products begin at what diagonals add to exponents. Not where that is read of a
+  /// table: ALiBi came from 0.873 to 0.928 of plain attention by it, relative positions from 0.823 to 0.803 and T5 from
+  /// 0.824 to 0.813.
   bool adds_diagonals() const {
     const ExponentParts& parts = rearranged_.parts;
     return rearranged_.slope != kNoNode && hoist_[rearranged_.slope] == Hoist::uniform && parts.value != kNoNode &&
-           graph_[parts.value].kind == Kind::score && rearranged_.of_query == kNoNode;
+           graph_[parts.value].kind == Kind::score && rearranged_.of_query == kNoNode &&
+           !reads_tables(parts.of_diagonal);
+  }
+  bool reads_tables(NodeId root) const {
+    const std::vector<bool> needed = needed_by({root}, text_of(Hoist::diagonal));
+    for (NodeId id = 0; id < graph_.size(); ++id) {
+      if (needed[id] && graph_[id].kind == Kind::read && hoist_[id] == Hoist::diagonal) return true;
+    }
+    return false;
   }
 
   /// Whether clamps or comparisons of ints stand between a diagonal and its value: what is left of a tile's distances

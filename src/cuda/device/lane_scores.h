@@ -20,8 +20,8 @@
 //                             + of_query(arguments, place, query) + that number
 //   kMayBeLinear              whether that may be a number for each diagonal instead, on a line
 //   kAddsDiagonals            whether an exponent is factor(arguments, place) * product
-//                             + of_diagonal(arguments, place, diagonal) and its slope a number of the head (with slopes
-//                             alone)
+//                             + of_diagonal(arguments, place, diagonal), which reads no table, and its slope a number
+//                             of the head (with slopes alone)
 //   kMayBeSmall               whether there are small_exponent, as exponent, for products whose square is at most
 //                             square_limit(arguments, place)
 //   steady_value              (arguments, place, least, most): that number or line, where it is one from one diagonal

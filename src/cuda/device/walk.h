@@ -56,6 +56,12 @@ struct DenseWalk {
         tiles(shape.key_start < shape.keys ? (shape.keys - 1) / key_tile + 1 - first : 0),
         ragged((shape.key_start % key_tile != 0 ? 1 : 0) | (shape.keys % key_tile != 0 ? 2 : 0)) {}
 
+  /// Of so many tiles as another one of the same sequence has found.
+  __device__ DenseWalk(const SequenceShape& shape, int key_tile, int count)
+      : first(shape.key_start / key_tile),
+        tiles(count),
+        ragged((shape.key_start % key_tile != 0 ? 1 : 0) | (shape.keys % key_tile != 0 ? 2 : 0)) {}
+
   __device__ int count() const { return tiles; }
   __device__ Visit visit(int index) const {
     const int ends = (index == 0 ? 1 : 0) | (index == tiles - 1 ? 2 : 0);

@@ -159,7 +159,8 @@ variant::CudaText hopper_text(const Variant& variant, const ForwardShape& shape,
 ScoreWork score_work(const Variant& variant, const variant::CudaText& text) {
   const auto fields = [&](variant::Hoist hoist) { return text.fields[static_cast<std::size_t>(hoist)]; };
   if (!changes_scores(variant)) return {};
-  return {true, text.special_functions, fields(variant::Hoist::key) > 0 || fields(variant::Hoist::diagonal) > 0};
+  return {true, text.special_functions, fields(variant::Hoist::key) > 0 || fields(variant::Hoist::diagonal) > 0,
+          text.entry_operations > variant::kFewOperations};
 }
 
 jit::Program hopper_forward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,

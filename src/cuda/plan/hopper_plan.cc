@@ -149,8 +149,10 @@ int polynomials_of_eight(const ForwardShape& shape, const ScoreWork& scores) {
 
 bool takes_turns(const ForwardShape& shape, const ScoreWork& scores) {
   // Of plain at d 64, with and without turns, in one run: softcap 0.750 and 0.709, ten operations 0.517 and 0.490. At
-  // d 128 softcap 0.803 and 0.831, ALiBi 0.855 and 0.876.
-  return scores.special_functions > 0 && shape.d_v <= 64;
+  // d 128 softcap 0.803 and 0.831, ALiBi 0.855 and 0.876. Long scores without functions gain everywhere: four drawn
+  // ones at d 128 0.695, 0.679, 0.762, 0.587 and 0.638, 0.610, 0.727, 0.549; at d 64 0.647, 0.706, 0.536 and 0.618,
+  // 0.692, 0.532.
+  return scores.special_functions > 0 ? shape.d_v <= 64 : scores.is_long && shape.d_v <= 128;
 }
 
 std::string hopper_refusal(const ForwardShape& shape) {
@@ -186,14 +188,13 @@ std::int64_t HopperBackwardPlan::tile_bytes(const ForwardShape& shape) const {
 }
 
 std::int64_t HopperBackwardPlan::other_shared() const {
-  // What scores keep of queries and diagonals, and begin at, for each stage; of keys, for each consumer. What masks
-  // keep of queries, consumers keep by turns.
-  const std::int64_t diagonals = kQueries + keys - 1;
-  const std::int64_t kept = has_scores
-                                ? kPlaceBytes + stages * (kept_bytes(true, kQueries, int(diagonals)) + 4 * diagonals) +
-                                      kept_bytes(true, 0, 2 * keys)
-                                : kept_bytes(false, 2 * 2 * kQueries, 0);
-  return kBarrierBytes + kept + 2 * (kPlaceBytes + sum_bytes(slots));
+  // What consumers keep; of scores of narrow heads what is kept, and begun at, four tiles ahead.
+  constexpr int kAhead = 4, kDiagonals = kQueries + 128 - 1;
+  const std::int64_t own = 2 * kept_bytes(has_scores, 2 * kQueries, 64 + 2 * 127);
+  const std::int64_t ahead = kPlaceBytes + kept_bytes(true, 0, 128) +
+                             kAhead * (kept_bytes(true, kQueries, kDiagonals) + 4 * std::int64_t{kDiagonals});
+  return kBarrierBytes + 2 * (kPlaceBytes + sum_bytes(slots)) +
+         (has_scores && keys == 128 ? std::max(own, ahead) : own);
 }
 
 bool HopperBackwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits) const {

@@ -295,6 +295,19 @@ TEST_F(EmulatedKernels, BackwardWithScoresAndEmptyPartsOfTiles) {
   expect_backward(false, 1);
 }
 
+// Asked once for each diagonal, or for each entry; at d 128 keys go in whole tiles, and 64 queries a tile.
+TEST_F(EmulatedKernels, BackwardWithMasksAlone) {
+  make(zoo::window(40), 130, 150, 128);
+  expect_backward(false);
+  make(zoo::documents({70, 50, 80}), 200, 200, 64);
+  expect_backward(false);
+}
+
+TEST_F(EmulatedKernels, ForwardWithAMaskThatFollowsNoDiagonals) {
+  make(zoo::documents({70, 50, 80}), 200, 200, 64);
+  expect_forward();
+}
+
 TEST_F(EmulatedKernels, BackwardWithGradientsOfATable) {
   make(zoo::relative_position(20) & zoo::causal(), 130, 130, 64);
   expect_backward(true);

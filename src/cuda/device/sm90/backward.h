@@ -83,6 +83,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
   using KeyFragments = LeftFragment[kColumnsQk / 16];
   using ValueFragments = LeftFragment[kColumnsV / 16];
 
+  __device__ static typename Shared::KeptTurn kept_turn(const Turn<kStages>& turn) { return {turn.count}; }
   __device__ static Turn<2> scores_turn(const Turn<kStages>& turn) { return {turn.count}; }
 
   template <int kFragments, class Tile>
@@ -100,8 +101,10 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
                       first_key,
                       this->part_of(visit, consumer, has_missing_keys),
                       int(turn.stage()),
-                      scores_turn(turn).stage()};
+                      scores_turn(turn).stage(),
+                      int(kept_turn(turn).stage())};
     full(tile.stage).wait(turn.parity());
+    if constexpr (Shared::kKeepsAhead) this->kept_full(tile.kept).wait(kept_turn(turn).parity());
     if (tile.query_begin + kQueries > arguments_.sequences[sequence()].queries) {
       tile.part = kPartialPart;
       clear_missing_queries(tile.query_begin, consumer, tile.stage);
@@ -153,6 +156,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     pin(d_k);
     pin(d_v);
     this->release(stage);
+    if constexpr (Shared::kKeepsAhead) this->kept_empty(tile.kept).arrive_if(is_first_lane());
   }
 
   __device__ void add_in_turn(const QuerySums& d_q, long long tile, int consumer, const Turn<2>& visit) const {
@@ -164,7 +168,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
   /// p (+)= k q^T and d_s (+)= v d_o^T, started.
   __device__ void start_scores(Scores& p, Scores& d_s, const KeyFragments& k, const ValueFragments& v, int consumer,
                                int stage) const {
-    constexpr bool kClearScores = Variant::kChangesScores && !Shared::kBeginsAtDiagonals;
+    constexpr bool kClearScores = Variant::kChangesScores && !Shared::kKeepsAhead;
     constexpr bool kClearGradients = Config::kHasDropout;
     const Operand queries = Operand::of(query_tile(stage).address, kQueries);
     const Operand gradients = Operand::of(gradient_tile(stage).address, kQueries);
@@ -238,7 +242,10 @@ class Backward : BackwardShared<Config, Variant> {
     if constexpr (Shared::kIsPaired) meet_cluster();  // both have their barriers
     if (warpgroup == 0) {
       shrink_registers<Config::kProducerRegisters>();
-      if (threadIdx.x < Shared::kProducers) this->produce(tile);
+      if (threadIdx.x == 0) this->produce(tile);
+      if constexpr (Shared::kKeepsAhead) {
+        if (threadIdx.x >= 32) this->keep_ahead(tile);
+      }
       if constexpr (Config::kIsOrdered) {
         if (threadIdx.x == 32) {
           wait_for_kernels_before();

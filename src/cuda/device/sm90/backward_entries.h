@@ -18,7 +18,7 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
  protected:
   using Shared::arguments_, Shared::call_, Shared::variant_;
   using Shared::gradient_tile, Shared::numbers, Shared::place_of, Shared::query_tile;
-  using Shared::kBeginsAtDiagonals, Shared::kHasGradients, Shared::kKeepsAhead, Shared::kKeys, Shared::kQueries;
+  using Shared::kHasGradients, Shared::kKeepsAhead, Shared::kKeys, Shared::kQueries;
   using Shared::kv_head, Shared::lane, Shared::sequence, Shared::thread, Shared::warp_row;
   using typename Shared::EntryNumbers;
   using typename Shared::Lane;
@@ -41,9 +41,12 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
                                  thread());
     }
     meet(1 + consumer, 128);
-    if constexpr (Values::kKeepsKeys) {
-      auto* const keys = this->ahead().values.keys[consumer] + column_of(consumer);
-      for (int i = thread(); i < 64; i += 128) keys[i] = Variant::key_values(variant_, place.variant, first_key + i);
+    if constexpr (Values::kKeepsKeys && kKeepsAhead) {
+      auto* const keys = this->ahead().values.keys[0] + 64 * consumer;
+      if (thread() < 64) keys[thread()] = Variant::key_values(variant_, place.variant, first_key + thread());
+      meet(1 + consumer, 128);
+    } else if constexpr (Values::kKeepsKeys) {
+      place.values.make_keys(variant_, place.variant, 0, first_key);
       meet(1 + consumer, 128);
     }
   }
@@ -53,18 +56,19 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
     int head, query_begin, first_key;
     int part;        // PartClass of its entries
     int stage;       // of queries
-    unsigned index;  // of d_s, and of what is kept of the variant
+    unsigned index;  // of d_s, and of what consumers keep of the variant
+    int kept = 0;    // stage of what is kept ahead
   };
-
-  /// The first of a consumer's keys among the block's.
-  __device__ static int column_of(int consumer) { return Sizes::kIsWide ? 0 : 64 * consumer; }
 
   /// What a tile needs to know besides: made while products are under way.
   __device__ void prepare_tile(int consumer, int index, int query_begin, int first_key) const {
-    constexpr bool kKeepsForMasks = !kKeepsAhead && Values::kKeepsQueries;
-    if constexpr (kKeepsForMasks || kHasGradients) {
+    constexpr bool kKeeps = !kKeepsAhead && (Values::kKeepsQueries || Values::kKeepsDiagonals);
+    if constexpr (kKeeps || kHasGradients) {
       Place& place = place_of(consumer);
-      if constexpr (kKeepsForMasks) place.values.make_queries(variant_, place.variant, index % 2, query_begin);
+      if constexpr (kKeeps) {
+        place.values.make_queries(variant_, place.variant, index % 2, query_begin);
+        place.values.make_diagonals(variant_, place.variant, index % 2, query_begin, first_key);
+      }
       if constexpr (kHasGradients) {
         place.gradients.look_up(arguments_.gradients, recorded(), index % 2, query_begin, first_key, thread());
       }
@@ -206,7 +210,7 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
       wait_for_products<kGroupsBehind>();
       pin(p);
       make_weights(p, tile.part, stays);
-    } else if constexpr (kBeginsAtDiagonals) {
+    } else if constexpr (kKeepsAhead) {
       wait_for_products<kGroupsBehind>();
       pin(p);
       if (tile.part != kFullPart) {
@@ -234,8 +238,8 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
   __device__ Lane lane_of(const ConsumerTile& tile, int consumer) const {
     const auto& place = place_of(consumer);
     if constexpr (kKeepsAhead) {
-      const int column = column_of(consumer);
-      return Lane(variant_, place.variant, this->ahead().values, tile.stage, consumer, tile.stage, tile.query_begin,
+      const int column = 64 * consumer;
+      return Lane(variant_, place.variant, this->ahead().values, tile.kept, 0, tile.kept, tile.query_begin,
                   tile.first_key - column, lane() % 4 * 2, column + warp_row() + lane() / 4);
     } else {
       return Lane(variant_, place.variant, place.values, tile.index, 0, tile.index, tile.query_begin, tile.first_key,
@@ -294,8 +298,8 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
   }
   /// What products of the lane's entries begin at: that of (query, key) is [query - key].
   __device__ const float* begins_of(const ConsumerTile& tile, int consumer) const {
-    const int row = column_of(consumer) + warp_row() + lane() / 4;  // the lane's first key
-    return this->ahead().begins[tile.stage] + (lane() % 4 * 2 - row + kKeys - 1);
+    const int row = 64 * consumer + warp_row() + lane() / 4;  // the lane's first key
+    return this->ahead().begins[tile.kept] + (lane() % 4 * 2 - row + kKeys - 1);
   }
 
   /// What make_gradients is told of a tile.
@@ -350,10 +354,10 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
     return pair;
   }
 
-  /// What products begin at: see prepare_backward, and kBeginsAtDiagonals.
+  /// What products begin at: see prepare_backward, and kKeepsAhead.
   __device__ void preset(Scores& p, Scores& d_s, const ConsumerTile& tile, int consumer) const {
     const int stage = tile.stage;
-    if constexpr (kBeginsAtDiagonals) {
+    if constexpr (kKeepsAhead) {
       const float* const begins = begins_of(tile, consumer);
 #pragma unroll
       for (int j = 0; j < kQueries / 8; ++j) {
@@ -383,7 +387,7 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
 #pragma unroll
     for (int j = 0; j < kQueries / 8; ++j) {
       float2 references = {0, 0}, deltas = {0, 0};
-      if constexpr (Variant::kChangesScores && !kBeginsAtDiagonals) references = numbers_of(numbers(stage), j);
+      if constexpr (Variant::kChangesScores && !kKeepsAhead) references = numbers_of(numbers(stage), j);
       if constexpr (Config::kHasDropout) deltas = numbers_of(numbers(stage) + kQueries * 4, j);
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
@@ -393,7 +397,7 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
         bool is_floored = false;
         if constexpr (!Variant::kChangesScores) {
           weight = product;  // which it is already
-        } else if constexpr (kBeginsAtDiagonals) {
+        } else if constexpr (kKeepsAhead) {
           weight = product;
           is_floored = kPartial && (entries.floored >> (4 * j + e) & 1) != 0;
           slope = is_floored ? 0 : lane.slope(query, key, 0);
@@ -406,7 +410,7 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
           weight = exp2_of(lane.exponent(query, key, product, reference));
           slope = lane.slope(query, key, product);
         }
-        if constexpr (kPartial && Variant::kChangesScores && !kBeginsAtDiagonals)
+        if constexpr (kPartial && Variant::kChangesScores && !kKeepsAhead)
           weight = stays_at(lane, query, key) ? weight : 0;
         float gradient = d_s.x[0][j][e];
         if constexpr (Config::kHasDropout) {

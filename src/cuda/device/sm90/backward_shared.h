@@ -66,24 +66,25 @@ class BackwardShared {
   using EntryNumbers = typename Sums::Entries;
   static_assert(!kHasGradients || !Sizes::kIsWide);
 
-  /// What score functions keep for a tile is made by the producer's warp, for both consumers, a stage of queries ahead:
-  /// made by consumers, they wait for it. What masks keep consumers make, of the tiles that are cut.
-  static constexpr bool kKeepsAhead = Variant::kChangesScores;
-  static constexpr int kKeptKeys = kKeepsAhead ? kKeys : 64;
-  /// Keys are kept by consumers, since a wide kernel's may be at different heads: a stage is a consumer's.
-  using Values = KeptValues<Variant, kQueries, kKeptKeys, kKeepsAhead ? kStages : 2, kKeepsAhead ? 2 : 1,
-                            kKeepsAhead ? kStages : 2, kKeepsAhead ? 32 : 128>;
-  using Lane = LaneScores<Variant, Values, kKeptKeys>;
-  /// Products of queries and keys begin at what their diagonal adds to the exponent, so that weights are made of them
-  /// by as many operations as without score functions, and while the tensor cores are at the products of d_o and
-  /// values.
-  static constexpr bool kBeginsAtDiagonals =
-      Variant::kAddsDiagonals && Values::kKeepsDiagonals && !kHasGradients && !Sizes::kIsWide;
+  /// Where an exponent is a multiple of the product plus a number of the diagonal, products of queries and keys begin
+  /// at that number: weights take as many operations as without score functions, and are made while the tensor cores
+  /// are at the products of d_o and values. What is kept of diagonals is made for it by the producer's idle warps, for
+  /// both consumers, up to four tiles ahead: ALiBi 0.928 of plain attention at d 128, 0.873 without. Of an ordered pass
+  /// these warps are not idle, and a wide kernel's consumers may be at different heads. Of other scores consumers make
+  /// it: of twelve operations 0.779, 0.682 ahead.
+  using OwnValues = KeptValues<Variant, kQueries, 64, 2, 1, 2>;
+  static constexpr bool kKeepsAhead =
+      Variant::kAddsDiagonals && OwnValues::kKeepsDiagonals && !kHasGradients && !Config::kIsOrdered && !Sizes::kIsWide;
+  static constexpr int kKeptAhead = 4, kMakers = 96;
+  using KeptTurn = Turn<kKeptAhead>;
+  using Values =
+      Conditional<kKeepsAhead, KeptValues<Variant, kQueries, kKeys, kKeptAhead, 1, kKeptAhead, kMakers>, OwnValues>;
+  using Lane = LaneScores<Variant, Values, kKeepsAhead ? kKeys : 64>;
   static constexpr int kDiagonals = kQueries + kKeys - 1;
   struct KeptAhead {
-    typename Variant::Place variant;  // of the head that the producer is at
-    Values values;
-    float begins[kBeginsAtDiagonals ? kStages : 1][kBeginsAtDiagonals ? kDiagonals : 1];
+    typename Variant::Place variant;  // of the head that the makers are at
+    Values values;                    // keys by consumers
+    float begins[kKeepsAhead ? kKeptAhead : 1][kKeepsAhead ? kDiagonals : 1];
   };
   struct Nothing {};
 
@@ -106,7 +107,8 @@ class BackwardShared {
   static constexpr int kNumbersAt = kScoresAt + 2 * ScoreTile::kBytes;  // reference and delta of a tile's queries
   static constexpr int kNumbersBytes = 2 * kQueries * 4;
   static constexpr int kTileBytes = kNumbersAt + kStages * kNumbersBytes;
-  static constexpr int kBarriers = 1 + 2 * kStages + 4 + (Config::kIsOrdered ? 3 * kTurnsAhead : 0);
+  static constexpr int kBarriers =
+      1 + 2 * kStages + 4 + (Config::kIsOrdered ? 3 * kTurnsAhead : 0) + (kKeepsAhead ? 2 * kKeptAhead : 0);
   static constexpr int kWorkAt = kTileBytes + 8 * kBarriers;
   static constexpr int kPlacesAt = (kWorkAt + (Config::kIsOrdered ? int(sizeof(KeyWork)) : 0) + 15) / 16 * 16;
   static constexpr int kPlaceBytes = (int(sizeof(Place)) + 15) / 16 * 16;
@@ -132,55 +134,56 @@ class BackwardShared {
     if (threadIdx.x == 32) prefetch(lists.tiles + list * lists.capacity);
   }
 
-  /// The producer: one thread, or a warp where it keeps a variant's values.
-  static constexpr bool kMakesKept = kKeepsAhead && (Values::kKeepsQueries || Values::kKeepsDiagonals);
-  static constexpr int kProducers = kMakesKept ? 32 : 1;
+  /// The producer: one thread.
   __device__ void produce(int tile) const {
-    const auto is_first = [] { return !kMakesKept || thread_read_anew() == 0; };
     const SequenceShape& shape = arguments_.sequences[sequence()];
     const int kv_head = this->kv_head();
     const int batch = arguments_.queries_packed ? 0 : sequence(), kv_batch = arguments_.keys_packed ? 0 : sequence();
     const int first_key = (arguments_.keys_packed ? shape.key_token : 0) + key_begin_of(tile);
     const int first_query = arguments_.queries_packed ? shape.query_token : 0;
-    if (is_first()) {
-      keys_full().arrive_expecting(KeyTile::kBytes + ValueTile::kBytes);
-      load({&call_.k, kv_batch, kv_head}, key_tile(), first_key, keys_full());
-      load({&call_.v, kv_batch, kv_head}, value_tile(), first_key, keys_full());
-    }
+    keys_full().arrive_expecting(KeyTile::kBytes + ValueTile::kBytes);
+    load({&call_.k, kv_batch, kv_head}, key_tile(), first_key, keys_full());
+    load({&call_.v, kv_batch, kv_head}, value_tile(), first_key, keys_full());
     wait_for_kernels_before();  // reference and delta
-    int head_before = -1;
     for_each_visit<kStages>(tile, [&](const Walk&, int head, int query_tile_number, const Turn<kStages>& turn) {
       const int stage = int(made_anew(turn.stage()));
       const Barrier ready = full(stage);
       empty(stage).wait(turn.parity() ^ 1);
-      if (is_first()) {
-        ready.arrive_expecting(kStageBytes + kNumbersBytes);
-        const int row = first_query + query_tile_number * kQueries;
-        if (!kIsPaired || rank() == 0) load<kIsPaired>({&call_.q, batch, head}, query_tile(stage), row, ready);
-        if (!kIsPaired || rank() == 1) load<kIsPaired>({&call_.d_o, batch, head}, gradient_tile(stage), row, ready);
-        const long long place = workspace_tile(head, query_tile_number) * kQueries;
-        start_copy(numbers(stage), arguments_.reference + place, kQueries * 4, ready);
-        start_copy(numbers(stage) + kQueries * 4, arguments_.delta + place, kQueries * 4, ready);
-      }
-      if constexpr (kMakesKept) {
-        if (head != head_before) tell_variant(head);
-        head_before = head;
-        keep_ahead(stage, query_tile_number * kQueries, key_begin_of(tile));
-        __syncwarp();
-        full(int(made_anew(stage))).arrive_if(is_first());
-      }
+      ready.arrive_expecting(kStageBytes + kNumbersBytes);
+      const int row = first_query + query_tile_number * kQueries;
+      if (!kIsPaired || rank() == 0) load<kIsPaired>({&call_.q, batch, head}, query_tile(stage), row, ready);
+      if (!kIsPaired || rank() == 1) load<kIsPaired>({&call_.d_o, batch, head}, gradient_tile(stage), row, ready);
+      const long long place = workspace_tile(head, query_tile_number) * kQueries;
+      start_copy(numbers(stage), arguments_.reference + place, kQueries * 4, ready);
+      start_copy(numbers(stage) + kQueries * 4, arguments_.delta + place, kQueries * 4, ready);
     });
   }
 
-  /// By the producer's warp: what it keeps is of this head from now on.
+  /// The other warps of the producer's warpgroup, where there are values to be kept ahead.
+  __device__ void keep_ahead(int tile) const {
+    wait_for_kernels_before();
+    int head_before = -1;
+    for_each_visit<kKeptAhead>(tile, [&](const Walk&, int head, int query_tile_number, const KeptTurn& turn) {
+      if (head != head_before) tell_variant(head);
+      head_before = head;
+      const int stage = int(made_anew(turn.stage()));
+      kept_empty(stage).wait(turn.parity() ^ 1);
+      keep_tile(stage, query_tile_number * kQueries, key_begin_of(tile));
+      __syncwarp();
+      kept_full(int(made_anew(stage))).arrive_if(thread_read_anew() % 32 == 0);
+    });
+  }
+
+  /// What they make is of this head from now on.
   __device__ void tell_variant(int head) const {
     // What follows from literals alone would be kept in registers, and spill.
     const auto& bound = (&variant_)[made_anew(0)];
-    if (thread_read_anew() == 0) {
+    meet(kMakersMeet, kMakers);
+    if (thread_read_anew() == 32) {
       ahead().variant =
           Variant::place_of(bound, arguments_.sequences[sequence()], sequence(), head, kv_head(), arguments_.scale);
     }
-    __syncwarp();
+    meet(kMakersMeet, kMakers);
   }
   /// What a product is multiplied by. Beside 2^-96, or less than that, products vanish.
   __device__ float factor_of(const typename Variant::Place& place) const {
@@ -188,17 +191,15 @@ class BackwardShared {
     return fabsf(factor) < 0x1p-96f ? 0x1p-96f : factor;
   }
   /// What a tile of queries and the block's keys keep.
-  __device__ void keep_ahead(int stage, int first_query, int first_key) const {
+  __device__ void keep_tile(int stage, int first_query, int first_key) const {
     KeptAhead& kept = ahead();
     kept.values.make_queries(variant_, kept.variant, stage, first_query);
     kept.values.make_diagonals(variant_, kept.variant, stage, first_query, first_key);
-    if constexpr (kBeginsAtDiagonals) {
-      const float inverse = 1 / factor_of(kept.variant);
+    const float inverse = 1 / factor_of(kept.variant);
 #pragma unroll 1
-      for (int i = thread_read_anew(); i < kDiagonals; i += 32) {
-        const float begin = Variant::of_diagonal(variant_, kept.variant, kept.values.diagonals[stage][i]) * inverse;
-        kept.begins[stage][i] = fmaxf(-0x1p126f, fminf(begin, 0x1p126f));  // finite: weights are 0 long before
-      }
+    for (int i = thread_read_anew() % kMakers; i < kDiagonals; i += kMakers) {
+      const float begin = Variant::of_diagonal(variant_, kept.variant, kept.values.diagonals[stage][i]) * inverse;
+      kept.begins[stage][i] = fmaxf(-0x1p126f, fminf(begin, 0x1p126f));  // finite: weights are 0 long before
     }
   }
 
@@ -270,6 +271,10 @@ class BackwardShared {
   __device__ Barrier may_add(int stage) const { return barrier(5 + 2 * kStages + stage); }
   __device__ Barrier added(int stage) const { return barrier(5 + 2 * kStages + kTurnsAhead + stage); }
   __device__ Barrier passed_on(int stage) const { return barrier(5 + 2 * kStages + 2 * kTurnsAhead + stage); }
+  // What is kept ahead has been made; all have read it. An ordered pass, whose barriers these would be, keeps nothing.
+  __device__ Barrier kept_full(int stage) const { return barrier(5 + 2 * kStages + stage); }
+  __device__ Barrier kept_empty(int stage) const { return barrier(5 + 2 * kStages + kKeptAhead + stage); }
+  static constexpr int kMakersMeet = 4;  // behind the consumers' barriers
   __device__ KeptAhead& ahead() const { return *reinterpret_cast<KeptAhead*>(shared_ + kAheadAt); }
   __device__ Place& place_of(int consumer) const {
     return *reinterpret_cast<Place*>(shared_ + kPlacesAt + consumer * kPlaceBytes);
@@ -281,12 +286,16 @@ class BackwardShared {
     constexpr int kWarps = 4 * Sizes::kConsumers, kOfScores = kWarps / (Sizes::kIsWide ? 2 : 1);
     keys_full().create(1);
     for (int stage = 0; stage < kStages; ++stage) {
-      full(stage).create(kMakesKept ? 2 : 1);
+      full(stage).create(1);
       empty(stage).create(kIsPaired ? 2 * kWarps : kWarps);
     }
     for (int stage = 0; stage < 2; ++stage) {
       scores_full(stage).create(kOfScores);
       scores_empty(stage).create(kOfScores);
+    }
+    for (int stage = 0; kKeepsAhead && stage < kKeptAhead; ++stage) {
+      kept_full(stage).create(kMakers / 32);
+      kept_empty(stage).create(kWarps);
     }
     for (int stage = 0; Config::kIsOrdered && stage < kTurnsAhead; ++stage) {
       may_add(stage).create(1);

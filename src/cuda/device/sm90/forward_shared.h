@@ -207,7 +207,7 @@ class ForwardShared {
     if constexpr (Config::kHasLists) {
       return LedWalk<ListWalk, kOwnTiles>{list_walk(piece), start.index};
     } else if constexpr (Variant::kChangesScores) {
-      return LedWalk<DenseWalk, 1>{DenseWalk(piece.shape, kKeyTile), start.index};
+      return LedWalk<DenseWalk, 1>{DenseWalk(piece.shape, kKeyTile, start.count), start.index};
     } else {
       return DenseWalk(piece.shape, kKeyTile);
     }
