@@ -146,7 +146,7 @@ class Forward : ForwardRows<Config, Variant> {
     const int count = tiles.count();
     o_.clear();
     rows_.clear(lane_query(), shape_.queries);
-    if (count == 0) return;
+    if (count == 0) return __syncthreads();  // finish() reads what thread 0 has told of the row
     if constexpr (kHasBarriers) return walk_apart(tiles, count);
     Visit visit = tiles.visit(0, tiles.read(0)), next = visit;
     start_loading(visit, 0);
