@@ -6,10 +6,10 @@
 #pragma once
 
 #include "arguments.h"
+#include "backward_products.h"
 #include "backward_queries.h"
 #include "block_barrier.h"
 #include "copy.h"
-#include "products.h"
 #include "query_sums.h"
 #include "score_gradients.h"
 #include "store_rows.h"
@@ -20,54 +20,37 @@ namespace tilewise::cuda {
 /// One (sequence, key head, key tile) after the other: all query heads that the key head serves, and all query tiles
 /// that meet the keys.
 ///
-/// Scores are made transposed, [keys, queries], so that P^T and d_s^T are left operands of d_v and d_k: from registers,
-/// where every warp has whole rows of both, else by way of shared memory. d_s goes there for d_q in any case.
-///
 /// Config has Element, kHeadQk, kHeadV, kHasLists, kHasDropout, kAligned as for Forward, kHasGradients, and
 ///   kKeys, kQueries, kWarps, kStages   tile, warps, and how many tiles of q and d_o are in shared memory
 ///   kScoreColumns                      warps side by side in a tile of scores
 ///   kColumnWarps                       warps side by side in d_k and d_v
 template <class Config, class Variant>
-class Backward {
+class Backward : BackwardProducts<Config> {
+  using Products = BackwardProducts<Config>;
+  using Products::kColumnsQk, Products::kHasHalf, Products::kInRegisters, Products::kKeys, Products::kQueries,
+      Products::kScoreBlocks, Products::kScoreRows, Products::kStages, Products::kTileBytes, Products::kWarps;
+  using Products::lane, Products::warp, Products::key_tile, Products::value_tile, Products::score_tile,
+      Products::weight_tile, Products::query_tile, Products::gradient_tile, Products::row_numbers;
+  using Products::multiply_transposed, Products::store_scores;
+  using typename Products::KeyGrid;
+  using typename Products::KeyTile;
+  using typename Products::QueryGrid;
+  using typename Products::ScoreGrid;
+  using typename Products::Scores;
+  using typename Products::ScoreTile;
+  using typename Products::TileFragments;
+  using typename Products::ValueGrid;
+
  public:
-  using Element = typename Config::Element;
-  static constexpr int kWarps = Config::kWarps, kThreads = 32 * kWarps, kKeys = Config::kKeys,
-                       kQueries = Config::kQueries, kStages = Config::kStages;
-  static constexpr int kColumnsQk = (Config::kHeadQk + 15) / 16 * 16;
-  static constexpr int kColumnsV = (Config::kHeadV + 15) / 16 * 16;
-  using QueryTile = SharedTile<Element, kQueries, kColumnsQk>;
-  using GradientTile = SharedTile<Element, kQueries, kColumnsV>;  // of d_o
-  using KeyTile = SharedTile<Element, kKeys, kColumnsQk>;
-  using ValueTile = SharedTile<Element, kKeys, kColumnsV>;
-  using ScoreTile = SharedTile<Element, kKeys, kQueries>;  // d_s^T, or P^T
-  /// Every warp has the scores of half of the queries for the keys that it has in d_v and d_k.
-  static constexpr bool kHasHalf = Config::kScoreColumns == 2 && Config::kColumnWarps == 2;
-  /// Warps whose numbers are four apart share a quarter of a multiprocessor. Counted along rows they have keys half of
-  /// a tile apart: where a mask leaves nothing of one half, every quarter has half of its work left, and not two of
-  /// them all.
-  static constexpr bool kAlongRows = kHasHalf && Config::kHasLists;
-  using ScoreGrid =
-      WarpGrid<kKeys / 16, kQueries / 16, kWarps / Config::kScoreColumns, Config::kScoreColumns, kAlongRows>;
-  using KeyGrid =
-      WarpGrid<kKeys / 16, kColumnsQk / 16, kWarps / Config::kColumnWarps, Config::kColumnWarps, kAlongRows>;
-  using ValueGrid =
-      WarpGrid<kKeys / 16, kColumnsV / 16, kWarps / Config::kColumnWarps, Config::kColumnWarps, kAlongRows>;
-  /// One above the other in d_q: of pieces near squares fewest fragments are read.
-  static constexpr int kQueryWarps = kQueries > 64 ? 4 : 2;
-  using QueryGrid = WarpGrid<kQueries / 16, kColumnsQk / 16, kQueryWarps, kWarps / kQueryWarps>;
-  static constexpr bool kInRegisters = Config::kScoreColumns == 1 && Config::kColumnWarps == 1;
-  static constexpr int kRowNumbers = 2 * kQueries * 4;  // reference and delta of a tile of queries
-  static constexpr int kStageBytes = QueryTile::kBytes + GradientTile::kBytes + kRowNumbers;
-  static constexpr int kScoreBytes = (kInRegisters ? 1 : 2) * ScoreTile::kBytes;
+  using Products::kThreads;
+  using typename Products::Element;
   static constexpr int kBarrierBytes = 64;
-  static constexpr int kSharedBytes =
-      KeyTile::kBytes + ValueTile::kBytes + kScoreBytes + kStages * kStageBytes + kBarrierBytes;
-  static_assert(ScoreGrid::kEven, "every warp has scores");
+  static constexpr int kSharedBytes = Products::kTileBytes + kBarrierBytes;
 
   __device__ Backward(const BackwardArguments& arguments, const typename Variant::Arguments& variant, unsigned shared)
-      : arguments_(arguments),
+      : Products(shared),
+        arguments_(arguments),
         variant_(variant),
-        shared_(shared),
         sequence_(blockIdx.z),
         taken_(row_part(arguments.lists, 1, blockIdx.x, blockIdx.y, gridDim.x, gridDim.y)),
         kv_head_(taken_.head),
@@ -89,10 +72,6 @@ class Backward {
   }
 
  private:
-  using Scores = typename ScoreGrid::Sums;  // [keys, queries]
-  static constexpr int kScoreRows = ScoreGrid::kRows, kScoreBlocks = ScoreGrid::kColumns;
-  using TileFragments = Fragments<Element, kScoreRows, kScoreBlocks>;
-
   __device__ int first_head() const { return kv_head_ * arguments_.heads_per_kv; }
 
   __device__ void take_keys(const RowStart& row) {
@@ -116,19 +95,6 @@ class Backward {
     }
     finish();
   }
-
-  __device__ static int lane() { return threadIdx.x % 32; }
-  __device__ static int warp() { return threadIdx.x / 32; }
-
-  __device__ KeyTile key_tile() const { return {shared_}; }
-  __device__ ValueTile value_tile() const { return {shared_ + KeyTile::kBytes}; }
-  __device__ ScoreTile score_tile() const { return {value_tile().address + ValueTile::kBytes}; }
-  __device__ ScoreTile weight_tile() const { return {score_tile().address + (kInRegisters ? 0 : ScoreTile::kBytes)}; }
-  __device__ QueryTile query_tile(int stage) const {
-    return {score_tile().address + kScoreBytes + stage * kStageBytes};
-  }
-  __device__ GradientTile gradient_tile(int stage) const { return {query_tile(stage).address + QueryTile::kBytes}; }
-  __device__ unsigned row_numbers(int stage) const { return gradient_tile(stage).address + GradientTile::kBytes; }
 
   __device__ GlobalRows<Element> rows_of(const TensorView& view, int head, long long first_row, int begin,
                                          int end) const {
@@ -181,7 +147,7 @@ class Backward {
   //   read()         all are done with them, and with the tile
   // The number of a visit, counted through all heads and tiles of keys, tells the phases.
   static_assert((kStages + 2) * 8 <= kBarrierBytes);
-  __device__ BlockBarrier barrier(int number) const { return {shared_ + kSharedBytes - kBarrierBytes + 8 * number}; }
+  __device__ BlockBarrier barrier(int number) const { return {this->shared_ + kTileBytes + 8 * number}; }
   __device__ BlockBarrier written() const { return barrier(0); }
   __device__ BlockBarrier read() const { return barrier(1); }
   __device__ BlockBarrier loaded(int stage) const { return barrier(2 + stage); }
@@ -275,46 +241,6 @@ class Backward {
     return __any_sync(~0u, lowest < kLeastFreeBase);
   }
 
-  /// products[keys, queries] = a b^T, this warp's piece.
-  template <class Left, class Right>
-  __device__ void multiply_transposed(Scores& products, const Left& a, const Right& b) {
-    const auto left = LaneAddress<Left>::left({a.address + ScoreGrid::row(warp()) * Left::kRowBytes}, lane());
-    const auto right =
-        LaneAddress<Right>::right_transposed({b.address + ScoreGrid::column(warp()) * Right::kRowBytes}, lane());
-    products.clear();
-    multiply<Left::kTileColumns / 16>(
-        Element{}, products, [&](int k, int i) { return load_left(left, 16 * i, 16 * k); },
-        [&](int k, int j) { return load_right_transposed(right, 16 * j, 16 * k); }, [](int) { return true; });
-  }
-
-  /// sums[keys, columns] += a b for this warp's piece: of the queries whose entries it has in fragments, with these.
-  template <class Grid, class Right>
-  __device__ void add_own_product(typename Grid::Sums& sums, const TileFragments& a, const Right& b) {
-    const auto right = LaneAddress<Right>::right({b.address + ScoreGrid::column(warp()) * Right::kRowBytes}, lane());
-    const int first = Grid::column(warp());
-    multiply<kScoreBlocks>(
-        Element{}, sums, [&](int k, int i) { return a.of[k][i]; },
-        [&](int k, int j) { return load_right(right, 16 * k, first + 16 * j); },
-        [&](int j) { return Grid::has(warp(), j); });
-  }
-
-  /// Where a lane begins with left operands at a row and a column, a multiple of what they then reach over.
-  __device__ static LaneAddress<ScoreTile> at_column(const ScoreTile& tile, int row, int column) {
-    return {LaneAddress<ScoreTile>::left({tile.address + row * ScoreTile::kRowBytes}, lane()).at(0, column)};
-  }
-
-  /// Likewise of kSteps * 16 queries from `query` on, with a's rows in a tile.
-  template <class Grid, int kSteps, class Right>
-  __device__ void add_product(typename Grid::Sums& sums, const ScoreTile& a, const Right& b, int query) {
-    const LaneAddress<ScoreTile> left = at_column(a, Grid::row(warp()), query);
-    const auto right = LaneAddress<Right>::right({b.address + query * Right::kRowBytes}, lane());
-    const int first = Grid::column(warp());
-    multiply<kSteps>(
-        Element{}, sums, [&](int k, int i) { return load_left(left, 16 * i, 16 * k); },
-        [&](int k, int j) { return load_right(right, 16 * k, first + 16 * j); },
-        [&](int j) { return Grid::has(warp(), j); });
-  }
-
   /// Of lists most tiles are full, and looking up parts of them between the products would keep these from each other:
   /// 4% of causal attention at d 128. Float32 and dropout leave no registers for a text of their own.
   static constexpr bool kTakesFullApart =
@@ -347,8 +273,8 @@ class Backward {
     written().arrive_as_warp();
     // What a warp has in registers it takes before it waits for the others.
     if ((kInRegisters || kHasHalf) && has_keys) {
-      add_own_product<ValueGrid>(d_v_, weights, gradient_tile(stage));
-      add_own_product<KeyGrid>(d_k_, d_scores, query_tile(stage));
+      Products::template add_own_product<ValueGrid>(d_v_, weights, gradient_tile(stage));
+      Products::template add_own_product<KeyGrid>(d_k_, d_scores, query_tile(stage));
     }
     prepare_next();
     written().wait(visits_ % 2);
@@ -356,8 +282,8 @@ class Backward {
     if (!kInRegisters && has_keys) {
       constexpr int kSteps = kHasHalf ? kScoreBlocks : kQueries / 16;
       const int first = kHasHalf ? kQueries / 2 - ScoreGrid::column(warp()) : 0;  // the other half
-      add_product<ValueGrid, kSteps>(d_v_, weight_tile(), gradient_tile(stage), first);
-      add_product<KeyGrid, kSteps>(d_k_, score_tile(), query_tile(stage), first);
+      Products::template add_product<ValueGrid, kSteps>(d_v_, weight_tile(), gradient_tile(stage), first);
+      Products::template add_product<KeyGrid, kSteps>(d_k_, score_tile(), query_tile(stage), first);
     }
     if (wants_queries) reduce_queries(query_begin, head);
     read().arrive_as_warp();
@@ -393,26 +319,6 @@ class Backward {
     }
     weights = fragments_of(Element{}, p);
     d_scores = fragments_of(Element{}, d_s);
-  }
-
-  /// Fragments [keys, queries] to shared memory.
-  __device__ static void store_scores(const ScoreTile& tile, const TileFragments& scores) {
-    const int row = ScoreGrid::row(warp()), column = ScoreGrid::column(warp());
-#pragma unroll
-    for (int k = 0; k < kScoreBlocks; ++k) {
-#pragma unroll
-      for (int i = 0; i < kScoreRows; ++i) {
-        if constexpr (kStoresMatrices && sizeof(Element) == 2) {
-          store_left(at_column(tile, row, column), 16 * i, 16 * k, scores.of[k][i]);
-        } else {
-#pragma unroll
-          for (int r = 0; r < 4; ++r) {
-            const int at = row + 16 * i + r % 2 * 8 + lane() / 4;
-            store_pair_of(tile.at(at, 16 * k + r / 2 * 8 + column + lane() % 4 * 2), scores.of[k][i], r);
-          }
-        }
-      }
-    }
   }
 
   /// Adds d_s k to the sums of d_q: this warp's piece, at most 32 numbers of a lane at a time.
@@ -487,7 +393,6 @@ class Backward {
 
   const BackwardArguments& arguments_;
   const typename Variant::Arguments& variant_;
-  const unsigned shared_;
   const int sequence_;
   const RowPart taken_;
   const int kv_head_;
