@@ -283,7 +283,8 @@ class BackwardKernel {
     float* weights = weights_ + index * kStrip + first * kWeightsStride;
     float* d_scores = d_scores_ + index * kStrip + first * kWeightsStride;
     NextStrip ahead = next_strip(block, keys, index);
-    if (index + 1 == kStrips && *block.reads_rows != 0) ahead.q = rows_ahead(head.d_o, tile.query, keys);
+    if (index + 1 == kStrips && *block.reads_rows != 0)
+      ahead.q = rows_ahead(head.d_o, Engine::kPanel, tile.query, kQueries, keys / Engine::kBlock + 1);
     const auto piece = [&](float* values, std::int64_t begin, std::int64_t end, bool partial) {
       return ScoreBlock{values + (begin - span.begin) * kStrip, kStrip, query, begin, queries,
                         static_cast<int>(end - begin),          partial};
@@ -364,12 +365,6 @@ class BackwardKernel {
       return {Ahead(block.d_o_right, kQueries * std::int64_t{Engine::kPanel}, touches), {}};
     }
     return {Ahead(block.q + (index + 1) * q, q, touches), Ahead(block.d_o + (index + 1) * d_o, d_o, touches)};
-  }
-
-  /// A panel of rows that are a right side themselves.
-  static Ahead rows_ahead(const Rows& rows, std::int64_t query, int keys) {
-    const auto* first = static_cast<const float*>(rows.data) + query * rows.stride;
-    return {first, kQueries, Engine::kPanel * 4, rows.stride * 4, keys / Engine::kBlock + 1};
   }
 
   static RowNumbers numbers(const Block& block, int index) {
