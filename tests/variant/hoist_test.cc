@@ -93,28 +93,37 @@ Place moved(const Place& place, std::uint32_t query_step, std::uint32_t key_step
   return result;
 }
 
+/// Fails a law where a value that `applies` is not the same at both places, whose scores are drawn apart.
+template <class Applies>
+void expect_same(const Graph& graph, const Bound& bound, const Place& place, const Place& other, laws::Choices& values,
+                 const Applies& applies, const char* failure) {
+  ScalarReading<float> here(graph, bound), there(graph, bound);
+  here.enter(place);
+  here.set_score(laws::random_score(values));
+  there.enter(other);
+  there.set_score(laws::random_score(values));
+  for (NodeId id = 0; id < graph.size(); ++id) {
+    if (!applies(id)) continue;
+    if (laws::same(graph[id].type, here.evaluate(id), there.evaluate(id))) continue;
+    RC_LOG() << laws::listing(graph, id);
+    RC_FAIL(failure);
+  }
+}
+
 RC_GTEST_PROP(HoistLaw, ValuesOfAClassIgnoreWhatItIgnores, (laws::Choices choices, laws::Choices values)) {
   const laws::RandomVariant random = laws::random_variant(choices);
   const Graph& graph = random.variant.data().graph;
   const std::vector<Hoist> classes = hoisting_classes(graph);
-  const Bound bound = bind(graph, random.bindings());
   const Place place = laws::random_place(values);
   const Hoist hoist = values.any_of(std::array{Hoist::uniform, Hoist::query, Hoist::key, Hoist::diagonal});
   const std::uint32_t step = values.word();
   const std::uint32_t query_step = hoist == Hoist::query ? 0 : step;
   const std::uint32_t key_step = hoist == Hoist::key ? 0 : hoist == Hoist::diagonal ? step : values.word();
 
-  ScalarReading<float> here(graph, bound), there(graph, bound);
-  here.enter(place);
-  here.set_score(laws::random_score(values));
-  there.enter(moved(place, query_step, key_step));
-  there.set_score(laws::random_score(values));
-  for (NodeId id = 0; id < graph.size(); ++id) {
-    if (classes[id] != Hoist::uniform && classes[id] != hoist) continue;
-    if (laws::same(graph[id].type, here.evaluate(id), there.evaluate(id))) continue;
-    RC_LOG() << laws::listing(graph, id);
-    RC_FAIL("a value changed with what its class ignores");
-  }
+  expect_same(
+      graph, bind(graph, random.bindings()), place, moved(place, query_step, key_step), values,
+      [&](NodeId id) { return classes[id] == Hoist::uniform || classes[id] == hoist; },
+      "a value changed with what its class ignores");
 }
 
 /// Whether what `function` records is the same along diagonals.
@@ -143,7 +152,6 @@ TEST(Hoist, ComparisonsOfCoordinatesFollowDiagonals) {
 RC_GTEST_PROP(HoistLaw, WhatFollowsDiagonalsIsTheSameAlongThem, (laws::Choices choices, laws::Choices values)) {
   const laws::RandomVariant random = laws::random_variant(choices);
   const Graph& graph = random.variant.data().graph;
-  const Bound bound = bind(graph, random.bindings());
   // A sequence's coordinates do not wrap around.
   Place place = laws::random_place(values);
   for (auto c : {Coordinate::query, Coordinate::query_index, Coordinate::query_token, Coordinate::key,
@@ -152,17 +160,9 @@ RC_GTEST_PROP(HoistLaw, WhatFollowsDiagonalsIsTheSameAlongThem, (laws::Choices c
     field %= 1 << 20;
   }
   const std::uint32_t step = values.word() % (1 << 20);
-  ScalarReading<float> here(graph, bound), there(graph, bound);
-  here.enter(place);
-  here.set_score(laws::random_score(values));
-  there.enter(moved(place, step, step));
-  there.set_score(laws::random_score(values));
-  for (NodeId id = 0; id < graph.size(); ++id) {
-    if (!follows_diagonals(graph, id)) continue;
-    if (laws::same(graph[id].type, here.evaluate(id), there.evaluate(id))) continue;
-    RC_LOG() << laws::listing(graph, id);
-    RC_FAIL("a value changed along a diagonal");
-  }
+  expect_same(
+      graph, bind(graph, random.bindings()), place, moved(place, step, step), values,
+      [&](NodeId id) { return follows_diagonals(graph, id); }, "a value changed along a diagonal");
 }
 
 }  // namespace
