@@ -67,6 +67,9 @@ struct CudaText {
   bool may_be_small = false;       // whether there are small_exponent() and square_limit()
   bool follows_diagonals = false;  // whether keeps() is the same for all entries of a diagonal (variant/hoist.h)
   std::array<int, 5> slots{};      // of gradients, by their class, a Hoist
+
+  /// Whether scores take so many operations that kernels make fewer of them at a time.
+  bool is_long() const { return entry_operations > 4; }
 };
 CudaText cuda_text(const Variant& variant, bool with_slope = false, bool with_gradients = false);
 
@@ -93,9 +96,6 @@ CudaText rearranged_cuda_text(const Variant& variant, DType dtype, bool with_slo
 /// What a struct of hoisted values has at most, if it is to be kept in shared memory for all entries of a tile: where
 /// there are score stages, and where masks alone read it, in partial tiles.
 inline constexpr int kMostKeptFields = 3, kMostKeptOfMasks = 1;
-
-/// Scores of more operations than this are long: kernels make fewer of them at a time.
-inline constexpr int kFewOperations = 4;
 
 /// The arguments' bytes for a launch: what `Bound` holds, in the layout's places. Table data must be device addresses.
 std::vector<std::byte> pack_arguments(const Graph& graph, const Bound& bound, const ArgumentLayout& layout);

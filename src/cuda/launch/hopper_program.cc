@@ -160,7 +160,7 @@ ScoreWork score_work(const Variant& variant, const variant::CudaText& text) {
   const auto fields = [&](variant::Hoist hoist) { return text.fields[static_cast<std::size_t>(hoist)]; };
   if (!changes_scores(variant)) return {};
   return {true, text.special_functions, fields(variant::Hoist::key) > 0 || fields(variant::Hoist::diagonal) > 0,
-          text.entry_operations > variant::kFewOperations};
+          text.is_long()};
 }
 
 jit::Program hopper_forward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
@@ -169,21 +169,20 @@ jit::Program hopper_forward_program(const Variant& variant, const variant::CudaT
   jit::Program program;
   program.name = "forward.cu";
   const bool is_float8 = shape.dtype == DType::float8_e4m3;
+  const ScoreWork scores = score_work(variant, text);
   program.source =
       includes(is_float8 ? "sm90/forward_float8.h" : "sm90/forward.h") +
-      fmt::format(kForwardSource, arg("element", instruction_of(shape.dtype).element),
-                  arg("output_element", instruction_of(is_float8 ? shape.o_dtype : shape.dtype).element),
-                  arg("kernel", is_float8 ? "Float8Forward" : "Forward"), arg("d_qk", shape.d_qk),
-                  arg("d_v", shape.d_v), arg("consumers", plan.consumers), arg("key_tile", plan.key_tile),
-                  arg("stages", plan.stages), arg("query_stages", plan.query_stages),
-                  arg("stages_output", plan.stages_output), arg("query_in_registers", plan.query_in_registers),
-                  arg("polynomials", polynomials_of_eight(shape, score_work(variant, text))),
-                  arg("takes_turns", takes_turns(shape, score_work(variant, text))),
-                  arg("producer_registers", plan.producer_registers()),
-                  arg("consumer_registers", plan.consumer_registers()), arg("has_lists", shape.has_lists),
-                  arg("has_dropout", shape.has_dropout), arg("is_paged", shape.is_paged),
-                  arg("threads", plan.threads()), arg("tile_bytes", plan.tile_bytes(shape)),
-                  arg("shared_bytes", plan.tile_bytes(shape) + plan.other_shared()));
+      fmt::format(
+          kForwardSource, arg("element", instruction_of(shape.dtype).element),
+          arg("output_element", instruction_of(is_float8 ? shape.o_dtype : shape.dtype).element),
+          arg("kernel", is_float8 ? "Float8Forward" : "Forward"), arg("d_qk", shape.d_qk), arg("d_v", shape.d_v),
+          arg("consumers", plan.consumers), arg("key_tile", plan.key_tile), arg("stages", plan.stages),
+          arg("query_stages", plan.query_stages), arg("stages_output", plan.stages_output),
+          arg("query_in_registers", plan.query_in_registers), arg("polynomials", polynomials_of_eight(shape, scores)),
+          arg("takes_turns", takes_turns(shape, scores)), arg("producer_registers", plan.producer_registers()),
+          arg("consumer_registers", plan.consumer_registers()), arg("has_lists", shape.has_lists),
+          arg("has_dropout", shape.has_dropout), arg("is_paged", shape.is_paged), arg("threads", plan.threads()),
+          arg("tile_bytes", plan.tile_bytes(shape)), arg("shared_bytes", plan.tile_bytes(shape) + plan.other_shared()));
   program.headers = device_headers();
   program.headers.push_back(rearranged_header(variant, text));
   program.headers.push_back(wgmma_shapes(shape.dtype, {plan.key_tile, (shape.d_v + 15) / 16 * 16}));

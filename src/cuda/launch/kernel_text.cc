@@ -271,8 +271,8 @@ jit::Header rearranged_header(const Variant& variant, const variant::CudaText& t
           has_parts ? "#include \"steady.h\"\n" : "", text.source, kOpening, kRearranged, functions, recorded,
           text.may_be_steady, text.may_be_small, text.may_be_linear, text.adds_diagonals, has_scores,
           variant.has_sink(), text.slope_is_finite, text.hoisted_operations <= 48, score_stages(variant) == 1,
-          text.follows_diagonals, text.special_functions > 0, text.entry_operations > variant::kFewOperations,
-          fields(variant::Hoist::query), fields(variant::Hoist::key), fields(variant::Hoist::diagonal),
+          text.follows_diagonals, text.special_functions > 0, text.is_long(), fields(variant::Hoist::query),
+          fields(variant::Hoist::key), fields(variant::Hoist::diagonal),
           has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
 }
 

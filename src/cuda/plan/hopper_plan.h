@@ -15,7 +15,7 @@ struct ScoreWork {
   bool is_any = false;
   int special_functions = 0;  // on the unit that makes exponentials
   bool has_offsets = false;   // values of keys or diagonals, which are read for it
-  bool is_long = false;       // it takes more than four operations
+  bool is_long = false;       // CudaText::is_long
 };
 
 /// The forward kernel's: one producer warpgroup and `consumers` that compute 64 queries each.
