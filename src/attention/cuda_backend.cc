@@ -136,7 +136,7 @@ std::optional<cuda::DecodePlan> CudaBackend::decode_plan(const Form& form) const
 std::optional<cuda::DecodePlan> CudaBackend::plan_decoding(const cuda::ForwardShape& kernel) const {
   const auto candidates =
       cuda::decode_candidates(kernel, cuda::limits_of(context_->device()), shape().h_q / shape().h_kv * shape().s_q,
-                              cuda::decodes_by_wgmma(*context_));
+                              cuda::decodes_by_wgmma(*context_), cuda::changes_scores(variant()));
   if (candidates.empty()) return std::nullopt;
   return cuda::chosen(context_->device(), "decoding", kernel, cuda::changes_scores(variant()), candidates);
 }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "cuda/launch/decode.h"
+#include "cuda/launch/kernel_text.h"
 #include "tests/jit/support.h"
 #include "tilewise/error.h"
 #include "tilewise/zoo.h"
@@ -14,7 +15,7 @@ class DecodeProgram : public jit::WithNvrtc, public ::testing::WithParamInterfac
  protected:
   void expect_in_registers(const Variant& variant, const ForwardShape& shape, int most_stack = 16) {
     const jit::Architecture architecture = jit::Architecture::parse(GetParam());
-    const auto plan = choose_decode(shape, Multiprocessor::of(architecture), 128);
+    const auto plan = choose_decode(shape, Multiprocessor::of(architecture), 128, false, changes_scores(variant));
     ASSERT_TRUE(plan);
     const jit::Binary binary =
         nvrtc_->compile(decode_program(variant, variant::cuda_text(variant), shape, *plan, architecture));
@@ -92,6 +93,19 @@ TEST(DecodePlans, FitEveryGeneration) {
     EXPECT_FALSE(choose_decode({.has_dropout = true}, limits, 16));
     EXPECT_FALSE(choose_decode({.is_aligned = false}, limits, 16));
   }
+}
+
+TEST(DecodePlans, HaveOneBlockWhereReadingIsAllThatTheyWaitFor) {
+  const Multiprocessor hopper = Multiprocessor::of(jit::Architecture::parse("sm_90a"));
+  const auto blocks = [&](const ForwardShape& shape, bool has_scores) {
+    return choose_decode(shape, hopper, 16, false, has_scores)->blocks;
+  };
+  EXPECT_EQ(blocks({.d_qk = 128, .d_v = 128}, false), 1);
+  EXPECT_EQ(blocks({.d_qk = 128, .d_v = 128}, true), 2);
+  EXPECT_EQ(blocks({.d_qk = 64, .d_v = 64}, false), 2);
+  EXPECT_EQ(blocks({.d_qk = 192, .d_v = 128}, true), 1);  // the sums take the registers of two
+  // Seven tiles of keys and values, 64 rows of 256 bytes each: 224 of 227 KiB.
+  EXPECT_EQ(choose_decode({.d_qk = 128, .d_v = 128}, hopper, 16)->stages, 7);
 }
 
 TEST(DecodePlans, OfLatentAttentionReadValuesOnce) {

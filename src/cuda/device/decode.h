@@ -26,13 +26,18 @@ class Decode : DecodeRows<Config, Variant> {
   using ValueTile = SharedTile<Element, kWarpKeys, kColumnsV>;
   static constexpr int kStageBytes = KeyTile::kBytes + ValueTile::kBytes;
   static constexpr int kInputBytes = kWarps * Config::kStages * kStageBytes;
-  static constexpr int kSumBytes = kWarps * kRows * kColumnsV * 4;  // takes the inputs' place in the end
+  static constexpr int kSumRow = kColumnsV + 8;                   // so that four rows side by side lie in all banks
+  static constexpr int kSumBytes = kWarps * kRows * kSumRow * 4;  // takes the inputs' place in the end
   static constexpr int kSharedBytes = kInputBytes > kSumBytes ? kInputBytes : kSumBytes;
 
   __device__ Decode(const DecodeArguments& arguments, const typename Variant::Arguments& variant, unsigned char* shared)
       : Rows(arguments, variant),
         shared_memory_(shared),
         shared_(static_cast<unsigned>(__cvta_generic_to_shared(shared))),
+        key_start_(this->shape_.key_start),
+        keys_end_(this->shape_.keys),
+        keys_(Rows::first_row_of(f_.k)),
+        values_(Rows::first_row_of(f_.v)),
         key_fragments_(LaneAddress<KeyTile>::right_transposed(key_tile(0), lane())),
         value_fragments_(LaneAddress<ValueTile>::right(value_tile(0), lane())) {}
 
@@ -41,8 +46,9 @@ class Decode : DecodeRows<Config, Variant> {
     const auto tiles = Rows::tiles_of(f_, this->shape_, this->sequence_, this->kv_head_ * f_.heads_per_kv);
     const int splits = Rows::splits_of(tiles.count(), a_.splits);
     if (static_cast<int>(blockIdx.x) >= splits) return;
-    const long long count = tiles.count(), split = blockIdx.x;
-    const int begin = count * split / splits, end = count * (split + 1) / splits;  // this split's share of the tiles
+    // This split's share of the tiles; the first ones are longer by one.
+    const int split = blockIdx.x, least = tiles.count() / splits, longer = tiles.count() % splits;
+    const int begin = split * least + ::min(split, longer), end = begin + least + (split < longer ? 1 : 0);
 #pragma unroll
     for (int i = 0; i < Config::kStages - 1; ++i) {
       if (begin + i < end) {
@@ -89,9 +95,8 @@ class Decode : DecodeRows<Config, Variant> {
       const PageTable& pages = f_.pages;
       const int index = first_key(visit) + lane() % kWarpKeys;
       page_ = -1;
-      if (index < this->shape_.key_start || index >= this->shape_.keys) return;
+      if (index < key_start_ || index >= keys_end_) return;
       page_ = __ldg(pages.table + this->sequence_ * pages.sequence + number_of_page(index));
-      if (static_cast<unsigned>(page_) >= static_cast<unsigned>(pages.pages)) page_ = -1;
     }
   }
   __device__ int number_of_page(int index) const {
@@ -106,8 +111,30 @@ class Decode : DecodeRows<Config, Variant> {
       load_page<Config::kHeadQk>(key_tile(stage), f_.k, slot);
       load_page<Config::kHeadV>(value_tile(stage), f_.v, slot);
     } else {
-      Rows::template load<32, Config::kHeadQk>(key_tile(stage), f_.k, first, lane());
-      Rows::template load<32, Config::kHeadV>(value_tile(stage), f_.v, first, lane());
+      const bool whole = !visit.is_partial();
+      load_rows<Config::kHeadQk>(key_tile(stage), f_.k, keys_, first, whole);
+      load_rows<Config::kHeadV>(value_tile(stage), f_.v, values_, first, whole);
+    }
+  }
+
+  /// The warp's rows of k or v from `first` on, of storage in one piece, whose row 0 is at `data`. `whole`: all of them
+  /// exist. A lane has the same chunk of every few rows, where a row's chunks allow it.
+  template <int kColumns, class Tile>
+  __device__ void load_rows(const Tile& tile, const TensorView& view, const Element* data, int first,
+                            bool whole) const {
+    constexpr int kChunks = Tile::kTileColumns / Tile::kChunk;
+    if constexpr (32 % kChunks == 0) {
+      const int row = lane() / kChunks, column = lane() % kChunks * Tile::kChunk;
+      const unsigned to = tile.at(row, column);
+      const Element* const from = data + (first + row) * view.row + column;
+#pragma unroll
+      for (int step = 0; step < kWarpKeys; step += 32 / kChunks) {
+        const int index = first + row + step;
+        const bool exists = column < kColumns && (whole || (index >= key_start_ && index < keys_end_));
+        copy_async(Tile::moved(to, step, 0), exists ? from + step * view.row : data, exists);
+      }
+    } else {
+      Rows::template load<32, kColumns>(tile, view, first, lane());
     }
   }
 
@@ -116,7 +143,8 @@ class Decode : DecodeRows<Config, Variant> {
   __device__ void load_page(const Tile& tile, const TensorView& view, int slot) const {
     constexpr int kChunks = Tile::kTileColumns / Tile::kChunk;
     const Element* const data = static_cast<const Element*>(view.data) + this->kv_head_ * view.head;
-    const long long own = page_ < 0 ? -1 : page_ * view.batch + slot * view.row;
+    const bool is_page = static_cast<unsigned>(page_) < static_cast<unsigned>(f_.pages.pages);
+    const long long own = is_page ? page_ * view.batch + slot * view.row : -1;
 #pragma unroll
     for (int n = 0; n < kWarpKeys * kChunks / 32; ++n) {
       const int chunk = n * 32 + lane(), row = chunk / kChunks, column = chunk % kChunks * Tile::kChunk;
@@ -131,11 +159,12 @@ class Decode : DecodeRows<Config, Variant> {
   __device__ void walk(const Walk& tiles, int begin, int end) {
     int stage = 0;
     for (int i = begin; i < end; ++i) {
-      wait_for_copies<Config::kStages - 2>();
-      __syncwarp();  // the tile is here for all lanes, and all are done with the one before
+      __syncwarp();  // all lanes are done with the tile before, whose place another one takes
       const int ahead = i + Config::kStages - 1, next = stage == 0 ? Config::kStages - 1 : stage - 1;
       if (ahead < end) start_loading(tiles.visit(ahead), next);
       commit_copies();
+      wait_for_copies<Config::kStages - 1>();
+      __syncwarp();  // the tile is here for all lanes
       if (ahead + 1 < end) look_up(tiles.visit(ahead + 1));
       visit_tile(tiles.visit(i), stage);
       stage = stage == Config::kStages - 1 ? 0 : stage + 1;
@@ -196,21 +225,22 @@ class Decode : DecodeRows<Config, Variant> {
   /// Merges the warps' sums, and writes this split's result, or, where it is the only one, the answer.
   __device__ void finish() {
     __shared__ float bases[kWarps][kRows], sums[kWarps][kRows];
-    auto* const parts = reinterpret_cast<float*>(shared_memory_);  // [kWarps, kRows, kColumnsV]
+    auto* const parts = reinterpret_cast<float*>(shared_memory_);  // [kWarps, kRows, kSumRow]
+    const int existing = rows() - first_row_ < kRows ? rows() - first_row_ : kRows;
     __syncthreads();  // all are done with the tiles, whose place the sums take
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int row = lane() / 4 + 8 * half;
       const float sum = sum_of_row(statistics_.sum[0][half]);
+      if (row >= existing) continue;
       if (lane() % 4 == 0) bases[warp()][row] = statistics_.base[0][half], sums[warp()][row] = sum;
-      float* part = parts + (warp() * kRows + row) * kColumnsV + lane() % 4 * 2;
+      float* part = parts + (warp() * kRows + row) * kSumRow + lane() % 4 * 2;
 #pragma unroll
       for (int j = 0; j < kColumnsV / 8; ++j) {
         *reinterpret_cast<float2*>(part + 8 * j) = make_float2(o_.x[0][j][2 * half], o_.x[0][j][2 * half + 1]);
       }
     }
     __syncthreads();
-    const int existing = rows() - first_row_ < kRows ? rows() - first_row_ : kRows;
     for (int row = warp(); row < existing; row += kWarps) {
       float base = bases[0][row], sum = 0;
 #pragma unroll
@@ -224,7 +254,7 @@ class Decode : DecodeRows<Config, Variant> {
       this->write_row(row, base, sum, [&](int column) {
         float value = 0;
 #pragma unroll
-        for (int w = 0; w < kWarps; ++w) value += parts[(w * kRows + row) * kColumnsV + column] * shares[w];
+        for (int w = 0; w < kWarps; ++w) value += parts[(w * kRows + row) * kSumRow + column] * shares[w];
         return value;
       });
     }
@@ -233,6 +263,9 @@ class Decode : DecodeRows<Config, Variant> {
   unsigned char* const shared_memory_;
   const unsigned shared_;
   int page_ = -1;  // of the lane's key in the tile that is loaded next; -1 where it is none
+  // In registers: read where they are used, each of a tile's copies waited for them.
+  const int key_start_, keys_end_;
+  const Element *const keys_, *const values_;  // row 0, of storage in one piece
   const LaneAddress<KeyTile> key_fragments_;
   const LaneAddress<ValueTile> value_fragments_;
   LeftOf<Element> q_[kColumnsQk / 16];

@@ -85,22 +85,29 @@ class DecodeRows {
            (first + query_of(row)) * f_.q.row;
   }
 
+  /// Row 0 of k or v, of storage in one piece.
+  __device__ const Element* first_row_of(const TensorView& view) const {
+    return static_cast<const Element*>(view.data) + kv_head_ * view.head + sequence_ * view.batch +
+           (f_.keys_packed ? shape_.key_token : 0) * view.row;
+  }
+
   /// Starts copying rows [first, first + Tile::kTileRows) of k or v by kThreads threads, of which this is `thread`.
   /// Rows that do not exist become zeros.
   template <int kThreads, int kColumns, class Tile>
   __device__ void load(const Tile& tile, const TensorView& view, int first, int thread) const {
-    const Element* data = static_cast<const Element*>(view.data) + kv_head_ * view.head;
     if constexpr (Config::kPaged) {
+      const Element* data = static_cast<const Element*>(view.data) + kv_head_ * view.head;
       const PagedRows rows{f_.pages, f_.pages.table + sequence_ * f_.pages.sequence, view.batch, view.row};
       PagedLoader<Tile, kThreads, kColumns, true, Element>(data, rows)
           .start(tile, first, shape_.key_start, shape_.keys, thread);
     } else {
-      data += sequence_ * view.batch + (f_.keys_packed ? shape_.key_token : 0) * view.row;
+      const Element* const data = first_row_of(view);
       constexpr int kChunks = Tile::kTileColumns / Tile::kChunk;
+      const int begin = shape_.key_start, end = shape_.keys;  // read but once, not by each copy
 #pragma unroll
       for (int chunk = thread; chunk < Tile::kTileRows * kChunks; chunk += kThreads) {
         const int row = chunk / kChunks, column = chunk % kChunks * Tile::kChunk, index = first + row;
-        const bool exists = column < kColumns && index >= shape_.key_start && index < shape_.keys;
+        const bool exists = column < kColumns && index >= begin && index < end;
         copy_async(tile.at(row, column), exists ? data + index * view.row + column : data, exists);
       }
     }

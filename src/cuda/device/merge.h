@@ -46,7 +46,23 @@ __device__ inline void merge_parts(const ForwardArguments& f, const typename Var
                                    int parts) {
   static_assert(kWarps == 1 || kWarps == 4);
   constexpr int kColumns = Config::kHeadV, kChunks = (kColumns / 4 + 31) / 32;
+  constexpr int kTogether = 4;  // parts of a warp that are on their way at a time
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  float4 x[kTogether][kChunks];
+  const auto ask_for = [&](int first) {
+#pragma unroll
+    for (int i = 0; i < kTogether; ++i) {
+#pragma unroll
+      for (int chunk = 0; chunk < kChunks; ++chunk) {
+        const int part = first + i * kWarps, column = (32 * chunk + lane) * 4;
+        x[i][chunk] = make_float4(0, 0, 0, 0);
+        if (part < parts && column < kColumns)
+          x[i][chunk] = *reinterpret_cast<const float4*>(o + part * kColumns + column);
+      }
+    }
+  };
+  const int own_first = kWarps == 1 ? 0 : warp;
+  ask_for(own_first);  // before it is known what they weigh
   float base = kNoBase;
   for (int i = lane; i < parts; i += 32) base = fmaxf(base, lse[i]);
   base = largest_of_warp(base);
@@ -65,16 +81,17 @@ __device__ inline void merge_parts(const ForwardArguments& f, const typename Var
   float4 own[kChunks];
 #pragma unroll
   for (int chunk = 0; chunk < kChunks; ++chunk) own[chunk] = make_float4(0, 0, 0, 0);
-#pragma unroll 4
-  for (int i = kWarps == 1 ? 0 : warp; i < parts; i += kWarps) {
-    const float share = exp2_of(lse[i] - base);
+  for (int first = own_first; first < parts; first += kTogether * kWarps) {
+    if (first != own_first) ask_for(first);
 #pragma unroll
-    for (int chunk = 0; chunk < kChunks; ++chunk) {
-      const int column = (32 * chunk + lane) * 4;
-      if (column >= kColumns) continue;
-      const float4 x = *reinterpret_cast<const float4*>(o + i * kColumns + column);
-      own[chunk].x += x.x * share, own[chunk].y += x.y * share;
-      own[chunk].z += x.z * share, own[chunk].w += x.w * share;
+    for (int i = 0; i < kTogether; ++i) {
+      const int part = first + i * kWarps;
+      const float share = part < parts ? exp2_of(lse[part] - base) : 0;
+#pragma unroll
+      for (int chunk = 0; chunk < kChunks; ++chunk) {
+        own[chunk].x += x[i][chunk].x * share, own[chunk].y += x[i][chunk].y * share;
+        own[chunk].z += x[i][chunk].z * share, own[chunk].w += x[i][chunk].w * share;
+      }
     }
   }
 #pragma unroll

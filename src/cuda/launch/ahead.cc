@@ -79,7 +79,8 @@ std::vector<jit::Program> programs_ahead(const Variant& variant, const tiles::Ma
     programs.push_back(tile_program(variant, variant::cuda_text(variant), mask.removes, architecture));
   if (!needs_wide_decode(kernel)) add_forward(variant, kernel, architecture, programs);
   if (shape.decodes && !mask.follows_head && kernel.dtype != DType::float8_e4m3) {
-    const auto plan = choose_decode(kernel, Multiprocessor::of(architecture), shape.rows, is_hopper(architecture));
+    const auto plan = choose_decode(kernel, Multiprocessor::of(architecture), shape.rows, is_hopper(architecture),
+                                    changes_scores(variant));
     if (plan) programs.push_back(decode_program(variant, variant::cuda_text(variant), kernel, *plan, architecture));
   }
   if (!shape.has_backward) return programs;

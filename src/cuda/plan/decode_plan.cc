@@ -21,7 +21,7 @@ std::int64_t DecodePlan::shared_bytes(const ForwardShape& shape) const {
   const std::int64_t stage = keys * (row_bytes(shape.d_qk) + values);
   const std::int64_t columns = (shape.d_v + 15) / 16 * 16;
   if (is_hopper) return (rows + stages * keys) * row_bytes(shape.d_qk);
-  if (!is_wide) return std::max(stages * stage, threads() / 32 * rows * columns * 4);
+  if (!is_wide) return std::max(stages * stage, threads() / 32 * rows * (columns + 8) * 4);
   const std::int64_t queries_and_weights = rows * (row_bytes(shape.d_qk) + row_bytes(keys));
   return std::max(queries_and_weights + stages * stage, rows * columns * 4);
 }
@@ -87,7 +87,7 @@ std::optional<DecodePlan> choose_wide(const ForwardShape& shape, const Multiproc
 }  // namespace
 
 std::vector<DecodePlan> decode_candidates(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows,
-                                          bool has_wgmma) {
+                                          bool has_wgmma, bool has_scores) {
   std::vector<DecodePlan> candidates;
   if (shape.has_dropout || shape.has_max_score || !shape.is_aligned || shape.dtype == DType::float8_e4m3)
     return candidates;
@@ -108,19 +108,24 @@ std::vector<DecodePlan> decode_candidates(const ForwardShape& shape, const Multi
       return;
     }
   };
-  // Beyond 128 columns the sums take more than half of the registers.
-  const int most_blocks = shape.d_v > 128 || shape.d_qk > 128 ? 1 : 2;
-  for (int blocks = most_blocks; blocks >= 1; --blocks) {
+  const auto add_all = [&](int blocks) {
     add(blocks, kMostStages);
     add(blocks, 4);
     add(blocks, 3);
-  }
+  };
+  // Beyond 128 columns the sums take more than half of the registers. Where a tile is large and its scores are little
+  // work, four warps keep up with the memory, and a block of its own on each multiprocessor needs the fewest splits.
+  const bool has_room_for_two = shape.d_v <= 128 && shape.d_qk <= 128;
+  const bool is_read_bound = !has_scores && (shape.d_qk + shape.d_v) * size_of(shape.dtype) >= 512;
+  if (has_room_for_two && !is_read_bound) add_all(2);
+  add_all(1);
+  if (has_room_for_two && is_read_bound) add_all(2);
   return candidates;
 }
 
 std::optional<DecodePlan> choose_decode(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows,
-                                        bool has_wgmma) {
-  const std::vector<DecodePlan> candidates = decode_candidates(shape, limits, rows, has_wgmma);
+                                        bool has_wgmma, bool has_scores) {
+  const std::vector<DecodePlan> candidates = decode_candidates(shape, limits, rows, has_wgmma, has_scores);
   return candidates.empty() ? std::nullopt : std::optional(candidates.front());
 }
 
