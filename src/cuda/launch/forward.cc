@@ -3,6 +3,7 @@
 #include <array>
 
 #include "cuda/launch/choice.h"
+#include "cuda/launch/early.h"
 #include "cuda/launch/forward_program.h"
 #include "cuda/launch/kernel_text.h"
 
@@ -29,7 +30,8 @@ ForwardKernel::ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit:
       module_(jit::load_program(
           compiler, forward_program(variant, text_, shape, plan, context->device().architecture()), context)),
       kernel_(module_->kernel("forward", static_cast<unsigned>(plan.shared_bytes(shape)))),
-      merge_(module_->kernel("merge")) {}
+      merge_(module_->kernel("merge")),
+      begins_early_(may_begin_early(*context)) {}
 
 void ForwardKernel::launch(const ForwardArguments& arguments, const std::vector<std::byte>& bound,
                            const ForwardExtent& extent, jit::StreamHandle stream) const {
@@ -41,14 +43,18 @@ void ForwardKernel::launch(const ForwardArguments& arguments, const std::vector<
   const jit::LaunchShape launch{.grid = {static_cast<unsigned>(rows + more_blocks), h_q, b},
                                 .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
                                 .dynamic_shared_bytes = static_cast<unsigned>(plan_.shared_bytes(shape_)),
-                                .stream = stream};
+                                .stream = stream,
+                                .begins_early = begins_early_};
   // The driver copies from these pointers and does not write through them.
   std::array<void*, 2> pointers = {const_cast<ForwardArguments*>(&arguments), const_cast<std::byte*>(bound.data())};
   kernel_.launch(launch, pointers.data());
   if (more_blocks == 0) return;
   constexpr unsigned kMergedRows = 4;  // of a block, a warp each
   const auto queries = static_cast<unsigned>(lists.long_rows * plan_.query_tile());
-  merge_.launch({.grid = {queries / kMergedRows, h_q, b}, .block = {32 * kMergedRows, 1, 1}, .stream = stream},
+  merge_.launch({.grid = {queries / kMergedRows, h_q, b},
+                 .block = {32 * kMergedRows, 1, 1},
+                 .stream = stream,
+                 .begins_early = begins_early_},
                 pointers.data());
 }
 

@@ -79,6 +79,7 @@ class ForwardKernel final : public ForwardRunner {
   variant::CudaText text_;
   std::shared_ptr<const jit::Module> module_;
   jit::Kernel kernel_, merge_;
+  bool begins_early_;  // kernels do, before those in front of them have ended
 };
 
 }  // namespace tilewise::cuda

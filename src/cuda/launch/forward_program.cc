@@ -31,11 +31,15 @@ static_assert(Kernel::kThreads == {threads} && Kernel::kSharedBytes == {shared_b
 extern "C" __global__ void __launch_bounds__({threads}, {blocks})
     forward(const __grid_constant__ tilewise::cuda::ForwardArguments arguments,
             const __grid_constant__ variant::Arguments bound) {{
+  tilewise::cuda::wait_for_kernels_before();
+  tilewise::cuda::let_next_kernel_begin();
   extern __shared__ __align__(128) unsigned char shared[];
   tilewise::cuda::Kernel(arguments, bound, static_cast<unsigned>(__cvta_generic_to_shared(shared))).run();
 }}
 extern "C" __global__ void merge(const __grid_constant__ tilewise::cuda::ForwardArguments arguments,
                                  const __grid_constant__ variant::Arguments bound) {{
+  tilewise::cuda::wait_for_kernels_before();
+  tilewise::cuda::let_next_kernel_begin();
   tilewise::cuda::merge_rows<tilewise::cuda::Kernel, tilewise::cuda::Config, tilewise::cuda::KernelVariant>(arguments,
                                                                                                            bound);
 }}
