@@ -39,7 +39,8 @@ class Compile(unittest.TestCase):
     def test_refusals(self):
         with tempfile.TemporaryDirectory() as folder:
             for arguments, part in ((("--gpu", "hopper"), "hopper"), (("--dtype", "float64"), "float64"),
-                                    (("--dim", "12"), "12"), (("--variant", "windw(3)"), "windw")):
+                                    (("--dim", "12"), "12"), (("--variant", "windw(3)"), "windw"),
+                                    (("--heads", "0"), "--heads is 0, expected at least 1\n")):
                 with self.subTest(part):
                     result = run("compile", folder, *arguments)
                     self.assertIn(result.returncode, (1, 2))
@@ -116,6 +117,17 @@ class Refusals(unittest.TestCase):
                 result = run("explain", "attention", option, value)
                 self.assertEqual(result.returncode, 2, result.stdout)
                 self.assertIn(value, result.stderr)
+
+    def test_what_is_no_number_is_told(self):
+        for arguments, told in ((("--queries", "many"), "--queries: 'many' is not a whole number"),
+                                (("--queries", "2.5"), "--queries: '2.5' is not a whole number"),
+                                (("--dim", "64,8x"), "--dim: '8x' is not a whole number"),
+                                (("--dim", ""), "--dim: '' is not a whole number"),
+                                (("--seconds", "1s"), "--seconds: '1s' is not a number")):
+            with self.subTest(arguments):
+                result = run("bench", "attention", *arguments)
+                self.assertEqual(result.returncode, 2)
+                self.assertIn(told, result.stderr)
 
     def test_a_full_disk_is_an_error(self):
         with open("/dev/full", "w", encoding="ascii") as full:
