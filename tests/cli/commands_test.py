@@ -36,6 +36,29 @@ class Compile(unittest.TestCase):
             self.assertEqual({kernel["seconds"] for kernel in again}, {0})
             self.assertEqual(files, sorted(path.name for path in folder.rglob("*.kernel")))
 
+    def test_a_damaged_entry_is_made_anew(self):
+        with tempfile.TemporaryDirectory() as parent:
+            folder = pathlib.Path(parent, "kernels")
+            first = self.compile(folder)
+            damaged = sorted(folder.rglob("*.kernel"))
+            whole = [path.read_bytes() for path in damaged]
+            damaged[0].write_bytes(whole[0][:100])
+            damaged[1].write_bytes(bytes(len(whole[1])))
+            again = self.compile(folder)
+            self.assertEqual([kernel["kernel"] for kernel in first], [kernel["kernel"] for kernel in again])
+            self.assertEqual(sorted(folder.rglob("*.kernel")), damaged)
+            self.assertEqual([path.stat().st_size for path in damaged], [len(entry) for entry in whole])
+
+    def test_a_folder_that_cannot_be_filled(self):
+        with tempfile.TemporaryDirectory() as parent:
+            path = pathlib.Path(parent, "file")
+            path.write_text("no folder")
+            result = run("compile", str(path), *self.WHAT)
+            self.assertEqual(result.returncode, 1)
+            if "NVRTC" not in result.stderr:
+                self.assertIn(f"{path} cannot be filled", result.stderr)
+                self.assertIn("Not a directory", result.stderr)
+
     def test_refusals(self):
         with tempfile.TemporaryDirectory() as folder:
             for arguments, part in ((("--gpu", "hopper"), "hopper"), (("--dtype", "float64"), "float64"),
