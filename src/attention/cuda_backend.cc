@@ -95,22 +95,33 @@ std::vector<jit::CompileAhead::Make> CudaBackend::programs_ahead(const tiles::Ma
   if (!cuda::needs_wide_decode(kernel))
     programs.push_back([this, kernel] { return cuda::forward_program(making(kernel)); });
   if (shape().backward) programs.push_back([this, kernel] { return cuda::backward_program(making(kernel)); });
+  const std::optional<cuda::DecodePlan> decode = may_decode(mask.follows_head) ? plan_decoding(kernel) : std::nullopt;
+  if (decode) {
+    programs.push_back([this, kernel, decode] {
+      return cuda::decode_program(variant(), variant::cuda_text(variant()), kernel, *decode,
+                                  context_->device().architecture());
+    });
+  }
   return programs;
 }
 
 /// Few queries are decoded: a tile of the forward kernel would be mostly empty, and each of a key head's heads would
-/// read the keys again. Not where a backward pass follows, whose weights would not be quite those of the forward pass.
+/// read the keys again. Not where a backward pass follows, whose weights would not be quite those of the forward pass,
+/// nor where heads' masks differ.
+bool CudaBackend::may_decode(bool mask_follows_head) const {
+  return !shape().backward && shape().s_q <= kDecodeQueries && !mask_follows_head;
+}
+
 /// Head dimensions beyond 256 are decoded only.
 void CudaBackend::make_decoder() {
-  const bool may_decode = !shape().backward && shape().s_q <= kDecodeQueries && !(lister_ && lister_->follows_head()) &&
-                          decode_plan({}).has_value();
-  if (!may_decode && !forward_) {
+  const bool decodes = may_decode(lister_ && lister_->follows_head()) && decode_plan({}).has_value();
+  if (!decodes && !forward_) {
     fail(ErrorCode::unsupported,
          "d_qk is {} and d_v is {}; beyond 256 the GPU's kernels only decode: plans without backward, for at most {} "
          "queries, without dropout, and with a mask that is the same for all heads",
          shape().d_qk, shape().d_v, kDecodeQueries);
   }
-  if (!may_decode) return;
+  if (!decodes) return;
   cuda::validate_decode(kernel_shape({}));
   decode_.emplace([this](const Form& form) {
     return std::make_unique<const cuda::DecodeKernels>(jit::Compiler::instance(), context_, this->variant(),
@@ -119,7 +130,10 @@ void CudaBackend::make_decoder() {
 }
 
 std::optional<cuda::DecodePlan> CudaBackend::decode_plan(const Form& form) const {
-  const cuda::ForwardShape kernel = kernel_shape(form);
+  return plan_decoding(kernel_shape(form));
+}
+
+std::optional<cuda::DecodePlan> CudaBackend::plan_decoding(const cuda::ForwardShape& kernel) const {
   const auto candidates =
       cuda::decode_candidates(kernel, cuda::limits_of(context_->device()), shape().h_q / shape().h_kv * shape().s_q,
                               cuda::decodes_by_wgmma(*context_));

@@ -128,8 +128,10 @@ class CudaBackend final : public Backend {
   cuda::ForwardShape kernel_shape(const Form& form) const;
   cuda::ForwardExtent largest_extent() const;
   std::vector<jit::CompileAhead::Make> programs_ahead(const tiles::Mask& mask) const;
+  bool may_decode(bool mask_follows_head) const;
   void make_decoder();
   std::optional<cuda::DecodePlan> decode_plan(const Form& form) const;
+  std::optional<cuda::DecodePlan> plan_decoding(const cuda::ForwardShape& kernel) const;
   std::vector<Form> decode_forms() const;
   bool decodes(const Form& form, const cuda::ForwardExtent& extent) const;
   cuda::Making making(const cuda::ForwardShape& kernel) const;
