@@ -144,6 +144,14 @@ __device__ inline RowPart row_part(const TileLists& lists, int parts, int x, int
   return {lists.long_rows + (block - of_long) / heads, block % heads, 0};
 }
 
+/// Likewise whole rows, head by head but for the long ones, which come first, of all heads: the last head's would
+/// outlast everything. Where all heads take turns, the second-level cache holds too little of each.
+__device__ inline RowPart row_of_heads(const TileLists& lists, int x, int y, int rows, int heads) {
+  const int block = y * rows + x, of_long = lists.long_rows * heads, others = rows - lists.long_rows;
+  if (block < of_long) return {block / heads, block % heads, 0};
+  return {lists.long_rows + (block - of_long) % others, (block - of_long) / others, 0};
+}
+
 /// The key tile in which a query meets its own position, or the first one.
 __device__ inline int tile_of_own_position(const SequenceShape& shape, int query, int keys) {
   return ::max(query + shape.query_offset - shape.key_offset, 0) / keys;

@@ -96,11 +96,10 @@ void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std
   const jit::LaunchShape rows{
       .grid = {query_tiles * kQueries / kRowsOfBlock, heads, sequences}, .block = {kThreads, 1, 1}, .stream = stream};
   const auto kv_heads = static_cast<unsigned>(h_kv);
-  const bool by_turns = arguments.lists.long_rows > 0 && !shape_.is_deterministic;  // as the kernel has it
-  const auto together = static_cast<unsigned>(plan_.blocks()), blocks = key_tiles * together;
-  const jit::LaunchShape tiles{.grid = {by_turns ? kv_heads : blocks, by_turns ? blocks : kv_heads, sequences},
+  const auto together = static_cast<unsigned>(plan_.blocks());
+  const jit::LaunchShape tiles{.grid = {key_tiles * together, kv_heads, sequences},
                                .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
-                               .cluster = {by_turns ? 1 : together, by_turns ? together : 1, 1},
+                               .cluster = {together, 1, 1},
                                .dynamic_shared_bytes = shared_bytes(plan_, shape_),
                                .stream = stream,
                                .begins_early = begins_early_};

@@ -64,8 +64,8 @@ struct Config {{
   using Element = {element};
   static constexpr int kHeadQk = {d_qk}, kHeadV = {d_v}, kStages = {stages};
   static constexpr int kProducerRegisters = {producer_registers}, kConsumerRegisters = {consumer_registers};
-  static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout}, kIsOrdered = {is_ordered};
-  static constexpr bool kHasGradients = {has_gradients}, kIsPaired = {is_paired};
+  static constexpr bool kHasLists = {has_lists}, kHasLongRows = {has_long_rows}, kHasDropout = {has_dropout};
+  static constexpr bool kIsOrdered = {is_ordered}, kHasGradients = {has_gradients}, kIsPaired = {is_paired};
 }};
 using Kernel = sm90::Backward<Config, KernelVariant>;
 static_assert(Kernel::kThreads == {threads} && Kernel::kTileBytes == {tile_bytes} &&
@@ -206,6 +206,7 @@ jit::Program hopper_backward_program(const Variant& variant, const variant::Cuda
                                arg("d_qk", shape.d_qk), arg("d_v", shape.d_v), arg("stages", plan.stages),
                                arg("producer_registers", plan.producer_registers()),
                                arg("consumer_registers", plan.consumer_registers()), arg("has_lists", shape.has_lists),
+                               arg("has_long_rows", shape.has_long_rows && !shape.is_deterministic),
                                arg("has_dropout", shape.has_dropout), arg("is_ordered", shape.is_deterministic),
                                arg("has_gradients", shape.has_gradients), arg("is_paired", plan.is_paired),
                                arg("threads", plan.threads()), arg("tile_bytes", plan.tile_bytes(shape)),

@@ -219,14 +219,13 @@ class Backward : BackwardShared<Config, Variant> {
 
   __device__ void run() {
     let_next_kernel_begin();
-    if constexpr (Config::kIsOrdered) {
-      if (threadIdx.x == 0) this->work() = KeyWork::take(this->call_, gridDim.x, gridDim.y, gridDim.z);
+    if constexpr (Shared::kTakesWork) {
+      if (threadIdx.x == 0) this->take_work();
       __syncthreads();
     }
     if (threadIdx.x == 0) this->look_up_maps();
     const int sequence = this->sequence();
-    int tile = Config::kIsOrdered ? this->work().row : int(this->by_turns() ? blockIdx.y : blockIdx.x);
-    if constexpr (Shared::kIsPaired) tile /= 2;
+    int tile = Shared::kTakesWork ? this->work().row : int(blockIdx.x) / (Shared::kIsPaired ? 2 : 1);
     if constexpr (Config::kHasLists && Config::kIsOrdered) {
       tile = row_from_end(this->arguments_.lists, sequence, this->first_head(), tile, gridDim.x);
     } else if constexpr (Config::kHasLists) {

@@ -35,9 +35,9 @@ struct SumsOf<true, kIsOrdered, Variant> {
 };
 
 /// Config has Element, kHeadQk, kHeadV (up to 256), kStages (tiles of queries in shared memory), kHasLists,
-/// kHasDropout, kIsOrdered (turns.h), kHasGradients (of tables and parameters: of up to 128 columns), kIsPaired (of
-/// more than 128 columns: clusters of two blocks have the halves of a tile's keys, and copy halves of its queries to
-/// both), kProducerRegisters, kConsumerRegisters.
+/// kHasLongRows (lists, of which some are far longer than most), kHasDropout, kIsOrdered (turns.h), kHasGradients (of
+/// tables and parameters: of up to 128 columns), kIsPaired (of more than 128 columns: clusters of two blocks have the
+/// halves of a tile's keys, and copy halves of its queries to both), kProducerRegisters, kConsumerRegisters.
 template <class Config, class Variant>
 class BackwardShared {
  public:
@@ -99,6 +99,8 @@ class BackwardShared {
   /// takes longer than a step under load.
   static constexpr int kTurnsAhead = 4, kPassers = 2;
   using OrderedTurn = Turn<kTurnsAhead>;
+  /// What a block does is found out, and then read in shared memory: in registers it would spill.
+  static constexpr bool kTakesWork = Config::kIsOrdered || Config::kHasLongRows;
   using Walk = typename WalkOf<Config::kHasLists>::Type;
 
   static constexpr int kStageBytes = QueryTile::kBytes + GradientTile::kBytes;
@@ -110,7 +112,7 @@ class BackwardShared {
   static constexpr int kBarriers =
       1 + 2 * kStages + 4 + (Config::kIsOrdered ? 3 * kTurnsAhead : 0) + (kKeepsAhead ? 2 * kKeptAhead : 0);
   static constexpr int kWorkAt = kTileBytes + 8 * kBarriers;
-  static constexpr int kPlacesAt = (kWorkAt + (Config::kIsOrdered ? int(sizeof(KeyWork)) : 0) + 15) / 16 * 16;
+  static constexpr int kPlacesAt = (kWorkAt + (kTakesWork ? int(sizeof(KeyWork)) : 0) + 15) / 16 * 16;
   static constexpr int kPlaceBytes = (int(sizeof(Place)) + 15) / 16 * 16;
   static constexpr int kAheadAt = kPlacesAt + Sizes::kConsumers * kPlaceBytes;
   static constexpr int kSharedBytes = kAheadAt + (kKeepsAhead ? int(sizeof(KeptAhead)) : 0);
@@ -317,13 +319,21 @@ class BackwardShared {
 
   // The key head and the sequence that the block is at.
   __device__ KeyWork& work() const { return *reinterpret_cast<KeyWork*>(shared_ + kWorkAt); }
-  __device__ int kv_head() const {
-    if constexpr (Config::kIsOrdered) return work().kv_head;
-    return int(by_turns() ? blockIdx.x : blockIdx.y);
+  /// The block's work, a row by its place in their order, by one thread.
+  __device__ void take_work() const {
+    if constexpr (Config::kIsOrdered) {
+      work() = KeyWork::take(call_, gridDim.x, gridDim.y, gridDim.z);
+    } else {
+      constexpr int kTogether = kIsPaired ? 2 : 1;
+      const RowPart row =
+          row_of_heads(arguments_.lists, blockIdx.x / kTogether, blockIdx.y, gridDim.x / kTogether, gridDim.y);
+      work() = {row.place, row.head, int(blockIdx.z)};
+    }
   }
-  /// Whether heads take turns, the first rows of all first, rather than follow each other: where some rows are far
-  /// longer than most, the last head's would outlast everything.
-  __device__ bool by_turns() const { return Config::kHasLists && arguments_.lists.long_rows > 0; }
+  __device__ int kv_head() const {
+    if constexpr (kTakesWork) return work().kv_head;
+    return int(blockIdx.y);
+  }
   __device__ int sequence() const { return Config::kIsOrdered ? work().sequence : int(blockIdx.z); }
 
   /// The query tiles that meet a key tile.

@@ -186,28 +186,30 @@ class ForwardProducers : ForwardShared<Config, Variant> {
   }
 
   __device__ void produce_keys() const {
-    produce_tiles<KeyTile, false>(call_.k, this->key_tile(0), Shared::kKeysAt, [&] { this->keys_sent().arrive(); });
+    produce_tiles<KeyTile, false, true>(call_.k, this->key_tile(0), Shared::kKeysAt,
+                                        [&] { this->keys_sent().arrive(); });
   }
   __device__ void produce_values() const {
-    produce_tiles<ValueTile, Shared::ValuesOfTile::kTransposed>(call_.v, this->value_tile(0), Shared::kValuesAt, [] {});
+    produce_tiles<ValueTile, Shared::ValuesOfTile::kTransposed, false>(call_.v, this->value_tile(0), Shared::kValuesAt,
+                                                                       [] {});
   }
 
   /// All tiles of all pieces, to a ring whose first tile is `first`; its barriers begin with that number, those that
   /// say full before those that say empty. sent() follows each piece.
-  template <class Tile, bool kTransposed, class Sent>
+  template <class Tile, bool kTransposed, bool kAreKeys, class Sent>
   __device__ void produce_tiles(const TensorMap& map, const Tile& first, int barriers, const Sent& sent) const {
     Turn<kStages> turn;
     for (Turn<Shared::kToldStages> piece;; piece = piece.plus(1)) {
       this->told_full(piece.stage()).wait(piece.parity());
       const Told& told = this->told(piece.stage());
       if (told.work.query_tile < 0) break;
-      load_tiles<Tile, kTransposed>(map, told, first, barriers, turn, sent);
+      load_tiles<Tile, kTransposed, kAreKeys>(map, told, first, barriers, turn, sent);
       this->told_empty(piece.stage()).arrive();
       if (!Shared::kTakesEarly || told.walk.count == 0) sent();
     }
   }
 
-  template <class Tile, bool kTransposed, class Sent>
+  template <class Tile, bool kTransposed, bool kAreKeys, class Sent>
   __device__ void load_tiles(const TensorMap& map, const Told& told, const Tile& first, int barriers,
                              Turn<kStages>& turn, const Sent& sent) const {
     const SequenceShape& shape = told.shape;
@@ -219,10 +221,12 @@ class ForwardProducers : ForwardShared<Config, Variant> {
     constexpr int kColumns = Shared::kChunkElements;
 #pragma unroll 1
     for (int i = 0; i < walk.count(); ++i) {
-      const int row = first_key + walk.visit(i).tile() * kKeyTile;
+      const Visit visit = walk.visit(i);
+      const int row = first_key + visit.tile() * kKeyTile;
       const unsigned stage = made_anew(turn.stage());
       const Barrier full = this->barrier(barriers + stage), empty = this->barrier(barriers + kStages + stage);
       empty.wait(turn.parity() ^ 1);
+      if constexpr (kAreKeys && Config::kHasLists) this->tell_visit(stage, visit);
       full.arrive_expecting(Tile::kBytes);
       unsigned to = first.address + stage * Tile::kBytes;
       if constexpr (Config::kIsPaged) {
