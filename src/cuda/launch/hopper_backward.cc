@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 
 #include "cuda/launch/choice.h"
 #include "cuda/launch/early.h"
@@ -61,7 +62,8 @@ HopperBackwardKernels::HopperBackwardKernels(jit::Compiler& compiler, std::share
 }
 
 void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound,
-                                   const ForwardExtent& extent, jit::KernelChain&, jit::StreamHandle stream) const {
+                                   const ForwardExtent& extent, jit::KernelChain& chain,
+                                   jit::StreamHandle stream) const {
   expect_rows(extent);
   if (extent.b == 0 || extent.h_q == 0) return;
   constexpr int kQueries = HopperBackwardPlan::kQueries;
@@ -93,8 +95,8 @@ void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std
                                  arguments.lists.heads_together);
   if (counters_) call.next_block = counters_->next();
   const auto heads = static_cast<unsigned>(extent.h_q), sequences = static_cast<unsigned>(extent.b);
-  const jit::LaunchShape rows{
-      .grid = {query_tiles * kQueries / kRowsOfBlock, heads, sequences}, .block = {kThreads, 1, 1}, .stream = stream};
+  const jit::LaunchShape rows{.grid = {query_tiles * kQueries / kRowsOfBlock, heads, sequences},
+                              .block = {kThreads, 1, 1}};
   const auto kv_heads = static_cast<unsigned>(h_kv);
   const bool by_turns = arguments.lists.long_rows > 0 && !shape_.is_deterministic;  // as the kernel has it
   const auto together = static_cast<unsigned>(plan_.blocks()), blocks = key_tiles * together;
@@ -102,17 +104,17 @@ void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std
                                .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
                                .cluster = {by_turns ? 1 : together, by_turns ? together : 1, 1},
                                .dynamic_shared_bytes = shared_bytes(plan_, shape_),
-                               .stream = stream,
                                .begins_early = begins_early_};
-  const jit::LaunchShape of_query_tiles{.grid = {query_tiles, heads, sequences},
-                                        .block = {kThreads, 1, 1},
-                                        .stream = stream,
-                                        .begins_early = begins_early_};
+  const jit::LaunchShape of_query_tiles{
+      .grid = {query_tiles, heads, sequences}, .block = {kThreads, 1, 1}, .begins_early = begins_early_};
   // The driver copies from these pointers and does not write through them.
   std::array<void*, 2> pointers = {&call, const_cast<std::byte*>(bound.data())};
-  if (query_tiles > 0) prepare_.launch(rows, pointers.data());
-  if (key_tiles > 0) backward_.launch(tiles, pointers.data());
-  if (query_tiles > 0 && arguments.d_q.data != nullptr) finish_.launch(of_query_tiles, pointers.data());
+  std::array<jit::ChainLink, 3> links;
+  std::size_t count = 0;
+  if (query_tiles > 0) links[count++] = {&prepare_, rows, pointers.data()};
+  if (key_tiles > 0) links[count++] = {&backward_, tiles, pointers.data()};
+  if (query_tiles > 0 && arguments.d_q.data != nullptr) links[count++] = {&finish_, of_query_tiles, pointers.data()};
+  chain.launch(std::span(links).first(count), stream);
 }
 
 }  // namespace tilewise::cuda
