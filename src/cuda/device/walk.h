@@ -144,6 +144,11 @@ __device__ inline RowPart row_part(const TileLists& lists, int parts, int x, int
   return {lists.long_rows + (block - of_long) / heads, block % heads, 0};
 }
 
+/// By how many queries, a multiple of a part's, a sequence's first tile begins ahead of it where its last one is to be
+/// whole: a causal mask leaves the first one the fewest keys, so that there the least is done for rows that do not
+/// exist.
+__device__ inline int lead_of(int queries, int tile, int part) { return (tile - queries % tile) % tile / part * part; }
+
 /// The key tile in which a query meets its own position, or the first one.
 __device__ inline int tile_of_own_position(const SequenceShape& shape, int query, int keys) {
   return ::max(query + shape.query_offset - shape.key_offset, 0) / keys;
