@@ -106,12 +106,12 @@ struct WalkStart {
   }
 };
 
-/// All tiles from 0 on.
-struct AllTiles {
-  int tiles;
+/// Whole tiles, one behind the other.
+struct TilesInOrder {
+  int first, tiles;
 
   __device__ int count() const { return tiles; }
-  __device__ Visit visit(int index) const { return Visit::full(index); }
+  __device__ Visit visit(int index) const { return Visit::full(first + index); }
   __device__ int read(int) const { return 0; }
   __device__ Visit visit(int index, int) const { return visit(index); }
 };
