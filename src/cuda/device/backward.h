@@ -93,7 +93,7 @@ class Backward : BackwardProducts<Config> {
         }
         walk(ListWalk(lists, list, count), head, first);
       } else {
-        walk(AllTiles{(shape_.queries + kQueries - 1) / kQueries}, head, 0);
+        walk(TilesInOrder{0, (shape_.queries + kQueries - 1) / kQueries}, head, 0);
       }
     }
     finish();

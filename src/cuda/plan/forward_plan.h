@@ -37,6 +37,7 @@ struct ForwardShape {
 struct ListTile {
   std::int64_t queries = 0, keys = 0;
   std::int64_t part_queries = 64, part_keys = keys / 2;
+  bool ends_with_queries = false;  // the last query tile does so, and the first begins ahead of its sequence
 
   bool operator==(const ListTile&) const = default;
 };

@@ -15,7 +15,7 @@ namespace tilewise::cuda::sm90 {
 /// How a block walks the tiles of queries.
 template <bool kHasLists>
 struct WalkOf {
-  using Type = AllTiles;
+  using Type = TilesInOrder;
 };
 template <>
 struct WalkOf<true> {
@@ -95,12 +95,18 @@ class BackwardShared {
     typename Sums::Walks gradients;
   };
 
+  /// Whether a last round of few key tiles may be shared: a cluster has one, each of its blocks a part of the queries,
+  /// and their sums of d_k and d_v are added up in the end. 4096 key tiles of 32 heads are 31.03 rounds on 132
+  /// multiprocessors.
+  static constexpr bool kMayShare = !Config::kHasLists && !Config::kIsOrdered && !kHasGradients && !Sizes::kIsWide &&
+                                    kKeysInRegisters && kValuesInRegisters;
+
   /// Tiles that are between a block's turn and the next one's: handing one on waits until additions have arrived, which
   /// takes longer than a step under load.
   static constexpr int kTurnsAhead = 4, kPassers = 2;
   using OrderedTurn = Turn<kTurnsAhead>;
   /// What a block does is found out, and then read in shared memory: in registers it would spill.
-  static constexpr bool kTakesWork = Config::kIsOrdered || Config::kHasLongRows;
+  static constexpr bool kTakesWork = Config::kIsOrdered || Config::kHasLongRows || kMayShare;
   using Walk = typename WalkOf<Config::kHasLists>::Type;
 
   static constexpr int kStageBytes = QueryTile::kBytes + GradientTile::kBytes;
@@ -308,21 +314,44 @@ class BackwardShared {
   }
 
   /// Which of a pair's blocks this one is.
-  __device__ unsigned rank() const {
-    if constexpr (!kIsPaired) return 0;
+  __device__ unsigned rank() const { return kIsPaired ? rank_of_cluster() : 0; }
+  __device__ static unsigned rank_of_cluster() {
     unsigned rank;
     asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
     return rank;
   }
+  __device__ static unsigned blocks_of_cluster() {
+    unsigned blocks;
+    asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(blocks));
+    return blocks;
+  }
   /// The first of the block's keys.
   __device__ int key_begin_of(int tile) const { return tile * kTileKeys + int(rank()) * kKeys; }
 
+  /// What a block does where key tiles may be shared; a row of -1 where others do it.
+  __device__ KeyWork share() const {
+    const int parts = int(blocks_of_cluster());
+    if (parts == 1) {
+      const int number = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+      return {number < call_.shared_from ? int(blockIdx.x) : -1, int(blockIdx.y), int(blockIdx.z)};
+    }
+    const int number = call_.shared_from + int(blockIdx.y), head = number / call_.key_tiles;
+    const int kv_heads = arguments_.h_q / arguments_.heads_per_kv;
+    return {number % call_.key_tiles, head % kv_heads, head / kv_heads, int(rank_of_cluster()), parts};
+  }
+  __device__ bool is_shared() const {
+    if constexpr (kMayShare) return uniform(work().parts) > 1;
+    return false;
+  }
+
   // The key head and the sequence that the block is at.
   __device__ KeyWork& work() const { return *reinterpret_cast<KeyWork*>(shared_ + kWorkAt); }
-  /// The block's work, a row by its place in their order, by one thread.
+  /// The block's work, by one thread; a row by its place in their order, or of -1 where others do it.
   __device__ void take_work() const {
     if constexpr (Config::kIsOrdered) {
       work() = KeyWork::take(call_, gridDim.x, gridDim.y, gridDim.z);
+    } else if constexpr (kMayShare) {
+      work() = share();
     } else {
       constexpr int kTogether = kIsPaired ? 2 : 1;
       const RowPart row =
@@ -334,14 +363,17 @@ class BackwardShared {
     if constexpr (kTakesWork) return work().kv_head;
     return int(blockIdx.y);
   }
-  __device__ int sequence() const { return Config::kIsOrdered ? work().sequence : int(blockIdx.z); }
+  __device__ int sequence() const { return kTakesWork ? work().sequence : int(blockIdx.z); }
 
   /// The query tiles that meet a key tile.
   __device__ Walk walk_of(int tile, int head) const {
     if constexpr (Config::kHasLists) {
       return ListWalk(arguments_.lists, sequence(), head, tile);
     } else {
-      return AllTiles{(arguments_.sequences[sequence()].queries + kQueries - 1) / kQueries};
+      const int tiles = (arguments_.sequences[sequence()].queries + kQueries - 1) / kQueries;
+      if constexpr (!kMayShare) return TilesInOrder{0, tiles};
+      const int parts = work().parts, begin = tiles * work().part / parts;
+      return TilesInOrder{begin, tiles * (work().part + 1) / parts - begin};
     }
   }
   /// How many blocks add to a tile of queries before this one.

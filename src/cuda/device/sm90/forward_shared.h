@@ -40,6 +40,7 @@ struct ToldWalk<true, false> : WalkStart {
 };
 template <>
 struct ToldWalk<true, true> : ToldWalk<true, false> {
+  int first_query;  // of the tile, where that may be below 0 (kEndsWithQueries)
   const int* list;  // its tiles
 };
 
@@ -56,6 +57,9 @@ struct ToldWalk<true, true> : ToldWalk<true, false> {
 ///   kPolynomials                 of 8 exponentials of scored tiles, how many are made by polynomials
 ///   kTakesTurns                  consumers start a tile's products one after the other
 ///   kHasLists, kHasDropout
+///   kEndsWithQueries             the last query tile does so, and the first begins ahead of its sequence; and
+///   consumers
+///                                change parts of the queries from piece to piece
 ///   kIsPaged                     k and v lie in pages of multiples of 8 tokens
 template <class Config, class Variant>
 class ForwardShared {
@@ -182,12 +186,20 @@ class ForwardShared {
     publish_barriers();
   }
 
+  __device__ static int first_query_of(const Work& work, const SequenceShape& shape) {
+    return work.query_tile * kQueryTile - (Config::kEndsWithQueries ? lead_of(shape.queries, kQueryTile, 64) : 0);
+  }
+  __device__ static int first_query_of(const Told& piece) {
+    if constexpr (Config::kEndsWithQueries) return piece.walk.first_query;
+    return piece.work.query_tile * kQueryTile;
+  }
+
   /// The key tiles of a piece of work. Where there are lists, those come first in which queries meet their own
   /// positions, from the first query's on: masks most often keep something of every row there, so that rows have a base
   /// from then on, and what is left of a causal mask's tiles is something for every consumer. Without lists, scores
   /// begin where the queries in the middle do: biases by distance are largest there, and rows seldom outgrow them.
   __device__ WalkStart start_of(const Work& work, const SequenceShape& shape) const {
-    const int first = work.query_tile * kQueryTile;
+    const int first = first_query_of(work, shape);
     if constexpr (Config::kHasLists) {
       return WalkStart::near(ListWalk(arguments_.lists, work.sequence, work.head, work.query_tile),
                              tile_of_own_position(shape, first, kKeyTile));
@@ -207,7 +219,8 @@ class ForwardShared {
     }
   }
   /// The most key tiles in which a query tile meets its own positions.
-  static constexpr int kOwnTiles = (kQueryTile - 1) / kKeyTile + (kQueryTile % kKeyTile == 0 ? 1 : 2);
+  static constexpr int kOwnTiles =
+      (kQueryTile - 1) / kKeyTile + ((Config::kEndsWithQueries ? 64 : kQueryTile) % kKeyTile == 0 ? 1 : 2);
   __device__ auto walk_of(const Told& piece) const {
     const WalkStart& start = piece.walk;
     if constexpr (Config::kHasLists) {
