@@ -57,8 +57,7 @@ struct ToldWalk<true, true> : ToldWalk<true, false> {
 ///   kPolynomials                 of 8 exponentials of scored tiles, how many are made by polynomials
 ///   kTakesTurns                  consumers start a tile's products one after the other
 ///   kHasLists, kHasDropout
-///   kEndsWithQueries             the last query tile does so, and the first begins ahead of its sequence; and
-///   consumers
+///   kEndsWithQueries             the last query tile does so, and the first begins ahead of its sequence; consumers
 ///                                change parts of the queries from piece to piece
 ///   kIsPaged                     k and v lie in pages of multiples of 8 tokens
 template <class Config, class Variant>
