@@ -257,18 +257,20 @@ class BackwardKernel {
     const Differentiation<Engine> differentiation(numbers(block, index), units_.natural);
     const DerivedRows rows = packed_rows(first, index);
     NextStrip ahead = next_strip(block, keys, index);
-    const auto pack = [&]<int kSide>(const float* products, int key, int from, int to) __attribute__((always_inline)) {
-      constexpr int kHalf = Engine::kParts / 2;  // pairs of keys that are packed beside one of the products
-      for (int pair = kHalf * kSide + from / 2; pair < kHalf * kSide + to / 2; ++pair) {
+    const auto pack = [&]<int kPart, int kShare>(const float* products, int key, int from)
+        __attribute__((always_inline)) {
+#pragma GCC unroll 4
+      for (int pair = from + kShare * kPart / 4; pair < from + kShare * (kPart + 1) / 4; ++pair) {
         const float* scores = products + pair * 2 * kStrip;
         differentiation.pack(scores, scores + Engine::kGroupFloats, rows.from(key + 2 * pair),
                              right + (key / 2 + pair) * kStrip);
       }
     };
     const FlushedSubnormals<Flushed::all> flushed;  // products of bfloat16 read and make none anyway
-    Engine::two_products({{block.q + index * Engine::packed_q_floats(shape_.d_qk), k_, shape_.d_qk},
-                          {block.d_o + index * Engine::packed_q_floats(shape_.d_v), v_, shape_.d_v}},
-                         first, keys, scores_, ahead.q.then(&ahead.d_o, 2 * keys / Engine::kGroup), pack);
+    Engine::template two_products<false>({{block.q + index * Engine::packed_q_floats(shape_.d_qk), k_, shape_.d_qk},
+                                          {block.d_o + index * Engine::packed_q_floats(shape_.d_v), v_, shape_.d_v}},
+                                         first, keys, scores_, ahead.q.then(&ahead.d_o, 2 * keys / Engine::kGroup),
+                                         pack);
   }
 
   /// Whether weights and gradients are final when they are made, so that they need not be stored before they are
