@@ -89,17 +89,22 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
     }
     bool are_small = true;  // all products of this warp up to now
     unsigned passed = 0;    // tiles between the one whose values are to be read and the next one
-    for (int left = count - 1; left > 0; --left) {
+    for (int i = 1; i < count; ++i) {
       const Visit last = visit;
       const Turn<kStages> keys = turn.plus(passed + 1);
-      key_full(keys.stage()).wait(keys.parity());
-      visit = this->visit_of(walk, count - left, keys.stage());
+      if constexpr (kTellsLists) {
+        key_full(keys.stage()).wait(keys.parity());
+        visit = this->told_visit(keys.stage());
+      } else {
+        visit = walk.visit(i);
+      }
       if constexpr (kPassesTiles) {
-        if (passes(visit, piece, left > 1, keys, passed)) {
+        if (passes(visit, piece, i + 1 < count, keys, passed)) {
           visit = last;
           continue;
         }
       }
+      if constexpr (!kTellsLists) key_full(keys.stage()).wait(keys.parity());
       take_turn(piece);
       pin(o);
       begin_products();
@@ -118,7 +123,7 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
       pass_turn(piece);
       pin(s);
       key_empty(keys.stage()).arrive_if(is_first_lane());
-      release_queries(piece, left == 1);
+      release_queries(piece, i + 1 == count);
       // The second wait stands behind a branch, which the assembler does not move it across: in front of it, it would
       // come before the exponentials.
       TileWeights next;

@@ -228,7 +228,7 @@ class ForwardProducers : ForwardShared<Config, Variant> {
       const unsigned stage = made_anew(turn.stage());
       const Barrier full = this->barrier(barriers + stage), empty = this->barrier(barriers + kStages + stage);
       empty.wait(turn.parity() ^ 1);
-      if constexpr (kAreKeys && Config::kHasLists) this->tell_visit(stage, visit);
+      if constexpr (kAreKeys && Shared::kTellsLists) this->tell_visit(stage, visit);
       full.arrive_expecting(Tile::kBytes);
       unsigned to = first.address + stage * Tile::kBytes;
       if constexpr (Config::kIsPaged) {
