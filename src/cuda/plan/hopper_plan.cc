@@ -88,6 +88,9 @@ std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& sha
   // Entries wait longer for their functions than two consumers' products take: a third fills the waiting. Of plain at
   // d 128, in one run: softcap 0.831 by 192 x 80, 0.802 by 128 x 128 in turns; ten operations 0.719 and 0.622.
   const bool has_functions = scores.special_functions > 0;
+  // What is long needs the registers in which queries would lie: then 32 entries are made at a time instead of 8, which
+  // a warp alone takes 703 cycles for instead of 1071 (a drawn score of ten operations, by its machine code).
+  const bool needs_registers = scores.is_long;
   const auto add = [&](HopperForwardPlan plan) {
     plan.has_scores = has_scores;
     // Queries that stay in shared memory leave it late: the next ones take another place, if there is one.
@@ -112,6 +115,7 @@ std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& sha
     add({3, 112, 4, false}), add({3, 112, 2, false}), add({3, 96, 2, true}), add({2, 128, 2, true});
   } else if (shape.d_v <= 128) {
     if (has_functions) add({3, 80, 2, false});
+    if (needs_registers) add({2, 128, 2, false});
     if (shape.d_qk <= 128) add({2, 128, 2, true});  // beyond, q takes registers that weights need
     add({2, 128, 2, false}), add({3, 64, 2, false}), add({3, 80, 2, false});
   }
