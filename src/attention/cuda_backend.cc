@@ -55,6 +55,7 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
     longest_ = cuda::DeviceMemory::of(context_, cuda::sequence_shapes(longest));
   }
   has_small_parts_ = find_small_parts();
+  has_long_rows_ = has_long_key_rows();
   if (!cuda::needs_wide_decode(kernel_shape({}))) {
     forward_.emplace([this](const Form& form) {
       std::vector<std::string> of_form;
@@ -82,7 +83,8 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
 }
 
 /// What the plan's usual kernels will ask for, as far as it is known before lists have been made: where a mask keeps so
-/// little of the usual tiles that smaller ones are taken, the forward kernel is another one.
+/// little of the usual tiles that smaller ones are taken, the forward kernel is another one, and where some rows are
+/// far longer than most, the backward kernel.
 std::vector<jit::CompileAhead::Make> CudaBackend::programs_ahead(const tiles::Mask& mask) const {
   cuda::ForwardShape kernel = kernel_shape({});
   kernel.has_lists = !mask.program.wanted.empty();
@@ -95,22 +97,33 @@ std::vector<jit::CompileAhead::Make> CudaBackend::programs_ahead(const tiles::Ma
   if (!cuda::needs_wide_decode(kernel))
     programs.push_back([this, kernel] { return cuda::forward_program(making(kernel)); });
   if (shape().backward) programs.push_back([this, kernel] { return cuda::backward_program(making(kernel)); });
+  const std::optional<cuda::DecodePlan> decode = may_decode(mask.follows_head) ? plan_decoding(kernel) : std::nullopt;
+  if (decode) {
+    programs.push_back([this, kernel, decode] {
+      return cuda::decode_program(variant(), variant::cuda_text(variant()), kernel, *decode,
+                                  context_->device().architecture());
+    });
+  }
   return programs;
 }
 
 /// Few queries are decoded: a tile of the forward kernel would be mostly empty, and each of a key head's heads would
-/// read the keys again. Not where a backward pass follows, whose weights would not be quite those of the forward pass.
+/// read the keys again. Not where a backward pass follows, whose weights would not be quite those of the forward pass,
+/// nor where heads' masks differ.
+bool CudaBackend::may_decode(bool mask_follows_head) const {
+  return !shape().backward && shape().s_q <= kDecodeQueries && !mask_follows_head;
+}
+
 /// Head dimensions beyond 256 are decoded only.
 void CudaBackend::make_decoder() {
-  const bool may_decode = !shape().backward && shape().s_q <= kDecodeQueries && !(lister_ && lister_->follows_head()) &&
-                          decode_plan({}).has_value();
-  if (!may_decode && !forward_) {
+  const bool decodes = may_decode(lister_ && lister_->follows_head()) && decode_plan({}).has_value();
+  if (!decodes && !forward_) {
     fail(ErrorCode::unsupported,
          "d_qk is {} and d_v is {}; beyond 256 the GPU's kernels only decode: plans without backward, for at most {} "
          "queries, without dropout, and with a mask that is the same for all heads",
          shape().d_qk, shape().d_v, kDecodeQueries);
   }
-  if (!may_decode) return;
+  if (!decodes) return;
   cuda::validate_decode(kernel_shape({}));
   decode_.emplace([this](const Form& form) {
     return std::make_unique<const cuda::DecodeKernels>(jit::Compiler::instance(), context_, this->variant(),
@@ -119,7 +132,10 @@ void CudaBackend::make_decoder() {
 }
 
 std::optional<cuda::DecodePlan> CudaBackend::decode_plan(const Form& form) const {
-  const cuda::ForwardShape kernel = kernel_shape(form);
+  return plan_decoding(kernel_shape(form));
+}
+
+std::optional<cuda::DecodePlan> CudaBackend::plan_decoding(const cuda::ForwardShape& kernel) const {
   const auto candidates =
       cuda::decode_candidates(kernel, cuda::limits_of(context_->device()), shape().h_q / shape().h_kv * shape().s_q,
                               cuda::decodes_by_wgmma(*context_));
@@ -149,6 +165,7 @@ cuda::ForwardShape CudaBackend::kernel_shape(const Form& form) const {
           .d_v = dimension(shape().d_v),
           .has_lists = lister_.has_value(),
           .has_small_parts = has_small_parts_,
+          .has_long_rows = has_long_rows_,
           .has_dropout = variant().has_dropout(),
           .has_max_score = form.has_max_score,
           .is_paged = form.is_paged,

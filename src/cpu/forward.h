@@ -9,6 +9,7 @@
 #include "cpu/exp2.h"
 #include "cpu/kernels.h"
 #include "cpu/row_source.h"
+#include "cpu/subnormals.h"
 #include "cpu/units.h"
 
 namespace tilewise::cpu {
@@ -194,8 +195,11 @@ class ForwardKernel {
     };
     const std::int64_t touches = keys / Engine::kGroup * 2 * ((shape_.d_qk + kStrip - 1) / kStrip);
     Ahead q_ahead = next_q(strips[1], touches, 2);
-    Engine::two_products({{strips[0].q, k, shape_.d_qk}, {strips[1].q, k, shape_.d_qk}}, 0, keys, ring_,
-                         k_rows_ahead(next, touches).then(&q_ahead, touches), weigh);
+    {  // products of bfloat16 treat subnormal numbers as zero anyway
+      const FlushedSubnormals<Flushed::all> flushed;
+      Engine::two_products({{strips[0].q, k, shape_.d_qk}, {strips[1].q, k, shape_.d_qk}}, 0, keys, ring_,
+                           k_rows_ahead(next, touches).then(&q_ahead, touches), weigh);
+    }
     bool has_outgrown = false;  // infinite sums, too: of a row that had no reference yet
     for (const auto& of_strip : sum) {
       for (const Vec& x : of_strip) has_outgrown |= Lanes::any_greater(x, Lanes::broadcast(kMostWeight));
@@ -297,6 +301,7 @@ class ForwardKernel {
       grown |= Lanes::any_greater(maximum[n], Lanes::add(old, Lanes::broadcast(kRescaleGrowth / units_.log2)));
     }
     if (!grown) return;
+    const FlushedSubnormals<Flushed::all> flushed;
     const Exp2<Lanes> exp2(units_.log2);
     Vec factor[kVectors];
     for (int n = 0; n < kVectors; ++n) {
@@ -320,6 +325,7 @@ class ForwardKernel {
   /// scores become weights exp(score - maximum), kPacks: as pack_p leaves them; their sums are added to the strip's.
   template <bool kPacks>
   void exponentiate(const Strip& strip, int keys) {
+    const FlushedSubnormals<Flushed::all> flushed;
     const Exp2<Lanes> exp2(units_.log2);
     Vec maximum[kVectors], sum[kVectors];
     for (int n = 0; n < kVectors; ++n) {

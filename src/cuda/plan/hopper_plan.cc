@@ -93,6 +93,10 @@ std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& sha
   const bool needs_registers = scores.is_long;
   const auto add = [&](HopperForwardPlan plan) {
     plan.has_scores = has_scores;
+    // Lengths are seldom multiples of 192. Consumers that are left without queries then have nothing to do in the row
+    // with the fewest keys, rather than in the one with the most: causal attention of 512 tokens at d 64 takes 15 steps
+    // of 64 keys a head instead of 17. Scores would ask for values of queries that do not exist.
+    plan.ends_with_queries = plan.consumers == 3 && shape.has_lists && !has_scores && scores.mask_follows_diagonals;
     // Queries that stay in shared memory leave it late: the next ones take another place, if there is one.
     const auto take_if_it_fits = [&](HopperForwardPlan other) {
       if (other.fits(shape, limits)) plan = other;

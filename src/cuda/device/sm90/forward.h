@@ -89,17 +89,17 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
     }
     bool are_small = true;  // all products of this warp up to now
     unsigned passed = 0;    // tiles between the one whose values are to be read and the next one
-    for (int i = 1; i < count; ++i) {
+    for (int left = count - 1; left > 0; --left) {
       const Visit last = visit;
-      visit = walk.visit(i);
       const Turn<kStages> keys = turn.plus(passed + 1);
+      key_full(keys.stage()).wait(keys.parity());
+      visit = this->visit_of(walk, count - left, keys.stage());
       if constexpr (kPassesTiles) {
-        if (passes(visit, piece, i + 1 < count, keys, passed)) {
+        if (passes(visit, piece, left > 1, keys, passed)) {
           visit = last;
           continue;
         }
       }
-      key_full(keys.stage()).wait(keys.parity());
       take_turn(piece);
       pin(o);
       begin_products();
@@ -108,7 +108,7 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
       clear_missing_values(last, piece, turn.stage());
       start_output(o, weights, turn.stage());
       // Looked up while products are under way, and not behind the wait for them.
-      const bool is_cut = made_anew(visit.cuts(piece.consumer)) != 0;
+      const bool is_cut = made_anew(visit.cuts(piece.part())) != 0;
       if (is_cut) look_up(stays, visit, piece);
       wait_for_kept(keys.count);
       const bool has_one_value = is_steady(keys.count) && !is_cut;
@@ -118,7 +118,7 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
       pass_turn(piece);
       pin(s);
       key_empty(keys.stage()).arrive_if(is_first_lane());
-      release_queries(piece, i + 1 == count);
+      release_queries(piece, left == 1);
       // The second wait stands behind a branch, which the assembler does not move it across: in front of it, it would
       // come before the exponentials.
       TileWeights next;
@@ -216,7 +216,7 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
   __device__ void make_first(TileWeights& weights, Scores& s, const Stays& stays, const Visit& visit,
                              const Piece& piece, unsigned tile, RowStatistics<1>& rows, bool& are_own) const {
     const float factor = Variant::kChangesScores ? 1 : call_.factor;
-    if (Variant::kChangesScores || visit.cuts(piece.consumer)) {
+    if (Variant::kChangesScores || visit.cuts(piece.part())) {
       complete_tile(visit, piece, tile);
       make_exponents(s, stays, visit, piece, made_anew(tile));
     }

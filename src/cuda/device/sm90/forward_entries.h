@@ -53,7 +53,8 @@ class ForwardEntries : public ForwardKept<Config, Variant> {
       stays = {};
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int part = visit.part(piece.consumer, half);
+        // The consumer's number anew: beside all that a lane asks here it would not stay in a register.
+        const int part = visit.part(Piece{thread_read_anew() / 128 - 1, piece.number}.part(), half);
         constexpr int kBlocks = kKeyTile / 16;
         if (part == kFullPart) {
 #pragma unroll

@@ -60,9 +60,9 @@ class ForwardKept : public ForwardOutput<Config, Variant> {
                           const typename Variant::Place& place) const {
     const int stage = int(tile % kKeptStages);
     return Lane(variant_, place, kept(), piece.parity(), stage, stage, tile_query(piece), visit.tile() * kKeyTile,
-                64 * piece.consumer + warp_row() + lane() / 4, lane() % 4 * 2);
+                64 * piece.part() + warp_row() + lane() / 4, lane() % 4 * 2);
   }
-  __device__ int tile_query(const Piece& piece) const { return place_of(piece).work.query_tile * kQueryTile; }
+  __device__ int tile_query(const Piece& piece) const { return Shared::first_query_of(place_of(piece)); }
 
   __device__ void wait_for_kept(unsigned tile) const {
     const Turn<kKeptStages> turn{tile};
@@ -81,7 +81,7 @@ class ForwardKept : public ForwardOutput<Config, Variant> {
       if (!is_steady(tile)) return;
       kept().template make_diagonals_of_warp<16 + kKeyTile - 1>(
           variant_, place_of(piece).variant, int(tile % kKeptStages), tile_query(piece), visit.tile() * kKeyTile,
-          64 * piece.consumer + warp_row(), thread_read_anew() % 32);
+          64 * piece.part() + warp_row(), thread_read_anew() % 32);
     }
   }
 
