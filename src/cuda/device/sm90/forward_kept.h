@@ -118,15 +118,18 @@ class ForwardKept : public ForwardOutput<Config, Variant> {
     return kHasRoom && __all_sync(~0u, rows.base[0][0] == lane.of_query(0) && rows.base[0][1] == lane.of_query(8)) != 0;
   }
 
-  /// Of long scores eight entries at a time: the assembler would begin with so many that it spills.
+  /// Of long scores so many entries at a time: the assembler would begin with so many that it spills. Beside queries in
+  /// registers that is at eight; a warp then waits for its own instructions, 1071 cycles for the entries of 128 keys,
+  /// where 32 at a time take 703 (a drawn score of ten operations, by its machine code).
   static constexpr bool kIsBounded = Variant::kIsLong && (Config::kConsumers == 2 || Config::kHeadV <= 64);
+  static constexpr int kAtOnce = Config::kQueryInRegisters || Variant::kHasFunctions ? 8 : 32;
   /// A full tile's weights. kOwn: rows' bases are their queries' own.
   template <bool kOwn>
   __device__ void make_scored(TileWeights& weights, const Scores& s, const Lane& lane,
                               const RowStatistics<1>& rows) const {
     weights.template make_of<Config::kPolynomials>(
         [&](int, int j, int e, float base) {
-          if (kIsBounded && e == 0 && j % 2 == 0) __syncwarp();
+          if (kIsBounded && e == 0 && j % (kAtOnce / 4) == 0) __syncwarp();
           const int query = e / 2 * 8, key = 8 * j + e % 2;
           return kOwn ? lane.own_exponent(query, key, s.x[0][j][e]) : lane.exponent(query, key, s.x[0][j][e], base);
         },
