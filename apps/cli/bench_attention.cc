@@ -141,19 +141,27 @@ std::vector<ComparedRow> measure_all(const Options& options, const Machine& mach
   return rows;
 }
 
+/// What rates are told in.
+struct Unit {
+  const char* name;
+  double gflops;
+};
+Unit unit_of(const Machine& machine) { return machine.device().is_cuda() ? Unit{"TFLOP/s", 1e3} : Unit{"GFLOP/s", 1}; }
+
 /// Shares of the peak, a group for each dimension and direction.
 BarChart bars_of(const Options& options, const Machine& machine, const std::vector<ComparedRow>& rows) {
   const std::int64_t heads = heads_of(options, options.dims.front());
+  const Unit unit = unit_of(machine);
   BarChart chart{
       fmt::format("Attention, {}: {}, {} head{}", dtype_of(options), machine.text(), heads, heads == 1 ? "" : "s"),
-      fmt::format("share of {:.0f} GFLOP/s", rows.front().peak_gflops),
+      fmt::format("share of {:.0f} {}", rows.front().peak_gflops / unit.gflops, unit.name),
       {}};
   for (const ComparedRow& row : rows) {
     const std::string title = fmt::format("d {}, s {}, {}", row.dim, row.queries, row.direction);
     if (chart.groups.empty() || chart.groups.back().title != title) chart.groups.push_back({title, {}});
     const double best = row.gflops(row.timing.best), peak = row.peak_gflops > 0 ? row.peak_gflops : best;
-    chart.groups.back().bars.push_back(
-        {row.variant, best / peak, row.gflops(row.timing.median) / peak, fmt::format("{:.1f} GFLOP/s", best)});
+    chart.groups.back().bars.push_back({row.variant, best / peak, row.gflops(row.timing.median) / peak,
+                                        fmt::format("{:.1f} {}", best / unit.gflops, unit.name)});
   }
   return chart;
 }
@@ -185,14 +193,14 @@ const ComparedRow& row_of(const PeerRate& rate, const std::vector<ComparedRow>& 
   });
 }
 
-std::string peers_text(const Peers& peers, const std::vector<ComparedRow>& rows) {
+std::string peers_text(const Peers& peers, const std::vector<ComparedRow>& rows, const Unit& unit) {
   std::string text;
   if (!peers.rates.empty()) {
-    TextTable table({"peer", "variant", "d", "direction", "GFLOP/s", "Tilewise's median beside it"});
+    TextTable table({"peer", "variant", "d", "direction", unit.name, "Tilewise's median beside it"});
     for (const PeerRate& rate : peers.rates) {
       const ComparedRow& row = row_of(rate, rows);
       table.add({rate.peer, row.variant, fmt::format("{}", row.dim), row.direction,
-                 fmt::format("{:.1f}", row.gflops(rate.seconds)),
+                 fmt::format("{:.1f}", row.gflops(rate.seconds) / unit.gflops),
                  fmt::format("{:.3f}", rate.seconds / row.timing.median)});
     }
     text =
@@ -205,30 +213,31 @@ std::string peers_text(const Peers& peers, const std::vector<ComparedRow>& rows)
 std::string answer_text(const Options& options) {
   const Machine machine(options.machine);
   const std::vector<ComparedRow> rows = answer(options, machine);
-  TextTable table({"variant", "d", "s", "direction", "GFLOP/s", "median", "of peak", "median", "of plain",
+  const Unit unit = unit_of(machine);
+  TextTable table({"variant", "d", "s", "direction", unit.name, "median", "of peak", "median", "of plain",
                    "entries kept", "tiles kept", "time/(share x plain)"});
   for (const ComparedRow& row : rows) {
     const double best = row.gflops(row.timing.best), median = row.gflops(row.timing.median);
     const auto share = [](double value) { return fmt::format("{:.3f}", value); };
     const auto of_peak = [&](double gflops) { return row.peak_gflops > 0 ? share(gflops / row.peak_gflops) : "-"; };
     table.add({row.variant, fmt::format("{}", row.dim), fmt::format("{}", row.queries), row.direction,
-               fmt::format("{:.1f}", best), fmt::format("{:.1f}", median), of_peak(best), of_peak(median),
-               share(row.of_plain()), fmt::format("{:.2f}%", 100 * row.kept_entries),
+               fmt::format("{:.1f}", best / unit.gflops), fmt::format("{:.1f}", median / unit.gflops), of_peak(best),
+               of_peak(median), share(row.of_plain()), fmt::format("{:.2f}%", 100 * row.kept_entries),
                fmt::format("{:.2f}%", 100 * row.kept_share), share(row.of_share())});
   }
   const std::int64_t heads = heads_of(options, options.dims.front());
   return fmt::format(
-      "{}, {}, {}/{} heads, batch {}; peak {:.1f} GFLOP/s ({})\n\n{}\n"
+      "{}, {}, {}/{} heads, batch {}; peak {:.1f} {} ({})\n\n{}\n"
       "The rate counts 2 (d_qk + d_v) FLOPs a kept entry forward and 2.5 times that backward, over the best call; the\n"
       "median beside it. `of plain` is the rate beside plain attention's; tiles are of {} entries, and the last\n"
       "column is the time beside plain attention's for that share of it: what a mask costs beyond its kept "
       "tiles.\n{}{}",
       machine.text(), dtype_of(options), heads, options.kv_heads.value_or(heads), options.batch,
-      rows.front().peak_gflops,
+      rows.front().peak_gflops / unit.gflops, unit.name,
       machine.device().is_cuda() ? "published, bfloat16"
                                  : rows.front().instruction_set + " multiply-adds, measured in turn",
       table.text(), machine.device().is_cuda() ? "128 x 128" : "64 x 64",
-      peers_text(peers_of(options, machine, rows), rows),
+      peers_text(peers_of(options, machine, rows), rows, unit),
       options.plot.empty() ? "" : fmt::format("\nThe plot is in {}\n", options.plot));
 }
 

@@ -48,7 +48,8 @@ std::vector<ComparedRow> measure_all(const Options& options, const Machine& mach
   std::vector<ComparedRow> rows;
   for (std::int64_t length : options.lengths) {
     for (const bool backward : {false, true}) {
-      progress.step(fmt::format("{} tokens {}", length, backward ? "backward" : "forward"));
+      progress.step(
+          fmt::format("{} token{} {}", grouped(length), length == 1 ? "" : "s", backward ? "backward" : "forward"));
       const CaseShape shape{.h_q = options.heads,
                             .h_kv = options.heads,
                             .s_q = length,

@@ -51,6 +51,7 @@ struct Row {
 };
 
 std::vector<Row> compile_all(const Options& options) {
+  expect(options.heads >= 1, fmt::format("--heads is {}, expected at least 1", options.heads));
   std::vector<std::string> variants = options.variants;
   if (variants.empty()) variants = {"plain", "causal()"};
   Progress progress(
@@ -118,8 +119,7 @@ void add_compile(CLI::App& program) {
   command
       .add_option("--heads", options->heads,
                   "Query heads of a key head: kernels of latent attention's decoding differ by them")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->capture_default_str();
   command.add_option("--dtype", options->dtypes, "bfloat16, float16, float32")->capture_default_str()->delimiter(',');
   command.add_option("--parameter", options->parameters, "NAME=VALUE of a parameter; may be repeated");
   command.add_flag("--backward", options->backward, "Also the kernels of a backward pass");

@@ -3,12 +3,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
 
+#include "attention_case.h"
+#include "child.h"
 #include "command.h"
 #include "machine.h"
+#include "measured_traffic.h"
 #include "picture.h"
 #include "stand_ins.h"
 #include "table.h"
@@ -39,6 +43,8 @@ struct Options {
   std::string plot;
   std::string device;  // of a plan to be explained
   bool backward = false;
+  std::string counters = "ncu";     // the program that reads a GPU's
+  std::vector<std::int64_t> calls;  // forward and backward ones, for that program to watch
 };
 
 /// FlashAttention's Algorithm 1 at one size of fast memory, for the whole call without a mask.
@@ -223,16 +229,73 @@ std::string plan_text(const Options& options) {
   return Attention(variant).plan(shape, device_from_string(options.device)).explain();
 }
 
+/// What is measured has one head dimension, and its last query at its last key.
+std::string problem_of_measuring(const Options& options) {
+  if (!device_from_string(options.device).is_cuda()) return "hardware counters are read on GPUs alone";
+  if (options.dim_v.value_or(options.dim) != options.dim) return "calls are measured with --dim-v as --dim";
+  return options.query_offset ? "calls are measured without --query-offset" : "";
+}
+
+/// This program, called to make so many forward and backward calls of the problem: they are to follow.
+std::string calls_command(const Options& options) {
+  const auto text = [](std::int64_t number) { return std::to_string(number); };
+  std::vector<std::string> words{std::filesystem::read_symlink("/proc/self/exe"), "explain", "attention"};
+  const auto add = [&words](const char* option, const std::string& value) {
+    words.insert(words.end(), {option, value});
+  };
+  add("--variant", options.variant);
+  add("--batch", text(options.batch));
+  add("--heads", text(options.heads));
+  add("--kv-heads", text(options.kv_heads.value_or(options.heads)));
+  add("--queries", text(options.queries));
+  add("--keys", text(options.keys.value_or(options.queries)));
+  add("--dim", text(options.dim));
+  add("--dtype", options.dtype);
+  add("--device", options.device);
+  for (const std::string& parameter : options.parameters) add("--parameter", parameter);
+  if (options.backward) words.emplace_back("--backward");
+  std::string command;
+  for (const std::string& word : words) command += quoted(word) + " ";
+  return command + "--calls";
+}
+
+MeasuredTraffic measured_traffic(const Options& options) {
+  if (const std::string problem = problem_of_measuring(options); !problem.empty()) return {{}, {}, problem};
+  return measure_traffic(options.counters, calls_command(options), options.backward);
+}
+
+/// Makes the calls that a profiler watches.
+void make_calls(const Options& options) {
+  expect(options.calls.size() == 2 && options.calls[0] >= 1 && (options.calls[1] == 0 || options.backward),
+         "--calls is how many forward and backward calls to make, of a plan for both");
+  AttentionCase made(parse_variant(options.variant),
+                     {.b = options.batch,
+                      .h_q = options.heads,
+                      .h_kv = options.kv_heads.value_or(options.heads),
+                      .s_q = options.queries,
+                      .s_kv = options.keys.value_or(options.queries),
+                      .d = options.dim,
+                      .dtype = dtype_from_string(options.dtype),
+                      .backward = options.backward},
+                     device_from_string(options.device), options.parameters);
+  for (std::int64_t i = 0; i < options.calls[0]; ++i) made.forward();
+  for (std::int64_t i = 0; i < options.calls[1]; ++i) made.backward();
+  made.finish();
+}
+
 std::string answer_text(const Options& options) {
+  if (!options.calls.empty()) {
+    make_calls(options);
+    return "";
+  }
   const Explanation e = explain(options);
   const auto plotted =
       options.plot.empty() ? std::string() : fmt::format("\nThe map of tiles is in {}\n", options.plot);
   if (!options.plot.empty()) write_picture(grid_of(e, 1024), options.plot);
-  const std::string plan =
-      options.device.empty()
-          ? std::string()
-          : fmt::format("\nThe plan on {}:\n{}traffic measured: not measured, hardware counters are not read here\n",
-                        options.device, plan_text(options));
+  const std::string plan = options.device.empty()
+                               ? std::string()
+                               : fmt::format("\nThe plan on {}:\n{}traffic by hardware counters: {}\n", options.device,
+                                             plan_text(options), measured_text(measured_traffic(options)));
   return fmt::format(
       "{}\n\n{}{} sequence{}, {}/{} heads, {} queries, {} keys, d = {}/{}, {}; tiles of {} x {}; this is head "
       "{}\n\n{}\n{}\n{}{}{}",
@@ -244,6 +307,13 @@ std::string answer_text(const Options& options) {
 
 Json traffic_json(const Traffic& traffic) { return {{"read", traffic.read}, {"written", traffic.written}}; }
 
+Json measured_json(const MeasuredTraffic& measured) {
+  const auto direction = [](const std::optional<Traffic>& of) { return of ? traffic_json(*of) : Json(); };
+  return {{"forward", direction(measured.forward)},
+          {"backward", direction(measured.backward)},
+          {"problem", measured.problem}};
+}
+
 Json answer_json(const Options& options) {
   const Explanation e = explain(options);
   if (!options.plot.empty()) write_picture(grid_of(e, 1024), options.plot);
@@ -254,6 +324,7 @@ Json answer_json(const Options& options) {
   return {
       {"variant", to_string(e.variant)},
       {"plan", options.device.empty() ? Json() : Json(plan_text(options))},
+      {"traffic_measured", options.device.empty() ? Json() : measured_json(measured_traffic(options))},
       {"key", e.variant.key()},
       {"tiles",
        {{"queries", e.map.tile.queries},
@@ -291,6 +362,11 @@ void add_options(CLI::App& command, Options& options) {
   command.add_option("--plot", options.plot, "Draw the map of tiles into this .png or .svg file");
   command.add_option("--device", options.device, "Also make a plan for cpu, cuda or cuda:1, and let it explain itself");
   command.add_flag("--backward", options.backward, "A plan with a backward pass; beside --device");
+  command
+      .add_option("--counters", options.counters,
+                  "With a GPU: Nsight Compute's program, which reads the traffic off its counters; '' for none")
+      ->capture_default_str();
+  command.add_option("--calls", options.calls)->delimiter(',')->group("");  // measured_traffic.h
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include "memory_use.h"
 #include "progress.h"
 #include "standard_case.h"
+#include "table.h"
 #include "tilewise/error.h"
 #include "tilewise/zoo.h"
 
@@ -52,7 +53,8 @@ class Measurement {
       standard_ = std::make_unique<StandardCase>(options_.heads, shape_.s_q, options_.dim, machine_.executor());
       add(method, point, growth, *standard_);
       // What it holds besides: q, k, v, o, d_o and three gradients.
-      point.measured_bytes -= 8 * options_.heads * shape_.s_q * options_.dim * 4;
+      const std::int64_t tensors = 8 * options_.heads * shape_.s_q * options_.dim * 4;
+      point.measured_bytes = std::max<std::int64_t>(point.measured_bytes - tensors, 0);  // smaller ones were there
       return;
     }
     const Variant variant = method == block_sparse ? butterfly(shape_.s_q, options_.block) : Variant();
@@ -153,7 +155,7 @@ std::vector<Figure3Row> measure_figure3(const Figure3Options& options, const Mac
   Gate gate(options);
   std::vector<Figure3Row> rows;
   for (std::int64_t length : options.lengths) {
-    progress.step(fmt::format("{} tokens", length));
+    progress.step(fmt::format("{} token{}", grouped(length), length == 1 ? "" : "s"));
     Figure3Row& row = rows.emplace_back();
     row.length = length;
     Measurement measurement(options, machine, length);

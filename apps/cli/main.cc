@@ -39,17 +39,29 @@ void add_commands(CLI::App& program) {
   add_quantize(program);
 }
 
-/// The parser would take the nearest number there is.
-void refuse_numbers_beyond_64_bits(CLI::App& command) {
+/// Why a text is no number of 64 bits; empty where it is one. The parser by itself would take the nearest one that
+/// there is, and of other texts say no more than that it could not convert them.
+std::string refusal_of_whole_number(const std::string& text) {
+  char* end = nullptr;
+  errno = 0;
+  std::strtoll(text.c_str(), &end, 0);
+  if (errno == ERANGE) return text + " is beyond what 64 bits hold";
+  return text.empty() || *end != '\0' ? "'" + text + "' is not a whole number" : "";
+}
+
+std::string refusal_of_number(const std::string& text) {
+  char* end = nullptr;
+  std::strtod(text.c_str(), &end);
+  return text.empty() || *end != '\0' ? "'" + text + "' is not a number" : "";
+}
+
+void refuse_what_is_no_number(CLI::App& command) {
   for (CLI::Option* option : command.get_options()) {
-    if (option->get_type_name() != "INT") continue;
-    option->check([](const std::string& text) -> std::string {
-      errno = 0;
-      std::strtoll(text.c_str(), nullptr, 10);
-      return errno == ERANGE ? text + " is beyond what 64 bits hold" : "";
-    });
+    const std::string type = option->get_type_name();
+    if (type == "INT") option->check(refusal_of_whole_number);
+    if (type == "FLOAT") option->check(refusal_of_number);
   }
-  for (CLI::App* subcommand : command.get_subcommands({})) refuse_numbers_beyond_64_bits(*subcommand);
+  for (CLI::App* subcommand : command.get_subcommands({})) refuse_what_is_no_number(*subcommand);
 }
 
 }  // namespace
@@ -67,7 +79,7 @@ int main(int argc, char** argv) {
       "Each command has --help with examples, and --json for scripts.");
   program.require_subcommand(1);
   add_commands(program);
-  refuse_numbers_beyond_64_bits(program);
+  refuse_what_is_no_number(program);
   try {
     program.parse(argc, argv);
   } catch (const CLI::RuntimeError& error) {

@@ -2,10 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <array>
-#include <cstdio>
-#include <memory>
-
+#include "child.h"
 #include "command.h"
 
 namespace tilewise::cli {
@@ -57,12 +54,6 @@ for number, case in enumerate(json.loads(sys.argv[1])):
             pass  # this one does not take the case
 )python";
 
-std::string quoted(const std::string& text) {
-  std::string quotes = "'";
-  for (const char c : text) quotes += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quotes + "'";
-}
-
 }  // namespace
 
 Peers measure_peers(const std::vector<PeerCase>& cases, int ordinal, const std::string& python) {
@@ -78,17 +69,13 @@ Peers measure_peers(const std::vector<PeerCase>& cases, int ordinal, const std::
                     {"heads", of.heads},
                     {"kv_heads", of.kv_heads}});
   }
-  const std::string command =
-      fmt::format("{} -c {} {} {} 2>&1", quoted(python), quoted(kProgram), quoted(list.dump()), ordinal);
   Peers peers;
-  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(command.c_str(), "r"), pclose);
-  if (pipe == nullptr) return {{}, "no process could be started"};
-  std::array<char, 4096> line;
-  while (fgets(line.data(), line.size(), pipe.get()) != nullptr) {
-    const Json answer = Json::parse(line.data(), nullptr, false);
+  const std::string command =
+      fmt::format("{} -c {} {} {}", quoted(python), quoted(kProgram), quoted(list.dump()), ordinal);
+  for (const std::string& line : run_child(command).lines) {
+    const Json answer = Json::parse(line, nullptr, false);
     if (answer.is_discarded() || !answer.contains("seconds")) {
-      peers.problem = line.data();
-      peers.problem.erase(peers.problem.find_last_not_of("\n") + 1);
+      peers.problem = line;
       continue;
     }
     peers.rates.push_back({answer["peer"], cases[answer["case"].get<std::size_t>()], answer["seconds"]});

@@ -106,6 +106,10 @@ class _PartialRead:
 
 def table(data: Array, *, name: str = "table", frozen: bool = False) -> Table:
     """An array as a table of the variants that read it. `frozen` copies it now and makes it part of the variant."""
+    if isinstance(data, Table):  # an array that a recorded function captures is one by then
+        if frozen:
+            raise TypeError(f"table {data.name!r}: freeze an array outside of the function that is recorded")
+        return data
     if frozen:
         return Table._of(_core.Table.frozen(name, data), None)
     return Table._of(_core.Table(name, _dtype_name(data), data.ndim), data)

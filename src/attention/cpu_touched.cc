@@ -17,7 +17,8 @@ std::int64_t CpuBackend::touched_bytes() const {
   const double tiles = static_cast<double>(planned.b * planned.h_q) *
                        (static_cast<double>(planned.s_q) / kernels_.strip_queries + 1) *
                        (static_cast<double>(planned.s_kv) / static_cast<double>(kernels_.backward_keys) + 1);
-  if (!planned.backward || has_bindings(variant()) || tiles > kMostPredictedTiles) return workspace_bytes_;
+  const bool has_work = planned.backward && units > 0 && planned.s_q > 0;
+  if (!has_work || has_bindings(variant()) || tiles > kMostPredictedTiles) return workspace_bytes_;
 
   const Cuts cuts = cuts_of(planned.s_q, planned.s_kv, false);
   Problem problem = Problem::uniform(planned.b, planned.h_q, planned.h_kv, planned.s_q, planned.s_kv);

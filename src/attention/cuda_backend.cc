@@ -55,6 +55,7 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
     longest_ = cuda::DeviceMemory::of(context_, cuda::sequence_shapes(longest));
   }
   has_small_parts_ = find_small_parts();
+  has_long_rows_ = has_long_key_rows();
   if (!cuda::needs_wide_decode(kernel_shape({}))) {
     forward_.emplace([this](const Form& form) {
       std::vector<std::string> of_form;
@@ -82,7 +83,8 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
 }
 
 /// What the plan's usual kernels will ask for, as far as it is known before lists have been made: where a mask keeps so
-/// little of the usual tiles that smaller ones are taken, the forward kernel is another one.
+/// little of the usual tiles that smaller ones are taken, the forward kernel is another one, and where some rows are
+/// far longer than most, the backward kernel.
 std::vector<jit::CompileAhead::Make> CudaBackend::programs_ahead(const tiles::Mask& mask) const {
   cuda::ForwardShape kernel = kernel_shape({});
   kernel.has_lists = !mask.program.wanted.empty();
@@ -163,6 +165,7 @@ cuda::ForwardShape CudaBackend::kernel_shape(const Form& form) const {
           .d_v = dimension(shape().d_v),
           .has_lists = lister_.has_value(),
           .has_small_parts = has_small_parts_,
+          .has_long_rows = has_long_rows_,
           .has_dropout = variant().has_dropout(),
           .has_max_score = form.has_max_score,
           .is_paged = form.is_paged,

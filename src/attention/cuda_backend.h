@@ -142,6 +142,9 @@ class CudaBackend final : public Backend {
   std::optional<KeptLists> listed(const Direction& direction, const std::vector<std::byte>& bound) const;
   std::int64_t visited_keys(const KeptLists& kept) const;
   bool find_small_parts() const;
+  bool has_long_key_rows() const;
+  cuda::ListExtent list_extent(const Direction& direction) const;
+  std::vector<cuda::RowStart> order_of(const KeptLists& kept) const;
   void find_long_rows(KeptLists& kept);
   void find_heads_together(KeptLists& kept, const cuda::ListExtent& extent,
                            const std::vector<cuda::RowStart>& order) const;
@@ -164,6 +167,7 @@ class CudaBackend final : public Backend {
   std::optional<cuda::TileLister> lister_;        // where some call may remove entries
   std::int64_t most_tiles_ = 0, most_lists_ = 0;  // of the lists of any call
   bool has_small_parts_ = false;                  // as a forward kernel is made for
+  bool has_long_rows_ = false;                    // likewise a backward kernel
   std::vector<KeptLists> kept_lists_;
   std::vector<cuda::DeviceMemory> frozen_memory_;
   std::vector<FrozenTable> frozen_;

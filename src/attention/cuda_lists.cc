@@ -60,8 +60,7 @@ std::int64_t most_visited(const std::vector<int>& tiles, const cuda::ListExtent&
 /// the workspace has room for the lists of all of them.
 void CudaBackend::measure_lists() {
   const auto room_for = [&](const Direction& direction) {
-    const cuda::ListExtent lists =
-        lister_->extent(shape().b, shape().h_q, shape().s_q, shape().s_kv, direction.tile, direction.by_key);
+    const cuda::ListExtent lists = list_extent(direction);
     most_tiles_ = std::max(most_tiles_, lists.tile_ints());
     most_lists_ = std::max(most_lists_, lists.lists());
   };
@@ -125,7 +124,7 @@ bool CudaBackend::find_small_parts() const {
 /// Keys of the tiles that 64 queries have entries in, of all of them together.
 std::int64_t CudaBackend::visited_keys(const KeptLists& kept) const {
   const cuda::ListTile tile = kept.direction.tile;
-  const cuda::ListExtent extent = lister_->extent(shape().b, shape().h_q, shape().s_q, shape().s_kv, tile, false);
+  const cuda::ListExtent extent = list_extent(kept.direction);
   const auto counts = kept.counts.values<int>(static_cast<std::size_t>(extent.lists()));
   const auto tiles = kept.tiles.values<int>(static_cast<std::size_t>(extent.tile_ints()));
   std::int64_t visits = 0;
@@ -138,12 +137,31 @@ std::int64_t CudaBackend::visited_keys(const KeptLists& kept) const {
   return visits * tile.keys;
 }
 
+/// Whether keys that all queries look at make some rows of a backward pass far longer than most.
+bool CudaBackend::has_long_key_rows() const {
+  if (!shape().backward || shape().deterministic || !can_keep_lists() ||
+      context_->device().compute_capability_major != 9)
+    return false;
+  const auto kept = listed({cuda::backward_tile(making(kernel_shape({}))), true}, bytes_of_lists());
+  return kept && long_rows(order_of(*kept), list_extent(kept->direction)) > 0;
+}
+
+/// Of lists of the plan's own lengths.
+cuda::ListExtent CudaBackend::list_extent(const Direction& direction) const {
+  return lister_->extent(shape().b, shape().h_q, shape().s_q, shape().s_kv, direction.tile, direction.by_key);
+}
+
+/// The rows as blocks take them; none where there is nothing to be ordered.
+std::vector<cuda::RowStart> CudaBackend::order_of(const KeptLists& kept) const {
+  const std::int64_t rows = kept.lists.order == nullptr ? 0 : list_extent(kept.direction).lists();
+  return kept.order.values<cuda::RowStart>(static_cast<std::size_t>(rows));
+}
+
 std::optional<CudaBackend::KeptLists> CudaBackend::listed(const Direction& direction,
                                                           const std::vector<std::byte>& bound) const {
   const jit::CurrentContext current(*context_);
   constexpr std::int64_t kMostBytes = 1 << 24;
-  const cuda::ListExtent extent =
-      lister_->extent(shape().b, shape().h_q, shape().s_q, shape().s_kv, direction.tile, direction.by_key);
+  const cuda::ListExtent extent = list_extent(direction);
   if (extent.tile_ints() > kMostBytes / static_cast<std::int64_t>(sizeof(int))) return std::nullopt;
   const auto memory = [&](std::int64_t bytes) { return cuda::DeviceMemory(context_, static_cast<std::size_t>(bytes)); };
   constexpr auto kInt = static_cast<std::int64_t>(sizeof(int)),
@@ -193,12 +211,10 @@ void CudaBackend::find_heads_together(KeptLists& kept, const cuda::ListExtent& e
 
 /// Rows far longer than most begin first, and may be split.
 void CudaBackend::find_long_rows(KeptLists& kept) {
-  const cuda::ListExtent extent =
-      lister_->extent(shape().b, shape().h_q, shape().s_q, shape().s_kv, kept.direction.tile, kept.direction.by_key);
-  const std::int64_t rows = kept.lists.order == nullptr ? 0 : extent.lists();
-  const auto order = kept.order.values<cuda::RowStart>(static_cast<std::size_t>(rows));
+  const cuda::ListExtent extent = list_extent(kept.direction);
+  const std::vector<cuda::RowStart> order = order_of(kept);
   kept.lists.long_rows = long_rows(order, extent);
-  if (rows > 0) find_heads_together(kept, extent, order);
+  if (!order.empty()) find_heads_together(kept, extent, order);
   if (kept.direction.by_key || !forward_->usual().takes_parts() || kept.lists.long_rows == 0) return;
   const std::int64_t queries = extent.b * shape().h_q * kept.lists.long_rows * kept.direction.tile.queries;
   kept.lists.parts = parts_of_long_rows(order, shape().h_q, context_->device().multiprocessors,

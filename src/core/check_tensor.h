@@ -19,7 +19,7 @@ bool is_addressable(const ConstTensor& tensor);
 /// Expects extents of 0 or more, elements that are addressable, and memory wherever there are any.
 void check_elements(std::string_view name, const ConstTensor& tensor);
 
-/// check_elements, and neighbours along the last axis one element apart.
+/// check_elements, and neighbours along the last axis one element apart, where there are any.
 void check_memory(std::string_view name, const ConstTensor& tensor);
 
 /// Expects float64, float32, float16 or bfloat16.

@@ -9,6 +9,7 @@
 #include "cpu/differentiation.h"
 #include "cpu/kernels.h"
 #include "cpu/prepared.h"
+#include "cpu/subnormals.h"
 #include "cpu/units.h"
 
 namespace tilewise::cpu {
@@ -147,6 +148,7 @@ class BackwardKernel {
       }
       strip(head, tile, block, i);
     }
+    const FlushedSubnormals<Flushed::results> flushed;
     // From the first kept key on, so that a block of kept keys takes no more rows than it has, wherever it lies.
     int low = tile.keys, high = 0;
     for (const KeySpan& span : tile.spans) {
@@ -255,17 +257,20 @@ class BackwardKernel {
     const Differentiation<Engine> differentiation(numbers(block, index), units_.natural);
     const DerivedRows rows = packed_rows(first, index);
     NextStrip ahead = next_strip(block, keys, index);
-    const auto pack = [&]<int kSide>(const float* products, int key, int from, int to) __attribute__((always_inline)) {
-      constexpr int kHalf = Engine::kParts / 2;  // pairs of keys that are packed beside one of the products
-      for (int pair = kHalf * kSide + from / 2; pair < kHalf * kSide + to / 2; ++pair) {
+    const auto pack = [&]<int kPart, int kShare>(const float* products, int key, int from)
+        __attribute__((always_inline)) {
+#pragma GCC unroll 4
+      for (int pair = from + kShare * kPart / 4; pair < from + kShare * (kPart + 1) / 4; ++pair) {
         const float* scores = products + pair * 2 * kStrip;
         differentiation.pack(scores, scores + Engine::kGroupFloats, rows.from(key + 2 * pair),
                              right + (key / 2 + pair) * kStrip);
       }
     };
-    Engine::two_products({{block.q + index * Engine::packed_q_floats(shape_.d_qk), k_, shape_.d_qk},
-                          {block.d_o + index * Engine::packed_q_floats(shape_.d_v), v_, shape_.d_v}},
-                         first, keys, scores_, ahead.q.then(&ahead.d_o, 2 * keys / Engine::kGroup), pack);
+    const FlushedSubnormals<Flushed::all> flushed;  // products of bfloat16 read and make none anyway
+    Engine::template two_products<false>({{block.q + index * Engine::packed_q_floats(shape_.d_qk), k_, shape_.d_qk},
+                                          {block.d_o + index * Engine::packed_q_floats(shape_.d_v), v_, shape_.d_v}},
+                                         first, keys, scores_, ahead.q.then(&ahead.d_o, 2 * keys / Engine::kGroup),
+                                         pack);
   }
 
   /// Whether weights and gradients are final when they are made, so that they need not be stored before they are
@@ -346,6 +351,7 @@ class BackwardKernel {
     const std::int64_t query = tile.query + index * kStrip;
     float* d_q = Head::d_q_of(head.d_q, shape_, query);
     float& has_some = head.d_q[query / kStrip];
+    const FlushedSubnormals<Flushed::results> flushed;
     const Ahead ahead = index + 1 == kStrips ? Ahead() : Ahead(d_q + floats, floats, shape_.d_qk / Engine::kBlock + 1);
     Engine::pv(k_columns_, first, right, kPacks ? kStrip : kWeightsStride, keys, shape_.d_qk, has_some == 0, d_q,
                ahead);
@@ -379,6 +385,7 @@ class BackwardKernel {
 
   /// d_weights_ becomes the right side of d_q in place: a row is written once the rows that it takes have been read.
   void pack_entries(const Differentiation<Engine>& differentiation, int keys, const DerivedRows& to) {
+    const FlushedSubnormals<Flushed::all> flushed;
     const int even = keys / 2 * 2;
     for (int key = 0; key < even; key += 2) {
       const std::int64_t at = key * kStrip;

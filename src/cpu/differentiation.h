@@ -6,6 +6,7 @@
 
 #include "cpu/block.h"
 #include "cpu/exp2.h"
+#include "cpu/subnormals.h"
 #include "cpu/units.h"
 
 namespace tilewise::cpu {
@@ -48,6 +49,7 @@ class Differentiation {
   /// even where d_weights is not finite.
   template <bool kDrops, bool kGuards>
   void rows(const EntryRows& entries, int keys, const DerivedRows& to) const {
+    const FlushedSubnormals<Flushed::all> flushed;
     for (int key = 0; key < keys; ++key) {
 #pragma GCC unroll 8
       for (int n = 0; n < kVectors; ++n) {

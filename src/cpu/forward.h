@@ -9,6 +9,7 @@
 #include "cpu/exp2.h"
 #include "cpu/kernels.h"
 #include "cpu/row_source.h"
+#include "cpu/subnormals.h"
 #include "cpu/units.h"
 
 namespace tilewise::cpu {
@@ -163,39 +164,12 @@ class ForwardKernel {
   /// block for two strips against whole groups of keys, of which all are kept, with scores made beside the weights of
   /// those before. False, with nothing added, where scores have outgrown the strips' references.
   bool two_blocks(Strip* strips, const typename Engine::Keys& k, int keys, const NextRows& next) {
-    const Exp2<Lanes> exp2(units_.log2);
     float* const weights[2] = {scores_, scores_ + kTileKeys / 2 * kStrip};
     for (int side = 0; side < 2; ++side) {
       if (!strips[side].is_begun) begin(strips[side], k);
     }
-    Vec maximum[2][kVectors], sum[2][kVectors];
-    for (int side = 0; side < 2; ++side) {
-      for (int n = 0; n < kVectors; ++n) {
-        maximum[side][n] = Lanes::load(strips[side].maximum + n * Lanes::kWidth);
-        sum[side][n] = Lanes::zero();
-      }
-    }
-    const auto weigh = [&]<int kSide>(const float* products, int key, int from, int to) __attribute__((always_inline)) {
-      const float* scores = products + kSide * Engine::kGroupFloats + from * 2 * kStrip;
-      float* packed = weights[kSide] + (key / 2 + from) * kStrip;
-      Vec sums[kVectors];  // else they would be read and written in memory
-      for (int n = 0; n < kVectors; ++n) sums[n] = sum[kSide][n];
-      for (int pair = from; pair < to; ++pair, scores += 2 * kStrip, packed += kStrip) {
-#pragma GCC unroll 8
-        for (int n = 0; n < kVectors; ++n) {
-          const float* score = scores + n * Lanes::kWidth;
-          const Vec even = exp2(Lanes::sub(Lanes::load(score), maximum[kSide][n]));
-          const Vec odd = exp2(Lanes::sub(Lanes::load(score + kStrip), maximum[kSide][n]));
-          sums[n] = Lanes::add(sums[n], Lanes::add(even, odd));
-          Lanes::store(packed + n * Lanes::kWidth, Lanes::pair(even, odd));
-        }
-      }
-      for (int n = 0; n < kVectors; ++n) sum[kSide][n] = sums[n];
-    };
-    const std::int64_t touches = keys / Engine::kGroup * 2 * ((shape_.d_qk + kStrip - 1) / kStrip);
-    Ahead q_ahead = next_q(strips[1], touches, 2);
-    Engine::two_products({{strips[0].q, k, shape_.d_qk}, {strips[1].q, k, shape_.d_qk}}, 0, keys, ring_,
-                         k_rows_ahead(next, touches).then(&q_ahead, touches), weigh);
+    Vec sum[2][kVectors];
+    weigh_two(strips, k, keys, next, weights, sum);
     bool has_outgrown = false;  // infinite sums, too: of a row that had no reference yet
     for (const auto& of_strip : sum) {
       for (const Vec& x : of_strip) has_outgrown |= Lanes::any_greater(x, Lanes::broadcast(kMostWeight));
@@ -210,6 +184,42 @@ class ForwardKernel {
     Engine::pv_of_two(packed_v_, 0, {weights[0], weights[1]}, keys, shape_.d_v, {strips[0].o, strips[1].o},
                       v_rows_ahead(next, 2 * ((shape_.d_v + kStrip - 1) / kStrip)));
     return true;
+  }
+
+  /// Weights of two strips, and their sums. Not in line: what it holds fills the registers.
+  __attribute__((noinline)) void weigh_two(const Strip* strips, const typename Engine::Keys& k, int keys,
+                                           const NextRows& next, float* const (&weights)[2],
+                                           Vec (&total)[2][kVectors]) const {
+    const Exp2<Lanes> exp2(units_.log2);
+    Vec maximum[2][kVectors], sum[2][kVectors];
+    for (int side = 0; side < 2; ++side) {
+      for (int n = 0; n < kVectors; ++n) {
+        maximum[side][n] = Lanes::load(strips[side].maximum + n * Lanes::kWidth);
+        sum[side][n] = Lanes::zero();
+      }
+    }
+    const auto weigh = [&]<int kPart, int kShare>(const float* products, int key, int from)
+        __attribute__((always_inline)) {
+      static_assert(kVectors == 2);  // each part is a vector of one side
+      constexpr int kSide = kPart / 2, kVector = kPart % 2, kAt = kVector * Lanes::kWidth;
+      const float* scores = products + kSide * Engine::kGroupFloats + from * 2 * kStrip + kAt;
+      float* packed = weights[kSide] + (key / 2 + from) * kStrip + kAt;
+#pragma GCC unroll 4
+      for (int pair = 0; pair < kShare; ++pair) {
+        const Vec even = exp2(Lanes::sub(Lanes::load(scores + 2 * pair * kStrip), maximum[kSide][kVector]));
+        const Vec odd = exp2(Lanes::sub(Lanes::load(scores + (2 * pair + 1) * kStrip), maximum[kSide][kVector]));
+        sum[kSide][kVector] = Lanes::add(sum[kSide][kVector], Lanes::add(even, odd));
+        Lanes::store(packed + pair * kStrip, Lanes::pair(even, odd));
+      }
+    };
+    const std::int64_t touches = keys / Engine::kGroup * 2;
+    Ahead q_ahead = next_q(strips[1], touches, 2);
+    const FlushedSubnormals<Flushed::all> flushed;  // products of bfloat16 treat subnormal numbers as zero anyway
+    Engine::template two_products<true>({{strips[0].q, k, shape_.d_qk}, {strips[1].q, k, shape_.d_qk}}, 0, keys, ring_,
+                                        k_rows_ahead(next, touches).then(&q_ahead, touches), weigh);
+    for (int side = 0; side < 2; ++side) {
+      for (int n = 0; n < kVectors; ++n) total[side][n] = sum[side][n];
+    }
   }
 
   /// One strip against the keys of a span; `first` is the span's first row within the packed tile.
@@ -297,6 +307,7 @@ class ForwardKernel {
       grown |= Lanes::any_greater(maximum[n], Lanes::add(old, Lanes::broadcast(kRescaleGrowth / units_.log2)));
     }
     if (!grown) return;
+    const FlushedSubnormals<Flushed::all> flushed;
     const Exp2<Lanes> exp2(units_.log2);
     Vec factor[kVectors];
     for (int n = 0; n < kVectors; ++n) {
@@ -320,6 +331,7 @@ class ForwardKernel {
   /// scores become weights exp(score - maximum), kPacks: as pack_p leaves them; their sums are added to the strip's.
   template <bool kPacks>
   void exponentiate(const Strip& strip, int keys) {
+    const FlushedSubnormals<Flushed::all> flushed;
     const Exp2<Lanes> exp2(units_.log2);
     Vec maximum[kVectors], sum[kVectors];
     for (int n = 0; n < kVectors; ++n) {

@@ -125,7 +125,7 @@ std::shared_ptr<const Binary> Compiler::produce(const Key& key, const Program& p
   }
   count(&Counts::compiled);
   auto binary = std::make_shared<const Binary>(backend_.compile(program));
-  disk_.store(key, *binary);
+  if (!disk_.store(key, *binary)) count(&Counts::not_kept);
   return binary;
 }
 

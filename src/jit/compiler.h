@@ -31,6 +31,7 @@ class Compiler {
     std::int64_t from_memory = 0;
     std::int64_t from_disk = 0;
     std::int64_t compiled = 0;  // failures included
+    std::int64_t not_kept = 0;  // of these, compiled and not on disk: take_cache_problem() tells why
   };
 
   Compiler(Backend backend, DiskCacheOptions disk);

@@ -111,19 +111,20 @@ std::optional<Binary> DiskCache::find(const Key& key, const std::function<std::s
   return std::nullopt;
 }
 
-void DiskCache::store(const Key& key, const Binary& binary) {
+bool DiskCache::store(const Key& key, const Binary& binary) {
   if (options_.folder.empty()) {
     report("compiled kernels are not kept: none of TILEWISE_CACHE_DIR, XDG_CACHE_HOME and HOME names a folder");
-    return;
+    return false;
   }
   const std::string digits = key.hex();
   const std::string path = subfolder(options_.folder, digits) + "/" + entry_name(digits, binary.compiler);
   const std::string problem = publish_file(path, encode_entry(key, binary), options_.calls);
   if (!problem.empty()) {
     report(fmt::format("compiled kernels are not kept in {}: {}", options_.folder, problem));
-    return;
+    return false;
   }
   evict(options_.folder, options_.limit_bytes, path);
+  return true;
 }
 
 void DiskCache::report(const std::string& problem) {

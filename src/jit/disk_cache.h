@@ -40,7 +40,8 @@ class DiskCache {
   std::optional<Binary> find(const Key& key, const std::function<std::string()>& own_compiler);
 
   /// Puts the binary into the folder, then evicts what was used longest ago until the limit holds (never this entry).
-  void store(const Key& key, const Binary& binary);
+  /// Whether it is there now.
+  bool store(const Key& key, const Binary& binary);
 
   /// What last kept the cache from working, in words; "" when nothing did since the last call.
   std::string take_problem();

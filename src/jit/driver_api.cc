@@ -53,6 +53,8 @@ DriverApi bind_driver(const SharedLibrary& library) {
   library.bind(api.graph_create, "cuGraphCreate");
   library.bind(api.graph_destroy, "cuGraphDestroy");
   library.bind(api.graph_add_kernel, "cuGraphAddKernelNode_v2");
+  library.bind(api.graph_set_attribute, "cuGraphKernelNodeSetAttribute");
+  library.bind(api.graph_add_dependencies, "cuGraphAddDependencies_v2");
   library.bind(api.graph_instantiate, "cuGraphInstantiateWithFlags");
   library.bind(api.graph_set_kernel, "cuGraphExecKernelNodeSetParams_v2");
   library.bind(api.graph_launch, "cuGraphLaunch");

@@ -64,7 +64,7 @@ struct LaunchAttribute {
   static constexpr int kClusterDimension = 4, kProgrammaticSerialization = 6;
   int id = 0;
   std::array<char, 4> pad{};
-  union {
+  union Value {
     std::array<char, 64> bytes;
     std::array<unsigned, 3> cluster;  // x, y, z
     int begins_early;
@@ -95,6 +95,14 @@ struct KernelNode {
   ContextHandle context;
 };
 static_assert(sizeof(KernelNode) == 72 && offsetof(KernelNode, arguments) == 40);
+
+/// CUgraphEdgeData, of a kernel that waits by itself for the one in front of it.
+struct GraphEdge {
+  static constexpr unsigned char kProgrammatic = 1;  // a port, and a type
+  unsigned char from_port = 0, to_port = 0, type = 0;
+  std::array<unsigned char, 5> reserved{};
+};
+static_assert(sizeof(GraphEdge) == 8);
 
 /// The entry points.
 struct DriverApi {
@@ -144,12 +152,17 @@ struct DriverApi {
   DriverResult (*graph_destroy)(GraphHandle graph);
   DriverResult (*graph_add_kernel)(GraphNodeHandle* node, GraphHandle graph, const GraphNodeHandle* after,
                                    std::size_t count, const KernelNode* kernel);  // after [count]
+  DriverResult (*graph_set_attribute)(GraphNodeHandle node, int attribute, const LaunchAttribute::Value* value);
+  /// Since CUDA 12.3.
+  DriverResult (*graph_add_dependencies)(GraphHandle graph, const GraphNodeHandle* before,
+                                         const GraphNodeHandle* behind, const GraphEdge* edges,
+                                         std::size_t count);  // all [count]
   DriverResult (*graph_instantiate)(ExecutableGraphHandle* executable, GraphHandle graph, unsigned long long flags);
   DriverResult (*graph_set_kernel)(ExecutableGraphHandle executable, GraphNodeHandle node, const KernelNode* kernel);
   DriverResult (*graph_launch)(ExecutableGraphHandle executable, StreamHandle stream);
   DriverResult (*graph_destroy_executable)(ExecutableGraphHandle executable);
 
-  /// Whether the driver has all of them.
+  /// Whether the driver has those that every graph takes.
   bool has_graphs() const {
     return graph_create != nullptr && graph_destroy != nullptr && graph_add_kernel != nullptr &&
            graph_instantiate != nullptr && graph_set_kernel != nullptr && graph_launch != nullptr &&

@@ -5,8 +5,16 @@
 namespace tilewise::jit {
 namespace {
 
-bool is_plain(const ChainLink& link) {
-  return link.shape.cluster == std::array<unsigned, 3>{1, 1, 1} && !link.shape.begins_early;
+constexpr std::array<unsigned, 3> kOneBlock = {1, 1, 1};
+
+/// Whether a graph of this driver's can hold the kernels.
+bool can_hold(const DriverApi& api, std::span<const ChainLink> links) {
+  if (links.size() < 2 || !api.has_graphs()) return false;
+  const bool have_clusters = std::ranges::any_of(links, [](auto& link) { return link.shape.cluster != kOneBlock; });
+  const bool begin_early = std::ranges::any_of(links, [](auto& link) { return link.shape.begins_early; });
+  // What is in front of the first one is not in the graph.
+  return (!have_clusters || api.graph_set_attribute != nullptr) &&
+         (!begin_early || (api.graph_add_dependencies != nullptr && !links.front().shape.begins_early));
 }
 
 KernelNode node_of(const ChainLink& link, FunctionHandle function) {
@@ -25,14 +33,13 @@ KernelNode node_of(const ChainLink& link, FunctionHandle function) {
 KernelChain::~KernelChain() { clear(); }
 
 void KernelChain::clear() {
-  if (kernels_.empty()) return;
-  const DriverApi& api = kernels_.front().module_->context().driver().api();
+  if (links_.empty()) return;
+  const DriverApi& api = links_.front().kernel.module_->context().driver().api();
   if (executable_ != nullptr) api.graph_destroy_executable(executable_);  // what is under way is finished
   if (graph_ != nullptr) api.graph_destroy(graph_);
   executable_ = nullptr;
   graph_ = nullptr;
-  nodes_.clear();
-  kernels_.clear();
+  links_.clear();
 }
 
 void KernelChain::launch(std::span<const ChainLink> links, StreamHandle stream) {
@@ -41,8 +48,8 @@ void KernelChain::launch(std::span<const ChainLink> links, StreamHandle stream) 
   const Driver& driver = context.driver();
   const CurrentContext current(context);
   int capture = 0;
-  const bool can_join = links.size() > 1 && driver.api().has_graphs() && std::ranges::all_of(links, is_plain) &&
-                        driver.api().stream_is_capturing(stream, &capture) == 0 && capture == 0;
+  const bool can_join =
+      can_hold(driver.api(), links) && driver.api().stream_is_capturing(stream, &capture) == 0 && capture == 0;
   if (!can_join) {
     for (const ChainLink& link : links) {
       LaunchShape shape = link.shape;
@@ -58,29 +65,51 @@ void KernelChain::launch(std::span<const ChainLink> links, StreamHandle stream) 
 
 /// Whether the graph could be given these kernels.
 bool KernelChain::set(std::span<const ChainLink> links) const {
-  if (executable_ == nullptr || links.size() != kernels_.size()) return false;
+  if (executable_ == nullptr || links.size() != links_.size()) return false;
   for (std::size_t i = 0; i < links.size(); ++i) {
     const Kernel& kernel = *links[i].kernel;
-    if (kernel.function_ != kernels_[i].function_) return false;
+    const Link& made = links_[i];
+    if (kernel.function_ != made.kernel.function_ || links[i].shape.cluster != made.cluster ||
+        links[i].shape.begins_early != made.begins_early) {
+      return false;
+    }
     const KernelNode node = node_of(links[i], kernel.function_);
-    if (kernel.module_->context().driver().api().graph_set_kernel(executable_, nodes_[i], &node) != 0) return false;
+    if (kernel.module_->context().driver().api().graph_set_kernel(executable_, made.node, &node) != 0) return false;
   }
   return true;
+}
+
+/// A kernel behind the node `before`, if there is one.
+GraphNodeHandle KernelChain::add(const Driver& driver, const ChainLink& link, GraphNodeHandle before) const {
+  const DriverApi& api = driver.api();
+  const KernelNode node = node_of(link, link.kernel->function_);
+  const bool is_behind = before != nullptr && !link.shape.begins_early;
+  GraphNodeHandle made = nullptr;
+  driver.check(api.graph_add_kernel(&made, graph_, is_behind ? &before : nullptr, is_behind ? 1 : 0, &node),
+               "to add a kernel to a graph");
+  if (link.shape.cluster != kOneBlock) {
+    LaunchAttribute attribute;
+    attribute.value.cluster = link.shape.cluster;
+    driver.check(api.graph_set_attribute(made, LaunchAttribute::kClusterDimension, &attribute.value),
+                 "to give a graph's kernel its clusters");
+  }
+  if (link.shape.begins_early) {
+    const GraphEdge edge{.from_port = GraphEdge::kProgrammatic, .type = GraphEdge::kProgrammatic};
+    driver.check(api.graph_add_dependencies(graph_, &before, &made, &edge, 1),
+                 "to let a graph's kernel begin before the one in front of it ends");
+  }
+  return made;
 }
 
 void KernelChain::make(std::span<const ChainLink> links) {
   clear();
   const Driver& driver = links.front().kernel->module_->context().driver();
   const DriverApi& api = driver.api();
-  for (const ChainLink& link : links) kernels_.push_back(*link.kernel);
   driver.check(api.graph_create(&graph_, 0), "to make a graph of kernels");
+  GraphNodeHandle before = nullptr;
   for (const ChainLink& link : links) {
-    const KernelNode node = node_of(link, link.kernel->function_);
-    const GraphNodeHandle* const before = nodes_.empty() ? nullptr : &nodes_.back();
-    GraphNodeHandle made = nullptr;
-    driver.check(api.graph_add_kernel(&made, graph_, before, nodes_.size() > 0 ? 1 : 0, &node),
-                 "to add a kernel to a graph");
-    nodes_.push_back(made);
+    Link& made = links_.emplace_back(*link.kernel, link.shape.cluster, link.shape.begins_early);
+    before = made.node = add(driver, link, before);
   }
   driver.check(api.graph_instantiate(&executable_, graph_, 0), "to make a graph of kernels ready");
 }

@@ -69,7 +69,7 @@ struct CudaText {
   std::array<int, 5> slots{};      // of gradients, by their class, a Hoist
 
   /// Whether scores take so many operations that kernels make fewer of them at a time.
-  bool is_long() const { return entry_operations > 4; }
+  bool is_long() const { return entry_operations > 3; }
 };
 CudaText cuda_text(const Variant& variant, bool with_slope = false, bool with_gradients = false);
 
@@ -95,7 +95,7 @@ CudaText rearranged_cuda_text(const Variant& variant, DType dtype, bool with_slo
 
 /// What a struct of hoisted values has at most, if it is to be kept in shared memory for all entries of a tile: where
 /// there are score stages, and where masks alone read it, in partial tiles.
-inline constexpr int kMostKeptFields = 3, kMostKeptOfMasks = 1;
+inline constexpr int kMostKeptFields = 4, kMostKeptOfMasks = 1;
 
 /// The arguments' bytes for a launch: what `Bound` holds, in the layout's places. Table data must be device addresses.
 std::vector<std::byte> pack_arguments(const Graph& graph, const Bound& bound, const ArgumentLayout& layout);

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <numbers>
 #include <optional>
 #include <set>
@@ -11,6 +12,8 @@
 
 #include "variant/adjoint.h"
 #include "variant/build.h"
+#include "variant/cuda_text.h"
+#include "variant/decisions.h"
 #include "variant/hoist.h"
 #include "variant/operations/operations.h"
 
@@ -54,7 +57,7 @@ class Rearrangement {
         score_ = without_keys(score_);
       }
       made.score = kept_or_removed(node_of(score_));
-      const Form exponent = gathered(times(score_, constant(std::numbers::log2e)));
+      const Form exponent = exponent_of(score_, with_slope);
       made.exponent = kept_or_removed(node_of(exponent));
       Form of_entry = exponent;
       made.of_query = taken_of_query(of_entry);
@@ -63,7 +66,7 @@ class Rearrangement {
         made.parts = parts_of(exponent);
         made.small = small_of(of_entry);
       }
-      if (with_slope) made.slope = node_of(slope_);
+      if (with_slope) made.slope = decided(node_of(slope_));
     }
     made.graph = std::move(graph_);
     made.slope_is_finite = with_slope && any_stage_ && is_finite(made.graph, made.slope);
@@ -277,7 +280,10 @@ class Rearrangement {
     Form result;
     for (const Form::Term& term : form.terms) result.terms.push_back({product(term.factor, by), term.value});
     for (const NodeId offset : form.offsets) {
-      if (offset != kNoNode) result = sum(result, form_of(product(offset, by)));
+      if (offset == kNoNode) continue;
+      // Of two classes: what is multiplied later is multiplied where one of them is hoisted.
+      const bool stays = graph_[by].is_constant(1) || stay_hoisted(offset, by);
+      result = sum(result, stays ? form_of(product(offset, by)) : Form{{{by, offset}}});
     }
     return result;
   }
@@ -299,7 +305,8 @@ class Rearrangement {
 
   /// A node of a stage's graph (the variant's or one that extends it), as it is here.
   Form form_in(const Graph& source, NodeId id, std::vector<std::optional<Form>>& known) {
-    if (id < data_.graph.size() && !reads_score_[id]) return form_of(id);
+    const bool is_recorded = id < data_.graph.size() && !reads_score_[id];
+    if (is_recorded && (is_hoisted(id) || graph_[id].type != Type::real)) return form_of(id);
     if (!known[id]) known[id] = make_form(source, source[id], known);
     return *known[id];
   }
@@ -321,10 +328,98 @@ class Rearrangement {
       if (node.index == number_of<Multiplication>) return product(operand(0), operand(1));
       if (node.index == number_of<Division>) return product(operand(0), reciprocal(operand(1)));
     }
-    std::vector<NodeId> operands;
-    for (int i = 0; i < node.operand_count; ++i) operands.push_back(node_of(operand(i)));
-    const NodeId made = added(make_operation(graph_, node.index, operands));
-    return form_of(node.type == Type::boolean && made >= data_.graph.size() ? soft(made) : made);
+    std::vector<Form> operands;
+    for (int i = 0; i < node.operand_count; ++i) operands.push_back(operand(i));
+    return form_of(choice_of(node.index, std::move(operands)));
+  }
+
+  // ---- Choices: min, max, select, and what compares for a selection.
+
+  /// What it is made of, for those that a factor may go into.
+  struct Choice {
+    std::int32_t number;
+    std::vector<Form> operands;
+  };
+
+  NodeId choice_of(std::int32_t number, std::vector<Form> operands) {
+    std::vector<NodeId> nodes;
+    for (const Form& operand : operands) nodes.push_back(node_of(operand));
+    const NodeId made = added(make_operation(graph_, number, nodes));
+    const bool compares = number >= number_of<Equal> && number <= number_of<GreaterEqual>;
+    const bool chooses = number == number_of<Minimum> || number == number_of<Maximum> || number == number_of<Selection>;
+    // The last operand is no condition.
+    if ((compares || chooses) && graph_[nodes.back()].type == Type::real) {
+      choices_.insert({made, {number, std::move(operands)}});
+    }
+    return graph_[made].type == Type::boolean && made >= data_.graph.size() ? soft(made) : made;
+  }
+
+  /// A score in log2 units, of the two ways of which an entry has less to do, together with the slope. A kernel keeps
+  /// no more than kMostKeptFields of a class.
+  Form exponent_of(const Form& score, bool with_slope) {
+    const NodeId by = constant(std::numbers::log2e);
+    const Form outside = gathered(times(score, by)), inside = gathered(choices_times(score, by));
+    const NodeId slope = with_slope ? node_of(slope_) : kNoNode, of_score = node_of(score);
+    const Work kept = work_of({node_of(inside), slope, of_score});
+    const bool are_kept = std::ranges::all_of(std::array{Hoist::query, Hoist::key, Hoist::diagonal}, [&](Hoist hoist) {
+      return kept.reads[static_cast<std::size_t>(hoist)] <= kMostKeptFields;
+    });
+    const bool is_less = work_of({node_of(inside), slope}).operations < work_of({node_of(outside), slope}).operations;
+    return are_kept && is_less ? inside : outside;
+  }
+
+  /// The form times a positive number, which also goes into what is chosen from: min(a, b) c is min(a c, b c), and
+  /// what is hoisted of a and b takes no more operations of an entry.
+  Form choices_times(const Form& form, NodeId by) {
+    Form result = form;
+    std::vector<NodeId> chosen;
+    for (const Form::Term& term : form.terms) {
+      if (term.factor == kNoNode && choices_.count(term.value) != 0) chosen.push_back(term.value);
+    }
+    std::erase_if(result.terms,
+                  [&](const Form::Term& term) { return term.factor == kNoNode && choices_.count(term.value) != 0; });
+    result = times(result, by);
+    for (const NodeId id : chosen) result.terms.push_back({kNoNode, choice_times(id, by)});
+    return result;
+  }
+  /// Likewise a choice; a comparison stays what it is.
+  NodeId choice_times(NodeId id, NodeId by) {
+    if (const auto known = multiplied_.find(id); known != multiplied_.end()) return known->second;
+    const Choice choice = choices_.at(id);
+    std::vector<Form> operands;
+    const bool selects = choice.number == number_of<Selection>;
+    for (std::size_t i = 0; i < choice.operands.size(); ++i) {
+      operands.push_back(selects && i == 0 ? Form() : choices_times(choice.operands[i], by));
+    }
+    if (selects) {
+      const NodeId condition = node_of(choice.operands[0]);
+      const bool is_soft = choices_.count(condition) != 0 && soft_.count(condition) != 0;
+      operands[0] = form_of(is_soft ? choice_times(condition, by) : condition);
+    }
+    return multiplied_[id] = choice_of(choice.number, std::move(operands));
+  }
+
+  struct Work {
+    int operations = 0;          // of an entry
+    std::array<int, 5> reads{};  // by Hoist: values that are made for many
+  };
+  Work work_of(const std::vector<NodeId>& roots) const {
+    std::vector<bool> needed(graph_.size(), false);
+    for (const NodeId root : roots) {
+      if (root != kNoNode) needed[root] = true;
+    }
+    Work work;
+    for (auto id = static_cast<NodeId>(graph_.size()); id-- > 0;) {
+      const Node& node = graph_[id];
+      if (!needed[id] || (node.kind != Kind::operation && node.kind != Kind::read)) continue;
+      if (is_hoisted(id)) {
+        ++work.reads[static_cast<std::size_t>(classes_[id])];
+        continue;
+      }
+      ++work.operations;
+      for (const NodeId operand : node.inputs()) needed[operand] = true;
+    }
+    return work;
   }
 
   // ---- Stages.
@@ -354,6 +449,15 @@ class Rearrangement {
   NodeId soft(NodeId condition) {
     soft_.insert(condition);
     return condition;
+  }
+
+  /// What min, max and select leave of a slope, as few selections.
+  NodeId decided(NodeId slope) {
+    const auto make = [&](std::int32_t number, std::span<const NodeId> operands) {
+      const NodeId made = added(make_operation(graph_, number, operands));
+      return graph_[made].type == Type::boolean && made >= data_.graph.size() ? soft(made) : made;
+    };
+    return added(Decisions(graph_, make, [&](NodeId id) { return is_hoisted(added(id)); }).tree(slope));
   }
 
   NodeId kept_or_removed(NodeId score) {
@@ -413,7 +517,9 @@ class Rearrangement {
   std::vector<Hoist> classes_;     // [nodes]
   Form score_, slope_;
   bool any_stage_ = false;
-  std::vector<NodeId> removed_;  // conditions
+  std::map<NodeId, Choice> choices_;
+  std::map<NodeId, NodeId> multiplied_;  // by log2(e)
+  std::vector<NodeId> removed_;          // conditions
   std::set<NodeId> soft_;
 };
 

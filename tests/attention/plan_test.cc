@@ -88,6 +88,26 @@ TEST(Plans, TellWhatTheyDo) {
   EXPECT_NE(of_reference.find("not taken: cpu: computes in float32"), std::string::npos) << of_reference;
 }
 
+TEST(Plans, OfNothingTellWhatTheyDo) {
+  for (const DType dtype : {DType::float32, DType::bfloat16, DType::float64}) {
+    for (const bool backward : {false, true}) {
+      for (int which = 0; which < 8; ++which) {
+        PlanShape shape = usual();
+        shape.dtype = dtype;
+        shape.backward = backward;
+        shape.b = (which & 1) != 0 ? 0 : 2;
+        shape.s_q = (which & 2) != 0 ? 0 : 30;
+        shape.s_kv = (which & 4) != 0 ? 0 : 40;
+        for (const Variant& variant : {Variant(), keep([](const At& at) { return at.query >= at.key; })}) {
+          const Plan plan = Attention(variant).plan(shape);
+          EXPECT_LE(plan.touched_bytes(), plan.workspace_bytes());
+          EXPECT_NE(plan.explain().find("workspace: "), std::string::npos);
+        }
+      }
+    }
+  }
+}
+
 TEST(Plans, GiveFloat64ToTheReference) {
   AttentionData found(uniform(2, 4, 2, 30, 40, 8, 4), 1), expected = found;
   expected.inputs = found.inputs;

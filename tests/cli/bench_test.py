@@ -112,6 +112,7 @@ class BenchFigure3(unittest.TestCase):
             self.assertEqual(row["standard"]["extra_bytes"], 2 * 2 * 4 * row["length"] ** 2)
             for method in ("standard", "tilewise", "block_sparse"):
                 self.assertGreater(row[method]["seconds_best"], 0)
+                self.assertGreaterEqual(row[method]["measured_bytes"], 0)
                 self.assertLessEqual(row[method]["seconds_best"], row[method]["seconds_median"])
         # Four blocks; each sees those that differ in no bit or in one.
         self.assertEqual(told["rows"][1]["block_sparse"]["tiles_kept"], 3 / 4)

@@ -36,10 +36,34 @@ class Compile(unittest.TestCase):
             self.assertEqual({kernel["seconds"] for kernel in again}, {0})
             self.assertEqual(files, sorted(path.name for path in folder.rglob("*.kernel")))
 
+    def test_a_damaged_entry_is_made_anew(self):
+        with tempfile.TemporaryDirectory() as parent:
+            folder = pathlib.Path(parent, "kernels")
+            first = self.compile(folder)
+            damaged = sorted(folder.rglob("*.kernel"))
+            whole = [path.read_bytes() for path in damaged]
+            damaged[0].write_bytes(whole[0][:100])
+            damaged[1].write_bytes(bytes(len(whole[1])))
+            again = self.compile(folder)
+            self.assertEqual([kernel["kernel"] for kernel in first], [kernel["kernel"] for kernel in again])
+            self.assertEqual(sorted(folder.rglob("*.kernel")), damaged)
+            self.assertEqual([path.stat().st_size for path in damaged], [len(entry) for entry in whole])
+
+    def test_a_folder_that_cannot_be_filled(self):
+        with tempfile.TemporaryDirectory() as parent:
+            path = pathlib.Path(parent, "file")
+            path.write_text("no folder")
+            result = run("compile", str(path), *self.WHAT)
+            self.assertEqual(result.returncode, 1)
+            if "NVRTC" not in result.stderr:
+                self.assertIn(f"{path} cannot be filled", result.stderr)
+                self.assertIn("Not a directory", result.stderr)
+
     def test_refusals(self):
         with tempfile.TemporaryDirectory() as folder:
             for arguments, part in ((("--gpu", "hopper"), "hopper"), (("--dtype", "float64"), "float64"),
-                                    (("--dim", "12"), "12"), (("--variant", "windw(3)"), "windw")):
+                                    (("--dim", "12"), "12"), (("--variant", "windw(3)"), "windw"),
+                                    (("--heads", "0"), "--heads is 0, expected at least 1\n")):
                 with self.subTest(part):
                     result = run("compile", folder, *arguments)
                     self.assertIn(result.returncode, (1, 2))
@@ -116,6 +140,17 @@ class Refusals(unittest.TestCase):
                 result = run("explain", "attention", option, value)
                 self.assertEqual(result.returncode, 2, result.stdout)
                 self.assertIn(value, result.stderr)
+
+    def test_what_is_no_number_is_told(self):
+        for arguments, told in ((("--queries", "many"), "--queries: 'many' is not a whole number"),
+                                (("--queries", "2.5"), "--queries: '2.5' is not a whole number"),
+                                (("--dim", "64,8x"), "--dim: '8x' is not a whole number"),
+                                (("--dim", ""), "--dim: '' is not a whole number"),
+                                (("--seconds", "1s"), "--seconds: '1s' is not a number")):
+            with self.subTest(arguments):
+                result = run("bench", "attention", *arguments)
+                self.assertEqual(result.returncode, 2)
+                self.assertIn(told, result.stderr)
 
     def test_a_full_disk_is_an_error(self):
         with open("/dev/full", "w", encoding="ascii") as full:

@@ -145,7 +145,9 @@ class ExplainAttention(unittest.TestCase):
     def test_empty_and_odd_sizes(self):
         for queries, keys in (("0", "0"), ("1", "1"), ("127", "129"), ("5", "0")):
             with self.subTest(queries=queries, keys=keys):
-                self.assertEqual(run("explain", "attention", "--queries", queries, "--keys", keys).returncode, 0)
+                sizes = ("--queries", queries, "--keys", keys)
+                self.assertEqual(run("explain", "attention", *sizes).returncode, 0)
+                self.assertEqual(run("explain", "attention", *sizes, "--device", "cpu", "--backward").returncode, 0)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,8 @@ TEST(CheckTensor, TheLastAxisIsContiguous) {
             "v has strides [1, 2]; expected 1 along the last axis: copy it, or view it with that axis contiguous");
   EXPECT_EQ(refusal([] { check_memory("v", strided({2, 3}, {-7, 1})); }), "");
   EXPECT_EQ(refusal([] { check_memory("v", strided({2, 1}, {1, 2})); }), "");  // nothing to step to
+  EXPECT_EQ(refusal([] { check_memory("v", strided({0, 3}, {0, 0})); }), "");  // no elements
+  EXPECT_EQ(refusal([] { check_memory("v", strided({2, 0}, {0, 0})); }), "");
   EXPECT_EQ(refusal([] { check_memory("v", ConstTensor(memory.data(), DType::float32, {})); }), "");
 }
 

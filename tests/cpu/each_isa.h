@@ -35,6 +35,14 @@ class EachIsaTest : public ::testing::TestWithParam<const char*> {
     if (kernels_ == nullptr) GTEST_SKIP() << "no " << GetParam() << " here";
   }
 
+  /// Kernels flush subnormal numbers for a while; their callers' numbers are theirs again.
+  void TearDown() override {
+    volatile float least = 0x1p-126f;
+    EXPECT_EQ(least / 2, 0x1p-127f);
+    least = 0x1p-127f;
+    EXPECT_EQ(least * 2, 0x1p-126f);
+  }
+
   const Kernels& tested() const { return *kernels_; }
   DType operand() const { return kernels_->operand; }
 

@@ -204,6 +204,21 @@ TEST_P(ForwardTest, ScoresOfTheLowestFiniteMagnitudeStillAverage) {
   }
 }
 
+TEST_P(ForwardTest, SubnormalQueriesCount) {
+  if (operand() != DType::float32) GTEST_SKIP() << "products of bfloat16 read subnormal numbers as zero";
+  const Sizes sizes{70, 150, 64, 32};
+  Inputs inputs(operand(), sizes, 12);
+  for (std::int64_t i = 0; i < sizes.s_q; ++i) {
+    for (int j = 0; j < sizes.d_qk; ++j) inputs.q.at(i, j) *= 0x1p-130f;
+  }
+  for (std::int64_t i = 0; i < sizes.s_kv; ++i) {
+    for (int j = 0; j < sizes.d_qk; ++j) inputs.k.at(i, j) *= 0x1p124f;
+  }
+  Head head = inputs.head(full());
+  head.scale = 16;
+  check(head);
+}
+
 TEST_P(ForwardTest, NonFiniteKeysReachOnlyRowsThatKeepThem) {
   Inputs inputs(operand(), {100, 200, 16, 16}, 8);
   for (std::int64_t i = 0; i < 16; ++i) inputs.k.at(150, i) = kNaN;

@@ -91,6 +91,20 @@ TEST(HopperPlan, ShortSequencesOfNarrowHeadsGetSmallTiles) {
   for (const bool has_lists : {false, true}) EXPECT_EQ(key_tile(512, has_lists, 128), 128);
 }
 
+TEST(HopperPlan, TilesOfThreeConsumersEndWithTheQueriesUnderMasksAlone) {
+  const auto ends = [](int d, bool has_lists, ScoreWork scores) {
+    ForwardShape shape = shape_of(d, d);
+    shape.has_lists = has_lists;
+    return hopper_forward_candidates(shape, scores, kHopper).front().tile().ends_with_queries;
+  };
+  const ScoreWork along_diagonals{.mask_follows_diagonals = true};
+  EXPECT_TRUE(ends(64, true, along_diagonals));
+  EXPECT_FALSE(ends(64, false, along_diagonals));
+  EXPECT_FALSE(ends(64, true, {}));
+  EXPECT_FALSE(ends(64, true, {.is_any = true, .mask_follows_diagonals = true}));
+  EXPECT_FALSE(ends(128, true, along_diagonals));
+}
+
 TEST(HopperPlan, TakesSmallTilesForSmallParts) {
   ForwardShape shape = shape_of(128, 128);
   shape.has_lists = true;

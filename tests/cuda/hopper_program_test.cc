@@ -124,6 +124,21 @@ TEST_F(HopperProgram, NothingSpillsInShortSequences) {
   for (const Variant& variant : {zoo::causal(), zoo::window(1024)}) EXPECT_EQ(forward(variant, shape).stack_bytes, 0);
 }
 
+TEST_F(HopperProgram, NothingSpillsWhereSomeRowsAreLong) {
+  for (const int d : {64, 128}) {
+    ForwardShape shape;
+    shape.d_qk = shape.d_v = d;
+    shape.has_lists = shape.has_long_rows = true;
+    for (const Variant& variant :
+         {zoo::bigbird(64, 3, 2, 3, 16384, 1), zoo::longformer(512, 16), zoo::streaming_llm(4, 1024)})
+      EXPECT_EQ(backward(variant, shape).stack_bytes, 0) << d;
+  }
+  ForwardShape paired;  // blocks of pairs take halves of a row
+  paired.d_qk = paired.d_v = 256;
+  paired.has_lists = paired.has_long_rows = true;
+  EXPECT_LE(backward(zoo::longformer(512, 16), paired).stack_bytes, 24);
+}
+
 TEST_F(HopperProgram, NothingSpillsInAFixedOrder) {
   for (const int d : {64, 128, 256}) {
     ForwardShape shape;

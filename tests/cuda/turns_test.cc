@@ -200,5 +200,29 @@ TEST(RowParts, AreTakenOnceEachAndLongRowsFirst) {
   }
 }
 
+TEST(RowsOfHeads, AreTakenOnceEachLongRowsFirstThenHeadByHead) {
+  constexpr int kRows = 5, kHeads = 3;
+  for (const int long_rows : {0, 1, 3, 5}) {
+    TileLists lists{};
+    lists.long_rows = long_rows;
+    std::vector<std::pair<int, int>> taken;  // head, place
+    for (int y = 0; y < kHeads; ++y) {
+      for (int x = 0; x < kRows; ++x) {
+        const RowPart one = row_of_heads(lists, x, y, kRows, kHeads);
+        EXPECT_EQ(one.part, 0);
+        taken.emplace_back(one.head, one.place);
+      }
+    }
+    std::vector<std::pair<int, int>> expected;
+    for (int place = 0; place < long_rows; ++place) {
+      for (int head = 0; head < kHeads; ++head) expected.emplace_back(head, place);
+    }
+    for (int head = 0; head < kHeads; ++head) {
+      for (int place = long_rows; place < kRows; ++place) expected.emplace_back(head, place);
+    }
+    EXPECT_EQ(taken, expected) << long_rows;
+  }
+}
+
 }  // namespace
 }  // namespace tilewise::cuda

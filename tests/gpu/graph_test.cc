@@ -12,10 +12,10 @@ namespace {
 class GraphsOnGpu : public jit::WithGpu {
  protected:
   /// Captures a call, then replays it over poisoned outputs.
-  void expect_replayed(const Variant& variant, const reference::Shape& shape, bool backward) {
+  void expect_replayed(const Variant& variant, const reference::Shape& shape) {
     SCOPED_TRACE(to_string(variant));
     reference::AttentionData data(shape, 3, DType::bfloat16, DType::float32), replayed = data;
-    const Plan plan = Attention(variant).plan(plan_shape(shape, DType::bfloat16, backward, {}), Device::cuda());
+    const Plan plan = Attention(variant).plan(plan_shape(shape, DType::bfloat16, false, {}), Device::cuda());
     GpuCaller caller(context_);
     caller.forward(plan, data.inputs, data.outputs());
 
@@ -29,10 +29,50 @@ class GraphsOnGpu : public jit::WithGpu {
     if (HasFatalFailure()) return;
     for (int i = 0; i < 2; ++i) graph.replay();
     copies.copy_back();
-    // Rows of no sequence stay NaN.
-    const auto same = [](double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); };
-    for (std::int64_t i = 0; i < data.lse.size(); ++i) ASSERT_TRUE(same(data.lse.get(i), replayed.lse.get(i))) << i;
-    for (std::int64_t i = 0; i < data.o.size(); ++i) ASSERT_TRUE(same(data.o.get(i), replayed.o.get(i))) << i;
+    expect_same(data.lse, replayed.lse);
+    expect_same(data.o, replayed.o);
+  }
+
+  /// Captures a forward and a backward call of a deterministic plan, whose gradients have the same bits in every run.
+  void expect_gradients_replayed(const Variant& variant, const reference::Shape& shape) {
+    SCOPED_TRACE(to_string(variant));
+    reference::AttentionData data(shape, 3, DType::bfloat16, DType::float32), replayed = data;
+    PlanShape planned = plan_shape(shape, DType::bfloat16, true, {});
+    planned.deterministic = true;
+    const Plan plan = Attention(variant).plan(planned, Device::cuda());
+    GpuCaller caller(context_);
+    caller.forward(plan, data.inputs, data.outputs());
+    caller.backward(plan, data.inputs, data.given_with_outputs(), data.gradients());
+
+    const jit::CurrentContext current(*context_);
+    jit::CapturedGraph graph;
+    Workspace workspace(plan.workspace_bytes(), Device::cuda(), graph.stream());
+    GpuCopies copies(context_);
+    const ForwardInputs inputs = copies.in(replayed.inputs);
+    const ForwardOutputs outputs{.o = copies.out(replayed.o.tensor()), .lse = copies.out(replayed.lse.tensor())};
+    const BackwardInputs given{.o = outputs.o,
+                               .lse = outputs.lse,
+                               .d_o = copies.in(replayed.d_o.view()),
+                               .d_lse = copies.in(replayed.d_lse.view())};
+    const BackwardOutputs gradients{.d_q = copies.out(replayed.d_q.tensor()),
+                                    .d_k = copies.out(replayed.d_k.tensor()),
+                                    .d_v = copies.out(replayed.d_v.tensor())};
+    graph.capture([&] {
+      plan.forward(inputs, outputs, workspace);
+      plan.backward(inputs, given, gradients, workspace);
+    });
+    if (HasFatalFailure()) return;
+    for (int i = 0; i < 2; ++i) graph.replay();
+    copies.copy_back();
+    expect_same(data.d_q, replayed.d_q);
+    expect_same(data.d_k, replayed.d_k);
+    expect_same(data.d_v, replayed.d_v);
+  }
+
+  /// Rows of no sequence stay NaN.
+  static void expect_same(const reference::Array& a, const reference::Array& b) {
+    const auto same = [](double x, double y) { return x == y || (std::isnan(x) && std::isnan(y)); };
+    for (std::int64_t i = 0; i < a.size(); ++i) ASSERT_TRUE(same(a.get(i), b.get(i))) << i;
   }
 };
 
@@ -40,9 +80,18 @@ TEST_F(GraphsOnGpu, GiveWhatCallsGive) {
   reference::Shape ragged = uniform(3, 4, 2, 130, 200, 64, 64);
   ragged.sequences[1] = {.s_q = 50, .s_kv = 77};
   for (const Variant& variant : {Variant(), zoo::causal(), zoo::window(40)}) {
-    expect_replayed(variant, uniform(2, 4, 2, 130, 200, 64, 64), false);
-    expect_replayed(variant, ragged, false);
-    expect_replayed(variant, uniform(2, 8, 2, 1, 3000, 64, 64), false);
+    expect_replayed(variant, uniform(2, 4, 2, 130, 200, 64, 64));
+    expect_replayed(variant, ragged);
+    expect_replayed(variant, uniform(2, 8, 2, 1, 3000, 64, 64));
+  }
+}
+
+TEST_F(GraphsOnGpu, GiveTheGradientsThatCallsGive) {
+  reference::Shape ragged = uniform(3, 4, 2, 130, 200, 64, 64);
+  ragged.sequences[1] = {.s_q = 50, .s_kv = 77};
+  for (const Variant& variant : {Variant(), zoo::causal(), zoo::softcap(5) & zoo::window(40)}) {
+    expect_gradients_replayed(variant, uniform(2, 4, 2, 130, 200, 64, 64));
+    expect_gradients_replayed(variant, ragged);
   }
 }
 

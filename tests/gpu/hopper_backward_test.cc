@@ -86,6 +86,26 @@ TEST_F(HopperBackwardOnGpu, ScoresAlongDiagonals) {
   }
 }
 
+// A last round of few key tiles, those of the last sequences, which clusters of 8, 4 and 2 blocks share.
+TEST_F(HopperBackwardOnGpu, AFewKeyTilesMoreThanMultiprocessors) {
+  constexpr int kHeads = 2, kKeyTiles = 2;  // of the longest sequence
+  for (const int left : {4, 20, 40}) {
+    const int shared = left / (kHeads * kKeyTiles);
+    const int b = context_->device().multiprocessors / (kHeads * kKeyTiles) + shared;
+    std::vector<std::int64_t> s_q(static_cast<std::size_t>(b), 1), s_kv = s_q;
+    for (int i = b - shared; i < b; ++i) {
+      s_q[static_cast<std::size_t>(i)] = 60 + 9 * i;
+      s_kv[static_cast<std::size_t>(i)] = 100 + i;
+    }
+    s_q.back() = 64 * 64 - 7;
+    for (const Variant& variant : {Variant(), zoo::alibi(kHeads)}) {
+      Case given = case_of(fmt::format("{} left", left), variant, Problem::packed(kHeads, kHeads, s_q, s_kv), 64, 40);
+      given.is_packed = true;
+      expect(given);
+    }
+  }
+}
+
 TEST_F(HopperBackwardOnGpu, PackingLengthsAndDropout) {
   const std::array<std::int64_t, 5> s_q = {5, 330, 0, 64, 1}, s_kv = {270, 330, 10, 0, 150};
   for (const int d : {64, 128, 256}) {

@@ -42,9 +42,45 @@ class TileListsOnGpu : public jit::WithGpu {
     return loose;
   }
 
+  /// Likewise of query tiles that end with their sequences, entry by entry.
+  void expect_sound_to_the_end(const Variant& variant, const Problem& problem, ListTile tile) {
+    tile.ends_with_queries = true;
+    const BoundVariant bound(context_, variant, variant::cuda_text(variant).layout, {});
+    tiles::Classifier classifier(variant, {}, problem);
+    const MadeLists lists(compiler_, context_, variant, {}, bound.bytes(), problem, tile, false);
+    for (std::int64_t sequence = 0; sequence < problem.b(); ++sequence) {
+      const Sequence& lengths = problem.sequences[static_cast<std::size_t>(sequence)];
+      const std::int64_t rows = (lengths.s_q + tile.queries - 1) / tile.queries;
+      const std::int64_t lead = (rows * tile.queries - lengths.s_q) / tile.part_queries * tile.part_queries;
+      for (std::int64_t row = 0; row < rows; ++row)
+        check_row(lists.list(sequence, 0, row), classifier, tile, lengths, sequence, row * tile.queries - lead);
+    }
+  }
+
   jit::Compiler& compiler_ = jit::Compiler::instance();  // TILEWISE_CACHE_DIR keeps what many runs compile
 
  private:
+  /// The list of a tile whose first query is `first`, which may not exist.
+  static void check_row(const std::vector<int>& list, tiles::Classifier& classifier, const ListTile& tile,
+                        const Sequence& lengths, std::int64_t sequence, std::int64_t first) {
+    auto at = list.begin();
+    for (std::int64_t column = 0; column * tile.keys < lengths.s_kv; ++column) {
+      const bool is_listed = at != list.end() && *at >> 13 == column;
+      const int entry = is_listed ? *at++ : 1;  // partial, and all of its parts empty
+      for (std::int64_t part = 0; part < tile.queries / tile.part_queries * 2; ++part) {
+        const int found = entry % 2 != 0 ? entry >> (1 + 2 * part) & 3 : 1;
+        if (found == 2) continue;
+        const std::int64_t query = first + part / 2 * tile.part_queries;
+        const std::int64_t key = column * tile.keys + part % 2 * tile.part_keys;
+        ASSERT_TRUE(all_are(classifier, lengths, sequence, 0, std::max<std::int64_t>(query, 0),
+                            query + tile.part_queries, key, key + tile.part_keys,
+                            found == 1 ? TileClass::full : TileClass::empty))
+            << "sequence " << sequence << ", queries from " << query << ", keys from " << key << ", part " << found;
+      }
+    }
+    ASSERT_EQ(at, list.end());
+  }
+
   /// Whether every entry of a tile that exists is of a class.
   static bool all_are(tiles::Classifier& classifier, const TileMap& map, const Sequence& lengths, std::int64_t sequence,
                       std::int64_t head, std::int64_t row, std::int64_t column, TileClass of) {
@@ -192,6 +228,15 @@ TEST_F(TileListsOnGpu, KnowLengthsAndLeftPadding) {
   // Parts of a warp's queries by all of the keys.
   for (const char* text : {"causal()", "window(40)"})
     expect_sound(parse_variant(text), {}, problem, {.queries = 24, .keys = 16, .part_queries = 8, .part_keys = 16});
+}
+
+TEST_F(TileListsOnGpu, MayEndWithTheQueries) {
+  Problem problem = Problem::uniform(4, 2, 1, 400, 400);
+  problem.sequences[1].s_q = 5;
+  problem.sequences[1].s_kv = 131;
+  problem.sequences[2].s_q = 384;
+  problem.sequences[3].query_offset = 30;
+  for (const char* text : {"causal()", "window(40)"}) expect_sound_to_the_end(parse_variant(text), problem, {192, 96});
 }
 
 }  // namespace

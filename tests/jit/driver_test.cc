@@ -294,15 +294,22 @@ class ChainTest : public ModuleTest {
     kernel_ = load()->kernel("add_one", 1000);
   }
 
-  // Three of them, whose first arguments and blocks are counted up from these.
-  void launch(int argument, unsigned blocks, bool begins_early = false) {
+  // Three of them, whose first arguments and blocks are counted up from these; one in clusters, and one that begins
+  // early.
+  struct Kinds {
+    std::optional<std::size_t> begins_early, in_clusters;
+  };
+  void launch(int argument, unsigned blocks, const Kinds& kinds) {
     std::array<int, 3> values = {argument, argument + 1, argument + 2};
     std::array<void*, 3> pointers = {&values[0], &values[1], &values[2]};
     std::array<ChainLink, 3> links;
-    for (unsigned i = 0; i < links.size(); ++i)
-      links[i] = {&*kernel_, {.grid = {blocks + i, 1, 1}, .begins_early = begins_early && i == 2}, &pointers[i]};
+    for (unsigned i = 0; i < links.size(); ++i) {
+      links[i] = {&*kernel_, {.grid = {blocks + i, 1, 1}, .begins_early = kinds.begins_early == i}, &pointers[i]};
+      if (kinds.in_clusters == i) links[i].shape.cluster = {2, 1, 1};
+    }
     chain_->launch(links, stream_);
   }
+  void launch(int argument, unsigned blocks) { launch(argument, blocks, Kinds()); }
   void expect_nodes(int argument, unsigned blocks) const {
     ASSERT_EQ(fake_->nodes.size(), 3u);
     for (std::size_t i = 0; i < 3; ++i) {
@@ -343,7 +350,28 @@ TEST_F(ChainTest, AGraphThatCannotBeSetIsMadeAnew) {
   EXPECT_EQ(fake_->ready_graphs, 1);
 }
 
-TEST_F(ChainTest, WhatIsCapturedOrBeginsEarlyIsLaunchedOneByOne) {
+TEST_F(ChainTest, KernelsInClustersAndSuchThatBeginEarlyJoin) {
+  const Kinds kinds{.begins_early = 1, .in_clusters = 2};
+  for (const int argument : {10, 20}) {
+    launch(argument, 4, kinds);
+    expect_nodes(argument, 4);
+    for (const std::size_t i : {0u, 1u, 2u}) {
+      EXPECT_EQ(fake_->nodes[i].begins_early, i == 1);
+      EXPECT_EQ(fake_->nodes[i].cluster, i == 2 ? 2u : 1u);
+    }
+  }
+  EXPECT_EQ(fake_->settings, 3);
+  launch(30, 4, {.begins_early = 2, .in_clusters = std::nullopt});  // another graph
+  expect_nodes(30, 4);
+  EXPECT_TRUE(fake_->nodes[2].begins_early);
+  EXPECT_FALSE(fake_->nodes[1].begins_early);
+  EXPECT_EQ(fake_->nodes[2].cluster, 1u);
+  EXPECT_EQ(fake_->graph_launches, 3);
+  EXPECT_EQ(fake_->graphs, 1);
+  EXPECT_EQ(fake_->launches, 0);
+}
+
+TEST_F(ChainTest, WhatIsCapturedOrBeginsEarlyFirstIsLaunchedOneByOne) {
   fake_->capture_status = 1;
   launch(10, 4);
   EXPECT_EQ(fake_->launches, 3);
@@ -351,8 +379,9 @@ TEST_F(ChainTest, WhatIsCapturedOrBeginsEarlyIsLaunchedOneByOne) {
   EXPECT_EQ(fake_->stream, stream_);
   EXPECT_EQ(fake_->graphs, 0);
   fake_->capture_status = 0;
-  EXPECT_THROW(launch(20, 4, true), DriverError);  // an attribute that the fake driver does not know, of the third
-  EXPECT_EQ(fake_->launches, 6);
+  // An attribute that the fake driver does not know, of the first.
+  EXPECT_THROW(launch(20, 4, {.begins_early = 0, .in_clusters = std::nullopt}), DriverError);
+  EXPECT_EQ(fake_->launches, 4);
   EXPECT_EQ(fake_->graphs, 0);
 }
 
@@ -360,6 +389,11 @@ TEST_F(ChainTest, FailuresAreTyped) {
   fake_->results["cuGraphInstantiateWithFlags"] = 2;
   EXPECT_THROW(launch(10, 4), DriverError);
   fake_->results.clear();
+  for (const char* call : {"cuGraphAddDependencies_v2", "cuGraphKernelNodeSetAttribute"}) {
+    fake_->results[call] = 1;
+    EXPECT_THROW(launch(10, 4, {.begins_early = 1, .in_clusters = 2}), DriverError) << call;
+    fake_->results.clear();
+  }
   launch(20, 4);  // made anew
   expect_nodes(20, 4);
   fake_->results["cuGraphLaunch"] = 700;

@@ -7,7 +7,9 @@
 #include "jit/driver_api.h"
 
 using tilewise::jit::FakeDriver;
+using tilewise::jit::GraphEdge;
 using tilewise::jit::KernelNode;
+using tilewise::jit::LaunchAttribute;
 using tilewise::jit::LaunchConfig;
 
 namespace {
@@ -127,14 +129,31 @@ int cuGraphAddKernelNode_v2(std::size_t* node, void*, const std::size_t* after, 
   const std::size_t number = driver.nodes.size() + 1;
   const bool is_behind_the_last = number == 1 ? count == 0 : count == 1 && *after == number - 1;
   driver.nodes.push_back({kernel->grid[0], *static_cast<int*>(kernel->arguments[0])});
-  return *node = number, is_behind_the_last ? 0 : 1;
+  driver.nodes.back().is_behind = is_behind_the_last;
+  return *node = number, is_behind_the_last || count == 0 ? 0 : 1;
+}
+int cuGraphKernelNodeSetAttribute(std::size_t node, int attribute, const LaunchAttribute::Value* value) {
+  driver.nodes.at(node - 1).cluster = value->cluster[0];
+  return attribute == LaunchAttribute::kClusterDimension ? result_of("cuGraphKernelNodeSetAttribute") : 1;
+}
+int cuGraphAddDependencies_v2(void*, const std::size_t* before, const std::size_t* behind, const GraphEdge* edges,
+                              std::size_t count) {
+  FakeDriver::Node& node = driver.nodes.at(*behind - 1);
+  const bool is_behind_the_last = count == 1 && *before == *behind - 1 && !node.is_behind;
+  node.is_behind = is_behind_the_last;
+  node.begins_early = edges->from_port == 1 && edges->to_port == 0 && edges->type == 1;
+  return is_behind_the_last ? result_of("cuGraphAddDependencies_v2") : 1;
 }
 int cuGraphInstantiateWithFlags(void** executable, void*, unsigned long long) {
+  for (const FakeDriver::Node& node : driver.nodes) {
+    if (!node.is_behind) return 1;
+  }
   return *executable = &driver, ++driver.ready_graphs, result_of("cuGraphInstantiateWithFlags");
 }
 int cuGraphExecKernelNodeSetParams_v2(void*, std::size_t node, const KernelNode* kernel) {
   ++driver.settings;
-  driver.nodes.at(node - 1) = {kernel->grid[0], *static_cast<int*>(kernel->arguments[0])};
+  driver.nodes.at(node - 1).blocks = kernel->grid[0];
+  driver.nodes.at(node - 1).first_argument = *static_cast<int*>(kernel->arguments[0]);
   return result_of("cuGraphExecKernelNodeSetParams_v2");
 }
 int cuGraphLaunch(void*, void* stream) {

@@ -39,6 +39,9 @@ struct FakeDriver {
   struct Node {
     unsigned blocks;  // along x
     int first_argument;
+    unsigned cluster = 1;  // along x
+    bool begins_early = false;
+    bool is_behind = true;  // the one before, if there is one
   };
   int graphs = 0, ready_graphs = 0;  // made and not destroyed
   std::vector<Node> nodes;           // of the last graph, in order

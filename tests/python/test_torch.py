@@ -29,6 +29,21 @@ def test_layouts_and_strides():
     expect_equal(tw.attention(q, wide.expand(2, 4, 41, 16), v), by_pytorch(q, wide.expand(2, 4, 41, 16), v), (wide,))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(("batch", "queries", "keys"), [(0, 5, 7), (2, 0, 7), (2, 5, 0), (0, 0, 0)])
+def test_tensors_without_elements_have_gradients(batch, queries, keys, dtype):
+    """PyTorch gives such a gradient strides of 0, and calls it contiguous."""
+    q = torch.randn(batch, 4, queries, 8, dtype=dtype, requires_grad=True)
+    k, v = (torch.randn(batch, 2, keys, d, dtype=dtype, requires_grad=True) for d in (8, 3))
+    o = tw.attention(q, k, v, tw.zoo.causal())
+    assert o.shape == (batch, 4, queries, 3)
+    assert not o.any()
+    o.sum().backward()
+    for each in (q, k, v):
+        assert each.grad.shape == each.shape
+        assert not each.grad.any()
+
+
 def test_gradcheck_through_the_reference():
     q, k, v = tensors(b=1, h_q=2, h_kv=1, s_q=5, s_kv=6, d=4, d_v=3, dtype=torch.float64)
     bias = torch.randn(2, 12, dtype=torch.float64, requires_grad=True)

@@ -122,10 +122,17 @@ def test_captured_arrays_are_tables_of_every_kind(random):
         "list": (lambda s, at, many=(bias, slopes): s + many[1][at.head], slopes[:, None, None]),
         "explicit": (lambda s, at, b=tw.table(bias).clamped: s + b[at.head, at.query - at.key],
                      bias[:, numpy.clip(DISTANCE, 0, 22)]),
+        "explicit inside": (lambda s, at: s + tw.table(bias).clamped[at.head, at.query - at.key],
+                            bias[:, numpy.clip(DISTANCE, 0, 22)]),
     }
     for name, (function, addend) in recorded.items():
         (q, k, v), o = attention_of(tw.score(function), random)
         numpy.testing.assert_allclose(o, standard_attention(q, k, v, bias=addend)[0], **FLOAT32, err_msg=name)
+
+
+def test_captured_arrays_are_frozen_outside():
+    with pytest.raises(TypeError, match="freeze an array outside"):
+        tw.score(lambda s, at: s + tw.table(slopes, frozen=True)[at.head])
 
 
 def test_changes_of_an_array_are_seen_by_the_next_call(random):

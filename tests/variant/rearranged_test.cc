@@ -117,6 +117,42 @@ TEST(Rearranged, SlopesThatAreFinite) {
   EXPECT_FALSE(rearranged(score([](Expr s, const At&) { return sqrt(s); }).data(), true).slope_is_finite);
 }
 
+/// The operations that an entry has to do for the slope.
+Work slope_of(const Variant& variant) {
+  const Rearranged made = rearranged(variant.data(), true);
+  return work_of_entry(made.graph, made.slope);
+}
+
+// The adjoint adds up what comes through each operand; of min, max and select that is 0 but for one.
+TEST(Rearranged, SlopesOfChoicesAreSelections) {
+  const auto first = [](const At& at) { return to_real(at.query) * 0.5; };
+  const auto second = [](const At& at) { return to_real(at.query - at.key) * 0.5; };
+  // Below the distance s, above it s - 1, and at most the position: one comparison says which slope.
+  const Variant step = score([&](Expr s, const At& at) { return min(first(at), select(s < second(at), s, s + -1.0)); });
+  EXPECT_EQ(slope_of(step), (Work{"add", "lt", "lt", "mul", "select", "select"}));
+  // A selection and a comparison for each min and max.
+  const Variant clamps = score([&](Expr s, const At& at) { return max(min(max(first(at), s), s + 0.25), second(at)); });
+  EXPECT_EQ(slope_of(clamps), (Work{"add", "gt", "gt", "lt", "max", "min", "mul", "select", "select", "select"}));
+  EXPECT_EQ(slope_of(zoo::alibi(16)), Work{});
+}
+
+TEST(Rearranged, SlopesOfChoicesAreThoseOfTheScore) {
+  for (const Variant& variant :
+       {score([](Expr s, const At&) { return max(min(max(-1.5, s), max(s * 0.5, s + 0.25)), -3.0); }),
+        score([](Expr s, const At&) { return select(s < 1.0, abs(s), min(s * s, 2.0)) * 0.7; }),
+        score([](Expr s, const At&) { return tanh(s) * max(s, 0.3); }) &
+            score([](Expr s, const At&) { return min(s, 0.4) - select(s < -0.5, s, 0.0); })}) {
+    const Rearranged made = rearranged(variant.data(), true);
+    const std::vector<double> literals = bind(variant.data().graph, {}).literals;
+    const auto at = [&](NodeId root, double product) { return value_of(made.graph, root, product, 1, literals); };
+    constexpr double kStep = 1e-5;
+    for (double product = -4.0123; product < 4; product += 0.037) {
+      const double difference = (at(made.score, product + kStep) - at(made.score, product - kStep)) / (2 * kStep);
+      EXPECT_NEAR(at(made.slope, product), difference, 1e-4) << "at " << product;
+    }
+  }
+}
+
 // What a condition rests on is not free; what the score alone rests on is.
 TEST(Rearranged, ConditionsStayAsTheyAreRecorded) {
   const Variant variant =

@@ -68,34 +68,20 @@ struct AmxEngine : BroadcastEngine<Config> {
   };
 
   /// The products of two sides, k's rows from `first`, keys a multiple of kGroup, a group after the other. While the
-  /// next ones are made, use<side>(products, key, from, to), for either side, with key a group's first and
-  /// products[2][kGroup][kStrip] its products: from 0 to kParts beside the steps of side's product.
-  template <class Use>
+  /// next ones are made, and after the last, use<part, share>(products, key, from) is called with key a group's first
+  /// and products[2][kGroup][kStrip] its products: for each `share` of kParts from `from` on, with part from 0 to 3.
+  /// kAhead as in TileBlock::multiply.
+  template <bool kAhead, class Use>
   static TILEWISE_INLINE void two_products(const Product (&sides)[2], int first, int keys, float* ring, Ahead ahead,
                                            const Use& use) {
-    float *now = ring, *before = ring + 2 * kGroupFloats;
-    for (int key = 0; key < keys; key += kGroup) {
-      const auto make = [&]<int kSide>(std::integral_constant<int, kSide>) __attribute__((always_inline)) {
-        const Keys& k = sides[kSide].k;
-        const int steps = whole_lanes_of(sides[kSide].d) / kTileRows, share = (kParts + steps - 1) / steps;
-        const float* row = k.data + (first + key) * k.stride;
-        Block<2>::clear();
-        Block<2>::multiply({row, 4 * k.stride, kTileRows * 4 * k.stride, kTileDepth * 2},
-                           {sides[kSide].packed_q, 4 * kStrip, 64, kTileRows * 4 * kStrip}, steps, [&](std::int64_t i) {
-                             ahead.touch();
-                             if (key == 0) return;
-                             const int from = static_cast<int>(i) * share, to = from + share;
-                             if (from >= kParts) return;
-                             use.template operator()<kSide>(before, key - kGroup, from, to < kParts ? to : kParts);
-                           });
-        Block<2>::store(now + kSide * kGroupFloats, kStrip);
-      };
-      make(std::integral_constant<int, 0>());
-      make(std::integral_constant<int, 1>());
-      std::swap(now, before);
+    const int steps = (whole_lanes_of(sides[0].d) + whole_lanes_of(sides[1].d)) / kTileRows;
+    if (steps >= kParts) {
+      products_beside<kAhead, 1>(sides, first, keys, ring, ahead, use);
+    } else if (steps >= kParts / 2) {
+      products_beside<kAhead, 2>(sides, first, keys, ring, ahead, use);
+    } else {
+      products_beside<kAhead, 4>(sides, first, keys, ring, ahead, use);
     }
-    use.template operator()<0>(before, keys - kGroup, 0, kParts);
-    use.template operator()<1>(before, keys - kGroup, 0, kParts);
   }
 
   /// pv of two strips whose weights are of the same whole groups of keys.
@@ -106,8 +92,10 @@ struct AmxEngine : BroadcastEngine<Config> {
          column += 2 * kTileRows, packed_v += 2 * kTileRows * kColumnFloats) {
       for (int i = 0; i < 2; ++i) {
         ahead.touch();
+        // There and back: the weights of a strip, 16 KiB of 256 keys, are then in L1 every other time.
+        const int strip = column / (2 * kTileRows) % 2 == 0 ? i : 1 - i;
         const auto add = [&]<int M>(std::integral_constant<int, M>) {
-          columns_block<M>(packed_v, weights[i], kStrip, keys / kTileDepth, o[i] + column * kStrip);
+          columns_block<M>(packed_v, weights[strip], kStrip, keys / kTileDepth, o[strip] + column * kStrip);
         };
         column + kTileRows < rounded_d_v(d_v) ? add(std::integral_constant<int, 2>())
                                               : add(std::integral_constant<int, 1>());
@@ -174,7 +162,9 @@ struct AmxEngine : BroadcastEngine<Config> {
     weights += begin / kDepth;
     right += std::int64_t{begin / kDepth} * kPanel;
     for (int column = 0; column < columns; column += kPanel, right += panel_floats) {
-      for (int row = 0; row < M; row += kBlockRows) {
+      for (int done = 0; done < M; done += kBlockRows) {
+        // There and back, as in pv_of_two.
+        const int row = column / kPanel % 2 == 0 ? done : M - kBlockRows - done;
         float* sums = out + std::int64_t{row} * columns + column;
         Block<2>::load(sums, columns);
         Block<2>::multiply(
@@ -206,6 +196,41 @@ struct AmxEngine : BroadcastEngine<Config> {
  private:
   template <int M>
   using Block = TileBlock<Tiles, M>;
+
+  /// two_products by a constant share, so that what its use holds stays in registers. With d up to 32, what no step is
+  /// left for comes after the group's products.
+  template <bool kAhead, int kShare, class Use>
+  static TILEWISE_INLINE void products_beside(const Product (&sides)[2], int first, int keys, float* ring, Ahead ahead,
+                                              const Use& use) {
+    float *now = ring, *before = ring + 2 * kGroupFloats;
+    const auto use_all = [&](int key, int from) __attribute__((always_inline)) {
+      use.template operator()<0, kShare>(before, key, from);
+      use.template operator()<1, kShare>(before, key, from);
+      use.template operator()<2, kShare>(before, key, from);
+      use.template operator()<3, kShare>(before, key, from);
+    };
+    for (int key = 0; key < keys; key += kGroup) {
+      int used = key == 0 ? kParts : 0;
+      for (int side = 0; side < 2; ++side) {
+        ahead.touch();
+        const Keys& k = sides[side].k;
+        const float* row = k.data + (first + key) * k.stride;
+        Block<2>::clear();
+        Block<2>::template multiply<kAhead>(
+            {row, 4 * k.stride, kTileRows * 4 * k.stride, kTileDepth * 2},
+            {sides[side].packed_q, 4 * kStrip, 64, kTileRows * 4 * kStrip},
+            whole_lanes_of(sides[side].d) / kTileRows, [&]<int kPart>() __attribute__((always_inline)) {
+              if (used == kParts) return;
+              use.template operator()<kPart, kShare>(before, key - kGroup, used);
+              if constexpr (kPart == 3) used += kShare;
+            });
+        Block<2>::store(now + side * kGroupFloats, kStrip);
+      }
+      for (; used < kParts; used += kShare) use_all(key - kGroup, used);
+      std::swap(now, before);
+    }
+    for (int from = 0; from < kParts; from += kShare) use_all(keys - kGroup, from);
+  }
 
   // An odd number of cache lines, so that the rows of a tile share no set.
   static constexpr std::int64_t kColumnFloats = kTileKeys / kDepth + 16;

@@ -90,27 +90,42 @@ struct TileBlock {
     }
   }
 
-  /// beside(i) follows the products of step i.
-  template <class Beside>
+  /// beside<part>(), with part from 0 to 3, is spread among the products of each step: a core looks ahead some 500
+  /// operations, and 16 weights are 13 of them. kAhead: operands are loaded as soon as their registers are free. On one
+  /// core of a Xeon that is 3% of a forward pass, and costs a backward pass, with more beside each product, as much.
+  template <bool kAhead, class Beside>
   static TILEWISE_INLINE void multiply(const Side& left, const Side& right, std::int64_t steps, const Beside& beside) {
     const char* a = reinterpret_cast<const char*>(left.data);
     const char* b = reinterpret_cast<const char*>(right.data);
-    for (std::int64_t i = 0; i < steps; ++i, a += left.step, b += right.step) {
-      Tiles::template load<6>(b, right.row);
-      Tiles::template load<4>(a, left.row);
-      Tiles::template dot<0, 4, 6>();
-      Tiles::template load<7>(b + right.tile, right.row);
-      Tiles::template dot<1, 4, 7>();
-      if constexpr (M == 2) {
-        Tiles::template load<5>(a + left.tile, left.row);
-        Tiles::template dot<2, 5, 6>();
-        Tiles::template dot<3, 5, 7>();
+    for (std::int64_t i = 0; i < steps; ++i) {
+      const bool loads = !kAhead || i == 0, loads_next = kAhead && i + 1 < steps;
+      if (loads) {
+        Tiles::template load<6>(b, right.row);
+        Tiles::template load<4>(a, left.row);
       }
-      beside(i);
+      Tiles::template dot<0, 4, 6>();
+      if (loads) {
+        Tiles::template load<7>(b + right.tile, right.row);
+        if constexpr (M == 2) Tiles::template load<5>(a + left.tile, left.row);
+      }
+      a += left.step, b += right.step;
+      beside.template operator()<0>();
+      Tiles::template dot<1, 4, 7>();
+      if (loads_next) Tiles::template load<4>(a, left.row);
+      beside.template operator()<1>();
+      if constexpr (M == 2) Tiles::template dot<2, 5, 6>();
+      if (loads_next) Tiles::template load<6>(b, right.row);
+      beside.template operator()<2>();
+      if constexpr (M == 2) Tiles::template dot<3, 5, 7>();
+      if (loads_next) Tiles::template load<7>(b + right.tile, right.row);
+      if constexpr (M == 2) {
+        if (loads_next) Tiles::template load<5>(a + left.tile, left.row);
+      }
+      beside.template operator()<3>();
     }
   }
   static TILEWISE_INLINE void multiply(const Side& left, const Side& right, std::int64_t steps) {
-    multiply(left, right, steps, [](std::int64_t) {});
+    multiply<false>(left, right, steps, []<int>() __attribute__((always_inline)){});
   }
 };
 

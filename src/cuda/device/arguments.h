@@ -50,6 +50,7 @@ struct ClassifyArguments {
   int tile_queries, tile_keys;
   int part_queries, part_keys;  // of a tile, of which its entry tells
   int by_key;                   // rows are key tiles
+  int ends_with_queries;        // the last query tile does so, and the first begins ahead of them (lead_of, walk.h)
   int heads_per_kv;
 };
 

@@ -66,8 +66,11 @@ class Backward : BackwardProducts<Config> {
         row = row_start(arguments_.lists, sequence_, first_head(), index);
       key_begin_ = row.row * kKeys;
       if (key_begin_ < shape_.keys) take_keys(row);
-      if (index + static_cast<int>(gridDim.x) < arguments_.key_tiles)
-        __syncthreads();  // the tiles are free for other keys
+      if (index + static_cast<int>(gridDim.x) < arguments_.key_tiles) {
+        commit_copies();
+        wait_for_copies<0>();  // of keys that no query met: the next ones' take no turn behind them
+        __syncthreads();       // the tiles are free for other keys
+      }
     }
   }
 
@@ -90,7 +93,7 @@ class Backward : BackwardProducts<Config> {
         }
         walk(ListWalk(lists, list, count), head, first);
       } else {
-        walk(AllTiles{(shape_.queries + kQueries - 1) / kQueries}, head, 0);
+        walk(TilesInOrder{0, (shape_.queries + kQueries - 1) / kQueries}, head, 0);
       }
     }
     finish();

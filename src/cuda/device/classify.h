@@ -23,6 +23,13 @@ struct Entries {
   __device__ bounds::Ints keys() const { return {double(key_begin), double(key_end - 1)}; }
 };
 
+/// The first query of a tile; below 0 where it begins ahead of its sequence.
+__device__ inline int first_query_of(const ClassifyArguments& arguments, const SequenceShape& shape, int query_tile) {
+  const int tile = arguments.tile_queries;
+  return query_tile * tile -
+         (arguments.ends_with_queries != 0 ? lead_of(shape.queries, tile, arguments.part_queries) : 0);
+}
+
 /// The list of one row of tiles to a block. A thread classifies a tile; a tile that interval arithmetic leaves open is
 /// looked at in its corners and then in 16 parts, and is partial where that shows both kinds of entries or is open
 /// still.
@@ -86,9 +93,9 @@ class RowClassifier {
   __device__ int classify(int column) const {
     const int row = blockIdx.x, query_tile = arguments_.by_key ? column : row,
               key_tile = arguments_.by_key ? row : column;
-    const int query_begin = query_tile * arguments_.tile_queries, key_begin = key_tile * arguments_.tile_keys;
+    const int query_begin = first_query_of(arguments_, shape_, query_tile), key_begin = key_tile * arguments_.tile_keys;
     const int key_end = key_begin + arguments_.tile_keys;
-    const Entries box{query_begin, ::min(query_begin + arguments_.tile_queries, shape_.queries),
+    const Entries box{::max(query_begin, 0), ::min(query_begin + arguments_.tile_queries, shape_.queries),
                       ::max(key_begin, shape_.key_start), ::min(key_end, shape_.keys)};
     if (box.is_empty()) return kEmpty;
     const bool is_whole = box.key_begin == key_begin && box.key_end == key_end;
@@ -111,7 +118,7 @@ class RowClassifier {
     int parts = 0;
     for (int i = 0; i < count; ++i) {
       const int query = query_begin + i / across * queries, key = key_begin + i % across * keys;
-      const Entries part{query, ::min(query + queries, shape_.queries), ::max(key, shape_.key_start),
+      const Entries part{::max(query, 0), ::min(query + queries, shape_.queries), ::max(key, shape_.key_start),
                          ::min(key + keys, shape_.keys)};
       int found = kEmptyPart;
       if (!part.is_empty()) {
@@ -172,9 +179,9 @@ class RowClassifier {
 /// all its queries there. Rows that are key tiles are walked from their first visit.
 __device__ inline RowStart row_start(const ClassifyArguments& arguments, long long list, int row, int count) {
   const ListWalk walk(arguments.lists, list, count);
-  const int tile = arguments.by_key ? 0
-                                    : tile_of_own_position(arguments.sequences[blockIdx.y],
-                                                           row * arguments.tile_queries, arguments.tile_keys);
+  const SequenceShape& shape = arguments.sequences[blockIdx.y];
+  const int tile =
+      arguments.by_key ? 0 : tile_of_own_position(shape, first_query_of(arguments, shape, row), arguments.tile_keys);
   const WalkStart start = WalkStart::near(walk, tile);
   return {row, start.count, start.index, start.entry};
 }

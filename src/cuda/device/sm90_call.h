@@ -33,6 +33,8 @@ struct BackwardCall {
   float factor;          // scale * log2(e); where scale is 0, a number so small that it makes no difference
   unsigned* next_block;  // of a deterministic pass: 0 before and after
   int heads_together;    // likewise: key heads, of any sequence, whose key tiles blocks take by turns
+  int key_tiles;         // of the longest sequence
+  int shared_from;       // key tiles of all heads and sequences from this one on are launched apart, a cluster for each
 };
 
 /// A call of decoding whose values are the keys' first columns.

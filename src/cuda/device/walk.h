@@ -106,12 +106,12 @@ struct WalkStart {
   }
 };
 
-/// All tiles from 0 on.
-struct AllTiles {
-  int tiles;
+/// Whole tiles, one behind the other.
+struct TilesInOrder {
+  int first, tiles;
 
   __device__ int count() const { return tiles; }
-  __device__ Visit visit(int index) const { return Visit::full(index); }
+  __device__ Visit visit(int index) const { return Visit::full(first + index); }
   __device__ int read(int) const { return 0; }
   __device__ Visit visit(int index, int) const { return visit(index); }
 };
@@ -143,6 +143,19 @@ __device__ inline RowPart row_part(const TileLists& lists, int parts, int x, int
   if (block < of_long) return {block / heads / parts, block % heads, block / heads % parts};
   return {lists.long_rows + (block - of_long) / heads, block % heads, 0};
 }
+
+/// Likewise whole rows, head by head but for the long ones, which come first, of all heads: the last head's would
+/// outlast everything. Where all heads take turns, the second-level cache holds too little of each.
+__device__ inline RowPart row_of_heads(const TileLists& lists, int x, int y, int rows, int heads) {
+  const int block = y * rows + x, of_long = lists.long_rows * heads, others = rows - lists.long_rows;
+  if (block < of_long) return {block / heads, block % heads, 0};
+  return {lists.long_rows + (block - of_long) % others, (block - of_long) / others, 0};
+}
+
+/// By how many queries, a multiple of a part's, a sequence's first tile begins ahead of it where its last one is to be
+/// whole: a causal mask leaves the first one the fewest keys, so that there the least is done for rows that do not
+/// exist.
+__device__ inline int lead_of(int queries, int tile, int part) { return (tile - queries % tile) % tile / part * part; }
 
 /// The key tile in which a query meets its own position, or the first one.
 __device__ inline int tile_of_own_position(const SequenceShape& shape, int query, int keys) {

@@ -64,7 +64,12 @@ void add_backward(const Variant& variant, const ForwardShape& shape, const jit::
       hopper_backward_candidates(shape, changes_scores(variant), limits, gradient_slots(variant, shape));
   if (candidates.empty()) return;
   const variant::CudaText text = hopper_text(variant, shape, true);
-  programs.push_back(hopper_backward_program(variant, text, shape, candidates.front(), architecture));
+  for (const bool has_long_rows : {false, true}) {
+    if (has_long_rows && (!shape.has_lists || shape.is_deterministic)) continue;
+    ForwardShape kernel = shape;
+    kernel.has_long_rows = has_long_rows;
+    programs.push_back(hopper_backward_program(variant, text, kernel, candidates.front(), architecture));
+  }
 }
 
 }  // namespace

@@ -44,10 +44,7 @@ constexpr Family<ForwardRunner> kForward[] = {
        return hopper_forward_program(m.variant, hopper_text(m.variant, m.shape, false), m.shape,
                                      HopperForwardKernel::plan_of(*m.context, m.variant, m.shape), architecture(m));
      },
-     [](const Making& m) {
-       const HopperForwardPlan plan = HopperForwardKernel::plan_of(*m.context, m.variant, m.shape);
-       return ListTile{plan.query_tile(), plan.key_tile};
-     }},
+     [](const Making& m) { return HopperForwardKernel::plan_of(*m.context, m.variant, m.shape).tile(); }},
     {"portable",
      [](const Making& m) -> std::unique_ptr<const ForwardRunner> {
        return std::make_unique<ForwardKernel>(m.compiler, m.context, m.variant, expect_portable(m));

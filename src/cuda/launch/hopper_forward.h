@@ -53,7 +53,7 @@ class HopperForwardKernel final : public ForwardRunner {
   /// Throws Error(invalid_argument) where the extent does not tell the tensors' rows.
   void launch(const ForwardArguments& arguments, const std::vector<std::byte>& bound, const ForwardExtent& extent,
               jit::StreamHandle stream) const override;
-  ListTile tile() const override { return {plan_.query_tile(), plan_.key_tile}; }
+  ListTile tile() const override { return plan_.tile(); }
   const variant::ArgumentLayout& layout() const override { return text_.layout; }
   std::string text() const override { return plan_.text(); }
 

@@ -32,6 +32,7 @@ struct Config {{
   static constexpr bool kTakesTurns = {takes_turns};
   static constexpr int kProducerRegisters = {producer_registers}, kConsumerRegisters = {consumer_registers};
   static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout}, kIsPaged = {is_paged};
+  static constexpr bool kEndsWithQueries = {ends_with_queries};
 }};
 using Kernel = sm90::{kernel}<Config, KernelVariant>;
 static_assert(Kernel::kThreads == {threads} && Kernel::kTileBytes == {tile_bytes} &&
@@ -64,8 +65,8 @@ struct Config {{
   using Element = {element};
   static constexpr int kHeadQk = {d_qk}, kHeadV = {d_v}, kStages = {stages};
   static constexpr int kProducerRegisters = {producer_registers}, kConsumerRegisters = {consumer_registers};
-  static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout}, kIsOrdered = {is_ordered};
-  static constexpr bool kHasGradients = {has_gradients}, kIsPaired = {is_paired};
+  static constexpr bool kHasLists = {has_lists}, kHasLongRows = {has_long_rows}, kHasDropout = {has_dropout};
+  static constexpr bool kIsOrdered = {is_ordered}, kHasGradients = {has_gradients}, kIsPaired = {is_paired};
 }};
 using Kernel = sm90::Backward<Config, KernelVariant>;
 static_assert(Kernel::kThreads == {threads} && Kernel::kTileBytes == {tile_bytes} &&
@@ -158,9 +159,9 @@ variant::CudaText hopper_text(const Variant& variant, const ForwardShape& shape,
 
 ScoreWork score_work(const Variant& variant, const variant::CudaText& text) {
   const auto fields = [&](variant::Hoist hoist) { return text.fields[static_cast<std::size_t>(hoist)]; };
-  if (!changes_scores(variant)) return {};
+  if (!changes_scores(variant)) return {.mask_follows_diagonals = text.follows_diagonals};
   return {true, text.special_functions, fields(variant::Hoist::key) > 0 || fields(variant::Hoist::diagonal) > 0,
-          text.is_long()};
+          text.is_long(), text.follows_diagonals};
 }
 
 jit::Program hopper_forward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
@@ -181,7 +182,8 @@ jit::Program hopper_forward_program(const Variant& variant, const variant::CudaT
           arg("query_in_registers", plan.query_in_registers), arg("polynomials", polynomials_of_eight(shape, scores)),
           arg("takes_turns", takes_turns(shape, scores)), arg("producer_registers", plan.producer_registers()),
           arg("consumer_registers", plan.consumer_registers()), arg("has_lists", shape.has_lists),
-          arg("has_dropout", shape.has_dropout), arg("is_paged", shape.is_paged), arg("threads", plan.threads()),
+          arg("has_dropout", shape.has_dropout), arg("is_paged", shape.is_paged),
+          arg("ends_with_queries", plan.ends_with_queries), arg("threads", plan.threads()),
           arg("tile_bytes", plan.tile_bytes(shape)), arg("shared_bytes", plan.tile_bytes(shape) + plan.other_shared()));
   program.headers = device_headers();
   program.headers.push_back(rearranged_header(variant, text));
@@ -206,6 +208,7 @@ jit::Program hopper_backward_program(const Variant& variant, const variant::Cuda
                                arg("d_qk", shape.d_qk), arg("d_v", shape.d_v), arg("stages", plan.stages),
                                arg("producer_registers", plan.producer_registers()),
                                arg("consumer_registers", plan.consumer_registers()), arg("has_lists", shape.has_lists),
+                               arg("has_long_rows", shape.has_long_rows && !shape.is_deterministic),
                                arg("has_dropout", shape.has_dropout), arg("is_ordered", shape.is_deterministic),
                                arg("has_gradients", shape.has_gradients), arg("is_paired", plan.is_paired),
                                arg("threads", plan.threads()), arg("tile_bytes", plan.tile_bytes(shape)),

@@ -118,6 +118,7 @@ TileLists TileLister::make(const SequenceShape* sequences, const ListExtent& ext
   arguments.part_queries = static_cast<int>(tile.part_queries);
   arguments.part_keys = static_cast<int>(tile.part_keys);
   arguments.by_key = by_key;
+  arguments.ends_with_queries = tile.ends_with_queries;
   arguments.heads_per_kv = static_cast<int>(heads_per_kv);
   if (extent.lists() == 0) return arguments.lists;
   const auto rows = static_cast<unsigned>(extent.rows), heads = static_cast<unsigned>(extent.heads);

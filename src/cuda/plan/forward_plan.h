@@ -16,6 +16,7 @@ struct ForwardShape {
   int d_qk = 128, d_v = 128;      // multiples of 8 from 8 to 256
   bool has_lists = false;         // key tiles come from lists; else all are visited
   bool has_small_parts = false;   // what lists keep lies in parts of tiles, so that smaller tiles hold much less
+  bool has_long_rows = false;     // backward, some lists are far longer than most
   bool has_dropout = false;
   bool has_max_score = false;       // the largest score of each head is asked for
   bool is_paged = false;            // k and v lie in pages
@@ -36,6 +37,7 @@ struct ForwardShape {
 struct ListTile {
   std::int64_t queries = 0, keys = 0;
   std::int64_t part_queries = 64, part_keys = keys / 2;
+  bool ends_with_queries = false;  // the last query tile does so, and the first begins ahead of its sequence
 
   bool operator==(const ListTile&) const = default;
 };

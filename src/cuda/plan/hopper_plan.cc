@@ -88,8 +88,16 @@ std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& sha
   // Entries wait longer for their functions than two consumers' products take: a third fills the waiting. Of plain at
   // d 128, in one run: softcap 0.831 by 192 x 80, 0.802 by 128 x 128 in turns; ten operations 0.719 and 0.622.
   const bool has_functions = scores.special_functions > 0;
+  // What is long needs the registers in which queries would lie, or which the widest tile takes, to make many entries
+  // at a time. Drawn scores of ten operations at d 128, in one run: 0.731, 0.659, 0.599, 0.552 of plain with queries in
+  // registers, 0.825, 0.812, 0.641, 0.663 without; at d 64 0.690, 0.654, 0.507 by 112 keys, 0.700, 0.697, 0.608 by 96.
+  const bool needs_registers = scores.is_long && !has_functions;
   const auto add = [&](HopperForwardPlan plan) {
     plan.has_scores = has_scores;
+    // Lengths are seldom multiples of 192. Consumers that are left without queries then have nothing to do in the row
+    // with the fewest keys, rather than in the one with the most: causal attention of 512 tokens at d 64 takes 15 steps
+    // of 64 keys a head instead of 17. Scores would ask for values of queries that do not exist.
+    plan.ends_with_queries = plan.consumers == 3 && shape.has_lists && !has_scores && scores.mask_follows_diagonals;
     // Queries that stay in shared memory leave it late: the next ones take another place, if there is one.
     const auto take_if_it_fits = [&](HopperForwardPlan other) {
       if (other.fits(shape, limits)) plan = other;
@@ -108,10 +116,11 @@ std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& sha
     // than the narrower product.
     if (!has_scores && shape.short_keys > 0 && (shape.short_keys <= 512 || !shape.has_lists)) add({3, 64, 4, false});
     if (!has_scores && shape.has_lists) add({3, 96, 4, false});
-    if (has_functions && scores.has_offsets) add({3, 96, 4, false});
+    if ((has_functions && scores.has_offsets) || needs_registers) add({3, 96, 4, false});
     add({3, 112, 4, false}), add({3, 112, 2, false}), add({3, 96, 2, true}), add({2, 128, 2, true});
   } else if (shape.d_v <= 128) {
     if (has_functions) add({3, 80, 2, false});
+    if (needs_registers) add({2, 128, 2, false});
     if (shape.d_qk <= 128) add({2, 128, 2, true});  // beyond, q takes registers that weights need
     add({2, 128, 2, false}), add({3, 64, 2, false}), add({3, 80, 2, false});
   }

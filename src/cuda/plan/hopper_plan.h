@@ -10,12 +10,13 @@
 
 namespace tilewise::cuda {
 
-/// What score functions ask of a full tile's entry.
+/// What score functions ask of a full tile's entry; and what the variant's mask is like.
 struct ScoreWork {
   bool is_any = false;
   int special_functions = 0;  // on the unit that makes exponentials
   bool has_offsets = false;   // values of keys or diagonals, which are read for it
   bool is_long = false;       // CudaText::is_long
+  bool mask_follows_diagonals = false;
 };
 
 /// The forward kernel's: one producer warpgroup and `consumers` that compute 64 queries each.
@@ -27,8 +28,10 @@ struct HopperForwardPlan {
   bool has_scores = false;         // score functions, which keep what they share in shared memory
   int query_stages = 1;            // query tiles in shared memory
   bool stages_output = false;      // output goes through shared memory
+  bool ends_with_queries = false;  // ListTile
 
   int query_tile() const { return 64 * consumers; }
+  ListTile tile() const { return {.queries = query_tile(), .keys = key_tile, .ends_with_queries = ends_with_queries}; }
   int threads() const { return 128 * (1 + consumers); }
 
   /// Registers of a thread at the launch, in eights, and after the warpgroups have shared them out anew. What consumers

@@ -62,7 +62,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     }
     // A consumer's values are read by itself alone, keys by both.
     meet(1 + consumer, 128);
-    this->store_value_sums(d_v, first_key, value_tile(), 64 * consumer);
+    if (!this->is_shared()) this->store_value_sums(d_v, first_key, value_tile(), 64 * consumer);
     if (last >= 0) {
       const Turn<2> before = scores_turn(turn.plus(~0u));
       scores_full(before.stage()).wait(before.parity());
@@ -74,6 +74,12 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
       add_in_turn(d_q, last, consumer, before);
     }
     meet(3, 256);
+    if constexpr (Shared::kMayShare) {
+      if (this->is_shared()) {
+        if (!this->add_parts(d_k, d_v, consumer)) return;
+        this->store_value_sums(d_v, first_key, value_tile(), 64 * consumer);
+      }
+    }
     this->store_key_sums(d_k, first_key, key_tile(), 64 * consumer);
     wait_for_copies();  // a block's shared memory goes with it
   }
@@ -219,14 +225,15 @@ class Backward : BackwardShared<Config, Variant> {
 
   __device__ void run() {
     let_next_kernel_begin();
-    if constexpr (Config::kIsOrdered) {
-      if (threadIdx.x == 0) this->work() = KeyWork::take(this->call_, gridDim.x, gridDim.y, gridDim.z);
+    if constexpr (Shared::kTakesWork) {
+      if (threadIdx.x == 0) this->take_work();
       __syncthreads();
     }
     if (threadIdx.x == 0) this->look_up_maps();
+    // What is launched behind this one relies on all that is in front of it.
+    if (this->is_shared()) wait_for_kernels_before();
     const int sequence = this->sequence();
-    int tile = Config::kIsOrdered ? this->work().row : int(this->by_turns() ? blockIdx.y : blockIdx.x);
-    if constexpr (Shared::kIsPaired) tile /= 2;
+    int tile = Shared::kTakesWork ? this->work().row : int(blockIdx.x) / (Shared::kIsPaired ? 2 : 1);
     if constexpr (Config::kHasLists && Config::kIsOrdered) {
       tile = row_from_end(this->arguments_.lists, sequence, this->first_head(), tile, gridDim.x);
     } else if constexpr (Config::kHasLists) {
@@ -236,7 +243,7 @@ class Backward : BackwardShared<Config, Variant> {
       __syncthreads();
       if (threadIdx.x == 0) this->work().row = tile;
     }
-    if (tile * Shared::kTileKeys >= this->arguments_.sequences[sequence].keys) return;
+    if (tile < 0 || tile * Shared::kTileKeys >= this->arguments_.sequences[sequence].keys) return;
     if constexpr (Config::kHasLists) this->look_up_walk(tile);
     const int warpgroup = begin_block(this->base_, [&] { this->create_barriers(); });
     if constexpr (Shared::kIsPaired) meet_cluster();  // both have their barriers
@@ -254,13 +261,15 @@ class Backward : BackwardShared<Config, Variant> {
         static_assert(Shared::kPassers == 2);
         if (threadIdx.x == 64 || threadIdx.x == 96) this->pass_turns_on(threadIdx.x / 32 - 2);
       }
+      if (this->is_shared()) meet_cluster();  // as consumers do before they add up
     } else {
       grow_registers<Config::kConsumerRegisters>();
       wait_for_kernels_before();  // zeros, which sums of d_q are added to
       typename Kind<Shared::Sizes::kIsWide>::Type(this->call_, this->variant_, this->shared_)
           .consume(tile, warpgroup - 1);
     }
-    if constexpr (Shared::kIsPaired) meet_cluster();  // the other one arrives at this one's barriers no more
+    // The other ones arrive at this one's barriers, or read its sums, no more.
+    if (Shared::kIsPaired || this->is_shared()) meet_cluster();
   }
 };
 

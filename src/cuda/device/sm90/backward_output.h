@@ -78,6 +78,27 @@ class BackwardOutput : public BackwardShared<Config, Variant> {
     }
   }
 
+  /// Of a key tile that a cluster shares: adds to this warp's sums what the others have, if its rows are this block's
+  /// to write. Whether they are. The sums lie where tiles of queries were, as threads hold them.
+  __device__ bool add_parts(KeySums& d_k, ValueSums& d_v, int consumer) const {
+    constexpr int kBlocks = (kColumnsQk + kColumnsV) / 8;
+    static_assert(2 * kBlocks * kThreadsBytes <= Shared::kNumbersAt - Shared::kStagesAt);
+    constexpr int kValuesBehind = kColumnsQk / 8 * kThreadsBytes;
+    const unsigned own = this->base_ + Shared::kStagesAt + consumer * kBlocks * kThreadsBytes + thread() * 16;
+    put_sums(own, d_k);
+    put_sums(own + kValuesBehind, d_v);
+    meet_cluster();
+    const int part = this->work().part, parts = this->work().parts;
+    if ((4 * consumer + thread() / 32) % parts != part) return false;
+#pragma unroll 1
+    for (int other = part + 1; other < part + parts; ++other) {
+      const unsigned theirs = address_in(own, other % parts);
+      add_sums(d_k, theirs);
+      add_sums(d_v, theirs + kValuesBehind);
+    }
+    return true;
+  }
+
   /// Rows of a result, times a factor, 64 from `first_key` on: by way of as many rows of `tile`, from `row` on, which
   /// nobody reads any more, and from there by the copy engine. Rows at the end of a sequence, behind which another's
   /// may lie, are written directly.
@@ -112,6 +133,19 @@ class BackwardOutput : public BackwardShared<Config, Variant> {
   __device__ void store_value_sums(const ValueSums& d_v, int first_key, const Tile& tile, int row) const {
     store_sums<Config::kHeadV>(arguments_.d_v, call_.d_v, tile, row, d_v, first_key,
                                Config::kHasDropout ? arguments_.dropout.scale : 1);
+  }
+
+  // A block of sums after the other, each of four numbers of every thread.
+  static constexpr int kThreadsBytes = 128 * 16;
+  template <int kBlocks>
+  __device__ static void put_sums(unsigned to, const Accumulator<1, kBlocks>& x) {
+#pragma unroll
+    for (int j = 0; j < kBlocks; ++j) store_four(to + j * kThreadsBytes, x.x[0][j]);
+  }
+  template <int kBlocks>
+  __device__ static void add_sums(Accumulator<1, kBlocks>& x, unsigned from) {
+#pragma unroll
+    for (int j = 0; j < kBlocks; ++j) add_four(x.x[0][j], from + j * kThreadsBytes);
   }
 
   __device__ Element* rows_of(const TensorView& view, const SequenceShape& shape) const {

@@ -15,7 +15,7 @@ namespace tilewise::cuda::sm90 {
 /// How a block walks the tiles of queries.
 template <bool kHasLists>
 struct WalkOf {
-  using Type = AllTiles;
+  using Type = TilesInOrder;
 };
 template <>
 struct WalkOf<true> {
@@ -35,9 +35,9 @@ struct SumsOf<true, kIsOrdered, Variant> {
 };
 
 /// Config has Element, kHeadQk, kHeadV (up to 256), kStages (tiles of queries in shared memory), kHasLists,
-/// kHasDropout, kIsOrdered (turns.h), kHasGradients (of tables and parameters: of up to 128 columns), kIsPaired (of
-/// more than 128 columns: clusters of two blocks have the halves of a tile's keys, and copy halves of its queries to
-/// both), kProducerRegisters, kConsumerRegisters.
+/// kHasLongRows (lists, of which some are far longer than most), kHasDropout, kIsOrdered (turns.h), kHasGradients (of
+/// tables and parameters: of up to 128 columns), kIsPaired (of more than 128 columns: clusters of two blocks have the
+/// halves of a tile's keys, and copy halves of its queries to both), kProducerRegisters, kConsumerRegisters.
 template <class Config, class Variant>
 class BackwardShared {
  public:
@@ -95,10 +95,18 @@ class BackwardShared {
     typename Sums::Walks gradients;
   };
 
+  /// Whether a last round of few key tiles may be shared: a cluster has one, each of its blocks a part of the queries,
+  /// and their sums of d_k and d_v are added up in the end. 4096 key tiles of 32 heads are 31.03 rounds on 132
+  /// multiprocessors.
+  static constexpr bool kMayShare = !Config::kHasLists && !Config::kIsOrdered && !kHasGradients && !Sizes::kIsWide &&
+                                    kKeysInRegisters && kValuesInRegisters;
+
   /// Tiles that are between a block's turn and the next one's: handing one on waits until additions have arrived, which
   /// takes longer than a step under load.
   static constexpr int kTurnsAhead = 4, kPassers = 2;
   using OrderedTurn = Turn<kTurnsAhead>;
+  /// What a block does is found out, and then read in shared memory: in registers it would spill.
+  static constexpr bool kTakesWork = Config::kIsOrdered || Config::kHasLongRows || kMayShare;
   using Walk = typename WalkOf<Config::kHasLists>::Type;
 
   static constexpr int kStageBytes = QueryTile::kBytes + GradientTile::kBytes;
@@ -110,7 +118,7 @@ class BackwardShared {
   static constexpr int kBarriers =
       1 + 2 * kStages + 4 + (Config::kIsOrdered ? 3 * kTurnsAhead : 0) + (kKeepsAhead ? 2 * kKeptAhead : 0);
   static constexpr int kWorkAt = kTileBytes + 8 * kBarriers;
-  static constexpr int kPlacesAt = (kWorkAt + (Config::kIsOrdered ? int(sizeof(KeyWork)) : 0) + 15) / 16 * 16;
+  static constexpr int kPlacesAt = (kWorkAt + (kTakesWork ? int(sizeof(KeyWork)) : 0) + 15) / 16 * 16;
   static constexpr int kPlaceBytes = (int(sizeof(Place)) + 15) / 16 * 16;
   static constexpr int kAheadAt = kPlacesAt + Sizes::kConsumers * kPlaceBytes;
   static constexpr int kSharedBytes = kAheadAt + (kKeepsAhead ? int(sizeof(KeptAhead)) : 0);
@@ -306,32 +314,66 @@ class BackwardShared {
   }
 
   /// Which of a pair's blocks this one is.
-  __device__ unsigned rank() const {
-    if constexpr (!kIsPaired) return 0;
+  __device__ unsigned rank() const { return kIsPaired ? rank_of_cluster() : 0; }
+  __device__ static unsigned rank_of_cluster() {
     unsigned rank;
     asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
     return rank;
   }
+  __device__ static unsigned blocks_of_cluster() {
+    unsigned blocks;
+    asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(blocks));
+    return blocks;
+  }
   /// The first of the block's keys.
   __device__ int key_begin_of(int tile) const { return tile * kTileKeys + int(rank()) * kKeys; }
 
+  /// What a block does where key tiles may be shared; a row of -1 where others do it.
+  __device__ KeyWork share() const {
+    const int parts = int(blocks_of_cluster());
+    if (parts == 1) {
+      const int number = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+      return {number < call_.shared_from ? int(blockIdx.x) : -1, int(blockIdx.y), int(blockIdx.z)};
+    }
+    const int number = call_.shared_from + int(blockIdx.y), head = number / call_.key_tiles;
+    const int kv_heads = arguments_.h_q / arguments_.heads_per_kv;
+    return {number % call_.key_tiles, head % kv_heads, head / kv_heads, int(rank_of_cluster()), parts};
+  }
+  __device__ bool is_shared() const {
+    if constexpr (kMayShare) return uniform(work().parts) > 1;
+    return false;
+  }
+
   // The key head and the sequence that the block is at.
   __device__ KeyWork& work() const { return *reinterpret_cast<KeyWork*>(shared_ + kWorkAt); }
-  __device__ int kv_head() const {
-    if constexpr (Config::kIsOrdered) return work().kv_head;
-    return int(by_turns() ? blockIdx.x : blockIdx.y);
+  /// The block's work, by one thread; a row by its place in their order, or of -1 where others do it.
+  __device__ void take_work() const {
+    if constexpr (Config::kIsOrdered) {
+      work() = KeyWork::take(call_, gridDim.x, gridDim.y, gridDim.z);
+    } else if constexpr (kMayShare) {
+      work() = share();
+    } else {
+      constexpr int kTogether = kIsPaired ? 2 : 1;
+      const RowPart row =
+          row_of_heads(arguments_.lists, blockIdx.x / kTogether, blockIdx.y, gridDim.x / kTogether, gridDim.y);
+      work() = {row.place, row.head, int(blockIdx.z)};
+    }
   }
-  /// Whether heads take turns, the first rows of all first, rather than follow each other: where some rows are far
-  /// longer than most, the last head's would outlast everything.
-  __device__ bool by_turns() const { return Config::kHasLists && arguments_.lists.long_rows > 0; }
-  __device__ int sequence() const { return Config::kIsOrdered ? work().sequence : int(blockIdx.z); }
+  __device__ int kv_head() const {
+    if constexpr (kTakesWork) return work().kv_head;
+    return int(blockIdx.y);
+  }
+  __device__ int sequence() const { return kTakesWork ? work().sequence : int(blockIdx.z); }
 
   /// The query tiles that meet a key tile.
   __device__ Walk walk_of(int tile, int head) const {
     if constexpr (Config::kHasLists) {
       return ListWalk(arguments_.lists, sequence(), head, tile);
     } else {
-      return AllTiles{(arguments_.sequences[sequence()].queries + kQueries - 1) / kQueries};
+      const int tiles = (arguments_.sequences[sequence()].queries + kQueries - 1) / kQueries;
+      if constexpr (!kMayShare) return TilesInOrder{0, tiles};
+      const int parts = work().parts, begin = tiles * work().part / parts;
+      return TilesInOrder{begin, tiles * (work().part + 1) / parts - begin};
     }
   }
   /// How many blocks add to a tile of queries before this one.

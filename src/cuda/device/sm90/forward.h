@@ -91,15 +91,20 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
     unsigned passed = 0;    // tiles between the one whose values are to be read and the next one
     for (int i = 1; i < count; ++i) {
       const Visit last = visit;
-      visit = walk.visit(i);
       const Turn<kStages> keys = turn.plus(passed + 1);
+      if constexpr (kTellsLists) {
+        key_full(keys.stage()).wait(keys.parity());
+        visit = this->told_visit(keys.stage());
+      } else {
+        visit = walk.visit(i);
+      }
       if constexpr (kPassesTiles) {
         if (passes(visit, piece, i + 1 < count, keys, passed)) {
           visit = last;
           continue;
         }
       }
-      key_full(keys.stage()).wait(keys.parity());
+      if constexpr (!kTellsLists) key_full(keys.stage()).wait(keys.parity());
       take_turn(piece);
       pin(o);
       begin_products();
@@ -108,7 +113,7 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
       clear_missing_values(last, piece, turn.stage());
       start_output(o, weights, turn.stage());
       // Looked up while products are under way, and not behind the wait for them.
-      const bool is_cut = made_anew(visit.cuts(piece.consumer)) != 0;
+      const bool is_cut = made_anew(visit.cuts(piece.part())) != 0;
       if (is_cut) look_up(stays, visit, piece);
       wait_for_kept(keys.count);
       const bool has_one_value = is_steady(keys.count) && !is_cut;
@@ -216,7 +221,7 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
   __device__ void make_first(TileWeights& weights, Scores& s, const Stays& stays, const Visit& visit,
                              const Piece& piece, unsigned tile, RowStatistics<1>& rows, bool& are_own) const {
     const float factor = Variant::kChangesScores ? 1 : call_.factor;
-    if (Variant::kChangesScores || visit.cuts(piece.consumer)) {
+    if (Variant::kChangesScores || visit.cuts(piece.part())) {
       complete_tile(visit, piece, tile);
       make_exponents(s, stays, visit, piece, made_anew(tile));
     }

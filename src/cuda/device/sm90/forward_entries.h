@@ -53,7 +53,7 @@ class ForwardEntries : public ForwardKept<Config, Variant> {
       stays = {};
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int part = visit.part(piece.consumer, half);
+        const int part = visit.part(piece.part(), half);
         constexpr int kBlocks = kKeyTile / 16;
         if (part == kFullPart) {
 #pragma unroll

@@ -60,9 +60,9 @@ class ForwardKept : public ForwardOutput<Config, Variant> {
                           const typename Variant::Place& place) const {
     const int stage = int(tile % kKeptStages);
     return Lane(variant_, place, kept(), piece.parity(), stage, stage, tile_query(piece), visit.tile() * kKeyTile,
-                64 * piece.consumer + warp_row() + lane() / 4, lane() % 4 * 2);
+                64 * piece.part() + warp_row() + lane() / 4, lane() % 4 * 2);
   }
-  __device__ int tile_query(const Piece& piece) const { return place_of(piece).work.query_tile * kQueryTile; }
+  __device__ int tile_query(const Piece& piece) const { return Shared::first_query_of(place_of(piece)); }
 
   __device__ void wait_for_kept(unsigned tile) const {
     const Turn<kKeptStages> turn{tile};
@@ -81,7 +81,7 @@ class ForwardKept : public ForwardOutput<Config, Variant> {
       if (!is_steady(tile)) return;
       kept().template make_diagonals_of_warp<16 + kKeyTile - 1>(
           variant_, place_of(piece).variant, int(tile % kKeptStages), tile_query(piece), visit.tile() * kKeyTile,
-          64 * piece.consumer + warp_row(), thread_read_anew() % 32);
+          64 * piece.part() + warp_row(), thread_read_anew() % 32);
     }
   }
 
@@ -118,15 +118,18 @@ class ForwardKept : public ForwardOutput<Config, Variant> {
     return kHasRoom && __all_sync(~0u, rows.base[0][0] == lane.of_query(0) && rows.base[0][1] == lane.of_query(8)) != 0;
   }
 
-  /// Of long scores eight entries at a time: the assembler would begin with so many that it spills.
+  /// Of long scores so many entries at a time: the assembler would begin with so many that it spills. Beside queries in
+  /// registers that is at eight; a warp then waits for its own instructions, 1071 cycles for the entries of 128 keys,
+  /// where 32 at a time take 703 (a drawn score of ten operations, by its machine code).
   static constexpr bool kIsBounded = Variant::kIsLong && (Config::kConsumers == 2 || Config::kHeadV <= 64);
+  static constexpr int kAtOnce = Config::kQueryInRegisters || Variant::kHasFunctions ? 8 : 32;
   /// A full tile's weights. kOwn: rows' bases are their queries' own.
   template <bool kOwn>
   __device__ void make_scored(TileWeights& weights, const Scores& s, const Lane& lane,
                               const RowStatistics<1>& rows) const {
     weights.template make_of<Config::kPolynomials>(
         [&](int, int j, int e, float base) {
-          if (kIsBounded && e == 0 && j % 2 == 0) __syncwarp();
+          if (kIsBounded && e == 0 && j % (kAtOnce / 4) == 0) __syncwarp();
           const int query = e / 2 * 8, key = 8 * j + e % 2;
           return kOwn ? lane.own_exponent(query, key, s.x[0][j][e]) : lane.exponent(query, key, s.x[0][j][e], base);
         },

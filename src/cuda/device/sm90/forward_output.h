@@ -28,13 +28,18 @@ class ForwardOutput : public ForwardShared<Config, Variant> {
     int consumer;
     unsigned number;
 
+    /// Which 64 of its queries. Of a causal mask's tiles the last ones have most.
+    __device__ int part() const {
+      return Config::kEndsWithQueries ? int((consumer + number) % Shared::kConsumers) : consumer;
+    }
+
     __device__ Turn<Shared::kToldStages> turn() const { return {number}; }
     __device__ Turn<kQueryStages> query_turn() const { return {number}; }
     __device__ int parity() const { return number % 2; }
   };
   __device__ const Told& place_of(const Piece& piece) const { return told(piece.turn().stage()); }
   __device__ int first_query(const Piece& piece) const {
-    return place_of(piece).work.query_tile * kQueryTile + 64 * piece.consumer;
+    return Shared::first_query_of(place_of(piece)) + 64 * piece.part();
   }
   __device__ void release(const Piece& piece) const {
     __syncwarp();
@@ -66,6 +71,7 @@ class ForwardOutput : public ForwardShared<Config, Variant> {
   __device__ void store_by_copies(const Piece& piece, int thread, const Output& o,
                                   const Multipliers& multipliers) const {
     const Work& work = place_of(piece).work;
+    const int first = first_query(piece) + token_of(piece) + thread / 32 * 16;
     const int lane = thread % 32, row = 64 * piece.consumer + thread / 32 * 16;
     const auto tile = this->output_tile();
     wait_for_copies();  // of the piece before, long since
@@ -77,7 +83,7 @@ class ForwardOutput : public ForwardShared<Config, Variant> {
       const Rows out{&call_.o, arguments_.queries_packed ? 0 : work.sequence, work.head};
 #pragma unroll 1
       for (int chunk = 0; chunk < tile.kChunks; ++chunk) {
-        out.start_back(tile.chunk(chunk) + row * 128, 64 * chunk, work.query_tile * kQueryTile + row + token_of(piece));
+        out.start_back(tile.chunk(chunk) + row * 128, 64 * chunk, first);
       }
       commit_copies();
     }

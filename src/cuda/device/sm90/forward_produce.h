@@ -61,6 +61,10 @@ class ForwardProducers : ForwardShared<Config, Variant> {
         if constexpr (!Shared::kTellsLists) tell_kv_head(told);
         told.shape = arguments_.sequences[told.work.sequence];
         forget();
+        if constexpr (Config::kEndsWithQueries) {
+          told.walk.first_query = this->first_query_of(told.work, told.shape);
+          forget();
+        }
         if (!has_order) static_cast<WalkStart&>(told.walk) = this->start_of(told.work, told.shape);
         this->told_begun(turn.stage()).arrive();
         this->keys_sent().wait(turn.count & 1);
@@ -83,7 +87,7 @@ class ForwardProducers : ForwardShared<Config, Variant> {
         if (is_first()) tell_variant(this->told(stage()));
         meet_lanes();
         const Told& told = this->told(stage());
-        this->kept().make_queries(variant_, told.variant, stage(), first_query(told));
+        this->kept().make_queries(variant_, told.variant, stage(), this->first_query_of(told));
         meet_lanes();
       }
       this->told_full(stage()).arrive_if(is_first());
@@ -126,8 +130,7 @@ class ForwardProducers : ForwardShared<Config, Variant> {
     const Barrier full = this->query_full(turn.stage());
     this->query_empty(turn.stage()).wait(turn.parity() ^ 1);
     full.arrive_expecting(QueryTile::kBytes);
-    const int first_query =
-        (arguments_.queries_packed ? told.shape.query_token : 0) + work.query_tile * Shared::kQueryTile;
+    const int first_query = (arguments_.queries_packed ? told.shape.query_token : 0) + this->first_query_of(told);
     const Rows q{&call_.q, arguments_.queries_packed ? 0 : work.sequence, work.head};
     const QueryTile tile = this->query_tile(turn.stage());
 #pragma unroll 1
@@ -153,20 +156,19 @@ class ForwardProducers : ForwardShared<Config, Variant> {
       const int first_key = this->walk_of(told).visit(i).tile() * kKeyTile;
       kept.make_keys(variant_, told.variant, stage, first_key);
       if (!Shared::kKnowsSteady || kept.steady_tile(made).is_steady == 0)
-        kept.make_diagonals(variant_, told.variant, stage, first_query(told), first_key);
+        kept.make_diagonals(variant_, told.variant, stage, this->first_query_of(told), first_key);
       __syncwarp();
       this->kept_full(made_anew(made) % Shared::kKeptStages).arrive_if(is_first());
     }
     this->kept().made = made;
   }
-  __device__ static int first_query(const Told& told) { return told.work.query_tile * Shared::kQueryTile; }
 
   /// Of the piece's tiles from `index` on, the first of which is number `made` of all.
   __device__ void look_ahead(const Told& told, int index, unsigned made) const {
     if constexpr (Shared::kKnowsSteady) {
       const int lane = thread_read_anew() % 32;
       const int first_key = this->walk_of(told).visit(::min(index + lane, told.walk.count - 1)).tile() * kKeyTile;
-      const int least = first_query(told) - (first_key + kKeyTile - 1);
+      const int least = this->first_query_of(told) - (first_key + kKeyTile - 1);
       const auto found =
           Variant::steady_value(variant_, told.variant, least, least + Shared::kQueryTile + kKeyTile - 2);
       this->kept().steady_tile(made + lane) = {found.value, found.is_known};
@@ -180,34 +182,36 @@ class ForwardProducers : ForwardShared<Config, Variant> {
         static_cast<const float*>(scales.data) + told.work.sequence * scales.batch + told.work.head * scales.head;
 #pragma unroll 1
     for (int consumer = 0; consumer < Shared::kConsumers; ++consumer) {
-      const int query = told.work.query_tile * Shared::kQueryTile + 64 * consumer;
+      const int query = this->first_query_of(told) + 64 * consumer;
       if (query < told.shape.queries) told.query_scales[consumer] = __ldg(of_head + query / kScaleBlock * scales.row);
     }
   }
 
   __device__ void produce_keys() const {
-    produce_tiles<KeyTile, false>(call_.k, this->key_tile(0), Shared::kKeysAt, [&] { this->keys_sent().arrive(); });
+    produce_tiles<KeyTile, false, true>(call_.k, this->key_tile(0), Shared::kKeysAt,
+                                        [&] { this->keys_sent().arrive(); });
   }
   __device__ void produce_values() const {
-    produce_tiles<ValueTile, Shared::ValuesOfTile::kTransposed>(call_.v, this->value_tile(0), Shared::kValuesAt, [] {});
+    produce_tiles<ValueTile, Shared::ValuesOfTile::kTransposed, false>(call_.v, this->value_tile(0), Shared::kValuesAt,
+                                                                       [] {});
   }
 
   /// All tiles of all pieces, to a ring whose first tile is `first`; its barriers begin with that number, those that
   /// say full before those that say empty. sent() follows each piece.
-  template <class Tile, bool kTransposed, class Sent>
+  template <class Tile, bool kTransposed, bool kAreKeys, class Sent>
   __device__ void produce_tiles(const TensorMap& map, const Tile& first, int barriers, const Sent& sent) const {
     Turn<kStages> turn;
     for (Turn<Shared::kToldStages> piece;; piece = piece.plus(1)) {
       this->told_full(piece.stage()).wait(piece.parity());
       const Told& told = this->told(piece.stage());
       if (told.work.query_tile < 0) break;
-      load_tiles<Tile, kTransposed>(map, told, first, barriers, turn, sent);
+      load_tiles<Tile, kTransposed, kAreKeys>(map, told, first, barriers, turn, sent);
       this->told_empty(piece.stage()).arrive();
       if (!Shared::kTakesEarly || told.walk.count == 0) sent();
     }
   }
 
-  template <class Tile, bool kTransposed, class Sent>
+  template <class Tile, bool kTransposed, bool kAreKeys, class Sent>
   __device__ void load_tiles(const TensorMap& map, const Told& told, const Tile& first, int barriers,
                              Turn<kStages>& turn, const Sent& sent) const {
     const SequenceShape& shape = told.shape;
@@ -219,10 +223,12 @@ class ForwardProducers : ForwardShared<Config, Variant> {
     constexpr int kColumns = Shared::kChunkElements;
 #pragma unroll 1
     for (int i = 0; i < walk.count(); ++i) {
-      const int row = first_key + walk.visit(i).tile() * kKeyTile;
+      const Visit visit = walk.visit(i);
+      const int row = first_key + visit.tile() * kKeyTile;
       const unsigned stage = made_anew(turn.stage());
       const Barrier full = this->barrier(barriers + stage), empty = this->barrier(barriers + kStages + stage);
       empty.wait(turn.parity() ^ 1);
+      if constexpr (kAreKeys && Shared::kTellsLists) this->tell_visit(stage, visit);
       full.arrive_expecting(Tile::kBytes);
       unsigned to = first.address + stage * Tile::kBytes;
       if constexpr (Config::kIsPaged) {

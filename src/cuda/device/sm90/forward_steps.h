@@ -22,6 +22,7 @@ class ForwardSteps : public ForwardEntries<Config, Variant> {
   using typename Shared::Output;
   using typename Shared::Piece;
   using typename Shared::Scores;
+  using typename Shared::Told;
   using QueryFragments = LeftFragment[kColumnsQk / 16];
 
   /// All pieces there are. attend(piece, turn) is given one in which this consumer has something to compute; it goes on
@@ -49,7 +50,8 @@ class ForwardSteps : public ForwardEntries<Config, Variant> {
   }
   /// Whether this consumer has anything to compute there.
   __device__ bool has_entries(const Piece& piece) const {
-    return uniform(place_of(piece).walk.count > 0 && first_query(piece) < place_of(piece).shape.queries) != 0;
+    const Told& place = place_of(piece);
+    return uniform(place.walk.count > 0 && unsigned(first_query(piece)) < unsigned(place.shape.queries)) != 0;
   }
   __device__ Visit first_visit(const Piece& piece) const { return {place_of(piece).walk.entry}; }
 
@@ -58,7 +60,7 @@ class ForwardSteps : public ForwardEntries<Config, Variant> {
     const Turn<kQueryStages> queries = piece.query_turn();
     query_full(queries.stage()).wait(queries.parity());
     if constexpr (Config::kQueryInRegisters) {
-      const int thread = thread_read_anew(), row = 64 * piece.consumer + thread / 32 % 4 * 16 + thread % 16;
+      const int thread = thread_read_anew(), row = 64 * piece.part() + thread / 32 % 4 * 16 + thread % 16;
 #pragma unroll
       for (int k = 0; k < kColumnsQk / 16; ++k) {
         load_matrices(q[k].pairs, query_tile(queries.stage()).at(row, 16 * k + thread / 16 % 2 * 8));
@@ -98,7 +100,7 @@ class ForwardSteps : public ForwardEntries<Config, Variant> {
     if constexpr (Config::kQueryInRegisters) {
       multiply_rows<Element, true>(s, q, k, kKeyTile);
     } else {
-      const unsigned rows = query_tile(piece.query_turn().stage()).address + piece.consumer * 64 * 128;
+      const unsigned rows = query_tile(piece.query_turn().stage()).address + piece.part() * 64 * 128;
       multiply_rows<Element, true, kColumnsQk>(s, Operand::of(rows, kQueryTile), kQueryTile, k, kKeyTile);
     }
     commit_products();
@@ -109,7 +111,7 @@ class ForwardSteps : public ForwardEntries<Config, Variant> {
   /// before are not read yet.
   __device__ bool passes(const Visit& visit, const Piece& piece, bool others_follow, const Turn<kStages>& keys,
                          unsigned& passed) const {
-    if (others_follow && passed + 1 < kStages && uniform(visit.misses(piece.consumer)) != 0) {
+    if (others_follow && passed + 1 < kStages && uniform(visit.misses(piece.part())) != 0) {
       pass_tile(piece, keys);
       ++passed;
       return true;
@@ -139,7 +141,7 @@ class ForwardSteps : public ForwardEntries<Config, Variant> {
     const int tiles = place_of(piece).walk.count;
 #pragma unroll 1
     for (int i = 0; i < tiles; ++i, turn = turn.plus(1)) pass_tile(piece, turn);
-    if (tiles == 0) {
+    if (tiles == 0 && first_query(piece) >= 0) {
       Output o;
       RowStatistics<1> rows;
       o.clear();

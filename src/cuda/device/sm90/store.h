@@ -10,6 +10,27 @@ __device__ inline void store_zeros(unsigned to) {
   asm volatile("st.shared.v4.u32 [%0], {%1, %1, %1, %1};" ::"r"(to), "r"(0) : "memory");
 }
 
+__device__ inline void store_four(unsigned to, const float (&x)[4]) {
+  asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(to), "f"(x[0]), "f"(x[1]), "f"(x[2]), "f"(x[3])
+               : "memory");
+}
+/// The same place of block `rank` of the cluster.
+__device__ inline unsigned address_in(unsigned place, unsigned rank) {
+  unsigned there;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(place), "r"(rank));
+  return there;
+}
+/// From such a place.
+__device__ inline void add_four(float (&x)[4], unsigned from) {
+  float y[4];
+  asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(y[0]), "=f"(y[1]), "=f"(y[2]), "=f"(y[3])
+               : "r"(from)
+               : "memory");
+#pragma unroll
+  for (int e = 0; e < 4; ++e) x[e] += y[e];
+}
+
 /// Stores the transposes of four 8 x 8 matrices of 16-bit elements; lane l gives the address of row l % 8 of matrix l
 /// / 8.
 __device__ inline void store_transposed(unsigned to, const unsigned (&matrices)[4]) {

@@ -8,9 +8,11 @@
 
 namespace tilewise::cuda::sm90 {
 
-/// What a block of an ordered pass does: a row of key tiles, at first its place in the order in which they are begun.
+/// What a block does: a row of key tiles, in an ordered pass at first its place in the order in which they are begun,
+/// and the part of its queries.
 struct KeyWork {
   int row, kv_head, sequence;
+  int part = 0, parts = 1;
 
   /// The next piece of work. Key heads take turns, as many together as call.heads_together: were blocks that begin at
   /// the same time all of one head, each would start a tile behind the one before. `places` times `kv_heads` times
