@@ -60,7 +60,7 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
     forward_.emplace([this](const Form& form) {
       std::vector<std::string> of_form;
       auto made = cuda::make_forward(making(kernel_shape(form)), of_form);
-      if (form == Form()) refusals = std::move(of_form);  // the plan's: calls may run beside each other
+      if (form == Form()) note_refusals("forward", of_form);  // the plan's: calls may run beside each other
       return made;
     });
   }
@@ -70,7 +70,7 @@ CudaBackend::CudaBackend(const Variant& variant, const PlanShape& shape, const D
     backward_.emplace([this](const Form& form) {
       std::vector<std::string> of_form;
       auto made = cuda::make_backward(making(kernel_shape(form)), of_form);
-      if (form == Form()) refusals.insert(refusals.end(), of_form.begin(), of_form.end());
+      if (form == Form()) note_refusals("backward", of_form);
       return made;
     });
   }

@@ -136,6 +136,7 @@ class CudaBackend final : public Backend {
   bool decodes(const Form& form, const cuda::ForwardExtent& extent) const;
   cuda::Making making(const cuda::ForwardShape& kernel) const;
   std::string explain_refusals() const;
+  void note_refusals(const char* direction, const std::vector<std::string>& reasons);
   void measure_lists();
   bool can_keep_lists() const;
   std::vector<std::byte> bytes_of_lists() const;

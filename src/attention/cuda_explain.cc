@@ -36,6 +36,11 @@ std::string CudaBackend::explain_refusals() const {
   return text;
 }
 
+/// Of families that do not take the plan's usual calls of a direction.
+void CudaBackend::note_refusals(const char* direction, const std::vector<std::string>& reasons) {
+  for (const std::string& reason : reasons) refusals.push_back(fmt::format("{}, {}", direction, reason));
+}
+
 std::string CudaBackend::explain() const {
   std::string text = fmt::format("backend: {}, {}\n", device_.text(), context_->device().name);
   if (forward_) text += fmt::format("forward: {}\n", forward_->usual().text());

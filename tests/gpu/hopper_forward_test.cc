@@ -50,6 +50,14 @@ TEST_F(HopperForwardOnGpu, SaysWhatItDoesNotTake) {
   }
 }
 
+TEST_F(HopperForwardOnGpu, PlansSayWhichPassItDoesNotTake) {
+  const PlanShape shape{
+      .dtype = DType::float32, .h_q = 2, .h_kv = 2, .d_qk = 64, .d_v = 64, .s_q = 128, .s_kv = 128, .backward = true};
+  const std::string text = Attention().plan(shape, Device::cuda()).explain();
+  for (const char* line : {"not taken: forward, sm_90a: float32", "not taken: backward, sm_90a: float32"})
+    EXPECT_NE(text.find(line), std::string::npos) << text;
+}
+
 TEST_F(HopperForwardOnGpu, EveryPlan) {
   for (const auto& [d_qk, d_v] : kDimensions) {
     expect_of_all_plans(case_of("full", Variant(), Problem::uniform(1, 2, 1, 300, 523), d_qk, d_v));
