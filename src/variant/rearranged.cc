@@ -11,35 +11,22 @@
 #include <utility>
 
 #include "variant/adjoint.h"
-#include "variant/build.h"
 #include "variant/cuda_text.h"
 #include "variant/decisions.h"
-#include "variant/hoist.h"
-#include "variant/operations/operations.h"
+#include "variant/forms.h"
 
 namespace tilewise::variant {
 namespace {
 
-/// A sum: factors times values, where a value belongs to the entry and its factor (none is 1) to a narrower class, and
-/// an offset of each narrower class.
-struct Form {
-  struct Term {
-    NodeId factor, value;
-  };
-  std::vector<Term> terms;
-  std::array<NodeId, 4> offsets{kNoNode, kNoNode, kNoNode, kNoNode};  // by Hoist
-};
-
-class Rearrangement {
+class Rearrangement : Forms {
  public:
-  Rearrangement(const Variant::Data& data, bool with_slope) : data_(data), graph_(data.graph) {
+  Rearrangement(const Variant::Data& data, bool with_slope) : Forms(data.graph), data_(data) {
     for (NodeId id = 0; id < graph_.size(); ++id) {
       const Node& node = graph_[id];
       bool reads = node.kind == Kind::score;
       for (const NodeId operand : node.inputs()) reads = reads || reads_score_[operand];
       reads_score_.push_back(reads);
     }
-    classes_ = hoisting_classes(graph_);
     const NodeId product = added(graph_.add_score()), scale = added(graph_.add_scale());
     score_.terms = {{scale, product}};
     slope_ = form_of(constant(1));
@@ -76,145 +63,6 @@ class Rearrangement {
 
  private:
   static bool is_score(const Stage& stage) { return stage.kind == Stage::Kind::score; }
-
-  // ---- Nodes, with their classes.
-
-  NodeId added(NodeId id) {
-    while (classes_.size() < graph_.size()) {
-      const Node& node = graph_[static_cast<NodeId>(classes_.size())];
-      Hoist hoist = node.kind == Kind::score ? Hoist::entry : Hoist::uniform;
-      for (const NodeId operand : node.inputs()) hoist = joined(hoist, classes_[operand]);
-      classes_.push_back(hoist);
-    }
-    return id;
-  }
-  NodeId constant(double value) { return added(graph_.add_constant(Type::real, value)); }
-  template <class Operation, class... Operand>
-  NodeId operation(Operand... operand) {
-    const std::array<NodeId, sizeof...(operand)> operands{operand...};
-    return added(make_operation(graph_, number_of<Operation>, operands));
-  }
-  bool is_hoisted(NodeId id) const { return classes_[id] != Hoist::entry; }
-  bool stay_hoisted(NodeId a, NodeId b) const { return joined(classes_[a], classes_[b]) != Hoist::entry; }
-
-  NodeId product(NodeId a, NodeId b) {
-    if (a == kNoNode || graph_[a].is_constant(1)) return b;
-    return graph_[b].is_constant(1) ? a : operation<Multiplication>(a, b);
-  }
-
-  // ---- Forms.
-
-  Form form_of(NodeId id) const {
-    Form form;
-    if (is_hoisted(id))
-      form.offsets[static_cast<std::size_t>(classes_[id])] = id;
-    else
-      form.terms = {{kNoNode, id}};
-    return form;
-  }
-
-  /// The one node that a form is, where it is one that does not belong to the entry.
-  NodeId hoisted_node(const Form& form) const {
-    NodeId only = kNoNode;
-    for (const NodeId offset : form.offsets) {
-      if (offset == kNoNode) continue;
-      if (only != kNoNode) return kNoNode;
-      only = offset;
-    }
-    return form.terms.empty() ? only : kNoNode;
-  }
-
-  /// What is the same for all goes into another offset, if there is one.
-  Form gathered(Form form) {
-    NodeId& uniform = form.offsets[static_cast<std::size_t>(Hoist::uniform)];
-    for (NodeId& offset : form.offsets) {
-      if (&offset == &uniform || offset == kNoNode || uniform == kNoNode) continue;
-      offset = operation<Addition>(offset, uniform);
-      uniform = kNoNode;
-    }
-    return form;
-  }
-
-  /// The offset of a form that is the same for all keys of a query, which the form is left without.
-  static NodeId taken_of_query(Form& form) {
-    NodeId& of_query = form.offsets[static_cast<std::size_t>(Hoist::query)];
-    return std::exchange(of_query != kNoNode ? of_query : form.offsets[static_cast<std::size_t>(Hoist::uniform)],
-                         kNoNode);
-  }
-
-  /// Added to `sum`, if there is one.
-  NodeId sum_of_terms(const Form& form, NodeId sum = kNoNode) {
-    for (const Form::Term& term : form.terms) {
-      const NodeId one = product(term.factor, term.value);
-      sum = sum == kNoNode ? one : operation<Addition>(sum, one);
-    }
-    return sum;
-  }
-
-  NodeId node_of(const Form& any_form) {
-    Form form = gathered(any_form);
-    // A product that is added to something is one operation: so several terms are added to an offset.
-    NodeId sum = kNoNode;
-    if (form.terms.size() > 1) {
-      const auto last =
-          std::find_if(form.offsets.rbegin(), form.offsets.rend(), [](NodeId id) { return id != kNoNode; });
-      if (last != form.offsets.rend()) std::swap(sum, *last);
-    }
-    sum = sum_of_terms(form, sum);
-    for (const NodeId offset : form.offsets) {
-      if (offset != kNoNode) sum = sum == kNoNode ? offset : operation<Addition>(sum, offset);
-    }
-    return sum == kNoNode ? constant(0) : sum;
-  }
-
-  /// What is linear in keys as what queries and diagonals are left with: key = query - (query - key).
-  Form without_keys(const Form& form) {
-    const auto of_keys = static_cast<std::size_t>(Hoist::key);
-    if (form.offsets[of_keys] == kNoNode) return form;
-    const std::optional<Form> others = by_queries(form.offsets[of_keys]);
-    if (!others) return form;
-    Form result = form;
-    result.offsets[of_keys] = kNoNode;
-    return sum(result, *others);
-  }
-  /// A value of keys likewise; nothing if it is not linear. Reals of indices and of offsets are added up as reals,
-  /// since ints might wrap.
-  std::optional<Form> by_queries(NodeId id) {
-    if (classes_[id] == Hoist::uniform) return form_of(id);
-    const Node node = graph_[id];
-    if (node.kind != Kind::operation) return std::nullopt;
-    if (node.index == number_of<ToReal>) {
-      const Node& from = graph_[node.operands[0]];
-      if (from.kind != Kind::coordinate || classes_[node.operands[0]] != Hoist::key) return std::nullopt;
-      const NodeId query = added(graph_.add_coordinate(Coordinate::query_index)),
-                   key = added(graph_.add_coordinate(Coordinate::key_index));
-      classes_[query] = Hoist::query, classes_[key] = Hoist::key;
-      const NodeId offset = operation<Subtraction>(node.operands[0], key);
-      const NodeId difference = operation<Subtraction>(key, query);
-      classes_[offset] = Hoist::uniform, classes_[difference] = Hoist::diagonal;
-      return sum(sum(form_of(operation<ToReal>(offset)), form_of(operation<ToReal>(query))),
-                 form_of(operation<ToReal>(difference)));
-    }
-    if (node.type != Type::real) return std::nullopt;
-    std::vector<Form> operands;
-    for (const NodeId operand : node.inputs()) {
-      std::optional<Form> one = by_queries(operand);
-      if (!one) return std::nullopt;
-      operands.push_back(std::move(*one));
-    }
-    const auto is_uniform = [&](int i) {
-      return classes_[node.operands[static_cast<std::size_t>(i)]] == Hoist::uniform;
-    };
-    if (node.index == number_of<Addition>) return sum(operands[0], operands[1]);
-    if (node.index == number_of<Subtraction>) return sum(operands[0], times(operands[1], constant(-1)));
-    if (node.index == number_of<Negation>) return times(operands[0], constant(-1));
-    if (node.index == number_of<Multiplication> && is_uniform(0)) return times(operands[1], node.operands[0]);
-    if (node.index == number_of<Multiplication> && is_uniform(1)) return times(operands[0], node.operands[1]);
-    if (node.index == number_of<Division> && is_uniform(1)) {
-      return times(operands[0], operation<Division>(constant(1), node.operands[1]));
-    }
-    return std::nullopt;
-  }
 
   /// Of a form that is gathered.
   ExponentParts parts_of(const Form& form) {
@@ -269,39 +117,6 @@ class Rearrangement {
     }
     return true;
   }
-
-  /// `by` is hoisted.
-  Form times(Form form, NodeId by) {
-    bool all_stay = true;
-    for (const Form::Term& term : form.terms)
-      all_stay = all_stay && (term.factor == kNoNode || stay_hoisted(term.factor, by));
-    for (const NodeId offset : form.offsets) all_stay = all_stay && (offset == kNoNode || stay_hoisted(offset, by));
-    if (!all_stay) form = form_of(node_of(form));
-    Form result;
-    for (const Form::Term& term : form.terms) result.terms.push_back({product(term.factor, by), term.value});
-    for (const NodeId offset : form.offsets) {
-      if (offset == kNoNode) continue;
-      // Of two classes: what is multiplied later is multiplied where one of them is hoisted.
-      const bool stays = graph_[by].is_constant(1) || stay_hoisted(offset, by);
-      result = sum(result, stays ? form_of(product(offset, by)) : Form{{{by, offset}}});
-    }
-    return result;
-  }
-
-  Form sum(Form a, const Form& b) {
-    a.terms.insert(a.terms.end(), b.terms.begin(), b.terms.end());
-    for (std::size_t i = 0; i < a.offsets.size(); ++i) {
-      if (b.offsets[i] == kNoNode) continue;
-      a.offsets[i] = a.offsets[i] == kNoNode ? b.offsets[i] : operation<Addition>(a.offsets[i], b.offsets[i]);
-    }
-    return a;
-  }
-  Form product(const Form& a, const Form& b) {
-    if (const NodeId by = hoisted_node(b); by != kNoNode) return times(a, by);
-    if (const NodeId by = hoisted_node(a); by != kNoNode) return times(b, by);
-    return form_of(operation<Multiplication>(node_of(a), node_of(b)));
-  }
-  Form reciprocal(const Form& a) { return form_of(operation<Division>(constant(1), node_of(a))); }
 
   /// A node of a stage's graph (the variant's or one that extends it), as it is here.
   Form form_in(const Graph& source, NodeId id, std::vector<std::optional<Form>>& known) {
@@ -512,9 +327,7 @@ class Rearrangement {
   }
 
   const Variant::Data& data_;
-  Graph graph_;
   std::vector<bool> reads_score_;  // [nodes of the variant]
-  std::vector<Hoist> classes_;     // [nodes]
   Form score_, slope_;
   bool any_stage_ = false;
   std::map<NodeId, Choice> choices_;
