@@ -134,6 +134,7 @@ void CpuBackend::take_memory(Arena& arena, CpuState& state) const {
   const cpu::Shape largest = largest_shape(shape());
   cpu::Shape task =
       largest;  // of the forward kernels, which get no keys where all sequences that have some are decoded
+  task.kv_dtype = kv_dtype_of(shape());
   task.s_q = std::min(task.s_q, cuts_of(shape().s_q, shape().s_kv, false).task_queries);
   if (shape().s_q <= kDecodeQueries && !variant().has_dropout() && !shape().backward) task.s_kv = 0;
   const std::int64_t decode_heads = std::min<std::int64_t>(cpu::kMostDecodeTasks, shape().h_kv);

@@ -28,7 +28,8 @@ class ForwardKernel {
     const std::int64_t of_strips = strips * (Engine::packed_q_floats(shape.d_qk) + o_floats(shape) + 2 * kStrip);
     if (shape.s_kv == 0) return of_strips;
     return of_strips + Engine::packed_k_floats(shape.d_qk) + Engine::packed_v_floats(shape.d_v) + kTileKeys * kStrip +
-           Engine::kRingFloats + staged_floats(kTileKeys, shape.d_qk) + staged_floats(kTileKeys, shape.d_v);
+           Engine::kRingFloats + staged_floats(kTileKeys, shape.d_qk, shape.kv_dtype) +
+           staged_floats(kTileKeys, shape.d_v, shape.kv_dtype);
   }
 
   static void run(const ForwardTask& task) { ForwardKernel(task).run(); }
@@ -70,8 +71,8 @@ class ForwardKernel {
     ring_ = take(Engine::kRingFloats);
     packed_v_ = take(Engine::packed_v_floats(shape_.d_v));
     packed_k_ = take(Engine::packed_k_floats(shape_.d_qk));
-    staged_k_ = take(staged_floats(kTileKeys, shape_.d_qk));
-    staged_v_ = take(staged_floats(kTileKeys, shape_.d_v));
+    staged_k_ = take(staged_floats(kTileKeys, shape_.d_qk, task.k.rows.dtype));
+    staged_v_ = take(staged_floats(kTileKeys, shape_.d_v, task.v.rows.dtype));
   }
 
   void run() {

@@ -118,6 +118,7 @@ struct MutableRows {
 struct Shape {
   std::int64_t s_q = 0, s_kv = 0;
   int d_qk = 0, d_v = 0;
+  DType kv_dtype = DType::float32;  // as k and v are stored: how much room gathered rows may take. float32's is enough
 };
 
 /// Attention of one query head over queries [query_begin, query_end): one task of a forward pass.

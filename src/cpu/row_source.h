@@ -68,8 +68,12 @@ TILEWISE_INLINE void widen_scaled(const std::int8_t* row, float scale, int width
   for (; column < width; ++column) floats[column] = scale * static_cast<float>(row[column]);
 }
 
-/// Floats that rows_of needs for `count` rows of `width` elements.
-TILEWISE_INLINE std::int64_t staged_floats(std::int64_t count, int width) { return (count * width + 15) / 16 * 16; }
+/// Floats that rows_of needs for `count` rows of `width` elements stored as that dtype. Of int8 it makes float32.
+TILEWISE_INLINE std::int64_t staged_floats(std::int64_t count, int width, DType dtype) {
+  const bool is_half = dtype == DType::bfloat16 || dtype == DType::float16;
+  const std::int64_t floats = is_half ? (count * width + 1) / 2 : count * width;
+  return (floats + 15) / 16 * 16;
+}
 
 /// Rows [begin, begin + count) as rows of one tensor, of which they are [*first, *first + count): the source's own
 /// where they lie one stride apart and have no scales, else copies in `staged`, dequantised to float32 or element for
