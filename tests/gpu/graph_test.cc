@@ -9,6 +9,31 @@
 namespace tilewise::attention::testing {
 namespace {
 
+/// Calls that a graph is captured of, and what they work on: copies of the data.
+struct Replayed {
+  Replayed(const std::shared_ptr<const jit::Context>& context, const Plan& plan, reference::AttentionData& data)
+      : current(*context),
+        workspace(plan.workspace_bytes(), Device::cuda(), graph.stream()),
+        copies(context),
+        inputs(copies.in(data.inputs)),
+        outputs{.o = copies.out(data.o.tensor()), .lse = copies.out(data.lse.tensor())} {}
+
+  template <class Calls>
+  void replay(const Calls& calls) {
+    graph.capture(calls);
+    if (::testing::Test::HasFatalFailure()) return;
+    for (int i = 0; i < 2; ++i) graph.replay();
+    copies.copy_back();
+  }
+
+  const jit::CurrentContext current;
+  jit::CapturedGraph graph;
+  Workspace workspace;
+  GpuCopies copies;
+  const ForwardInputs inputs;
+  const ForwardOutputs outputs;
+};
+
 class GraphsOnGpu : public jit::WithGpu {
  protected:
   /// Captures a call, then replays it over poisoned outputs.
@@ -19,16 +44,9 @@ class GraphsOnGpu : public jit::WithGpu {
     GpuCaller caller(context_);
     caller.forward(plan, data.inputs, data.outputs());
 
-    const jit::CurrentContext current(*context_);
-    jit::CapturedGraph graph;
-    Workspace workspace(plan.workspace_bytes(), Device::cuda(), graph.stream());
-    GpuCopies copies(context_);
-    const ForwardInputs inputs = copies.in(replayed.inputs);
-    const ForwardOutputs outputs{.o = copies.out(replayed.o.tensor()), .lse = copies.out(replayed.lse.tensor())};
-    graph.capture([&] { plan.forward(inputs, outputs, workspace); });
+    Replayed calls(context_, plan, replayed);
+    calls.replay([&] { plan.forward(calls.inputs, calls.outputs, calls.workspace); });
     if (HasFatalFailure()) return;
-    for (int i = 0; i < 2; ++i) graph.replay();
-    copies.copy_back();
     expect_same(data.lse, replayed.lse);
     expect_same(data.o, replayed.o);
   }
@@ -44,26 +62,20 @@ class GraphsOnGpu : public jit::WithGpu {
     caller.forward(plan, data.inputs, data.outputs());
     caller.backward(plan, data.inputs, data.given_with_outputs(), data.gradients());
 
-    const jit::CurrentContext current(*context_);
-    jit::CapturedGraph graph;
-    Workspace workspace(plan.workspace_bytes(), Device::cuda(), graph.stream());
-    GpuCopies copies(context_);
-    const ForwardInputs inputs = copies.in(replayed.inputs);
-    const ForwardOutputs outputs{.o = copies.out(replayed.o.tensor()), .lse = copies.out(replayed.lse.tensor())};
-    const BackwardInputs given{.o = outputs.o,
-                               .lse = outputs.lse,
+    Replayed calls(context_, plan, replayed);
+    GpuCopies& copies = calls.copies;
+    const BackwardInputs given{.o = calls.outputs.o,
+                               .lse = calls.outputs.lse,
                                .d_o = copies.in(replayed.d_o.view()),
                                .d_lse = copies.in(replayed.d_lse.view())};
     const BackwardOutputs gradients{.d_q = copies.out(replayed.d_q.tensor()),
                                     .d_k = copies.out(replayed.d_k.tensor()),
                                     .d_v = copies.out(replayed.d_v.tensor())};
-    graph.capture([&] {
-      plan.forward(inputs, outputs, workspace);
-      plan.backward(inputs, given, gradients, workspace);
+    calls.replay([&] {
+      plan.forward(calls.inputs, calls.outputs, calls.workspace);
+      plan.backward(calls.inputs, given, gradients, calls.workspace);
     });
     if (HasFatalFailure()) return;
-    for (int i = 0; i < 2; ++i) graph.replay();
-    copies.copy_back();
     expect_same(data.d_q, replayed.d_q);
     expect_same(data.d_k, replayed.d_k);
     expect_same(data.d_v, replayed.d_v);
