@@ -95,6 +95,8 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
   /// Zeros for rows that are not in [begin, end), of a tile whose first row is `first`, by `threads` threads.
   template <class Tile>
   __device__ static void clear_rows(const Tile& tile, int first, int begin, int end, int threads) {
+    // Unrolled, its stores would have all waited for that is added meanwhile; of ordered passes at d 256 a loop spills.
+#pragma unroll(Config::kIsOrdered ? 4 : 1)
     for (int row = threadIdx.x % threads / 8; row < Tile::kTileRows; row += threads / 8) {
       if (first + row >= begin && first + row < end) continue;
       for (int chunk = 0; chunk < Tile::kChunks; ++chunk) {

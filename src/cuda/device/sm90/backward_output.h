@@ -65,10 +65,14 @@ class BackwardOutput : public BackwardShared<Config, Variant> {
     }
   }
 
-  /// Adds a part of d_q (see BackwardSizes) of a tile to the workspace.
+  /// Where a thread adds to a tile of the workspace.
+  __device__ float* sums_of(long long tile) const {
+    return arguments_.d_q_sums + tile * Sizes::kTileFloats + Sizes::place(0, 0, thread());
+  }
+  /// Adds a part of d_q (see BackwardSizes) there.
   template <int kBlocks>
-  __device__ void add_to_workspace(const Accumulator<1, kBlocks>& d_q, long long tile, int part) const {
-    float* const to = arguments_.d_q_sums + tile * Sizes::kTileFloats + Sizes::place(part, 0, thread());
+  __device__ static void add_to(float* sums, const Accumulator<1, kBlocks>& d_q, int part) {
+    float* const to = sums + Sizes::place(part, 0, 0);
 #pragma unroll
     for (int j = 0; j < kBlocks; ++j) {
       const float(&x)[4] = d_q.x[0][j];
@@ -76,6 +80,10 @@ class BackwardOutput : public BackwardShared<Config, Variant> {
                    "f"(x[3])
                    : "memory");
     }
+  }
+  template <int kBlocks>
+  __device__ void add_to_workspace(const Accumulator<1, kBlocks>& d_q, long long tile, int part) const {
+    add_to(sums_of(tile), d_q, part);
   }
 
   /// Of a key tile that a cluster shares: adds to this warp's sums what the others have, if its rows are this block's

@@ -11,9 +11,10 @@ namespace tilewise::cuda::sm90 {
 template <class Config, class Variant>
 class WideConsumers : public BackwardEntries<Config, Variant> {
   using Shared = BackwardEntries<Config, Variant>;
-  using Shared::add_to_workspace, Shared::clear_missing_keys, Shared::arguments_, Shared::clear_missing_queries;
+  using Shared::add_to, Shared::clear_missing_keys, Shared::arguments_, Shared::clear_missing_queries;
   using Shared::kKeys, Shared::kQueries, Shared::kStages, Shared::keys_full, Shared::full, Shared::empty;
-  using Shared::prepare, Shared::preset, Shared::fragments_of, Shared::workspace_tile, Shared::first_head;
+  using Shared::prepare, Shared::preset, Shared::fragments_of, Shared::workspace_tile, Shared::first_head,
+      Shared::sums_of;
   using Shared::score_tile, Shared::value_tile, Shared::is_first_lane, Shared::kColumnsQk, Shared::kColumnsV;
   using Shared::scores_empty, Shared::scores_full;
   using Shared::sequence, Shared::walk_of, Shared::gradient_tile, Shared::key_tile, Shared::query_tile;
@@ -95,6 +96,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
     ValueSums d_v;
     d_v.clear();
     Turn<2> before{~0u};
+    AddedTile added(sums_of(-1));
     long long last = -1;  // the query tile before, in the workspace
     for_each_tile(key_tile_number, 0, has_missing_keys, [&](Tile tile) {
       begin(tile, 0);
@@ -105,6 +107,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
       begin_products();
       start_scores(p, tile.stage());
       commit_products();
+      add_rest(added);
       NoGradients none;
       this->template make_entries<0>(p, unused, tile.with(key_begin), 0, none);
       Fragments weights;
@@ -115,16 +118,18 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
       commit_products();
       if (last >= 0) scores_full(before.stage()).wait(before.parity());
       // In the first step these products have no meaning and are dropped: under a condition they would cost registers.
-      make_query_sums(before, last);
-      pin(d_v);
-      this->release(tile.stage());
-      if (last >= 0) scores_empty(before.stage()).arrive_if(is_first_lane());
+      make_query_sums(added, before, last, [&] {
+        pin(d_v);
+        this->release(tile.stage());
+      });
       before = tile.scores();
       last = workspace_tile(tile.head, tile.number);
     });
     if (last >= 0) {
+      add_rest(added);
       scores_full(before.stage()).wait(before.parity());
-      make_query_sums(before, last);
+      make_query_sums(added, before, last, [] {});
+      add_rest(added);
     }
     // The other consumer has made d_s of the last tile, and so read the values for the last time.
     meet(1, 128);
@@ -133,17 +138,39 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
     wait_for_copies();  // a block's shared memory goes with it
   }
 
+  /// A tile of the workspace that a thread has added to, but for its last part: registers that are added are let go of
+  /// late, when the second-level cache has room. Meanwhile the next tile's scores are made.
+  struct AddedTile {
+    __device__ explicit AddedTile(float* sums) : sums(sums) {}
+
+    float* sums;  // in one pair of registers for all tiles and parts: another one would be waited for, too
+    long long number = -1;
+    QuerySums rest;
+  };
+  __device__ static void add_rest(const AddedTile& tile) {
+    if (!Config::kIsOrdered && tile.number >= 0) add_to(tile.sums, tile.rest, kParts - 1);
+  }
+
   /// d_q^T = k^T d_s^T, 64 columns at a time, added to a tile of the workspace: while one part is added, the next is
-  /// made.
-  __device__ void make_query_sums(const Turn<2>& visit, long long tile) const {
-    QuerySums d_q[2];
+  /// made. `started_before` is told when products in front of these are done, the other consumer when these are.
+  template <class StartedBefore>
+  __device__ void make_query_sums(AddedTile& added, const Turn<2>& visit, long long tile,
+                                  const StartedBefore& started_before) const {
+    if constexpr (Config::kIsOrdered) {
+      added = AddedTile(sums_of(tile));
+    } else {
+      added.sums += (tile - added.number) * Sizes::kTileFloats;
+      asm volatile("" : "+l"(added.sums));
+      added.number = tile;
+    }
+    QuerySums other;
 #pragma unroll
     for (int part = 0; part <= kParts; ++part) {
       if (part < kParts) {
         begin_products();
-        multiply_columns_by_rows<Element, kKeys / 16>(d_q[part % 2], Operand::of(key_tile().chunk(part), kKeys),
-                                                      Operand::of(score_tile(visit.stage()).address, kQueries),
-                                                      kQueries);
+        multiply_columns_by_rows<Element, kKeys / 16>(
+            (kParts - part) % 2 == 0 ? other : added.rest, Operand::of(key_tile().chunk(part), kKeys),
+            Operand::of(score_tile(visit.stage()).address, kQueries), kQueries);
         commit_products();
       }
       if (part > 0) {
@@ -152,10 +179,13 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
         } else {
           wait_for_products<0>();
         }
-        pin(d_q[(part - 1) % 2]);
+        QuerySums& made = (kParts - part) % 2 == 0 ? added.rest : other;
+        pin(made);
+        if (part == 1) started_before();
+        if (part == kParts) scores_empty(visit.stage()).arrive_if(tile >= 0 && is_first_lane());
         if (tile < 0) continue;
         if (part == 1) this->wait_for_turn(visit);
-        add_to_workspace(d_q[(part - 1) % 2], tile, part - 1);
+        if (part < kParts || Config::kIsOrdered) add_to(added.sums, made, part - 1);
         if (part == kParts) this->pass_turn_on(visit);
       }
     }
