@@ -53,9 +53,9 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
       const int count = walk.count();
 #pragma unroll 1
       for (int i = 0; i < count; ++i) {
-        const Visit visit = walk.visit(i);
-        step(begin(visit, has_missing_keys, head, first_key, consumer, turn), consumer, turn, last, k, v, d_k, d_v);
-        last = workspace_tile(head, visit.tile());
+        const ConsumerTile queries = begin(walk, i, has_missing_keys, head, first_key, consumer, turn);
+        step(queries, consumer, turn, last, k, v, d_k, d_v);
+        last = workspace_tile(head, queries.query_begin / kQueries);
         turn = turn.plus(1);
       }
       this->end_head(consumer, first_key);
@@ -100,20 +100,18 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
   }
 
   /// Waits for a tile's queries, of which some may be missing.
-  __device__ ConsumerTile begin(const Visit& visit, bool has_missing_keys, int head, int first_key, int consumer,
-                                const Turn<kStages>& turn) const {
-    ConsumerTile tile{head,
-                      visit.tile() * kQueries,
-                      first_key,
-                      this->part_of(visit, consumer, has_missing_keys),
-                      int(turn.stage()),
-                      scores_turn(turn).stage(),
-                      int(kept_turn(turn).stage())};
-    full(tile.stage).wait(turn.parity());
-    if constexpr (Shared::kKeepsAhead) this->kept_full(tile.kept).wait(kept_turn(turn).parity());
-    if (tile.query_begin + kQueries > arguments_.sequences[sequence()].queries) {
+  __device__ ConsumerTile begin(const typename Shared::Walk& walk, int index, bool has_missing_keys, int head,
+                                int first_key, int consumer, const Turn<kStages>& turn) const {
+    const int stage = turn.stage(), kept = kept_turn(turn).stage();
+    full(stage).wait(turn.parity());
+    const auto told = this->told(walk, index, stage);
+    ConsumerTile tile{
+        head,  told.visit.tile() * kQueries, first_key, this->part_of(told.visit, consumer, has_missing_keys),
+        stage, scores_turn(turn).stage(),    kept};
+    if constexpr (Shared::kKeepsAhead) this->kept_full(kept).wait(kept_turn(turn).parity());
+    if (told.has_missing != 0) {
       tile.part = kPartialPart;
-      clear_missing_queries(tile.query_begin, consumer, tile.stage);
+      clear_missing_queries(tile.query_begin, consumer, stage);
     }
     return tile;
   }

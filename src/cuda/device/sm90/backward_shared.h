@@ -117,7 +117,9 @@ class BackwardShared {
   static constexpr int kTileBytes = kNumbersAt + kStages * kNumbersBytes;
   static constexpr int kBarriers =
       1 + 2 * kStages + 4 + (Config::kIsOrdered ? 3 * kTurnsAhead : 0) + (kKeepsAhead ? 2 * kKeptAhead : 0);
-  static constexpr int kWorkAt = kTileBytes + 8 * kBarriers;
+  /// What is told of the queries in a stage lies behind the barriers.
+  static constexpr int kToldAt = kBarriers;
+  static constexpr int kWorkAt = kTileBytes + 8 * (kToldAt + kStages);
   static constexpr int kPlacesAt = (kWorkAt + (kTakesWork ? int(sizeof(KeyWork)) : 0) + 15) / 16 * 16;
   static constexpr int kPlaceBytes = (int(sizeof(Place)) + 15) / 16 * 16;
   static constexpr int kAheadAt = kPlacesAt + Sizes::kConsumers * kPlaceBytes;
@@ -153,10 +155,12 @@ class BackwardShared {
     load({&call_.k, kv_batch, kv_head}, key_tile(), first_key, keys_full());
     load({&call_.v, kv_batch, kv_head}, value_tile(), first_key, keys_full());
     wait_for_kernels_before();  // reference and delta
-    for_each_visit<kStages>(tile, [&](const Walk&, int head, int query_tile_number, const Turn<kStages>& turn) {
-      const int stage = int(made_anew(turn.stage()));
+    const int end = shape.queries;
+    for_each_visit<kStages>(tile, [&](const Walk&, int head, const Visit& visit, const Turn<kStages>& turn) {
+      const int stage = int(made_anew(turn.stage())), query_tile_number = visit.tile();
       const Barrier ready = full(stage);
       empty(stage).wait(turn.parity() ^ 1);
+      tell(stage, {visit, int((query_tile_number + 1) * kQueries > end)});
       ready.arrive_expecting(kStageBytes + kNumbersBytes);
       const int row = first_query + query_tile_number * kQueries;
       if (!kIsPaired || rank() == 0) load<kIsPaired>({&call_.q, batch, head}, query_tile(stage), row, ready);
@@ -171,12 +175,12 @@ class BackwardShared {
   __device__ void keep_ahead(int tile) const {
     wait_for_kernels_before();
     int head_before = -1;
-    for_each_visit<kKeptAhead>(tile, [&](const Walk&, int head, int query_tile_number, const KeptTurn& turn) {
+    for_each_visit<kKeptAhead>(tile, [&](const Walk&, int head, const Visit& visit, const KeptTurn& turn) {
       if (head != head_before) tell_variant(head);
       head_before = head;
       const int stage = int(made_anew(turn.stage()));
       kept_empty(stage).wait(turn.parity() ^ 1);
-      keep_tile(stage, query_tile_number * kQueries, key_begin_of(tile));
+      keep_tile(stage, visit.tile() * kQueries, key_begin_of(tile));
       __syncwarp();
       kept_full(int(made_anew(stage))).arrive_if(thread_read_anew() % 32 == 0);
     });
@@ -214,33 +218,33 @@ class BackwardShared {
   /// Of an ordered pass, one thread waits for this block's turns at the tiles that it visits, and tells the consumers.
   __device__ void wait_for_turns() const {
     for_each_visit<kTurnsAhead>(work().row,
-                                [&](const Walk& walk, int head, int query_tile_number, const OrderedTurn& turn) {
+                                [&](const Walk& walk, int head, const Visit& visit, const OrderedTurn& turn) {
                                   passed_on(turn.stage()).wait(turn.parity() ^ 1);
-                                  turns_at(head, query_tile_number).wait_for(turn_at(walk, query_tile_number));
+                                  turns_at(head, visit.tile()).wait_for(turn_at(walk, visit.tile()));
                                   may_add(turn.stage()).arrive();
                                 });
   }
   /// Two others, by turns, hand a tile on to the next block when the consumers have added to it. A release waits until
   /// their additions have arrived.
   __device__ void pass_turns_on(unsigned passer) const {
-    for_each_visit<kTurnsAhead>(work().row, [&](const Walk&, int head, int query_tile_number, const OrderedTurn& turn) {
+    for_each_visit<kTurnsAhead>(work().row, [&](const Walk&, int head, const Visit& visit, const OrderedTurn& turn) {
       if (turn.count % kPassers != passer) return;
       added(turn.stage()).wait(turn.parity());
-      turns_at(head, query_tile_number).pass_on();
+      turns_at(head, visit.tile()).pass_on();
       passed_on(turn.stage()).arrive();
     });
   }
 
  protected:
-  /// Calls visit(walk, head, query tile, turn) for all tiles that the keys meet.
-  template <int kRing, class VisitTile>
-  __device__ void for_each_visit(int tile, const VisitTile& visit) const {
+  /// Calls act(walk, head, visit, turn) for all tiles that the keys meet.
+  template <int kRing, class Act>
+  __device__ void for_each_visit(int tile, const Act& act) const {
     Turn<kRing> turn;
 #pragma unroll 1
     for (int head = first_head(); head < first_head() + arguments_.heads_per_kv; ++head) {
       const auto walk = walk_of(tile, head);
 #pragma unroll 1
-      for (int i = 0; i < walk.count(); ++i, turn = turn.plus(1)) visit(walk, head, walk.visit(i).tile(), turn);
+      for (int i = 0; i < walk.count(); ++i, turn = turn.plus(1)) act(walk, head, walk.visit(i), turn);
     }
   }
 
@@ -269,6 +273,32 @@ class BackwardShared {
   __device__ ScoreTile score_tile(int stage) const { return {base_ + kScoresAt + stage * ScoreTile::kBytes}; }
   __device__ unsigned numbers(int stage) const { return base_ + kNumbersAt + stage * kNumbersBytes; }
   __device__ Barrier barrier(int index) const { return {base_ + kTileBytes + 8 * index}; }
+  /// What consumers would wait for global memory for in front of each tile's products, 260 cycles of 3960 of T5's at
+  /// d 128: the list's entry, and whether the tile goes beyond the sequence's queries.
+  struct ToldQueries {
+    Visit visit;
+    int has_missing;
+  };
+  __device__ void tell(int stage, const ToldQueries& told) const {
+    asm volatile("st.shared.v2.s32 [%0], {%1, %2};" ::"r"(barrier(kToldAt + stage).address), "r"(told.visit.entry),
+                 "r"(told.has_missing)
+                 : "memory");
+  }
+  /// Of number `index` of a walk, when its stage is full. Ordered passes have not the registers for what is read in
+  /// shared memory, which the compiler does not know to be the same for all of a warp.
+  __device__ ToldQueries told(const Walk& walk, int index, int stage) const {
+    ToldQueries told;
+    if constexpr (Config::kIsOrdered) {
+      told.visit = walk.visit(index);
+      told.has_missing = (told.visit.tile() + 1) * kQueries > arguments_.sequences[sequence()].queries;
+    } else {
+      asm volatile("ld.shared.v2.s32 {%0, %1}, [%2];"
+                   : "=r"(told.visit.entry), "=r"(told.has_missing)
+                   : "r"(barrier(kToldAt + stage).address)
+                   : "memory");
+    }
+    return told;
+  }
   __device__ Barrier keys_full() const { return barrier(0); }
   __device__ Barrier full(int stage) const { return barrier(1 + stage); }
   __device__ Barrier empty(int stage) const { return barrier(1 + kStages + stage); }

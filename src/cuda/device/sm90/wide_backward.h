@@ -57,7 +57,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
     }
   };
 
-  /// Calls step(tile) for all of them.
+  /// Calls step(tile) for all of them, each when its queries are there.
   template <class Step>
   __device__ void for_each_tile(int tile, int consumer, bool has_missing_keys, const Step& step) const {
     Turn<kStages> turn;
@@ -68,19 +68,22 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
       const int count = walk.count();
 #pragma unroll 1
       for (int i = 0; i < count; ++i, turn = turn.plus(1)) {
-        const Visit visit = walk.visit(i);
-        step(Tile{head, visit.tile(), this->part_of(visit, int(this->rank()), has_missing_keys), turn});
+        step(begin(walk, i, head, consumer, has_missing_keys, turn));
       }
     }
   }
 
   /// Waits for a tile's queries.
-  __device__ void begin(Tile& tile, int consumer) const {
-    full(tile.stage()).wait(tile.turn.parity());
-    if (tile.query_begin() + kQueries > arguments_.sequences[sequence()].queries) {
+  __device__ Tile begin(const typename Shared::Walk& walk, int index, int head, int consumer, bool has_missing_keys,
+                        const Turn<kStages>& turn) const {
+    full(turn.stage()).wait(turn.parity());
+    const auto told = this->told(walk, index, turn.stage());
+    Tile tile{head, told.visit.tile(), this->part_of(told.visit, int(this->rank()), has_missing_keys), turn};
+    if (told.has_missing != 0) {
       tile.part = kPartialPart;
       clear_missing_queries(tile.query_begin(), consumer, tile.stage());
     }
+    return tile;
   }
 
   /// p (+)= k q^T, started.
@@ -98,8 +101,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
     Turn<2> before{~0u};
     AddedTile added(sums_of(-1));
     long long last = -1;  // the query tile before, in the workspace
-    for_each_tile(key_tile_number, 0, has_missing_keys, [&](Tile tile) {
-      begin(tile, 0);
+    for_each_tile(key_tile_number, 0, has_missing_keys, [&](const Tile& tile) {
       Scores p, unused;
       unused.clear();
       preset_weights(p, tile.stage());
@@ -202,8 +204,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
     const int key_begin = this->key_begin_of(key_tile_number);
     KeySums d_k;
     d_k.clear();
-    for_each_tile(key_tile_number, 1, has_missing_keys, [&](Tile tile) {
-      begin(tile, 1);
+    for_each_tile(key_tile_number, 1, has_missing_keys, [&](const Tile& tile) {
       Scores p, d_s;
       preset(p, d_s, tile.with(key_begin), 1);
       pin(p);
