@@ -61,11 +61,11 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
   };
 
   /// What a tile needs to know besides: made while products are under way.
+  static constexpr bool kMakesOfTiles = !kKeepsAhead && (Values::kKeepsQueries || Values::kKeepsDiagonals);
   __device__ void prepare_tile(int consumer, int index, int query_begin, int first_key) const {
-    constexpr bool kKeeps = !kKeepsAhead && (Values::kKeepsQueries || Values::kKeepsDiagonals);
-    if constexpr (kKeeps || kHasGradients) {
+    if constexpr (kMakesOfTiles || kHasGradients) {
       Place& place = place_of(consumer);
-      if constexpr (kKeeps) {
+      if constexpr (kMakesOfTiles) {
         place.values.make_queries(variant_, place.variant, index % 2, query_begin);
         place.values.make_diagonals(variant_, place.variant, index % 2, query_begin, first_key);
       }
@@ -202,10 +202,16 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
   /// are under way.
   template <int kGroupsBehind>
   __device__ void make_entries(Scores& p, Scores& d_s, ConsumerTile tile, int consumer, EntryNumbers& numbers) const {
+    constexpr bool kAsksEarly = kMakesOfTiles && Variant::kChangesScores && !kHasGradients;
+    References references;
+    if constexpr (kAsksEarly) references = ask_references(tile.stage);
     if (Variant::kChangesScores || (tile.part != kFullPart && !kAsksDiagonals)) {
       prepare_tile(consumer, tile.index, tile.query_begin, tile.first_key);
     }
-    if (Variant::kChangesScores && tile.part == kFullPart && has_low_rows(tile.stage)) tile.part = kPartialPart;
+    if (Variant::kChangesScores && tile.part == kFullPart) {
+      if constexpr (!kAsksEarly) references = ask_references(tile.stage);
+      if (has_low_rows(references)) tile.part = kPartialPart;
+    }
     const auto stays = look_up(tile, consumer);
     [[maybe_unused]] unsigned floored = 0;  // bit 4j + e: the score of [j][e] is clamped
     if constexpr (!Variant::kChangesScores) {
@@ -323,18 +329,27 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
     return true;
   }
 
-  /// Whether a query of the tile has a reference so low that the clamp of its scores makes a difference.
-  __device__ bool has_low_rows(int stage) const {
-    float lowest = 0;
+  /// A lane's part of a tile's references: asked for before what else a tile needs is made, since they come late while
+  /// the tensor cores read shared memory.
+  struct References {
+    float of[kQueries / 32];
+  };
+  __device__ References ask_references(int stage) const {
+    References references;
 #pragma unroll
     for (int half = 0; half < kQueries / 32; ++half) {
-      float reference;
       asm volatile("ld.shared.f32 %0, [%1];"
-                   : "=f"(reference)
+                   : "=f"(references.of[half])
                    : "r"(numbers(stage) + (lane() + 32 * half) * 4)
                    : "memory");
-      lowest = fminf(lowest, reference);
     }
+    return references;
+  }
+  /// Whether a query has one so low that the clamp of its scores makes a difference.
+  __device__ static bool has_low_rows(const References& references) {
+    float lowest = 0;
+#pragma unroll
+    for (const float reference : references.of) lowest = fminf(lowest, reference);
     return __any_sync(~0u, lowest < kLeastFreeBase);
   }
 
