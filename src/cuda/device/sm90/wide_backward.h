@@ -165,6 +165,8 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
       asm volatile("" : "+l"(added.sums));
       added.number = tile;
     }
+    // Of a pass in a fixed order, behind the additions: ahead of them d 256 took 1.10 of the time full and 1.07 causal.
+    const auto let_go_of_scores = [&] { scores_empty(visit.stage()).arrive_if(tile >= 0 && is_first_lane()); };
     QuerySums other;
 #pragma unroll
     for (int part = 0; part <= kParts; ++part) {
@@ -183,13 +185,17 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
         }
         QuerySums& made = (kParts - part) % 2 == 0 ? added.rest : other;
         pin(made);
-        if (part == 1) started_before();
-        if (part == kParts) scores_empty(visit.stage()).arrive_if(tile >= 0 && is_first_lane());
+        if (!Config::kIsOrdered && part == 1) started_before();
+        if (!Config::kIsOrdered && part == kParts) let_go_of_scores();
         if (tile < 0) continue;
         if (part == 1) this->wait_for_turn(visit);
         if (part < kParts || Config::kIsOrdered) add_to(added.sums, made, part - 1);
         if (part == kParts) this->pass_turn_on(visit);
       }
+    }
+    if constexpr (Config::kIsOrdered) {
+      started_before();
+      let_go_of_scores();
     }
   }
 
