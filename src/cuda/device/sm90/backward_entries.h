@@ -42,8 +42,9 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
     }
     meet(1 + consumer, 128);
     if constexpr (Values::kKeepsKeys && kKeepsAhead) {
-      auto* const keys = this->ahead().values.keys[0] + 64 * consumer;
-      if (thread() < 64) keys[thread()] = Variant::key_values(variant_, place.variant, first_key + thread());
+      auto& keys = this->ahead().values.keys[0];
+      const int key = thread();
+      if (key < 64) keys.set(64 * consumer + key, Variant::key_values(variant_, place.variant, first_key + key));
       meet(1 + consumer, 128);
     } else if constexpr (Values::kKeepsKeys) {
       place.values.make_keys(variant_, place.variant, 0, first_key);
