@@ -37,7 +37,7 @@ namespace tilewise::cuda {
 /// What all diagonals of a tile add to exponents, where that is one number.
 struct SteadyTile {
   float value;
-  int is_steady;
+  int run;  // so many tiles of a walk, from this one on, have it; 0: not even this one
 };
 
 /// What kThreads threads keep of their variant in shared memory for a tile of kQueries x kKeys: values that many
