@@ -22,6 +22,8 @@
 //   kAddsDiagonals            whether an exponent is factor(arguments, place) * product
 //                             + of_diagonal(arguments, place, diagonal), which reads no table, and its slope a number
 //                             of the head (with slopes alone)
+//   kBeginsSteady             whether tiles may be steady whose exponents are factor(arguments, place) * product + that
+//                             number, and their slope a number of the head (with slopes alone)
 //   kMayBeSmall               whether there are small_exponent, as exponent, for products whose square is at most
 //                             square_limit(arguments, place)
 //   steady_value              (arguments, place, least, most): that number or line, where it is one from one diagonal
