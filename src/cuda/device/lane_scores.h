@@ -55,9 +55,9 @@ struct KeptValues {
   using Arguments = typename Variant::Arguments;
   using Place = typename Variant::Place;
 
-  using QueriesOfTile = AxisValues<typename Variant::Query, kKeepsQueries ? kQueries : 1>;
-  using KeysOfTile = AxisValues<typename Variant::Key, kKeepsKeys ? kKeys : 1>;
-  using DiagonalsOfTile = DiagonalValues<typename Variant::Diagonal, kKeepsDiagonals ? kQueries + kKeys - 1 : 1>;
+  using QueriesOfTile = AxisValues<typename Variant::Query, kKeepsQueries ? kQueries : 0>;
+  using KeysOfTile = AxisValues<typename Variant::Key, kKeepsKeys ? kKeys : 0>;
+  using DiagonalsOfTile = DiagonalValues<typename Variant::Diagonal, kKeepsDiagonals ? kQueries + kKeys - 1 : 0>;
 
   QueriesOfTile queries[kKeepsQueries ? kQueryStages : 1];
   KeysOfTile keys[kKeepsKeys ? kKeyStages : 1];

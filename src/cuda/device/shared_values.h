@@ -17,9 +17,9 @@ union WordsOf {
 };
 
 /// A structure for each query or key. Of two that are next to each other a word of one lies beside the same word of the
-/// other, so that what a lane reads of both, one word or all, is read at once.
+/// other, so that what a lane reads of both, one word or all, is read at once. Of none a word is left.
 template <class Structure, int kCount>
-class alignas(16) AxisValues {
+class alignas(kCount > 0 ? 16 : 4) AxisValues {
   using Words = WordsOf<Structure>;
 
  public:
@@ -49,7 +49,7 @@ class alignas(16) AxisValues {
 
  private:
   __device__ static int place_of(int i) { return i / 2 * 2 * Words::kCount + i % 2; }
-  unsigned words_[(kCount + 1) / 2 * 2 * Words::kCount];
+  unsigned words_[kCount > 0 ? (kCount + 1) / 2 * 2 * Words::kCount : 1];
 };
 
 /// A structure for each diagonal, by pairs of words, and the last one of an odd number. A warp's entries of eight rows
@@ -57,7 +57,7 @@ class alignas(16) AxisValues {
 /// four words behind each other half were in the banks of the others: 168 million of the 677 million wavefronts of a
 /// score of ten operations.
 template <class Structure, int kCount>
-class alignas(16) DiagonalValues {
+class alignas(kCount > 0 ? 16 : 4) DiagonalValues {
   using Words = WordsOf<Structure>;
   static constexpr int kInPairs = Words::kCount / 2 * 2;
 
@@ -94,7 +94,7 @@ class alignas(16) DiagonalValues {
   }
 
  private:
-  unsigned words_[Words::kCount * kCount];
+  unsigned words_[kCount > 0 ? Words::kCount* kCount : 1];
 };
 
 }  // namespace tilewise::cuda
