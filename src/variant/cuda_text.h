@@ -64,6 +64,7 @@ struct CudaText {
   bool may_be_linear = false;      // ... or a line; where neither, there are no parts of an exponent
   bool value_is_product = false;   // of these parts
   bool adds_diagonals = false;     // whether there is of_diagonal()
+  bool begins_steady = false;      // may_be_steady, of an exponent factor() * product + number, with slopes of the head
   bool may_be_small = false;       // whether there are small_exponent() and square_limit()
   bool follows_diagonals = false;  // whether keeps() is the same for all entries of a diagonal (variant/hoist.h)
   std::array<int, 5> slots{};      // of gradients, by their class, a Hoist

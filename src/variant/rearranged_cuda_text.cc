@@ -72,6 +72,7 @@ class RearrangedWriter : public CudaWriter {
     text.may_be_steady = may_be_steady();
     text.may_be_linear = may_be_linear();
     text.adds_diagonals = adds_diagonals();
+    text.begins_steady = may_be_steady() && is_multiple_and_diagonal();
     text.may_be_small = may_be_small_;
     text.follows_diagonals = std::all_of(data_.stages.begin(), data_.stages.end(), [&](const Stage& stage) {
       return stage.kind != Stage::Kind::keep || follows_diagonals(graph_, stage.root);
@@ -176,11 +177,13 @@ class RearrangedWriter : public CudaWriter {
   /// Whether backward passes may let products begin at what diagonals add to exponents. Not where that is read of a
   /// table: ALiBi came from 0.873 to 0.928 of plain attention by it, relative positions from 0.823 to 0.803 and T5 from
   /// 0.824 to 0.813.
-  bool adds_diagonals() const {
+  bool adds_diagonals() const { return is_multiple_and_diagonal() && !reads_tables(rearranged_.parts.of_diagonal); }
+  /// Whether a backward pass's exponents are a multiple of the product plus a number of the diagonal, and the slope a
+  /// number of the head.
+  bool is_multiple_and_diagonal() const {
     const ExponentParts& parts = rearranged_.parts;
     return rearranged_.slope != kNoNode && hoist_[rearranged_.slope] == Hoist::uniform && parts.value != kNoNode &&
-           graph_[parts.value].kind == Kind::score && rearranged_.of_query == kNoNode &&
-           !reads_tables(parts.of_diagonal);
+           graph_[parts.value].kind == Kind::score && rearranged_.of_query == kNoNode;
   }
   bool reads_tables(NodeId root) const {
     const std::vector<bool> needed = needed_by({root}, text_of(Hoist::diagonal));

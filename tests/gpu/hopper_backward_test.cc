@@ -86,6 +86,27 @@ TEST_F(HopperBackwardOnGpu, ScoresAlongDiagonals) {
   }
 }
 
+// More tiles of queries than are asked about at a time, all but a few with one number for all of their diagonals. Where
+// that number is the lowest, scores of whole rows are clamped.
+TEST_F(HopperBackwardOnGpu, SteadyTiles) {
+  constexpr int kClamp = 20;
+  std::array<float, 2 * kClamp + 1> values{};
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i * 7 % 37) / 9 - 2;
+  const auto relative = [&] {
+    return zoo::relative_position(
+        Table::frozen("bias", ConstTensor(values.data(), DType::float32, {1, 2 * kClamp + 1})), kClamp);
+  };
+  for (const int d : {64, 128}) {
+    Case given = case_of(fmt::format("d {}", d), relative(), Problem::uniform(1, 1, 1, 64 * 130 + 5, 200), d, d);
+    expect(given);
+    given = case_of(fmt::format("d {}, a negative scale", d), relative(), Problem::uniform(1, 1, 1, 300, 500), d, d);
+    given.scale = -0.1;
+    expect(given);
+  }
+  values.back() = -1e38f;
+  expect(case_of("the lowest scores", relative(), Problem::uniform(1, 1, 1, 700, 300), 128, 128));
+}
+
 // A last round of few key tiles, those of the last sequences, which clusters of 8, 4 and 2 blocks share.
 TEST_F(HopperBackwardOnGpu, AFewKeyTilesMoreThanMultiprocessors) {
   constexpr int kHeads = 2, kKeyTiles = 2;  // of the longest sequence

@@ -22,6 +22,8 @@
 //   kAddsDiagonals            whether an exponent is factor(arguments, place) * product
 //                             + of_diagonal(arguments, place, diagonal), which reads no table, and its slope a number
 //                             of the head (with slopes alone)
+//   kBeginsSteady             whether tiles may be steady whose exponents are factor(arguments, place) * product + that
+//                             number, and their slope a number of the head (with slopes alone)
 //   kMayBeSmall               whether there are small_exponent, as exponent, for products whose square is at most
 //                             square_limit(arguments, place)
 //   steady_value              (arguments, place, least, most): that number or line, where it is one from one diagonal
@@ -29,6 +31,7 @@
 #pragma once
 
 #include "arguments.h"
+#include "shared_values.h"
 #include "softmax.h"
 
 namespace tilewise::cuda {
@@ -36,8 +39,9 @@ namespace tilewise::cuda {
 /// What all diagonals of a tile add to exponents, where that is one number.
 struct SteadyTile {
   float value;
-  int is_steady;
+  int run;  // so many tiles of a walk, from this one on, have it; 0: not even this one
 };
+
 /// What kThreads threads keep of their variant in shared memory for a tile of kQueries x kKeys: values that many
 /// entries share, which a lane reads instead of making them for each of its entries. Each kind has so many stages that
 /// none is written anew while some warp reads it.
@@ -51,27 +55,31 @@ struct KeptValues {
   using Arguments = typename Variant::Arguments;
   using Place = typename Variant::Place;
 
-  typename Variant::Query queries[kKeepsQueries ? kQueryStages : 1][kKeepsQueries ? kQueries : 1];
-  typename Variant::Key keys[kKeepsKeys ? kKeyStages : 1][kKeepsKeys ? kKeys : 1];
-  typename Variant::Diagonal diagonals[kKeepsDiagonals ? kDiagonalStages : 1]
-                                      [kKeepsDiagonals ? kQueries + kKeys - 1 : 1];
+  using QueriesOfTile = AxisValues<typename Variant::Query, kKeepsQueries ? kQueries : 0>;
+  using KeysOfTile = AxisValues<typename Variant::Key, kKeepsKeys ? kKeys : 0>;
+  using DiagonalsOfTile = DiagonalValues<typename Variant::Diagonal, kKeepsDiagonals ? kQueries + kKeys - 1 : 0>;
+
+  QueriesOfTile queries[kKeepsQueries ? kQueryStages : 1];
+  KeysOfTile keys[kKeepsKeys ? kKeyStages : 1];
+  DiagonalsOfTile diagonals[kKeepsDiagonals ? kDiagonalStages : 1];
 
   // By all of the threads; what they write is there after they have met.
   __device__ void make_queries(const Arguments& arguments, const Place& place, int stage, int first_query) {
     if constexpr (kKeepsQueries) {
-      for_each<kQueries>([&](int i) { queries[stage][i] = Variant::query_values(arguments, place, first_query + i); });
+      for_each<kQueries>(
+          [&](int i) { queries[stage].set(i, Variant::query_values(arguments, place, first_query + i)); });
     }
   }
   __device__ void make_keys(const Arguments& arguments, const Place& place, int stage, int first_key) {
     if constexpr (kKeepsKeys)
-      for_each<kKeys>([&](int i) { keys[stage][i] = Variant::key_values(arguments, place, first_key + i); });
+      for_each<kKeys>([&](int i) { keys[stage].set(i, Variant::key_values(arguments, place, first_key + i)); });
   }
   __device__ void make_diagonals(const Arguments& arguments, const Place& place, int stage, int first_query,
                                  int first_key) {
     if constexpr (kKeepsDiagonals) {
       const int least = first_query - (first_key + kKeys - 1);
       for_each<kQueries + kKeys - 1>(
-          [&](int i) { diagonals[stage][i] = Variant::diagonal_values(arguments, place, least + i); });
+          [&](int i) { diagonals[stage].set(i, Variant::diagonal_values(arguments, place, least + i)); });
     }
   }
   /// Likewise those of a warp's queries or keys from `first` on, kOfWarp of them, by that warp, which has them at once.
@@ -83,7 +91,7 @@ struct KeptValues {
       const int least = first_query - (first_key + kKeys - 1);
 #pragma unroll 1
       for (int i = first + lane; i < first + kOfWarp; i += 32) {
-        diagonals[stage][i] = Variant::diagonal_values(arguments, place, least + i);
+        diagonals[stage].set(i, Variant::diagonal_values(arguments, place, least + i));
       }
       __syncwarp();
     }
@@ -110,9 +118,9 @@ struct KeptValues {
   }
   __device__ void keep(const Made& made, int stage) {
     if constexpr (Made::kAny && kKeepsKeys)
-      for_each_of_thread<kKeys>([&](int n, int i) { keys[stage][i] = made.keys[n]; });
+      for_each_of_thread<kKeys>([&](int n, int i) { keys[stage].set(i, made.keys[n]); });
     if constexpr (Made::kAny && kKeepsDiagonals)
-      for_each_of_thread<Made::kDiagonals>([&](int n, int i) { diagonals[stage][i] = made.diagonals[n]; });
+      for_each_of_thread<Made::kDiagonals>([&](int n, int i) { diagonals[stage].set(i, made.diagonals[n]); });
   }
 
  private:
@@ -146,10 +154,10 @@ struct LaneScores {
 
   const Arguments& arguments;
   const typename Variant::Place& place;
-  int first_query, first_key;                   // indices of the lane's first entry
-  const typename Variant::Query* queries;       // of the lane's first entry and on, where they are kept
-  const typename Variant::Key* keys;            // likewise
-  const typename Variant::Diagonal* diagonals;  // of the lane's first entry, in the midst of the others
+  int first_query, first_key;                         // indices of the lane's first entry
+  typename Values::QueriesOfTile::Place queries;      // of the lane's first entry and on, where they are kept
+  typename Values::KeysOfTile::Place keys;            // likewise
+  typename Values::DiagonalsOfTile::Place diagonals;  // of the lane's first entry, in the midst of the others
 
   /// The tile's first query and key and, within the tile, the lane's.
   __device__ LaneScores(const Arguments& bound, const typename Variant::Place& of_head, const Values& values,
@@ -159,9 +167,9 @@ struct LaneScores {
         place(of_head),
         first_query(tile_query + row),
         first_key(tile_key + column),
-        queries(Values::kKeepsQueries ? values.queries[query_stage] + row : nullptr),
-        keys(Values::kKeepsKeys ? values.keys[key_stage] + column : nullptr),
-        diagonals(Values::kKeepsDiagonals ? values.diagonals[diagonal_stage] + (row - column + kKeys - 1) : nullptr) {}
+        queries(values.queries[Values::kKeepsQueries ? query_stage : 0].at(row)),
+        keys(values.keys[Values::kKeepsKeys ? key_stage : 0].at(column)),
+        diagonals(values.diagonals[Values::kKeepsDiagonals ? diagonal_stage : 0].at(row - column + kKeys - 1)) {}
 
   __device__ auto query_at(int query) const {
     if constexpr (Values::kKeepsQueries)

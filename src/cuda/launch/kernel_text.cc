@@ -261,7 +261,7 @@ jit::Header rearranged_header(const Variant& variant, const variant::CudaText& t
       fmt::format(
           "#pragma once\n#include \"arguments.h\"\n{}{}{}{}{}\n"
           "  using Recorded = {};\n  static constexpr bool kIsRearranged = true, kMayBeSteady = {}, kMayBeSmall = {};\n"
-          "  static constexpr bool kMayBeLinear = {}, kAddsDiagonals = {};\n"
+          "  static constexpr bool kMayBeLinear = {}, kAddsDiagonals = {}, kBeginsSteady = {};\n"
           "  static constexpr bool kChangesScores = {}, kHasSink = {}, kSlopeIsFinite = {}, kIsShort = {};\n"
           "  static constexpr bool kHasOneStage = {}, kFollowsDiagonals = {}, kHasFunctions = {};\n"
           "  static constexpr bool kIsLong = {};\n"
@@ -269,10 +269,10 @@ jit::Header rearranged_header(const Variant& variant, const variant::CudaText& t
           "  static constexpr int kMostKeptFields = {};\n}};\n\n"
           "}}  // namespace tilewise::cuda\n",
           has_parts ? "#include \"steady.h\"\n" : "", text.source, kOpening, kRearranged, functions, recorded,
-          text.may_be_steady, text.may_be_small, text.may_be_linear, text.adds_diagonals, has_scores,
-          variant.has_sink(), text.slope_is_finite, text.hoisted_operations <= 48, score_stages(variant) == 1,
-          text.follows_diagonals, text.special_functions > 0, text.is_long(), fields(variant::Hoist::query),
-          fields(variant::Hoist::key), fields(variant::Hoist::diagonal),
+          text.may_be_steady, text.may_be_small, text.may_be_linear, text.adds_diagonals, text.begins_steady,
+          has_scores, variant.has_sink(), text.slope_is_finite, text.hoisted_operations <= 48,
+          score_stages(variant) == 1, text.follows_diagonals, text.special_functions > 0, text.is_long(),
+          fields(variant::Hoist::query), fields(variant::Hoist::key), fields(variant::Hoist::diagonal),
           has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
 }
 

@@ -39,8 +39,8 @@ std::int64_t sum_bytes(const GradientSlots& slots) {
   return (is_any ? kPlaceBytes + 1024 : 0) + kept * 128 * 4 + diagonals * 3 * 4 * 8 + (rows > 0 ? 4 * 8 * 84 * 4 : 0);
 }
 
-/// What is known of 64 tiles that values are kept for, and a count of such tiles.
-constexpr int kSteadyBytes = 64 * 8 + 8;
+/// What is known of 64 tiles that values are kept for, and a count of such tiles; backward of 128, and a factor.
+constexpr int kSteadyBytes = 64 * 8 + 8, kSteadyBytesBackward = 128 * 8 + 8;
 
 }  // namespace
 
@@ -202,7 +202,7 @@ std::int64_t HopperBackwardPlan::other_shared() const {
   const std::int64_t own = 2 * kept_bytes(has_scores, 2 * kQueries, 64 + 2 * 127);
   const std::int64_t ahead = kPlaceBytes + kept_bytes(true, 0, 128) +
                              kAhead * (kept_bytes(true, kQueries, kDiagonals) + 4 * std::int64_t{kDiagonals});
-  return kBarrierBytes + 2 * (kPlaceBytes + sum_bytes(slots)) +
+  return kBarrierBytes + 2 * (kPlaceBytes + sum_bytes(slots) + (has_scores ? kSteadyBytesBackward : 0)) +
          (has_scores && keys == 128 ? std::max(own, ahead) : own);
 }
 

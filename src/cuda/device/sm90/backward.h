@@ -26,6 +26,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
   using typename Shared::KeySums;
   using typename Shared::Scores;
   using typename Shared::Sizes;
+  using typename Shared::SteadyRun;
   using typename Shared::ValueSums;
 
  public:
@@ -45,6 +46,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     d_k.clear();
     d_v.clear();
     Turn<kStages> turn;
+    SteadyRun run;
     long long last = -1;  // the query tile before, in the workspace
 #pragma unroll 1
     for (int head = first_head(); head < first_head() + arguments_.heads_per_kv; ++head) {
@@ -53,7 +55,8 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
       const int count = walk.count();
 #pragma unroll 1
       for (int i = 0; i < count; ++i) {
-        const ConsumerTile queries = begin(walk, i, has_missing_keys, head, first_key, consumer, turn);
+        this->look_ahead(walk, i, count, head, first_key, consumer);
+        const ConsumerTile queries = begin(walk, i, has_missing_keys, head, first_key, consumer, turn, run);
         step(queries, consumer, turn, last, k, v, d_k, d_v);
         last = workspace_tile(head, queries.query_begin / kQueries);
         turn = turn.plus(1);
@@ -101,7 +104,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
 
   /// Waits for a tile's queries, of which some may be missing.
   __device__ ConsumerTile begin(const typename Shared::Walk& walk, int index, bool has_missing_keys, int head,
-                                int first_key, int consumer, const Turn<kStages>& turn) const {
+                                int first_key, int consumer, const Turn<kStages>& turn, SteadyRun& run) const {
     const int stage = turn.stage(), kept = kept_turn(turn).stage();
     full(stage).wait(turn.parity());
     const auto told = this->told(walk, index, stage);
@@ -113,6 +116,9 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
       tile.part = kPartialPart;
       clear_missing_queries(tile.query_begin, consumer, stage);
     }
+    const bool has_one_value = this->take_steady(run, index, consumer);
+    tile.is_steady = has_one_value && tile.part == kFullPart;
+    tile.steady = run;
     return tile;
   }
 
@@ -172,7 +178,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
   /// p (+)= k q^T and d_s (+)= v d_o^T, started.
   __device__ void start_scores(Scores& p, Scores& d_s, const KeyFragments& k, const ValueFragments& v, int consumer,
                                int stage) const {
-    constexpr bool kClearScores = Variant::kChangesScores && !Shared::kKeepsAhead;
+    constexpr bool kClearScores = Variant::kChangesScores && !Shared::kKeepsAhead && !Shared::kKnowsSteady;
     constexpr bool kClearGradients = Config::kHasDropout;
     const Operand queries = Operand::of(query_tile(stage).address, kQueries);
     const Operand gradients = Operand::of(gradient_tile(stage).address, kQueries);

@@ -3,6 +3,7 @@
 
 #include "philox.h"
 #include "sm90/backward_output.h"
+#include "sm90/steady_tiles.h"
 #include "softmax.h"
 #include "stays.h"
 
@@ -18,7 +19,8 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
  protected:
   using Shared::arguments_, Shared::call_, Shared::variant_;
   using Shared::gradient_tile, Shared::numbers, Shared::place_of, Shared::query_tile;
-  using Shared::kHasGradients, Shared::kKeepsAhead, Shared::kKeys, Shared::kQueries;
+  using Shared::kHasGradients, Shared::kKeepsAhead, Shared::kKeys, Shared::kKnowsSteady, Shared::kQueries,
+      Shared::kSteadyAhead;
   using Shared::kv_head, Shared::lane, Shared::sequence, Shared::thread, Shared::warp_row;
   using typename Shared::EntryNumbers;
   using typename Shared::Lane;
@@ -42,14 +44,22 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
     }
     meet(1 + consumer, 128);
     if constexpr (Values::kKeepsKeys && kKeepsAhead) {
-      auto* const keys = this->ahead().values.keys[0] + 64 * consumer;
-      if (thread() < 64) keys[thread()] = Variant::key_values(variant_, place.variant, first_key + thread());
+      auto& keys = this->ahead().values.keys[0];
+      const int key = thread();
+      if (key < 64) keys.set(64 * consumer + key, Variant::key_values(variant_, place.variant, first_key + key));
       meet(1 + consumer, 128);
     } else if constexpr (Values::kKeepsKeys) {
       place.values.make_keys(variant_, place.variant, 0, first_key);
       meet(1 + consumer, 128);
     }
   }
+
+  /// Steady tiles, as many as there are still: their weights are 2^(factor * s), where products s begin at
+  /// begin - inverse * reference.
+  struct SteadyRun {
+    float factor, inverse, begin;
+    int left = 0;
+  };
 
   /// A tile of queries, with the keys of a consumer.
   struct ConsumerTile {
@@ -58,7 +68,55 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
     int stage;       // of queries
     unsigned index;  // of d_s, and of what consumers keep of the variant
     int kept = 0;    // stage of what is kept ahead
+    bool is_steady = false;
+    SteadyRun steady = {};
   };
+
+  /// Whether tiles from number `index` of a walk on are steady: each thread asks about one.
+  template <class Walk>
+  __device__ void look_ahead(const Walk& walk, int index, int count, int head, int first_key, int consumer) const {
+    if constexpr (kKnowsSteady) {
+      if (index % kSteadyAhead != 0) return;
+      Place& place = place_of(consumer);
+      const int number = index + thread(), last = count - 1, tile = walk.visit(::min(number, last)).tile();
+      const int least = tile * kQueries - (first_key + 63), most = least + kQueries + 62;
+      const float factor = this->factor_of(place.variant), inverse = 1 / factor;
+      const auto found = Variant::steady_value(variant_, place.variant, least, most);
+      const bool is_steady = found.is_known && !has_low_references(head, tile);
+      const SteadyTile steady = steady_tile_of(found.value * inverse, is_steady, number < last);
+      meet(1 + consumer, 128);  // all have read what was found before
+      place.steady.factor = factor;
+      place.steady.inverse = inverse;
+      place.steady.tiles[thread()] = steady;
+      meet(1 + consumer, 128);
+    }
+  }
+  /// Whether the tile that is number `index` of a walk is steady, if it is full.
+  __device__ bool take_steady(SteadyRun& run, int index, int consumer) const {
+    if constexpr (kKnowsSteady) {
+      if (run.left == 0) {
+        const auto& steady = place_of(consumer).steady;
+        const SteadyTile tile = steady.tiles[index % kSteadyAhead];
+        run = {uniform_real(steady.factor), uniform_real(steady.inverse), uniform_real(tile.value), uniform(tile.run)};
+        if (run.left == 0) return false;
+      }
+      --run.left;
+      return true;
+    }
+    return false;
+  }
+  /// As has_low_rows, of a tile whose references are not there yet.
+  __device__ bool has_low_references(int head, int tile) const {
+    const auto* const references =
+        reinterpret_cast<const float4*>(arguments_.reference + this->workspace_tile(head, tile) * kQueries);
+    float lowest = 0;
+#pragma unroll
+    for (int i = 0; i < kQueries / 4; ++i) {
+      const float4 four = references[i];
+      lowest = fminf(lowest, fminf(fminf(four.x, four.y), fminf(four.z, four.w)));
+    }
+    return lowest < kLeastFreeBase;
+  }
 
   /// What a tile needs to know besides: made while products are under way.
   static constexpr bool kMakesOfTiles = !kKeepsAhead && (Values::kKeepsQueries || Values::kKeepsDiagonals);
@@ -202,13 +260,16 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
   /// are under way.
   template <int kGroupsBehind>
   __device__ void make_entries(Scores& p, Scores& d_s, ConsumerTile tile, int consumer, EntryNumbers& numbers) const {
+    const bool is_steady = kKnowsSteady && tile.is_steady;
     constexpr bool kAsksEarly = kMakesOfTiles && Variant::kChangesScores && !kHasGradients;
     References references;
-    if constexpr (kAsksEarly) references = ask_references(tile.stage);
-    if (Variant::kChangesScores || (tile.part != kFullPart && !kAsksDiagonals)) {
+    if constexpr (kAsksEarly) {
+      if (!is_steady) references = ask_references(tile.stage);
+    }
+    if ((Variant::kChangesScores && !is_steady) || (tile.part != kFullPart && !kAsksDiagonals)) {
       prepare_tile(consumer, tile.index, tile.query_begin, tile.first_key);
     }
-    if (Variant::kChangesScores && tile.part == kFullPart) {
+    if (Variant::kChangesScores && !is_steady && tile.part == kFullPart) {
       if constexpr (!kAsksEarly) references = ask_references(tile.stage);
       if (has_low_rows(references)) tile.part = kPartialPart;
     }
@@ -226,6 +287,10 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
       } else {
         make_scored_weights<false>(p, tile, consumer);
       }
+    } else if constexpr (kKnowsSteady) {
+      wait_for_products<kGroupsBehind>();
+      pin(p);
+      if (is_steady) make_steady_weights(p, tile.steady.factor);
     }
     // Behind a branch, which the assembler does not move this wait across: in front of it, it would come before the
     // exponentials.
@@ -235,7 +300,9 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
     unsigned kept[Config::kHasDropout ? kQueries / 8 : 1];  // bit e of [j]: dropout keeps the weight [j][e]
     if constexpr (Config::kHasDropout) draw(kept, tile.query_begin, tile.first_key + warp_row(), tile.head);
     const Entries entries{kept, floored, tile.stage, consumer};
-    if (tile.part != kFullPart) {  // a third branch for empty parts would spill
+    if (is_steady) {
+      make_gradients<false, true>(p, d_s, entries, lane_of(tile, consumer), numbers);
+    } else if (tile.part != kFullPart) {  // another branch for empty parts would spill
       // Not the other branch's lane, which would be kept in registers for both.
       tile.query_begin = int(made_anew(tile.query_begin));
       make_gradients<true>(p, d_s, entries, lane_of(tile, consumer), numbers);
@@ -303,6 +370,13 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
       }
     }
     return floored;
+  }
+  __device__ static void make_steady_weights(Scores& p, float factor) {
+#pragma unroll
+    for (int j = 0; j < kQueries / 8; ++j) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) p.x[0][j][e] = exp2_of(factor * p.x[0][j][e]);
+    }
   }
   /// What products of the lane's entries begin at: that of (query, key) is [query - key].
   __device__ const float* begins_of(const ConsumerTile& tile, int consumer) const {
@@ -381,22 +455,33 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
 #pragma unroll
         for (int e = 0; e < 4; ++e) p.x[0][j][e] = begins[8 * j + e % 2 - e / 2 * 8];
       }
+    } else if constexpr (kKnowsSteady) {
+      if (tile.is_steady) {
+        const SteadyRun& run = tile.steady;
+        preset_from(p, numbers(stage), [&](float reference) { return fmaf(reference, -run.inverse, run.begin); });
+      } else {
+        p.clear();
+      }
     } else if constexpr (!Variant::kChangesScores) {
       preset_from(p, numbers(stage));
     }
     if constexpr (!Config::kHasDropout) preset_from(d_s, numbers(stage) + kQueries * 4);
   }
-  __device__ static void preset_from(Scores& x, unsigned from) {
+  struct Same {
+    __device__ float operator()(float x) const { return x; }
+  };
+  template <class Function = Same>
+  __device__ static void preset_from(Scores& x, unsigned from, const Function& function = {}) {
 #pragma unroll
     for (int j = 0; j < kQueries / 8; ++j) {
       const float2 pair = numbers_of(from, j);
-      x.x[0][j][0] = x.x[0][j][2] = pair.x;
-      x.x[0][j][1] = x.x[0][j][3] = pair.y;
+      x.x[0][j][0] = x.x[0][j][2] = function(pair.x);
+      x.x[0][j][1] = x.x[0][j][3] = function(pair.y);
     }
   }
 
   /// Products, or without score functions weights, turned into weights as d_v takes them and gradients of scores.
-  template <bool kPartial>
+  template <bool kPartial, bool kIsSteady = false>
   __device__ void make_gradients(Scores& p, Scores& d_s, const Entries& entries, const Lane& lane,
                                  EntryNumbers& numbers_of_variant) const {
     const int stage = entries.stage;
@@ -404,7 +489,7 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
 #pragma unroll
     for (int j = 0; j < kQueries / 8; ++j) {
       float2 references = {0, 0}, deltas = {0, 0};
-      if constexpr (Variant::kChangesScores && !kKeepsAhead) references = numbers_of(numbers(stage), j);
+      if constexpr (Variant::kChangesScores && !kKeepsAhead && !kIsSteady) references = numbers_of(numbers(stage), j);
       if constexpr (Config::kHasDropout) deltas = numbers_of(numbers(stage) + kQueries * 4, j);
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
@@ -414,6 +499,9 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
         bool is_floored = false;
         if constexpr (!Variant::kChangesScores) {
           weight = product;  // which it is already
+        } else if constexpr (kIsSteady) {
+          weight = product;  // likewise
+          slope = lane.slope(query, key, 0);
         } else if constexpr (kKeepsAhead) {
           weight = product;
           is_floored = kPartial && (entries.floored >> (4 * j + e) & 1) != 0;

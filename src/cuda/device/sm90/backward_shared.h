@@ -81,6 +81,15 @@ class BackwardShared {
       Conditional<kKeepsAhead, KeptValues<Variant, kQueries, kKeys, kKeptAhead, 1, kKeptAhead, kMakers>, OwnValues>;
   using Lane = LaneScores<Variant, Values, kKeepsAhead ? kKeys : 64>;
   static constexpr int kDiagonals = kQueries + kKeys - 1;
+  /// Of tiles whose diagonals add one number, products begin at that, less their rows' references: no exponent takes
+  /// more operations than without score functions. Which tiles are such is found out for kSteadyAhead at a time.
+  static constexpr bool kKnowsSteady =
+      Variant::kBeginsSteady && OwnValues::kKeepsDiagonals && !kKeepsAhead && !kHasGradients && !Sizes::kIsWide;
+  static constexpr int kSteadyAhead = 128;
+  struct SteadyTiles {
+    float factor, inverse;           // factor_of(), and 1 / that
+    SteadyTile tiles[kSteadyAhead];  // what their products begin at
+  };
   struct KeptAhead {
     typename Variant::Place variant;  // of the head that the makers are at
     Values values;                    // keys by consumers
@@ -92,6 +101,7 @@ class BackwardShared {
   struct Place {
     typename Variant::Place variant;
     Conditional<kKeepsAhead, Nothing, Values> values;
+    Conditional<kKnowsSteady, SteadyTiles, Nothing> steady;
     typename Sums::Walks gradients;
   };
 

@@ -11,12 +11,12 @@ template <class Config, class Variant>
 class ForwardConsumer : ForwardSteps<Config, Variant> {
   using Shared = ForwardSteps<Config, Variant>;
   using Shared::begin, Shared::close_rows, Shared::complete_tile, Shared::drop, Shared::finish, Shared::first_visit,
-      Shared::has_entries, Shared::has_own_bases, Shared::is_first_lane, Shared::is_steady, Shared::is_told,
-      Shared::key_empty, Shared::key_full, Shared::lane_of, Shared::look_up, Shared::make_exponents,
-      Shared::make_scored, Shared::make_small, Shared::make_steady, Shared::move, Shared::pass_turn, Shared::passes,
-      Shared::place_of, Shared::release_queries, Shared::start_piece, Shared::start_scores, Shared::steady_exponents,
-      Shared::take_own_bases, Shared::take_turn, Shared::uniform_of, Shared::value_empty, Shared::value_full,
-      Shared::value_tile, Shared::wait_for_kept, Shared::walk_of;
+      Shared::has_entries, Shared::has_own_bases, Shared::is_first_lane, Shared::is_told, Shared::key_empty,
+      Shared::key_full, Shared::lane_of, Shared::look_up, Shared::make_exponents, Shared::make_scored,
+      Shared::make_small, Shared::make_steady, Shared::move, Shared::pass_turn, Shared::passes, Shared::place_of,
+      Shared::release_queries, Shared::start_piece, Shared::start_scores, Shared::steady_exponents,
+      Shared::take_own_bases, Shared::take_steady, Shared::take_turn, Shared::uniform_of, Shared::value_empty,
+      Shared::value_full, Shared::value_tile, Shared::wait_for_kept, Shared::walk_of;
   using Shared::call_;
   using Shared::kKeepsOfTiles, Shared::kKeyTile, Shared::kLargestSum, Shared::kRoom, Shared::kStages, Shared::kSteps,
       Shared::kTellsLists;
@@ -28,6 +28,7 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
   using typename Shared::Scores;
   using typename Shared::Stays;
   using typename Shared::SteadyExponents;
+  using typename Shared::SteadyRun;
   using typename Shared::TileWeights;
   using typename Shared::Told;
   using typename Shared::ValueTile;
@@ -88,7 +89,8 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
       move(weights, first.fragments);
     }
     bool are_small = true;  // all products of this warp up to now
-    unsigned passed = 0;    // tiles between the one whose values are to be read and the next one
+    SteadyRun run;
+    unsigned passed = 0;  // tiles between the one whose values are to be read and the next one
     for (int i = 1; i < count; ++i) {
       const Visit last = visit;
       const Turn<kStages> keys = turn.plus(passed + 1);
@@ -115,10 +117,9 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
       // Looked up while products are under way, and not behind the wait for them.
       const bool is_cut = made_anew(visit.cuts(piece.part())) != 0;
       if (is_cut) look_up(stays, visit, piece);
-      wait_for_kept(keys.count);
-      const bool has_one_value = is_steady(keys.count) && !is_cut;
+      const bool has_one_value = take_steady(run, keys.count) && !is_cut;
       [[maybe_unused]] const SteadyExponents steady =
-          steady_exponents(lane_of(visit, piece, keys.count, of_head), keys.count, rows);
+          steady_exponents(lane_of(visit, piece, keys.count, of_head), run.value, rows);
       wait_for_products<1>();
       pass_turn(piece);
       pin(s);

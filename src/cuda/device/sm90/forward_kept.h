@@ -68,9 +68,23 @@ class ForwardKept : public ForwardOutput<Config, Variant> {
     const Turn<kKeptStages> turn{tile};
     if constexpr (kKeepsOfTiles) kept_full(turn.stage()).wait(turn.parity());
   }
-  /// The same for all of a warp, which the compiler sees.
-  __device__ bool is_steady(unsigned tile) const {
-    if constexpr (kKnowsSteady) return __any_sync(~0u, kept().steady_tile(tile).is_steady != 0);
+  /// Steady tiles with the same value that are still to come.
+  struct SteadyRun {
+    float value = 0;
+    int left = 0;
+  };
+  /// Waits for what is kept of a tile; who makes it relies on that, of steady tiles, too. Whether it is steady.
+  __device__ bool take_steady(SteadyRun& run, unsigned tile) const {
+    wait_for_kept(tile);
+    if constexpr (kKnowsSteady) {
+      if (run.left == 0) {
+        const SteadyTile& steady = kept().steady_tile(tile);
+        run = {steady.value, uniform(steady.run)};
+        if (run.left == 0) return false;
+      }
+      --run.left;
+      return true;
+    }
     return false;
   }
 
@@ -78,7 +92,7 @@ class ForwardKept : public ForwardOutput<Config, Variant> {
   /// the same, they write the same.
   __device__ void complete_tile(const Visit& visit, const Piece& piece, unsigned tile) const {
     if constexpr (kKnowsSteady) {
-      if (!is_steady(tile)) return;
+      if (__all_sync(~0u, kept().steady_tile(tile).run == 0)) return;
       kept().template make_diagonals_of_warp<16 + kKeyTile - 1>(
           variant_, place_of(piece).variant, int(tile % kKeptStages), tile_query(piece), visit.tile() * kKeyTile,
           64 * piece.part() + warp_row(), thread_read_anew() % 32);
@@ -89,10 +103,9 @@ class ForwardKept : public ForwardOutput<Config, Variant> {
   struct SteadyExponents {
     float factor, begin[2];
   };
-  __device__ SteadyExponents steady_exponents(const Lane& lane, unsigned tile, const RowStatistics<1>& rows) const {
+  __device__ SteadyExponents steady_exponents(const Lane& lane, float value, const RowStatistics<1>& rows) const {
     SteadyExponents exponents{1, {0, 0}};
     if constexpr (kKnowsSteady) {
-      const float value = kept().steady_tile(tile).value;
       exponents.factor = uniform_real(Variant::factor(variant_, lane.place));
 #pragma unroll
       for (int half = 0; half < 2; ++half) {

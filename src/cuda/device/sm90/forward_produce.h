@@ -2,6 +2,7 @@
 #pragma once
 
 #include "sm90/forward_shared.h"
+#include "sm90/steady_tiles.h"
 
 namespace tilewise::cuda::sm90 {
 
@@ -155,7 +156,7 @@ class ForwardProducers : ForwardShared<Config, Variant> {
       const int stage = made_anew(made) % Shared::kKeptStages;
       const int first_key = this->walk_of(told).visit(i).tile() * kKeyTile;
       kept.make_keys(variant_, told.variant, stage, first_key);
-      if (!Shared::kKnowsSteady || kept.steady_tile(made).is_steady == 0)
+      if (!Shared::kKnowsSteady || kept.steady_tile(made).run == 0)
         kept.make_diagonals(variant_, told.variant, stage, this->first_query_of(told), first_key);
       __syncwarp();
       this->kept_full(made_anew(made) % Shared::kKeptStages).arrive_if(is_first());
@@ -171,7 +172,8 @@ class ForwardProducers : ForwardShared<Config, Variant> {
       const int least = this->first_query_of(told) - (first_key + kKeyTile - 1);
       const auto found =
           Variant::steady_value(variant_, told.variant, least, least + Shared::kQueryTile + kKeyTile - 2);
-      this->kept().steady_tile(made + lane) = {found.value, found.is_known};
+      this->kept().steady_tile(made + lane) =
+          steady_tile_of(found.value, found.is_known, index + lane + 1 < told.walk.count);
       __syncwarp();
     }
   }

@@ -1,0 +1,100 @@
+// Arrays of small structures in shared memory, laid out word by word as the lanes of a warp read them: of a tile's
+// queries or keys, and of its diagonals. Lanes read at a product's entries: eight rows, and in each of these four pairs
+// of columns.
+#pragma once
+
+#include "element.h"
+
+namespace tilewise::cuda {
+
+/// A structure and its words.
+template <class Structure>
+union WordsOf {
+  static constexpr int kCount = (sizeof(Structure) + 3) / 4;
+  Structure structure;
+  unsigned words[kCount];
+  __device__ WordsOf() {}
+};
+
+/// A structure for each query or key. Of two that are next to each other a word of one lies beside the same word of the
+/// other, so that what a lane reads of both, one word or all, is read at once. Of none a word is left.
+template <class Structure, int kCount>
+class alignas(kCount > 0 ? 16 : 4) AxisValues {
+  using Words = WordsOf<Structure>;
+
+ public:
+  /// Those from one of them on; from one of an odd number on, every second one.
+  class Place {
+   public:
+    __device__ Structure operator[](int i) const {
+      Words read;
+#pragma unroll
+      for (int word = 0; word < Words::kCount; ++word) read.words[word] = first_[place_of(i) + 2 * word];
+      return read.structure;
+    }
+
+   private:
+    friend class AxisValues;
+    __device__ explicit Place(const unsigned* first) : first_(first) {}
+    const unsigned* first_;
+  };
+
+  __device__ Place at(int i) const { return Place(words_ + place_of(i)); }
+  __device__ void set(int i, const Structure& structure) {
+    Words written;
+    written.structure = structure;
+#pragma unroll
+    for (int word = 0; word < Words::kCount; ++word) words_[place_of(i) + 2 * word] = written.words[word];
+  }
+
+ private:
+  __device__ static int place_of(int i) { return i / 2 * 2 * Words::kCount + i % 2; }
+  unsigned words_[kCount > 0 ? (kCount + 1) / 2 * 2 * Words::kCount : 1];
+};
+
+/// A structure for each diagonal, by pairs of words, and the last one of an odd number. A warp's entries of eight rows
+/// are on 14 diagonals next to each other, whose pairs, or words of one kind, are in as many banks. Of structures of
+/// four words behind each other half were in the banks of the others: 168 million of the 677 million wavefronts of a
+/// score of ten operations.
+template <class Structure, int kCount>
+class alignas(kCount > 0 ? 16 : 4) DiagonalValues {
+  using Words = WordsOf<Structure>;
+  static constexpr int kInPairs = Words::kCount / 2 * 2;
+
+ public:
+  /// Those from one of them on, before and behind it.
+  class Place {
+   public:
+    __device__ Structure operator[](int i) const {
+      Words read;
+#pragma unroll
+      for (int word = 0; word < Words::kCount; ++word) {
+        read.words[word] = word < kInPairs ? pairs_[word / 2 * 2 * kCount + 2 * i + word % 2] : last_[i];
+      }
+      return read.structure;
+    }
+
+   private:
+    friend class DiagonalValues;
+    __device__ Place(const unsigned* pairs, const unsigned* last) : pairs_(pairs), last_(last) {}
+    const unsigned* pairs_;
+    const unsigned* last_;
+  };
+
+  __device__ Place at(int i) const { return Place(words_ + 2 * i, words_ + kInPairs * kCount + i); }
+  __device__ Structure operator[](int i) const { return at(i)[0]; }
+  __device__ void set(int i, const Structure& structure) {
+    Words written;
+    written.structure = structure;
+#pragma unroll
+    for (int word = 0; word < Words::kCount; ++word) {
+      const int place = word < kInPairs ? word / 2 * 2 * kCount + 2 * i + word % 2 : kInPairs * kCount + i;
+      words_[place] = written.words[word];
+    }
+  }
+
+ private:
+  unsigned words_[kCount > 0 ? Words::kCount* kCount : 1];
+};
+
+}  // namespace tilewise::cuda
