@@ -77,11 +77,12 @@ class ForwardShared {
   static constexpr int kChunkElements = 128 / int(sizeof(Element));  // of a chunk's row
 
   /// Whether lists are told with their tiles and taken early, and a piece is ended in another order (forward.h): what
-  /// lies between two pieces of work matters most where lists are short. Of documents that took 0.96 of the time.
-  /// Kernels of small parts (64 keys) have lost by it, BigBird 1.01 -> 1.14 of its share of plain's time, as has d 64
-  /// without a mask, 1.29 -> 1.17 of cuDNN.
+  /// lies between two pieces of work matters most where lists are short. Documents take 0.96 of the time, BigBird 0.98
+  /// at d 64 and 0.96 at d 256. At d 128 the kernel of small parts (64 keys) has lost by it, BigBird 1.01 -> 1.14 of
+  /// its share of plain's time, as has d 64 without a mask, 1.29 -> 1.17 of cuDNN.
+  static constexpr bool kIsNarrow = kKeyTile == 64 && Config::kHeadV > 64 && Config::kHeadV <= 128;
   static constexpr bool kTellsLists = Config::kHasLists && !Variant::kChangesScores && sizeof(Element) == 2 &&
-                                      (Variant::kFollowsDiagonals || kKeyTile > 64);
+                                      (Variant::kFollowsDiagonals || !kIsNarrow);
 
   /// Whether of short walks the next piece is taken before all their keys are on their way.
   static constexpr bool kTakesEarly =
