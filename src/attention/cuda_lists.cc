@@ -3,6 +3,7 @@
 
 #include "attention/cuda_backend.h"
 #include "attention/planned_mask.h"
+#include "cuda/launch/hopper_program.h"
 #include "cuda/launch/kernel_text.h"
 #include "cuda/plan/hopper_plan.h"
 
@@ -114,13 +115,13 @@ bool CudaBackend::find_small_parts() const {
       !cuda::takes_small_parts(kernel, cuda::changes_scores(variant()))) {
     return false;
   }
+  const double cost =
+      cuda::cost_of_small_tiles(kernel, cuda::score_work(variant(), cuda::hopper_text(variant(), kernel, false)));
   const std::vector<std::byte> bound = bytes_of_lists();
   const auto usual = listed({cuda::forward_tile(making(kernel)), false}, bound);
   kernel.has_small_parts = true;
   const auto small = listed({cuda::forward_tile(making(kernel)), false}, bound);
-  return usual && small &&
-         cuda::cost_of_small_tiles(kernel) * static_cast<double>(visited_keys(*small)) <
-             static_cast<double>(visited_keys(*usual));
+  return usual && small && cost * static_cast<double>(visited_keys(*small)) < static_cast<double>(visited_keys(*usual));
 }
 
 /// Keys of the tiles that 64 queries have entries in, of all of them together.

@@ -76,8 +76,8 @@ TEST_F(HopperForwardOnGpu, PlansTakeSmallTilesWhereAMaskKeepsSmallParts) {
   const Variant blocks =
       keep([](const At& at) { return (to_int(at.query_index / 64) * 5 + to_int(at.key_index / 64)) % 8 == 0; });
   takes(blocks, 128, "128 x 64"), takes(blocks, 64, "192 x 64"), takes(blocks, 256, "128 x 64");
-  for (const Variant& variant : {zoo::causal(), zoo::window(1024)}) takes(variant, 128, "128 x 128");
-  takes(zoo::causal(), 64, "192 x 96"), takes(zoo::causal(), 256, "128 x 80");
+  for (const Variant& variant : {zoo::causal(), zoo::window(1024)})
+    takes(variant, 128, "128 x 128"), takes(variant, 64, "192 x 96"), takes(variant, 256, "128 x 80");
 }
 
 TEST_F(HopperForwardOnGpu, MoreWorkThanMultiprocessors) {
