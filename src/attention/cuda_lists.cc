@@ -3,6 +3,7 @@
 
 #include "attention/cuda_backend.h"
 #include "attention/planned_mask.h"
+#include "cuda/launch/hopper_program.h"
 #include "cuda/launch/kernel_text.h"
 #include "cuda/plan/hopper_plan.h"
 
@@ -107,18 +108,20 @@ std::vector<std::byte> CudaBackend::bytes_of_lists() const {
 }
 
 /// Whether a mask keeps so little of the usual tiles, as one of blocks of 64 does, that smaller ones take less time:
-/// BigBird at 16k, d 128, 0.74 of it by tiles of 128 x 64, a window 1.14 and documents 1.17.
+/// BigBird at 16k, d 128, 0.74 of it by tiles of 128 x 64, a window 1.14 and documents 1.17; at d 64 BigBird 0.34.
 bool CudaBackend::find_small_parts() const {
-  const cuda::ForwardShape kernel = kernel_shape({});
+  cuda::ForwardShape kernel = kernel_shape({});
   if (!can_keep_lists() || context_->device().compute_capability_major != 9 ||
       !cuda::takes_small_parts(kernel, cuda::changes_scores(variant()))) {
     return false;
   }
+  const double cost =
+      cuda::cost_of_small_tiles(kernel, cuda::score_work(variant(), cuda::hopper_text(variant(), kernel, false)));
   const std::vector<std::byte> bound = bytes_of_lists();
-  const auto usual = listed({{128, 128}, false}, bound), small = listed({{128, 64}, false}, bound);
-  return usual && small &&
-         cuda::kCostOfSmallTiles * static_cast<double>(visited_keys(*small)) <
-             static_cast<double>(visited_keys(*usual));
+  const auto usual = listed({cuda::forward_tile(making(kernel)), false}, bound);
+  kernel.has_small_parts = true;
+  const auto small = listed({cuda::forward_tile(making(kernel)), false}, bound);
+  return usual && small && cost * static_cast<double>(visited_keys(*small)) < static_cast<double>(visited_keys(*usual));
 }
 
 /// Keys of the tiles that 64 queries have entries in, of all of them together.

@@ -115,7 +115,14 @@ TEST(HopperPlan, TakesSmallTilesForSmallParts) {
   shape.has_small_parts = true;
   EXPECT_EQ(key_tile(false), 64);
   EXPECT_EQ(key_tile(true), 128);
-  shape.d_v = 64;
+  const ScoreWork along_diagonals{.mask_follows_diagonals = true};
+  EXPECT_EQ(cost_of_small_tiles(shape, {}), cost_of_small_tiles(shape, along_diagonals));
+  shape.d_qk = shape.d_v = 64;
+  EXPECT_LT(cost_of_small_tiles(shape, {}), cost_of_small_tiles(shape, along_diagonals));
+  EXPECT_EQ(hopper_forward_candidates(shape, {}, kHopper).front().tile(), (ListTile{.queries = 192, .keys = 64}));
+  shape.d_qk = shape.d_v = 256;
+  EXPECT_EQ(hopper_forward_candidates(shape, {}, kHopper).front().tile(), (ListTile{.queries = 128, .keys = 64}));
+  shape.has_lists = false;
   EXPECT_FALSE(takes_small_parts(shape, false));
 }
 

@@ -66,17 +66,18 @@ TEST_F(HopperForwardOnGpu, EveryPlan) {
 }
 
 TEST_F(HopperForwardOnGpu, PlansTakeSmallTilesWhereAMaskKeepsSmallParts) {
-  const auto explained = [](const Variant& variant) {
+  const auto takes = [](const Variant& variant, int d, const char* tile) {
     const PlanShape shape{
-        .dtype = DType::bfloat16, .h_q = 2, .h_kv = 2, .d_qk = 128, .d_v = 128, .s_q = 4096, .s_kv = 4096};
-    return Attention(variant).plan(shape, Device::cuda()).explain();
+        .dtype = DType::bfloat16, .h_q = 2, .h_kv = 2, .d_qk = d, .d_v = d, .s_q = 4096, .s_kv = 4096};
+    const std::string explained = Attention(variant).plan(shape, Device::cuda()).explain();
+    EXPECT_NE(explained.find(fmt::format("forward: sm_90a, {}", tile)), std::string::npos) << explained;
   };
-  // A block of 64 in eight, here and there: of tiles of 128 x 64 half as many keys as of tiles of 128 x 128.
+  // A block of 64 in eight, here and there: of tiles of 64 keys half as many as of tiles of 128.
   const Variant blocks =
       keep([](const At& at) { return (to_int(at.query_index / 64) * 5 + to_int(at.key_index / 64)) % 8 == 0; });
-  EXPECT_NE(explained(blocks).find("forward: sm_90a, 128 x 64"), std::string::npos) << explained(blocks);
+  takes(blocks, 128, "128 x 64"), takes(blocks, 64, "192 x 64"), takes(blocks, 256, "128 x 64");
   for (const Variant& variant : {zoo::causal(), zoo::window(1024)})
-    EXPECT_NE(explained(variant).find("forward: sm_90a, 128 x 128"), std::string::npos) << explained(variant);
+    takes(variant, 128, "128 x 128"), takes(variant, 64, "192 x 96"), takes(variant, 256, "128 x 80");
 }
 
 TEST_F(HopperForwardOnGpu, MoreWorkThanMultiprocessors) {

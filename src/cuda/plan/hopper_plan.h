@@ -59,7 +59,7 @@ struct HopperForwardPlan {
 
 /// Whether a shape has a plan of its own for lists of small parts, and how much longer that takes for as many entries.
 bool takes_small_parts(const ForwardShape& shape, bool has_scores);
-inline constexpr double kCostOfSmallTiles = 1.2;
+double cost_of_small_tiles(const ForwardShape& shape, const ScoreWork& scores);
 
 /// Plans worth measuring, the one that is believed best first; none where no plan fits the shape.
 std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, const ScoreWork& scores,

@@ -107,6 +107,7 @@ class ForwardProducers : ForwardShared<Config, Variant> {
     const Work& work = told.work;
     if constexpr (Shared::kTellsLists) tell_kv_head(told);
     told.variant = Variant::place_of(bound, told.shape, work.sequence, work.head, work.kv_head, arguments_.scale);
+    if constexpr (Shared::kTellsLists) forget();  // what it took is read anew: padding would spill
     if constexpr (Shared::ValuesOfTile::kTransposed) tell_scales(told);
     if constexpr (Shared::kTakesEarly) {
       const int last = told.walk.count - 1;

@@ -76,12 +76,13 @@ class ForwardShared {
   using ValueTile = typename ValuesOfTile::Tile;
   static constexpr int kChunkElements = 128 / int(sizeof(Element));  // of a chunk's row
 
-  /// Whether lists are such as windows and causal masks have, for which what lies between two pieces of work matters
-  /// most: then more is told of them, and a piece is ended in another order (forward.h). Other kernels have not the
-  /// registers for it, or have lost by it: BigBird 1.01 -> 1.14 of its share of plain's time, d 64 without a mask 1.29
-  /// -> 1.17 of cuDNN.
-  static constexpr bool kTellsLists =
-      Config::kHasLists && !Variant::kChangesScores && Variant::kFollowsDiagonals && sizeof(Element) == 2;
+  /// Whether lists are told with their tiles and taken early, and a piece is ended in another order (forward.h): what
+  /// lies between two pieces of work matters most where lists are short. Documents take 0.96 of the time, BigBird 0.98
+  /// at d 64 and 0.96 at d 256. At d 128 the kernel of small parts (64 keys) has lost by it, BigBird 1.01 -> 1.14 of
+  /// its share of plain's time, as has d 64 without a mask, 1.29 -> 1.17 of cuDNN.
+  static constexpr bool kIsNarrow = kKeyTile == 64 && Config::kHeadV > 64 && Config::kHeadV <= 128;
+  static constexpr bool kTellsLists = Config::kHasLists && !Variant::kChangesScores && sizeof(Element) == 2 &&
+                                      (Variant::kFollowsDiagonals || !kIsNarrow);
 
   /// Whether of short walks the next piece is taken before all their keys are on their way.
   static constexpr bool kTakesEarly =
@@ -100,7 +101,8 @@ class ForwardShared {
   /// have then done with.
   static constexpr int kKeptStages = 4, kKeptAhead = kStages < kKeptStages ? kStages : kKeptStages - 1;
   /// Masks along diagonals are not looked up by values of queries.
-  using Values = KeptValues<Variant, kQueryTile, kKeyTile, kTellsLists ? 0 : 2, kKeptStages, kKeptStages, 32>;
+  static constexpr int kPiecesOfQueries = kTellsLists && Variant::kFollowsDiagonals ? 0 : 2;
+  using Values = KeptValues<Variant, kQueryTile, kKeyTile, kPiecesOfQueries, kKeptStages, kKeptStages, 32>;
   /// One is at work, and one is told ahead, or three: of a causal mask's short rows what has to be asked for before a
   /// piece can begin takes longer than the piece.
   static constexpr int kToldStages = kTakesEarly && !Values::kKeepsQueries ? 4 : 2;
