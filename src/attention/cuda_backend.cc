@@ -136,11 +136,14 @@ std::optional<cuda::DecodePlan> CudaBackend::decode_plan(const Form& form) const
 }
 
 std::optional<cuda::DecodePlan> CudaBackend::plan_decoding(const cuda::ForwardShape& kernel) const {
-  const auto candidates =
-      cuda::decode_candidates(kernel, cuda::limits_of(context_->device()), shape().h_q / shape().h_kv * shape().s_q,
-                              cuda::decodes_by_wgmma(*context_), cuda::changes_scores(variant()));
+  const jit::DeviceInfo& device = context_->device();
+  const std::int64_t heads_per_kv = shape().h_q / shape().h_kv,
+                     units = shape().b * shape().h_kv * cuda::decode_row_tiles({}, heads_per_kv, shape().s_q);
+  const auto candidates = cuda::decode_candidates(kernel, cuda::limits_of(device), heads_per_kv * shape().s_q,
+                                                  cuda::decodes_by_wgmma(*context_), cuda::changes_scores(variant()),
+                                                  units >= 2 * std::int64_t{device.multiprocessors});
   if (candidates.empty()) return std::nullopt;
-  return cuda::chosen(context_->device(), "decoding", kernel, cuda::changes_scores(variant()), candidates);
+  return cuda::chosen(device, "decoding", kernel, cuda::changes_scores(variant()), candidates);
 }
 
 bool CudaBackend::decodes(const Form& form, const cuda::ForwardExtent& extent) const {
@@ -195,7 +198,7 @@ void CudaBackend::upload_frozen_tables() {
 /// Those whose plans of decoding differ.
 std::vector<Form> CudaBackend::decode_forms() const {
   if (!decode_) return {};
-  if (forward_) return {Form()};
+  if (forward_) return {Form(), Form{.is_paged = true}};
   return {Form(), Form{.values_in_keys = true}, Form{.is_paged = true, .values_in_keys = true}};
 }
 

@@ -3,6 +3,7 @@
 
 #include <compare>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -140,10 +141,11 @@ class CudaBackend final : public Backend {
   void measure_lists();
   bool can_keep_lists() const;
   std::vector<std::byte> bytes_of_lists() const;
-  std::optional<KeptLists> listed(const Direction& direction, const std::vector<std::byte>& bound) const;
+  KeptLists* lists_of(const Direction& direction);
+  std::optional<KeptLists> listed(const Direction& direction) const;
   std::int64_t visited_keys(const KeptLists& kept) const;
-  bool find_small_parts() const;
-  bool has_long_key_rows() const;
+  bool find_small_parts();
+  bool has_long_key_rows();
   cuda::ListExtent list_extent(const Direction& direction) const;
   std::vector<cuda::RowStart> order_of(const KeptLists& kept) const;
   void find_long_rows(KeptLists& kept);
@@ -169,7 +171,7 @@ class CudaBackend final : public Backend {
   std::int64_t most_tiles_ = 0, most_lists_ = 0;  // of the lists of any call
   bool has_small_parts_ = false;                  // as a forward kernel is made for
   bool has_long_rows_ = false;                    // likewise a backward kernel
-  std::vector<KeptLists> kept_lists_;
+  std::list<KeptLists> kept_lists_;
   std::vector<cuda::DeviceMemory> frozen_memory_;
   std::vector<FrozenTable> frozen_;
   std::optional<cuda::SequenceWriter> sequences_;

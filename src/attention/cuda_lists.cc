@@ -85,17 +85,27 @@ void CudaBackend::measure_lists() {
 /// call: making them takes the GPU 5 us and the host as long as two launches. As long as they are small.
 void CudaBackend::keep_lists() {
   if (!can_keep_lists()) return;
-  const std::vector<std::byte> bound = bytes_of_lists();
-  const auto keep = [&](const Direction& direction, bool may_have_long_rows) {
-    if (std::ranges::any_of(kept_lists_, [&](const KeptLists& kept) { return kept.direction == direction; })) return;
-    auto kept = listed(direction, bound);
-    if (!kept) return;
-    if (may_have_long_rows) find_long_rows(*kept);
-    kept_lists_.push_back(std::move(*kept));
-  };
-  if (forward_) keep({forward_->usual().tile(), false}, true);
-  if (backward_) keep({backward_->usual().tile(), true}, true);
-  for (const Form& form : decode_forms()) keep({{kDecodeQueries, decode_plan(form)->keys}, false}, false);
+  std::vector<Direction> wanted;
+  if (forward_) wanted.push_back({forward_->usual().tile(), false});
+  if (backward_) wanted.push_back({backward_->usual().tile(), true});
+  for (const Direction& direction : wanted) {
+    if (KeptLists* const kept = lists_of(direction)) find_long_rows(*kept);
+  }
+  for (const Form& form : decode_forms()) {
+    wanted.push_back({{kDecodeQueries, decode_plan(form)->keys}, false});
+    lists_of(wanted.back());
+  }
+  // Others were made to choose kernels by.
+  kept_lists_.remove_if(
+      [&](const KeptLists& kept) { return std::ranges::find(wanted, kept.direction) == wanted.end(); });
+}
+
+/// Made when they are first asked for; null where they are large.
+CudaBackend::KeptLists* CudaBackend::lists_of(const Direction& direction) {
+  const auto kept = std::ranges::find(kept_lists_, direction, &KeptLists::direction);
+  if (kept != kept_lists_.end()) return &*kept;
+  std::optional<KeptLists> made = listed(direction);
+  return made ? &kept_lists_.emplace_back(std::move(*made)) : nullptr;
 }
 
 bool CudaBackend::can_keep_lists() const { return lister_ && longest_ && !binds_anything(variant()); }
@@ -109,7 +119,7 @@ std::vector<std::byte> CudaBackend::bytes_of_lists() const {
 
 /// Whether a mask keeps so little of the usual tiles, as one of blocks of 64 does, that smaller ones take less time:
 /// BigBird at 16k, d 128, 0.74 of it by tiles of 128 x 64, a window 1.14 and documents 1.17; at d 64 BigBird 0.34.
-bool CudaBackend::find_small_parts() const {
+bool CudaBackend::find_small_parts() {
   cuda::ForwardShape kernel = kernel_shape({});
   if (!can_keep_lists() || context_->device().compute_capability_major != 9 ||
       !cuda::takes_small_parts(kernel, cuda::changes_scores(variant()))) {
@@ -117,10 +127,10 @@ bool CudaBackend::find_small_parts() const {
   }
   const double cost =
       cuda::cost_of_small_tiles(kernel, cuda::score_work(variant(), cuda::hopper_text(variant(), kernel, false)));
-  const std::vector<std::byte> bound = bytes_of_lists();
-  const auto usual = listed({cuda::forward_tile(making(kernel)), false}, bound);
+  const auto lists = [&] { return lists_of({cuda::forward_tile(making(kernel)), false}); };
+  const KeptLists* const usual = lists();
   kernel.has_small_parts = true;
-  const auto small = listed({cuda::forward_tile(making(kernel)), false}, bound);
+  const KeptLists* const small = lists();
   return usual && small && cost * static_cast<double>(visited_keys(*small)) < static_cast<double>(visited_keys(*usual));
 }
 
@@ -141,11 +151,11 @@ std::int64_t CudaBackend::visited_keys(const KeptLists& kept) const {
 }
 
 /// Whether keys that all queries look at make some rows of a backward pass far longer than most.
-bool CudaBackend::has_long_key_rows() const {
+bool CudaBackend::has_long_key_rows() {
   if (!shape().backward || shape().deterministic || !can_keep_lists() ||
       context_->device().compute_capability_major != 9)
     return false;
-  const auto kept = listed({cuda::backward_tile(making(kernel_shape({}))), true}, bytes_of_lists());
+  const KeptLists* const kept = lists_of({cuda::backward_tile(making(kernel_shape({}))), true});
   return kept && long_rows(order_of(*kept), list_extent(kept->direction)) > 0;
 }
 
@@ -160,8 +170,7 @@ std::vector<cuda::RowStart> CudaBackend::order_of(const KeptLists& kept) const {
   return kept.order.values<cuda::RowStart>(static_cast<std::size_t>(rows));
 }
 
-std::optional<CudaBackend::KeptLists> CudaBackend::listed(const Direction& direction,
-                                                          const std::vector<std::byte>& bound) const {
+std::optional<CudaBackend::KeptLists> CudaBackend::listed(const Direction& direction) const {
   const jit::CurrentContext current(*context_);
   constexpr std::int64_t kMostBytes = 1 << 24;
   const cuda::ListExtent extent = list_extent(direction);
@@ -176,10 +185,10 @@ std::optional<CudaBackend::KeptLists> CudaBackend::listed(const Direction& direc
                  std::nullopt,
                  {}};
   if (direction.by_key && shape().deterministic) kept.turns = memory(extent.tile_ints() * kInt);
-  kept.lists =
-      lister_->make(longest_->as<const cuda::SequenceShape>(), extent, direction.tile, direction.by_key,
-                    shape().h_q / shape().h_kv, kept.tiles.as<int>(), kept.counts.as<int>(),
-                    kept.order.as<cuda::RowStart>(), kept.turns ? kept.turns->as<int>() : nullptr, bound, nullptr);
+  kept.lists = lister_->make(longest_->as<const cuda::SequenceShape>(), extent, direction.tile, direction.by_key,
+                             shape().h_q / shape().h_kv, kept.tiles.as<int>(), kept.counts.as<int>(),
+                             kept.order.as<cuda::RowStart>(), kept.turns ? kept.turns->as<int>() : nullptr,
+                             bytes_of_lists(), nullptr);
   context_->driver().check(context_->driver().api().stream_synchronize(nullptr), "to list tiles");
   return kept;
 }

@@ -44,8 +44,11 @@ TEST(Ahead, HasEveryFamilysKernels) {
 
 TEST(Ahead, HasListsDecodingAndGradientsWhereTheyAreNeeded) {
   AheadShape shape{.kernel = {.has_lists = true}, .rows = 4, .decodes = true};
-  EXPECT_EQ(kernels_of(zoo::causal(), shape, "sm_80"),
-            (Names{"classify", "decode", "forward", "gather", "merge", "merge", "number", "order", "write"}));
+  EXPECT_EQ(kernels_of(zoo::causal(), shape, "sm_80"),  // decoding of few units and of many
+            (Names{"classify", "decode", "decode", "forward", "gather", "merge", "merge", "merge", "number", "order",
+                   "write"}));
+  shape.kernel.is_paged = true;
+  EXPECT_EQ(std::ranges::count(kernels_of(zoo::causal(), shape, "sm_80"), "decode"), 1);
   shape = {.kernel = {.d_qk = 576, .d_v = 512}, .rows = 128, .decodes = true};
   EXPECT_EQ(kernels_of(Variant(), shape, "sm_90a"), (Names{"decode", "gather", "merge", "write"}));
   shape = {.kernel = {}, .has_backward = true, .differentiates_variant = true};

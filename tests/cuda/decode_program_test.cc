@@ -97,11 +97,13 @@ TEST(DecodePlans, FitEveryGeneration) {
 
 TEST(DecodePlans, HaveOneBlockWhereReadingIsAllThatTheyWaitFor) {
   const Multiprocessor hopper = Multiprocessor::of(jit::Architecture::parse("sm_90a"));
-  const auto blocks = [&](const ForwardShape& shape, bool has_scores) {
-    return choose_decode(shape, hopper, 16, false, has_scores)->blocks;
+  const auto blocks = [&](const ForwardShape& shape, bool has_scores, bool has_many_units = false) {
+    return choose_decode(shape, hopper, 16, false, has_scores, has_many_units)->blocks;
   };
   EXPECT_EQ(blocks({.d_qk = 128, .d_v = 128}, false), 1);
   EXPECT_EQ(blocks({.d_qk = 128, .d_v = 128}, true), 2);
+  EXPECT_EQ(blocks({.d_qk = 128, .d_v = 128}, false, true), 2);
+  EXPECT_EQ(blocks({.d_qk = 128, .d_v = 128, .is_paged = true}, false), 2);
   EXPECT_EQ(blocks({.d_qk = 64, .d_v = 64}, false), 2);
   EXPECT_EQ(blocks({.d_qk = 192, .d_v = 128}, true), 1);  // the sums take the registers of two
   // Seven tiles of keys and values, 64 rows of 256 bytes each: 224 of 227 KiB.

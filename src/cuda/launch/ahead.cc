@@ -84,9 +84,14 @@ std::vector<jit::Program> programs_ahead(const Variant& variant, const tiles::Ma
     programs.push_back(tile_program(variant, variant::cuda_text(variant), mask.removes, architecture));
   if (!needs_wide_decode(kernel)) add_forward(variant, kernel, architecture, programs);
   if (shape.decodes && !mask.follows_head && kernel.dtype != DType::float8_e4m3) {
-    const auto plan = choose_decode(kernel, Multiprocessor::of(architecture), shape.rows, is_hopper(architecture),
-                                    changes_scores(variant));
-    if (plan) programs.push_back(decode_program(variant, variant::cuda_text(variant), kernel, *plan, architecture));
+    std::optional<DecodePlan> last;
+    for (const bool has_many_units : {false, true}) {
+      const auto plan = choose_decode(kernel, Multiprocessor::of(architecture), shape.rows, is_hopper(architecture),
+                                      changes_scores(variant), has_many_units);
+      if (!plan || plan == last) continue;
+      programs.push_back(decode_program(variant, variant::cuda_text(variant), kernel, *plan, architecture));
+      last = plan;
+    }
   }
   if (!shape.has_backward) return programs;
   add_backward(variant, kernel, architecture, programs);

@@ -67,7 +67,7 @@ constexpr Family<BackwardRunner> kBackward[] = {
      },
      [](const Making& m) {
        const HopperBackwardPlan plan = HopperBackwardKernels::plan_of(*m.context, m.variant, m.shape);
-       return ListTile{HopperBackwardPlan::kQueries, plan.keys};
+       return ListTile{HopperBackwardPlan::kQueries, plan.tile_keys()};
      }},
     {"portable",
      [](const Making& m) -> std::unique_ptr<const BackwardRunner> {

@@ -85,24 +85,19 @@ HopperBackwardKernels::HopperBackwardKernels(jit::Compiler& compiler, std::share
   if (shape.is_deterministic) counters_.emplace(context);
 }
 
-void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound,
-                                   const ForwardExtent& extent, jit::KernelChain& chain,
-                                   jit::StreamHandle stream) const {
-  expect_rows(extent);
-  if (extent.b == 0 || extent.h_q == 0) return;
+/// The tensors, and what the kernels reckon with; all but which tiles are shared.
+sm90::BackwardCall HopperBackwardKernels::call_of(const BackwardArguments& arguments,
+                                                  const ForwardExtent& extent) const {
   constexpr int kQueries = HopperBackwardPlan::kQueries;
-  constexpr unsigned kThreads = 256, kRowsOfBlock = kThreads / 16;  // of what goes before and after
   const std::int64_t h_kv = extent.h_q / arguments.heads_per_kv, b = arguments.queries_packed ? 1 : extent.b,
                      b_kv = arguments.keys_packed ? 1 : extent.b;
-  const auto query_tiles = static_cast<unsigned>((extent.s_q + kQueries - 1) / kQueries);
-  const auto key_tiles = static_cast<unsigned>((extent.s_kv + plan_.tile_keys() - 1) / plan_.tile_keys());
-  sm90::BackwardCall call{};
   const auto of_queries = [&](const TensorView& view, int columns) {
     return tensor_map(*context_, {shape_.dtype, view, b, extent.h_q, extent.q_rows, columns}, kQueries);
   };
   const auto of_keys = [&](const TensorView& view, int columns, int rows) {
     return tensor_map(*context_, {shape_.dtype, view, b_kv, h_kv, extent.kv_rows, columns}, rows);
   };
+  sm90::BackwardCall call{};
   call.q = of_queries(arguments.q, shape_.d_qk);
   call.d_o = of_queries(arguments.d_o, shape_.d_v);
   call.k = of_keys(arguments.k, shape_.d_qk, plan_.keys);
@@ -111,29 +106,44 @@ void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std
   if (arguments.d_k.data != nullptr) call.d_k = of_keys(arguments.d_k, shape_.d_qk, kRowsOfWarp);
   if (arguments.d_v.data != nullptr) call.d_v = of_keys(arguments.d_v, shape_.d_v, kRowsOfWarp);
   call.arguments = arguments;
-  call.query_tiles = static_cast<int>(query_tiles);
+  call.query_tiles = static_cast<int>((extent.s_q + kQueries - 1) / kQueries);
+  call.key_tiles = static_cast<int>((extent.s_kv + plan_.tile_keys() - 1) / plan_.tile_keys());
   constexpr float kLog2E = 1.44269504088896340736F;
   // lse is divided by it. Products of 2^64 times less than lse's ulp are as good as none.
   call.factor = arguments.scale == 0 ? 0x1p-96F : arguments.scale * kLog2E;
   call.heads_together = std::max(heads_together(shape_, extent, arguments.heads_per_kv, context_->device().l2_bytes),
                                  arguments.lists.heads_together);
   if (counters_) call.next_block = counters_->next();
-  call.key_tiles = static_cast<int>(key_tiles);
-  const std::int64_t all_tiles = key_tiles * h_kv * extent.b;
-  const LastRound last = can_share(shape_) ? last_round(all_tiles, query_tiles * std::int64_t{arguments.heads_per_kv},
-                                                        context_->device().multiprocessors)
-                                           : LastRound{all_tiles, 0, 1};
+  return call;
+}
+
+void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound,
+                                   const ForwardExtent& extent, jit::KernelChain& chain,
+                                   jit::StreamHandle stream) const {
+  expect_rows(extent);
+  if (extent.b == 0 || extent.h_q == 0) return;
+  sm90::BackwardCall call = call_of(arguments, extent);
+  const std::int64_t heads_per_kv = arguments.heads_per_kv,
+                     all_tiles = call.key_tiles * (extent.h_q / heads_per_kv) * extent.b;
+  const LastRound last =
+      can_share(shape_) ? last_round(all_tiles, call.query_tiles * heads_per_kv, context_->device().multiprocessors)
+                        : LastRound{all_tiles, 0, 1};
   call.shared_from = static_cast<int>(last.from);
+
+  constexpr unsigned kThreads = 256, kRowsOfBlock = kThreads / 16;  // of what goes before and after
+  const auto query_tiles = static_cast<unsigned>(call.query_tiles), key_tiles = static_cast<unsigned>(call.key_tiles);
   const auto heads = static_cast<unsigned>(extent.h_q), sequences = static_cast<unsigned>(extent.b);
-  const jit::LaunchShape rows{.grid = {query_tiles * kQueries / kRowsOfBlock, heads, sequences},
-                              .block = {kThreads, 1, 1}};
-  const auto kv_heads = static_cast<unsigned>(h_kv);
   const auto together = static_cast<unsigned>(plan_.blocks());
-  const jit::LaunchShape tiles{.grid = {key_tiles * together, kv_heads, sequences},
+  const jit::LaunchShape rows{.grid = {query_tiles * HopperBackwardPlan::kQueries / kRowsOfBlock, heads, sequences},
+                              .block = {kThreads, 1, 1}};
+  const jit::LaunchShape tiles{.grid = {key_tiles * together, heads / static_cast<unsigned>(heads_per_kv), sequences},
                                .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
                                .cluster = {together, 1, 1},
                                .dynamic_shared_bytes = shared_bytes(plan_, shape_),
                                .begins_early = begins_early_};
+  jit::LaunchShape shared = tiles;
+  shared.grid = {last.parts, static_cast<unsigned>(last.tiles), 1};
+  shared.cluster = {last.parts, 1, 1};
   const jit::LaunchShape of_query_tiles{
       .grid = {query_tiles, heads, sequences}, .block = {kThreads, 1, 1}, .begins_early = begins_early_};
   // The driver copies from these pointers and does not write through them.
@@ -142,12 +152,7 @@ void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std
   std::size_t count = 0;
   if (query_tiles > 0) links[count++] = {&prepare_, rows, pointers.data()};
   if (key_tiles > 0) links[count++] = {&backward_, tiles, pointers.data()};
-  if (last.tiles > 0) {
-    jit::LaunchShape shared = tiles;
-    shared.grid = {last.parts, static_cast<unsigned>(last.tiles), 1};
-    shared.cluster = {last.parts, 1, 1};
-    links[count++] = {&backward_, shared, pointers.data()};
-  }
+  if (last.tiles > 0) links[count++] = {&backward_, shared, pointers.data()};
   if (query_tiles > 0 && arguments.d_q.data != nullptr) links[count++] = {&finish_, of_query_tiles, pointers.data()};
   chain.launch(std::span(links).first(count), stream);
 }

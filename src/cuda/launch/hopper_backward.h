@@ -6,6 +6,7 @@
 #include <optional>
 #include <vector>
 
+#include "cuda/device/sm90_call.h"
 #include "cuda/launch/backward.h"
 #include "cuda/launch/hopper_forward.h"
 
@@ -34,6 +35,8 @@ class HopperBackwardKernels final : public BackwardRunner {
   std::string text() const override { return plan_.text(); }
 
  private:
+  sm90::BackwardCall call_of(const BackwardArguments& arguments, const ForwardExtent& extent) const;
+
   std::shared_ptr<const jit::Context> context_;
   ForwardShape shape_;
   HopperBackwardPlan plan_;

@@ -48,13 +48,14 @@ bool needs_wide_decode(const ForwardShape& shape);
 /// Empty where the shape is none for decoding: dropout, rows that are not aligned, the largest scores of heads, or
 /// tiles of which two do not fit into shared memory.
 /// `has_wgmma`: the GPU is one of compute capability 9.0, whose copy engine and products plans may use. `has_scores`:
-/// the variant has score functions.
+/// the variant has score functions. `has_many_units`: there are two for each multiprocessor, which then has enough to
+/// do without splits.
 std::vector<DecodePlan> decode_candidates(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows,
-                                          bool has_wgmma = false, bool has_scores = false);
+                                          bool has_wgmma = false, bool has_scores = false, bool has_many_units = false);
 
 /// The first of the candidates.
 std::optional<DecodePlan> choose_decode(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows,
-                                        bool has_wgmma = false, bool has_scores = false);
+                                        bool has_wgmma = false, bool has_scores = false, bool has_many_units = false);
 
 /// Tiles of rows that cover the queries of a key head.
 std::int64_t decode_row_tiles(const DecodePlan& plan, std::int64_t heads_per_kv, std::int64_t s_q);
