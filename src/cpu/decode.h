@@ -55,11 +55,6 @@ class DecodeKernel {
   static constexpr int kWidth = Lanes::kWidth;
   static constexpr int kRows = Blocks::kRows;
   static constexpr int kSpanFloats = sizeof(KeySpan) / sizeof(float);
-  // Reading pieces of 2 KB in random order, four cores of a Zen 4 reach 30 GB/s by themselves, 37, 52 and 54 asking 2,
-  // 8 and 24 KB ahead, and 64 where a page's heads are read together; 67 in one piece.
-  // Decoding bfloat16 from pages of 16 tokens, whose heads lie 4 KB apiece, they reach 0.85 of one piece's rate with
-  // requests 16 KB ahead and 0.97 with 32.
-  static constexpr std::int64_t kAheadBytes = 32 << 10;
 
   static std::int64_t rounded(std::int64_t floats) { return (floats + 15) / 16 * 16; }
   static std::int64_t padded(int d) { return rounded(d); }
@@ -145,7 +140,7 @@ class DecodeKernel {
   template <class K, class V>
   static void run_over(DecodeKernel* kernels, int count) {
     const DecodeTask& first = *kernels->task_;
-    Tiles tiles(first.shape.d_qk * std::int64_t{sizeof(K)}, first.shape.d_v * std::int64_t{sizeof(V)}, kAheadBytes);
+    Tiles tiles(first.shape.d_qk * std::int64_t{sizeof(K)}, first.shape.d_v * std::int64_t{sizeof(V)});
     const auto locate = [&](const Step& step) {
       const std::int64_t left = first.key_end - step.key;
       const DecodeKernel& kernel = kernels[step.task];
@@ -180,7 +175,7 @@ class DecodeKernel {
       kept |= spans_[row].begin < spans_[row].end;
     }
     if (!kept) return;
-    typename Tiles::Ahead(tiles).catch_up();
+    tiles.catch_up();
     // The first rows to come along ask for memory for all.
     for (int row = 0; row < rows_; row += kRows) {
       with_count<kRows>(rows_ - row, [&]<int R>() {
