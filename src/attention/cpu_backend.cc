@@ -252,10 +252,11 @@ std::shared_ptr<Backend> make_cpu_backend(const Variant& variant, const PlanShap
     fail(ErrorCode::unsupported, "computes in float32; float64 would lose half of its digits");
   const cpu::Kernels* chosen = nullptr;
   std::vector<std::string> passed_over;
+  const bool of_codes = shape.dtype == DType::float32 && kv == DType::int8;
   const auto all = cpu::compiled_kernels();
   for (auto at = all.rbegin(); at != all.rend(); ++at) {  // views::reverse fails in Clang 14 with GCC 12's library
     const cpu::CompiledKernels& compiled = *at;
-    const cpu::Kernels* kernels = cpu::kernels_for(compiled.isa);
+    const cpu::Kernels* kernels = cpu::kernels_for(compiled.isa, of_codes);
     if (kernels == nullptr) {
       passed_over.push_back(fmt::format("cpu {}: {}", to_string(compiled.isa), why_unavailable(compiled.isa)));
     } else if (compiled.isa > chosen_isa()) {

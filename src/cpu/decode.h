@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "cpu/decode_blocks.h"
+#include "cpu/decode_code_tiles.h"
 #include "cpu/decode_codes.h"
 #include "cpu/decode_pairs.h"
 #include "cpu/decode_tiles.h"
@@ -15,6 +16,17 @@
 #include "cpu/units.h"
 
 namespace tilewise::cpu {
+
+/// The products of int8 caches: in tile registers where lanes come with some.
+template <class Lanes, int kTileKeys>
+struct CodesOf {
+  using Type = DecodeCodes<Lanes, kTileKeys>;
+};
+template <class Lanes, int kTileKeys>
+requires requires { typename Lanes::Registers; }
+struct CodesOf<Lanes, kTileKeys> {
+  using Type = DecodeCodeTiles<Lanes, kTileKeys>;
+};
 
 template <class Lanes, class Packing>
 class DecodeKernel {
@@ -44,7 +56,7 @@ class DecodeKernel {
   using Vec = typename Lanes::Vec;
   using Blocks = DecodeBlocks<Lanes, kTileKeys>;
   using Tiles = typename Blocks::Tiles;
-  using Codes = DecodeCodes<Lanes, kTileKeys>;
+  using Codes = typename CodesOf<Lanes, kTileKeys>::Type;
   /// Whether these are multiplied as integers.
   template <class Element>
   static constexpr bool kIsCodes = Codes::kAvailable&& std::is_same_v<Element, std::int8_t>;
