@@ -90,7 +90,7 @@ Detected detect() {
   if (!add(Isa::avx512, has(extended.ebx, {16, 17, 28, 30, 31}), has(states, {5, 6, 7}))) return found;
   if (!add(Isa::avx512_vnni, has(extended.ecx, {11}), true)) return found;
   if (!add(Isa::avx512_bf16, has(more.eax, {5}), true)) return found;
-  if (!add(Isa::amx, has(extended.edx, {22, 24}), has(states, {17, 18}))) return found;
+  if (!add(Isa::amx, has(extended.edx, {22, 24, 25}), has(states, {17, 18}))) return found;
   if (!request_amx()) {
     found.available.pop_back();
     found.missing[static_cast<std::size_t>(Isa::amx)] =

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "cpu/decode_blocks.h"
+#include "cpu/decode_code_tiles.h"
 #include "cpu/decode_codes.h"
 #include "cpu/decode_pairs.h"
 #include "cpu/decode_tiles.h"
@@ -15,6 +16,17 @@
 #include "cpu/units.h"
 
 namespace tilewise::cpu {
+
+/// The products of int8 caches: in tile registers where lanes come with some.
+template <class Lanes, int kTileKeys>
+struct CodesOf {
+  using Type = DecodeCodes<Lanes, kTileKeys>;
+};
+template <class Lanes, int kTileKeys>
+requires requires { typename Lanes::Registers; }
+struct CodesOf<Lanes, kTileKeys> {
+  using Type = DecodeCodeTiles<Lanes, kTileKeys>;
+};
 
 template <class Lanes, class Packing>
 class DecodeKernel {
@@ -44,7 +56,7 @@ class DecodeKernel {
   using Vec = typename Lanes::Vec;
   using Blocks = DecodeBlocks<Lanes, kTileKeys>;
   using Tiles = typename Blocks::Tiles;
-  using Codes = DecodeCodes<Lanes, kTileKeys>;
+  using Codes = typename CodesOf<Lanes, kTileKeys>::Type;
   /// Whether these are multiplied as integers.
   template <class Element>
   static constexpr bool kIsCodes = Codes::kAvailable&& std::is_same_v<Element, std::int8_t>;
@@ -55,11 +67,6 @@ class DecodeKernel {
   static constexpr int kWidth = Lanes::kWidth;
   static constexpr int kRows = Blocks::kRows;
   static constexpr int kSpanFloats = sizeof(KeySpan) / sizeof(float);
-  // Reading pieces of 2 KB in random order, four cores of a Zen 4 reach 30 GB/s by themselves, 37, 52 and 54 asking 2,
-  // 8 and 24 KB ahead, and 64 where a page's heads are read together; 67 in one piece.
-  // Decoding bfloat16 from pages of 16 tokens, whose heads lie 4 KB apiece, they reach 0.85 of one piece's rate with
-  // requests 16 KB ahead and 0.97 with 32.
-  static constexpr std::int64_t kAheadBytes = 32 << 10;
 
   static std::int64_t rounded(std::int64_t floats) { return (floats + 15) / 16 * 16; }
   static std::int64_t padded(int d) { return rounded(d); }
@@ -145,7 +152,7 @@ class DecodeKernel {
   template <class K, class V>
   static void run_over(DecodeKernel* kernels, int count) {
     const DecodeTask& first = *kernels->task_;
-    Tiles tiles(first.shape.d_qk * std::int64_t{sizeof(K)}, first.shape.d_v * std::int64_t{sizeof(V)}, kAheadBytes);
+    Tiles tiles(first.shape.d_qk * std::int64_t{sizeof(K)}, first.shape.d_v * std::int64_t{sizeof(V)});
     const auto locate = [&](const Step& step) {
       const std::int64_t left = first.key_end - step.key;
       const DecodeKernel& kernel = kernels[step.task];
@@ -180,7 +187,7 @@ class DecodeKernel {
       kept |= spans_[row].begin < spans_[row].end;
     }
     if (!kept) return;
-    typename Tiles::Ahead(tiles).catch_up();
+    tiles.catch_up();
     // The first rows to come along ask for memory for all.
     for (int row = 0; row < rows_; row += kRows) {
       with_count<kRows>(rows_ - row, [&]<int R>() {

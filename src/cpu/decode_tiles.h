@@ -14,21 +14,15 @@ namespace tilewise::cpu {
 template <class Lanes, int kTileKeys>
 class DecodeTiles {
   struct Position {
-    int row = -1;  // of rows_
-    int lines_left = 0;
-    const char* line = nullptr;
+    int row = 0;            // of a quarter of a tile
+    std::int64_t byte = 0;  // of that row
+    int owed = 0;           // lines that were due and not asked for yet
   };
 
  public:
-  /// `k_bytes`, `v_bytes`: of a row. `ahead_bytes`: how far ahead of its use memory is asked for.
-  DecodeTiles(std::int64_t k_bytes, std::int64_t v_bytes, std::int64_t ahead_bytes)
-      : k_lines_(static_cast<int>((k_bytes + kLine - 1) / kLine)),
-        v_lines_(static_cast<int>((v_bytes + kLine - 1) / kLine)) {
-    const std::int64_t rows = ahead_bytes / (k_bytes > v_bytes ? k_bytes : v_bytes);
-    // Beyond the last row of this tile, so far the next reaches.
-    constexpr std::int64_t kMost = 2 * kTileKeys - 1;
-    ahead_ = static_cast<int>(rows < 1 ? 1 : rows < kMost ? rows : kMost);
-  }
+  /// `k_bytes`, `v_bytes`: of a row.
+  DecodeTiles(std::int64_t k_bytes, std::int64_t v_bytes)
+      : row_bytes_(k_bytes > v_bytes ? k_bytes : v_bytes), v_lines_(static_cast<int>((v_bytes + kLine - 1) / kLine)) {}
 
   static constexpr std::int64_t kLine = 64;
 
@@ -58,26 +52,24 @@ class DecodeTiles {
       scales_[i] = scales_[2 * kTileKeys + i];
     }
     counts_[0] = counts_[1];
-    asked_.row -= 2 * kTileKeys;
+    asked_[0] = asked_[1];
+    asked_[1] = {};
   }
 
-  /// Asks for lines of memory in the order in which rows are needed, all k of a tile, all v of it, all k of the next,
-  /// and of each row from the first byte to the last, whatever the order of the computation between the calls.
+  /// Asks for the lines of the next tile while this one is used: those of both halves of k and of v in turn. Each lies
+  /// in another page of memory, so that the processor's own prefetching, which follows a page as far ahead as its lines
+  /// are asked for, has four to follow: on a Xeon (Sapphire Rapids) 18 dot products a line then read 50 GB/s on four
+  /// cores and 14.0 on one, where they read 41 and 11.3 asking for one row after the other.
   class Ahead {
    public:
-    explicit TILEWISE_INLINE Ahead(DecodeTiles& tiles) : tiles_(tiles), at_(tiles.asked_) {}
-    TILEWISE_INLINE ~Ahead() { tiles_.asked_ = at_; }
+    explicit TILEWISE_INLINE Ahead(DecodeTiles& tiles) : tiles_(tiles), at_(tiles.asked_[1]) {}
+    TILEWISE_INLINE ~Ahead() { tiles_.asked_[1] = at_; }
     Ahead(const Ahead&) = delete;
     Ahead& operator=(const Ahead&) = delete;
 
     template <int kLines>
     TILEWISE_INLINE void touch() {
-#pragma GCC unroll 4
-      for (int i = 0; i < kLines; ++i) {
-        __builtin_prefetch(at_.line, 0, 2);
-        at_.line += kLine;
-        if (--at_.lines_left == 0) enter(at_.row < kLast ? at_.row + 1 : kLast);
-      }
+      for (at_.owed += kLines; at_.owed >= 4; at_.owed -= 4) tiles_.ask(at_, tiles_.rows_ + 2 * kTileKeys);
     }
 
     /// A part of what a tile's v takes, where no product asks for it.
@@ -85,26 +77,33 @@ class DecodeTiles {
       for (int i = kTileKeys * tiles_.v_lines_ / parts; i > 0; --i) touch<1>();
     }
 
-    /// At the beginning of a tile: up to the full distance, if that is not so far away already.
-    void catch_up() {
-      if (at_.row < 0) enter(0);  // the first tile, or one behind tiles that were passed over
-      while (at_.row < tiles_.ahead_) touch<1>();
-    }
-
    private:
-    static constexpr int kLast = 4 * kTileKeys - 1;
-
-    TILEWISE_INLINE void enter(int row) {
-      at_.row = row;
-      at_.line = static_cast<const char*>(tiles_.rows_[row]);
-      at_.lines_left = row / kTileKeys % 2 == 0 ? tiles_.k_lines_ : tiles_.v_lines_;
-    }
-
     DecodeTiles& tiles_;
     Position at_;
   };
 
+  /// Asks for what nothing has asked for of this tile: of the first one, and of one behind tiles that were passed over,
+  /// all.
+  void catch_up() {
+    while (asked_[0].row < kQuarter) ask(asked_[0], rows_);
+  }
+
  private:
+  static constexpr int kQuarter = kTileKeys / 2;  // rows of half of k or v
+
+  /// A line of each quarter of a tile.
+  TILEWISE_INLINE void ask(Position& at, const void* const* rows) {
+    if (at.row == kQuarter) return;
+#pragma GCC unroll 4
+    for (int quarter = 0; quarter < 4; ++quarter) {
+      __builtin_prefetch(static_cast<const char*>(rows[quarter * kQuarter + at.row]) + at.byte, 0, 2);
+    }
+    at.byte += kLine;
+    if (at.byte < row_bytes_) return;
+    at.byte = 0;
+    ++at.row;
+  }
+
   template <class Element>
   void locate(const RowSource& source, std::int64_t begin, std::int64_t end, const void* hole, int first) {
     locate_rows<Lanes, Element>(source, begin, end, hole, rows_ + first, scales_ + first);
@@ -118,9 +117,9 @@ class DecodeTiles {
   const void* rows_[4 * kTileKeys] = {};
   float scales_[4 * kTileKeys];
   int counts_[2] = {};
-  int k_lines_, v_lines_;
-  int ahead_;       // rows
-  Position asked_;  // for all before it
+  std::int64_t row_bytes_;  // the longer of k's and v's
+  int v_lines_;
+  Position asked_[2];  // of this tile and the next, for all before it
 };
 
 }  // namespace tilewise::cpu

@@ -271,7 +271,9 @@ const Kernels& avx512_kernels();
 const Kernels& avx512_vnni_kernels();
 /// And AVX512-BF16.
 const Kernels& avx512_bf16_kernels();
-/// And AMX-TILE and AMX-BF16, granted by the operating system.
+/// And AMX-TILE, AMX-BF16 and AMX-INT8, granted by the operating system.
 const Kernels& amx_kernels();
+/// The same for float32 queries on int8 caches, which they decode, with AVX-512's other kernels.
+const Kernels& amx_code_kernels();
 
 }  // namespace tilewise::cpu

@@ -4,10 +4,11 @@
 
 namespace tilewise::cpu {
 
-const Kernels* kernels_for(Isa isa) {
+const Kernels* kernels_for(Isa isa, bool of_codes) {
   if (!std::ranges::count(available_isas(), isa)) return nullptr;
   for (const CompiledKernels& compiled : compiled_kernels()) {
-    if (compiled.isa == isa) return &compiled.kernels();
+    if (compiled.isa != isa) continue;
+    return of_codes && compiled.of_codes != nullptr ? &compiled.of_codes() : &compiled.kernels();
   }
   return nullptr;
 }

@@ -82,7 +82,7 @@ TEST(Isa, AgreesWithTheKernelsFlags) {
   EXPECT_EQ(available(Isa::avx512), has({"avx2", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd"}));
   EXPECT_EQ(available(Isa::avx512_vnni), available(Isa::avx512) && has({"avx512_vnni"}));
   EXPECT_EQ(available(Isa::avx512_bf16), available(Isa::avx512_vnni) && has({"avx512_bf16"}));
-  EXPECT_LE(available(Isa::amx), has({"amx_tile", "amx_bf16"}));  // the kernel may refuse its use
+  EXPECT_LE(available(Isa::amx), has({"amx_tile", "amx_bf16", "amx_int8"}));  // the kernel may refuse its use
 }
 #endif
 

@@ -267,6 +267,7 @@ TEST_P(DecodeTest, AnEmptySplitKeepsNothing) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Isa, DecodeTest, ::testing::ValuesIn(kEachIsa), name_of);
+INSTANTIATE_TEST_SUITE_P(Codes, DecodeTest, ::testing::Values("amx_codes", "emulated_amx_codes"), name_of);
 
 }  // namespace
 }  // namespace tilewise::cpu::testing

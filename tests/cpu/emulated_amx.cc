@@ -8,6 +8,7 @@
 
 namespace tilewise::cpu::testing {
 const Kernels* emulated_amx_kernels();
+const Kernels* emulated_amx_code_kernels();
 namespace {
 
 struct Register {
@@ -77,12 +78,47 @@ struct EmulatedTiles {
       }
     }
   }
+  template <int kSum, int kLeft, int kRight>
+  static void dot_signed() {
+    dot_bytes<std::int8_t, kSum, kLeft, kRight>();
+  }
+  template <int kSum, int kLeft, int kRight>
+  static void dot_unsigned() {
+    dot_bytes<std::uint8_t, kSum, kLeft, kRight>();
+  }
+
+ private:
+  template <class Left, int kSum, int kLeft, int kRight>
+  static void dot_bytes() {
+    const int columns = shapes.row_bytes[kSum] / 4, fours = shapes.row_bytes[kLeft] / 4;
+    require(shapes.rows[kSum] == shapes.rows[kLeft] && shapes.rows[kRight] == fours &&
+            shapes.row_bytes[kRight] == shapes.row_bytes[kSum]);
+    for (int row = 0; row < shapes.rows[kSum]; ++row) {
+      Left left[64];
+      std::memcpy(left, registers[kLeft].bytes[row], sizeof left);
+      for (int column = 0; column < columns; ++column) {
+        std::uint32_t sum;
+        std::memcpy(&sum, registers[kSum].bytes[row] + 4 * column, sizeof sum);
+        for (int i = 0; i < 4 * fours; ++i) {
+          std::int8_t right;
+          std::memcpy(&right, registers[kRight].bytes[i / 4] + 4 * column + i % 4, sizeof right);
+          sum += static_cast<std::uint32_t>(left[i] * right);
+        }
+        std::memcpy(registers[kSum].bytes[row] + 4 * column, &sum, sizeof sum);
+      }
+    }
+  }
 };
 
 }  // namespace
 
 const Kernels* emulated_amx_kernels() {
   static constexpr Kernels kKernels = amx_kernels_of<AmxEngine<EmulatedTiles, AmxConfig>>("emulated_amx");
+  return &kKernels;
+}
+
+const Kernels* emulated_amx_code_kernels() {
+  static const Kernels kKernels = with_code_tiles<EmulatedTiles>(avx512_kernels(), "emulated_amx_codes");
   return &kKernels;
 }
 

@@ -4,5 +4,6 @@
 namespace tilewise::cpu::testing {
 
 const Kernels* emulated_amx_kernels() { return nullptr; }
+const Kernels* emulated_amx_code_kernels() { return nullptr; }
 
 }  // namespace tilewise::cpu::testing

@@ -4,6 +4,7 @@
 #include "cpu/isa/amx_engine.h"
 #include "cpu/isa/kernels_of.h"
 #include "cpu/isa/lanes_amx.h"
+#include "cpu/isa/lanes_amx_codes.h"
 
 namespace tilewise::cpu {
 namespace {
@@ -39,6 +40,19 @@ constexpr Kernels amx_kernels_of(const char* name) {
   kernels.forward = with_registers<Engine, ForwardTask, ForwardKernel<Engine>::run>;
   kernels.backward = with_registers<Engine, BackwardTask, BackwardKernel<Engine>::run>;
   return kernels;
+}
+
+template <class Tiles, class Decode>
+void decode_with_registers(const DecodeTask* tasks, int count) {
+  const TileRegisters<Tiles> registers;
+  Decode::run(tasks, count);
+}
+
+/// Kernels without such registers, but for their decoding.
+template <class Tiles>
+Kernels with_code_tiles(const Kernels& kernels, const char* name) {
+  using Decode = DecodeKernel<AmxCodeLanes<Tiles>, AvxPacking>;
+  return with_decoding<Decode>(kernels, name, decode_with_registers<Tiles, Decode>);
 }
 
 }  // namespace

@@ -1,19 +1,15 @@
 // The AVX-512 kernels with integer dot products (VNNI), which decoding from int8 caches takes. All else is AVX-512's.
 #include "cpu/decode.h"
 #include "cpu/isa/avx_packing.h"
+#include "cpu/isa/kernels_of.h"
 #include "cpu/isa/lanes_avx512_vnni.h"
 #include "cpu/kernels.h"
 
 namespace tilewise::cpu {
 namespace {
 
-Kernels with_integer_decoding(Kernels kernels) {
-  using Decode = DecodeKernel<Avx512VnniLanes, AvxPacking>;
-  kernels.name = "avx512_vnni";
-  kernels.decode_keys = Decode::kTileKeys;
-  kernels.decode_floats = Decode::workspace_floats;
-  kernels.decode = Decode::run;
-  return kernels;
+Kernels with_integer_decoding(const Kernels& kernels) {
+  return with_decoding<DecodeKernel<Avx512VnniLanes, AvxPacking>>(kernels, "avx512_vnni");
 }
 
 }  // namespace

@@ -40,4 +40,14 @@ constexpr Kernels kernels_of(const char* name, const Kernels* narrow = nullptr) 
           .narrow = narrow};
 }
 
+/// The same kernels with another decoding.
+template <class Decode>
+Kernels with_decoding(Kernels kernels, const char* name, void (*run)(const DecodeTask*, int) = Decode::run) {
+  kernels.name = name;
+  kernels.decode_keys = Decode::kTileKeys;
+  kernels.decode_floats = Decode::workspace_floats;
+  kernels.decode = run;
+  return kernels;
+}
+
 }  // namespace tilewise::cpu
