@@ -37,14 +37,13 @@ TEST(ForwardPlan, AFourthStageHasBarriers) {
   EXPECT_EQ(plan.shared_bytes(shape_of(128, 128)), 128 * 256 + 4 * (32 * 256 + 32 * 256) + 4 * 2 * 8);
 }
 
-TEST(ForwardPlan, WhatIsKeptForATileLeavesWarpsInStep) {
+TEST(ForwardPlan, ScoresLeaveWarpsInStep) {
   const Multiprocessor hopper = Multiprocessor::of(jit::Architecture::parse("sm_90a"));
   EXPECT_EQ(choose_forward(shape_of(64, 64), hopper, {}).stages, 3);
   const ForwardShape wide = shape_of(128, 128);
   EXPECT_EQ(choose_forward(wide, hopper, {}).stages, 4);
   EXPECT_EQ(choose_forward(wide, hopper, {.query = 1}).stages, 4);  // made once a row
-  for (const ForwardPlan& plan : forward_candidates(wide, hopper, {.diagonal = 1})) EXPECT_LE(plan.stages, 3);
-  for (const ForwardPlan& plan : forward_candidates(wide, hopper, {.key = 1})) EXPECT_LE(plan.stages, 3);
+  for (const ForwardPlan& plan : forward_candidates(wide, hopper, {.are_of_scores = true})) EXPECT_LE(plan.stages, 3);
 }
 
 TEST(ForwardPlan, RegistersAreTheOutputTwoTilesOfScoresAndTheQueries) {

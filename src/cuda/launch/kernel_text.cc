@@ -228,7 +228,7 @@ KeptFields kept_fields(const Variant& variant, DType dtype) {
   };
   if (!has_scores) return {.query = kept(variant::Hoist::query)};
   return {kept(variant::Hoist::query), kept(variant::Hoist::key), kept(variant::Hoist::diagonal),
-          text.may_be_steady || text.may_be_linear};
+          text.may_be_steady || text.may_be_linear, true};
 }
 
 jit::Header variant_header(const Variant& variant, const variant::CudaText& text) {

@@ -96,10 +96,11 @@ std::vector<ForwardPlan> forward_candidates(const ForwardShape& shape, const Mul
       for (const bool query_in_registers : {false, true}) {
         for (const int warps : {4, 8}) {
           for (int blocks = 3; blocks >= 1; --blocks) {
-            // What is kept for a tile has room for two, which warps that are a tile apart would take from each other.
-            // At d 64 they are slower so: 313 for 325 TFLOP/s full, at d 128 378 for 374, causal 384 for 368.
+            // Warps that are a tile apart are faster at d 128, 378 for 374 TFLOP/s full, causal 384 for 368, slower at
+            // d 64, 313 for 325, and with scores, softcap at d 128 310 for 347: also, of what is kept for tiles there
+            // is room for two, which they would take from each other.
             for (const int stages : {4, 3}) {
-              if (stages == 4 && (kept.key > 0 || kept.diagonal > 0 || shape.d_qk + shape.d_v < 192)) continue;
+              if (stages == 4 && (kept.are_of_scores || shape.d_qk + shape.d_v < 192)) continue;
               const ForwardPlan plan{warps, row_blocks, key_tile, stages, blocks, query_in_registers};
               if (plan.fits(shape, limits, kept)) candidates.push_back(plan);
             }

@@ -58,6 +58,7 @@ struct Multiprocessor {
 struct KeptFields {
   int query = 0, key = 0, diagonal = 0;
   bool may_be_on_lines = false;  // the forward kernel looks for tiles whose diagonals' values lie on a line
+  bool are_of_scores = false;    // the variant has score functions
 
   /// Of a tile, with so many stages of queries and of keys; two of diagonals.
   std::int64_t bytes(int queries, int keys, int query_stages, int key_stages) const {
