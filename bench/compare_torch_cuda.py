@@ -268,7 +268,7 @@ def parsed():
     lengths = [f"{variant}:{d}:{s}" for s in (512, 1024, 4096) for d in (64, 128) for variant in ("full", "causal")]
     scores = ["softcap", "alibi", "relative", "t5", "twelve", *DRAWN]
     scores = [f"{variant}:{d}" for d in (64, 128) for variant in scores]
-    masks = ["window:128", "documents:128", "bigbird:128", "bigbird:128:65536"]
+    masks = [f"{mask}:128{s}" for s in ("", ":65536") for mask in ("window", "documents", "bigbird")]
     wide = ["full:256", "causal:256", "causal:192:16384:128"]
     parser.add_argument("--forward", nargs="*", default=[*plain, *wide, *lengths])
     parser.add_argument("--backward", nargs="*", default=[*plain, *wide, *lengths])
