@@ -20,10 +20,8 @@ const Multiprocessor kHopper = Multiprocessor::of(kArchitecture);
 struct Named {
   const char* name;
   Variant variant;
-  /// The most that a kernel may spill, in bytes a thread. A bias of its own for each entry is loaded well ahead, and
-  /// sandwich's sums of 64 cosines are made in float64. Of softcap a deterministic backward pass puts two registers
-  /// aside, of a factor for each query, too. Where
-  /// diagonals are kept, forward, two to eight are put aside for a piece of work, or for a tile that a mask cuts.
+  /// The most that a kernel may spill, in bytes a thread. A bias of its own for each entry is loaded well ahead. Where
+  /// diagonals are kept, forward, two are put aside for a piece of work, or for a tile that a mask cuts.
   int stack_bytes = 0;
 };
 
@@ -40,20 +38,20 @@ std::vector<Named> sample() {
           {"window", zoo::window(1024)},
           {"documents", zoo::documents({300, 500, 224})},
           {"BigBird", zoo::bigbird(64, 3, 2, 3, 16384, 1)},
-          {"softcap", zoo::softcap(30), 8},
+          {"softcap", zoo::softcap(30)},
           {"softcap and causal", zoo::softcap(30) & zoo::causal(), 8},
           {"alibi", zoo::alibi(16)},
-          {"alibi and window", zoo::alibi(16) & zoo::window(1024), 32},
+          {"alibi and window", zoo::alibi(16) & zoo::window(1024), 24},
           {"softcap of alibi", zoo::alibi(16) & zoo::softcap(30), 8},
-          {"T5", zoo::t5_buckets(), 8},
+          {"T5", zoo::t5_buckets()},
           {"relative position", zoo::relative_position(128), 8},
           {"temperature", zoo::temperature(1.5)},
-          {"Llama 4", zoo::llama4_temperature(), 8},
+          {"Llama 4", zoo::llama4_temperature()},
           {"log n", zoo::log_n_scaling(1024), 8},
-          {"dense bias", zoo::dense_bias(), 256},
-          {"learned bias", zoo::learned_bias(), 256},
-          {"pair bias", zoo::pair_bias(), 256},
-          {"sandwich", zoo::sandwich(16), 256},
+          {"dense bias", zoo::dense_bias(), 24},
+          {"learned bias", zoo::learned_bias(), 16},
+          {"pair bias", zoo::pair_bias(), 16},
+          {"sandwich", zoo::sandwich(16), 16},
           {"ten operations", ten_operations(), 24}};
 }
 
