@@ -66,8 +66,8 @@ TEST_P(TimedForwardProgram, SpillsNextToNothingOfScores) {
     int bytes;
   };
   const std::vector<Limit> limits{{{"softcap", zoo::softcap(30)}, 0},
-                                  {{"relative_position", zoo::relative_position(128)}, 0},
-                                  {{"t5_buckets", zoo::t5_buckets(32, 128, true)}, 0},
+                                  {{"relative_position", zoo::relative_position(128)}, 8},
+                                  {{"t5_buckets", zoo::t5_buckets(32, 128, true)}, 8},
                                   {{"alibi", zoo::alibi(16)}, 24}};
   for (const int d : {64, 128}) {
     for (const Limit& limit : limits) {
