@@ -169,7 +169,7 @@ std::vector<Differentiated> differentiated() {
            score([&](Expr s, const At& at) { return s + by_distance(at.head, at.query - at.key + 1024); }), 0, 24},
           {"slopes", score([&](Expr s, const At& at) { return s - slopes(at.head) * abs(at.query - at.key); }), 0, 152},
           {"learned bias", zoo::learned_bias(), 0, 32},
-          {"of queries", score([&](Expr s, const At& at) { return s * of_queries(at.head, at.query_index); }), 8, 232},
+          {"of queries", score([&](Expr s, const At& at) { return s * of_queries(at.head, at.query_index); }), 80, 232},
           {"dense bias", zoo::dense_bias(), 0, 64},
           {"pair bias", zoo::pair_bias(), 8, 32},
           {"cap", score([&](Expr s, const At&) { return cap * tanh(s / cap); })},
