@@ -195,6 +195,10 @@ void dequantise_rows(const Byte* panel, std::int64_t blocks, std::int64_t first,
 
 }  // namespace
 
+std::int64_t PanelMatrix::panel_bytes() const { return panel_shape(kind).panel_bytes(columns); }
+
+const std::byte* PanelMatrix::panel(std::int64_t index) const { return memory.get() + index * panel_bytes(); }
+
 PanelMatrix to_panels(const WeightMatrix& stored, Executor& executor) {
   PanelMatrix matrix{.kind = stored.kind, .rows = stored.rows, .columns = stored.columns};
   const PanelShape shape = panel_shape(stored.kind);

@@ -89,8 +89,10 @@ struct PanelMatrix {
   std::shared_ptr<const std::byte> memory{};  // [panels()] of panel_bytes(), aligned to 64
 
   std::int64_t panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
-  std::int64_t panel_bytes() const { return panel_shape(kind).panel_bytes(columns); }
-  const std::byte* panel(std::int64_t index) const { return memory.get() + index * panel_bytes(); }
+  // Defined for every processor in one place: files of one instruction set use them, and copies of an inline function
+  // there could be taken for all (as in builds with -O1).
+  std::int64_t panel_bytes() const;
+  const std::byte* panel(std::int64_t index) const;
 };
 
 /// Copies a file's matrix into panels. Its kind is quantised, its columns whole blocks.
