@@ -14,6 +14,23 @@ union WordsOf {
   Structure structure;
   unsigned words[kCount];
   __device__ WordsOf() {}
+
+  /// The structure whose words are word_at(0) and on.
+  template <class WordAt>
+  __device__ static Structure read(const WordAt& word_at) {
+    WordsOf read;
+#pragma unroll
+    for (int word = 0; word < kCount; ++word) read.words[word] = word_at(word);
+    return read.structure;
+  }
+  /// Makes them its words.
+  template <class WordAt>
+  __device__ static void write(const Structure& structure, const WordAt& word_at) {
+    WordsOf written;
+    written.structure = structure;
+#pragma unroll
+    for (int word = 0; word < kCount; ++word) word_at(word) = written.words[word];
+  }
 };
 
 /// A structure for each query or key. Of two that are next to each other a word of one lies beside the same word of the
@@ -27,10 +44,7 @@ class alignas(kCount > 0 ? 16 : 4) AxisValues {
   class Place {
    public:
     __device__ Structure operator[](int i) const {
-      Words read;
-#pragma unroll
-      for (int word = 0; word < Words::kCount; ++word) read.words[word] = first_[place_of(i) + 2 * word];
-      return read.structure;
+      return Words::read([&](int word) { return first_[place_of(i) + 2 * word]; });
     }
 
    private:
@@ -41,10 +55,7 @@ class alignas(kCount > 0 ? 16 : 4) AxisValues {
 
   __device__ Place at(int i) const { return Place(words_ + place_of(i)); }
   __device__ void set(int i, const Structure& structure) {
-    Words written;
-    written.structure = structure;
-#pragma unroll
-    for (int word = 0; word < Words::kCount; ++word) words_[place_of(i) + 2 * word] = written.words[word];
+    Words::write(structure, [&](int word) -> unsigned& { return words_[place_of(i) + 2 * word]; });
   }
 
  private:
@@ -66,12 +77,8 @@ class alignas(kCount > 0 ? 16 : 4) DiagonalValues {
   class Place {
    public:
     __device__ Structure operator[](int i) const {
-      Words read;
-#pragma unroll
-      for (int word = 0; word < Words::kCount; ++word) {
-        read.words[word] = word < kInPairs ? pairs_[word / 2 * 2 * kCount + 2 * i + word % 2] : last_[i];
-      }
-      return read.structure;
+      return Words::read(
+          [&](int word) { return word < kInPairs ? pairs_[word / 2 * 2 * kCount + 2 * i + word % 2] : last_[i]; });
     }
 
    private:
@@ -84,13 +91,9 @@ class alignas(kCount > 0 ? 16 : 4) DiagonalValues {
   __device__ Place at(int i) const { return Place(words_ + 2 * i, words_ + kInPairs * kCount + i); }
   __device__ Structure operator[](int i) const { return at(i)[0]; }
   __device__ void set(int i, const Structure& structure) {
-    Words written;
-    written.structure = structure;
-#pragma unroll
-    for (int word = 0; word < Words::kCount; ++word) {
-      const int place = word < kInPairs ? word / 2 * 2 * kCount + 2 * i + word % 2 : kInPairs * kCount + i;
-      words_[place] = written.words[word];
-    }
+    Words::write(structure, [&](int word) -> unsigned& {
+      return words_[word < kInPairs ? word / 2 * 2 * kCount + 2 * i + word % 2 : kInPairs * kCount + i];
+    });
   }
 
  private:

@@ -94,14 +94,12 @@ class BackwardEntries : public BackwardOutput<Config, Variant> {
   /// Whether the tile that is number `index` of a walk is steady, if it is full.
   __device__ bool take_steady(SteadyRun& run, int index, int consumer) const {
     if constexpr (kKnowsSteady) {
-      if (run.left == 0) {
+      return take_of_run(run, [&] {
         const auto& steady = place_of(consumer).steady;
         const SteadyTile tile = steady.tiles[index % kSteadyAhead];
-        run = {uniform_real(steady.factor), uniform_real(steady.inverse), uniform_real(tile.value), uniform(tile.run)};
-        if (run.left == 0) return false;
-      }
-      --run.left;
-      return true;
+        return SteadyRun{uniform_real(steady.factor), uniform_real(steady.inverse), uniform_real(tile.value),
+                         uniform(tile.run)};
+      });
     }
     return false;
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "sm90/forward_output.h"
+#include "sm90/steady_tiles.h"
 
 namespace tilewise::cuda::sm90 {
 
@@ -77,13 +78,10 @@ class ForwardKept : public ForwardOutput<Config, Variant> {
   __device__ bool take_steady(SteadyRun& run, unsigned tile) const {
     wait_for_kept(tile);
     if constexpr (kKnowsSteady) {
-      if (run.left == 0) {
+      return take_of_run(run, [&] {
         const SteadyTile& steady = kept().steady_tile(tile);
-        run = {steady.value, uniform(steady.run)};
-        if (run.left == 0) return false;
-      }
-      --run.left;
-      return true;
+        return SteadyRun{steady.value, uniform(steady.run)};
+      });
     }
     return false;
   }

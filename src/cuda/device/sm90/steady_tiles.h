@@ -15,4 +15,16 @@ __device__ inline SteadyTile steady_tile_of(float value, bool is_steady, bool is
   return {value, is_steady ? __ffs(int(~(going_on >> lane))) : 0};
 }
 
+/// Takes a tile off a run, or where none is left off the next one, whose first it then is. Whether there is one: a run
+/// without tiles is none.
+template <class Run, class Next>
+__device__ inline bool take_of_run(Run& run, const Next& next) {
+  if (run.left == 0) {
+    run = next();
+    if (run.left == 0) return false;
+  }
+  --run.left;
+  return true;
+}
+
 }  // namespace tilewise::cuda::sm90
