@@ -24,44 +24,31 @@ class DecodeCodeTiles {
   using Ints = typename Lanes::Ints;
   static constexpr int kRows = Digits::kRows;
 
-  /// A block of query rows as integers times units, in query_floats(padded d) floats.
-  class Queries {
-   public:
-    explicit Queries(float* memory)
-        : head_(reinterpret_cast<Head*>(memory)), digits_(reinterpret_cast<std::int8_t*>(memory) + sizeof(Head)) {}
-
-    /// False: products are to be floating.
-    bool usable() const { return head_->usable; }
-
-   private:
-    friend DecodeCodeTiles;
-    struct alignas(64) Head {
-      float unit[4][kRows];  // the same four times
-      bool usable;
-    };
-    Head* head_;
-    std::int8_t* digits_;  // [ceil(d / 64)][16][4 digits, the upper first][kRows][4]: four columns to a lane
+  struct alignas(64) Head {
+    float unit[4][kRows];  // the same four times
+    bool usable;
   };
+  /// Digits: [ceil(d / 64)][16][4 digits, the upper first][kRows][4]: four columns to a lane.
+  using Queries = DigitQueries<Head, std::int8_t>;
 
   static std::int64_t query_floats(std::int64_t padded_d) {
-    return static_cast<std::int64_t>((sizeof(typename Queries::Head) + chunks_of(padded_d) * kTileBytes) /
-                                     sizeof(float));
+    return static_cast<std::int64_t>((sizeof(Head) + chunks_of(padded_d) * kTileBytes) / sizeof(float));
   }
 
   /// q: [count][q_stride], d of them zero-padded to lanes.
   template <int kDigits>
   static void round(const float* q, std::int64_t q_stride, int d, int count, const Queries& queries) {
-    __builtin_memset(queries.digits_, 0, chunks_of(d) * kTileBytes);
-    queries.head_->usable = true;
+    __builtin_memset(queries.digits, 0, chunks_of(d) * kTileBytes);
+    queries.head->usable = true;
     for (int r = 0; r < count; ++r) {
-      float* unit = queries.head_->unit[0] + r;
-      queries.head_->usable &= Digits::template round<kDigits>(q + r * q_stride, d, unit, [&](int i, Ints x) {
+      float* unit = queries.head->unit[0] + r;
+      queries.head->usable &= Digits::template round<kDigits>(q + r * q_stride, d, unit, [&](int i, Ints x) {
         alignas(64) std::uint8_t bytes[kDigits][Lanes::kWidth];
         const Ints moved = Lanes::add(x, Lanes::broadcast_int(Digits::template kMiddle<kDigits>));
         Digits::template store<kDigits>(Lanes::flip_signs(moved), bytes[0], Lanes::kWidth);
         for (int digit = 0; digit < kDigits; ++digit) {
           for (int j = 0; j < Lanes::kWidth; j += 4) {
-            __builtin_memcpy(queries.digits_ + 16 * (i + j) + 4 * (digit * kRows + r), bytes[digit] + j, 4);
+            __builtin_memcpy(queries.digits + 16 * (i + j) + 4 * (digit * kRows + r), bytes[digit] + j, 4);
           }
         }
       });
@@ -78,7 +65,7 @@ class DecodeCodeTiles {
     multiply_keys<kAhead, 1>(queries, d, tiles, ahead, sums);
     multiply_keys<kAhead, 2>(queries, d, tiles, ahead, sums);
     multiply_keys<kAhead, 3>(queries, d, tiles, ahead, sums);
-    const Vec unit = Lanes::load(queries.head_->unit[0]);
+    const Vec unit = Lanes::load(queries.head->unit[0]);
     for (int key = 0; key < tiles.count(); key += Lanes::kWidth) {
       Vec rows[4];
 #pragma GCC unroll 4
@@ -136,7 +123,7 @@ class DecodeCodeTiles {
     const auto step = [&]<int kSide>(int column) {
       // Both tiles of queries of up to 128 columns stay where they are.
       if (kGroup == 0 || d > 2 * kTileBytesOfRow) {
-        Registers::template load<6 + kSide>(queries.digits_ + 16 * column, kTileBytesOfRow);
+        Registers::template load<6 + kSide>(queries.digits + 16 * column, kTileBytesOfRow);
       }
       const int left = d - column;
       if constexpr (kAhead) {

@@ -31,36 +31,24 @@ class DecodeCodes<Lanes, kTileKeys, true> {
   static constexpr int kRows = Digits::kRows;
   static constexpr int kMostDigits = Digits::kMostDigits;
 
-  /// A block of query rows as integers times units, in query_floats(padded d) floats.
-  class Queries {
-   public:
-    explicit Queries(float* memory)
-        : head_(reinterpret_cast<Head*>(memory)), digits_(reinterpret_cast<std::uint8_t*>(memory) + sizeof(Head)) {}
-
-    /// False: products are to be floating.
-    bool usable() const { return head_->usable; }
-
-   private:
-    friend DecodeCodes;
-    struct alignas(64) Head {
-      float unit[kRows];
-      std::int32_t offset[2][kRows];  // what codes moved by 128 add to the sums of the upper digits, and of the third
-      bool usable;
-    };
-    Head* head_;
-    std::uint8_t* digits_;  // [ceil(d / 16)][digits][kRows][16], the upper first, in [-128, 128)
+  struct alignas(64) Head {
+    float unit[kRows];
+    std::int32_t offset[2][kRows];  // what codes moved by 128 add to the sums of the upper digits, and of the third
+    bool usable;
   };
+  /// Digits: [ceil(d / 16)][digits][kRows][16], the upper first, in [-128, 128).
+  using Queries = DigitQueries<Head, std::uint8_t>;
 
   static std::int64_t query_floats(std::int64_t padded_d) {
-    return static_cast<std::int64_t>(sizeof(typename Queries::Head) / sizeof(float)) +
+    return static_cast<std::int64_t>(sizeof(Head) / sizeof(float)) +
            padded_d * kMostDigits * kRows / static_cast<std::int64_t>(sizeof(float));
   }
 
   /// q: [count][q_stride], d of them zero-padded to lanes.
   template <int kDigits>
   static void round(const float* q, std::int64_t q_stride, int d, int count, const Queries& queries) {
-    queries.head_->usable = true;
-    for (int r = 0; r < count; ++r) queries.head_->usable &= round<kDigits>(q + r * q_stride, d, r, queries);
+    queries.head->usable = true;
+    for (int r = 0; r < count; ++r) queries.head->usable &= round<kDigits>(q + r * q_stride, d, r, queries);
   }
 
   /// scores = q k, unscaled, of R rows and the tile's keys in whole lanes.
@@ -74,7 +62,7 @@ class DecodeCodes<Lanes, kTileKeys, true> {
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) sums[digit][r] = Lanes::zero_ints();
       }
-      const std::uint8_t* digits = queries.digits_;
+      const std::uint8_t* digits = queries.digits;
       int column = 0;
       for (; column + kColumns <= d; column += kColumns, digits += kDigits * kRows * kColumns) {
         if (kAhead && column / Tiles::kLine * Tiles::kLine + Tiles::kLine <= d) {
@@ -91,11 +79,11 @@ class DecodeCodes<Lanes, kTileKeys, true> {
       for (int r = 0; r < R; ++r) {
         Ints of_row[kDigits];
         of_row[0] = sums[0][r];
-        of_row[1] = Lanes::sub(sums[1][r], Lanes::broadcast_int(queries.head_->offset[0][r]));
+        of_row[1] = Lanes::sub(sums[1][r], Lanes::broadcast_int(queries.head->offset[0][r]));
         if constexpr (kDigits == 3)
-          of_row[2] = Lanes::sub(sums[2][r], Lanes::broadcast_int(queries.head_->offset[1][r]));
+          of_row[2] = Lanes::sub(sums[2][r], Lanes::broadcast_int(queries.head->offset[1][r]));
         Lanes::store(scores + r * kTileKeys + key,
-                     Digits::template total<kDigits>(of_row, Lanes::broadcast(queries.head_->unit[r])));
+                     Digits::template total<kDigits>(of_row, Lanes::broadcast(queries.head->unit[r])));
       }
     }
   }
@@ -143,9 +131,9 @@ class DecodeCodes<Lanes, kTileKeys, true> {
     // With 128 added to each digit, digits are bytes.
     constexpr std::int32_t kMiddle = Digits::template kMiddle<kDigits>;
     Ints upper = Lanes::zero_ints(), third = Lanes::zero_ints();
-    std::uint8_t* to = queries.digits_ + r * kColumns;
+    std::uint8_t* to = queries.digits + r * kColumns;
     constexpr std::int64_t kStride = kRows * kColumns;
-    const bool usable = Digits::template round<kDigits>(q, d, &queries.head_->unit[r], [&](int, Ints x) {
+    const bool usable = Digits::template round<kDigits>(q, d, &queries.head->unit[r], [&](int, Ints x) {
       Digits::template store<kDigits>(Lanes::flip_signs(Lanes::add(x, Lanes::broadcast_int(kMiddle))), to, kStride);
       const Ints above = kDigits == 3 ? Lanes::over_256(Lanes::add(x, Lanes::broadcast_int(128))) : x;
       upper = Lanes::add(upper, above);
@@ -155,8 +143,8 @@ class DecodeCodes<Lanes, kTileKeys, true> {
     const auto offset = [](Ints sums) {
       return static_cast<std::int32_t>(128 * static_cast<std::uint32_t>(Lanes::sum_of(sums)));
     };
-    queries.head_->offset[0][r] = offset(upper);
-    queries.head_->offset[1][r] = offset(third);
+    queries.head->offset[0][r] = offset(upper);
+    queries.head->offset[1][r] = offset(third);
     return usable;
   }
 

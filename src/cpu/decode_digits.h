@@ -8,6 +8,21 @@
 
 namespace tilewise::cpu {
 
+/// A block of query rows as integers times units, in memory of floats: a head that ends with whether they are usable,
+/// and the digits.
+template <class Head, class Digit>
+struct DigitQueries {
+  explicit DigitQueries(float* memory)
+      : head(reinterpret_cast<Head*>(memory)),
+        digits(reinterpret_cast<Digit*>(reinterpret_cast<char*>(memory) + sizeof(Head))) {}
+
+  /// False: products are to be floating.
+  bool usable() const { return head->usable; }
+
+  Head* head;
+  Digit* digits;
+};
+
 /// kDigits: bytes of an integer. Sums of products of its first two meet in 32 bits, which cannot overflow; a third has
 /// sums of its own.
 template <class Lanes, int kTileKeys>
