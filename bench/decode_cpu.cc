@@ -1,8 +1,8 @@
 // How much of the machine's read bandwidth does decoding reach? 32/8 heads, d 128, 32k cached tokens, one query a
-// sequence, through the public call. Every repetition reads the cache's memory with the same threads, then decodes from
-// it in one piece and in pages, so that all three see the same neighbours. Counters: GB/s of k and v, best and median
-// of the repetitions; shares of the read's best and, repetition by repetition, the median ratio to the read beside it;
-// and the same of pages to one piece.
+// sequence, through the public call. Every repetition reads memory that no cache holds (`memory`) and the keys and
+// values (`read`: the same where no cache holds them) with the same threads, then decodes from them in one piece and in
+// pages, so that all see the same neighbours. Counters: GB/s, best and median of the repetitions; shares of either
+// read's best and, repetition by repetition, the median ratio to it; and the same of pages to one piece.
 #include <benchmark/benchmark.h>
 #include <sys/mman.h>
 
@@ -57,16 +57,13 @@ class Memory {
   ~Memory() { munmap(data_, size()); }
 
   char* data() const { return data_; }
+  std::int64_t bytes() const { return bytes_; }
 
   /// Reads all of it.
   void read(Executor& executor) const {
     executor.parallel_for(bytes_ / kPiece, [&](std::int64_t piece, int) {
-      constexpr std::int64_t kStep = 1024, kAhead = 4096;
       float sink = 0;
-      for (const char* at = data_ + piece * kPiece; at < data_ + (piece + 1) * kPiece; at += kStep) {
-        for (std::int64_t line = 0; line < kStep; line += 64) __builtin_prefetch(at + kAhead + line);
-        loops().read(reinterpret_cast<const float*>(at), kStep / 4, &sink);
-      }
+      loops().read(reinterpret_cast<const float*>(data_ + piece * kPiece), kPiece / 4, &sink);
       benchmark::DoNotOptimize(sink);
     });
   }
@@ -86,29 +83,29 @@ class Memory {
   char* data_;
 };
 
-/// Times of one kind of work, [repetitions].
-struct Times {
-  std::vector<double> seconds;
-
-  double best() const { return *std::min_element(seconds.begin(), seconds.end()); }
-};
-
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
 }
 
-/// By what factor the second kind of work was faster than the first, repetition by repetition.
-double ratio(const Times& first, const Times& second) {
-  std::vector<double> ratios;
-  for (std::size_t i = 0; i < first.seconds.size(); ++i) ratios.push_back(first.seconds[i] / second.seconds[i]);
-  return median(std::move(ratios));
+/// What one kind of work read, 10^9 bytes a second, [repetitions].
+struct Rates {
+  std::vector<double> gbs;
+
+  double best() const { return *std::max_element(gbs.begin(), gbs.end()); }
+};
+
+/// How much of the second kind of work's rate the first had, repetition by repetition.
+double median_share(const Rates& of, const Rates& all) {
+  std::vector<double> shares;
+  for (std::size_t i = 0; i < of.gbs.size(); ++i) shares.push_back(of.gbs[i] / all.gbs[i]);
+  return median(std::move(shares));
 }
 
 void decode(benchmark::State& state, const Case& c, std::int64_t b, int threads) {
   const auto executor = make_thread_pool(threads);
   const std::int64_t half = b * kKvHeads * kTokens * kD * size_of(c.kv_dtype), bytes = 2 * half;
-  const Memory memory(bytes, *executor);
+  const Memory memory(bytes, *executor), beyond(cpu::bytes_beyond_caches(), *executor);
   std::vector<float> scales(static_cast<std::size_t>(b * kKvHeads * kTokens), 0.01f);
   std::vector<float> q(static_cast<std::size_t>(b * kHeads * kD), 0.5f), o(q.size());  // enough for each dtype
   if (c.dtype == DType::bfloat16) {
@@ -154,30 +151,35 @@ void decode(benchmark::State& state, const Case& c, std::int64_t b, int threads)
                               Device::cpu(*executor));
   Workspace workspace(plan.workspace_bytes());
 
-  Times of_read, of_whole, of_paged;
-  const auto time = [](Times& times, const auto& work) {
+  Rates of_memory, of_read, of_whole, of_paged;
+  const auto time = [](Rates& rates, std::int64_t bytes_read, const auto& work) {
     const double begin = seconds();
     work();
-    times.seconds.push_back(seconds() - begin);
+    rates.gbs.push_back(static_cast<double>(bytes_read) / (seconds() - begin) * 1e-9);
   };
   plan.forward(whole, outputs, workspace);
   for (auto _ : state) {
-    time(of_read, [&] { memory.read(*executor); });
-    time(of_whole, [&] { plan.forward(whole, outputs, workspace); });
-    time(of_paged, [&] { plan.forward(paged, outputs, workspace); });
-    state.SetIterationTime(of_whole.seconds.back());
+    time(of_memory, beyond.bytes(), [&] { beyond.read(*executor); });
+    time(of_read, bytes, [&] { memory.read(*executor); });
+    time(of_whole, bytes, [&] { plan.forward(whole, outputs, workspace); });
+    time(of_paged, bytes, [&] { plan.forward(paged, outputs, workspace); });
+    state.SetIterationTime(static_cast<double>(bytes) / of_whole.gbs.back() * 1e-9);
   }
-  const auto count = [&](const std::string& name, const Times& times) {
-    state.counters[name + "_best"] = static_cast<double>(bytes) / times.best() * 1e-9;
-    state.counters[name + "_median"] = static_cast<double>(bytes) / median(times.seconds) * 1e-9;
+  const auto count = [&](const std::string& name, const Rates& rates) {
+    state.counters[name + "_best"] = rates.best();
+    state.counters[name + "_median"] = median(rates.gbs);
   };
+  count("memory", of_memory);
   count("read", of_read);
   count("whole", of_whole);
   count("paged", of_paged);
-  state.counters["best_share"] = of_read.best() / of_whole.best();
-  state.counters["median_share"] = ratio(of_read, of_whole);
-  state.counters["paged_best_ratio"] = of_whole.best() / of_paged.best();
-  state.counters["paged_median_ratio"] = ratio(of_whole, of_paged);
+  const auto compare = [&](const std::string& name, const Rates& of, const Rates& all) {
+    state.counters[name + "_best"] = of.best() / all.best();
+    state.counters[name + "_median"] = median_share(of, all);
+  };
+  compare("of_memory", of_whole, of_memory);
+  compare("of_read", of_whole, of_read);
+  compare("paged_of_whole", of_paged, of_whole);
 }
 
 [[maybe_unused]] const bool registered = [] {

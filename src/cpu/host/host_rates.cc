@@ -21,7 +21,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kRepetitions = 10;
 constexpr std::int64_t kRounds = 1 << 20;                 // about 5 ms of multiply-adds
-constexpr std::int64_t kFloats = std::int64_t{64} << 20;  // 256 MiB: far beyond any cache
 
 const cpu::RateLoops& loops_of(Isa isa) {
 #if defined(__x86_64__)
@@ -96,7 +95,7 @@ double multiply_add_gflops(const cpu::RateLoops& loops, int threads) {
 }
 
 double read_gbs(const cpu::RateLoops& loops, const std::vector<float>& data, int threads) {
-  const std::int64_t share = kFloats / threads / 256 * 256;
+  const std::int64_t share = static_cast<std::int64_t>(data.size()) / threads / 256 * 256;
   std::vector<float> sums(static_cast<std::size_t>(threads) * 64);  // 256 bytes apart: no line is shared
   const double seconds = best_seconds(threads, [&](int thread) {
     loops.read(data.data() + thread * share, share, &sums[static_cast<std::size_t>(thread) * 64]);
@@ -106,6 +105,12 @@ double read_gbs(const cpu::RateLoops& loops, const std::vector<float>& data, int
 
 }  // namespace
 
+std::int64_t cpu::bytes_beyond_caches() {
+  std::int64_t bytes = std::int64_t{256} << 20;
+  for (const CacheInfo& cache : host_info().caches) bytes = std::max(bytes, 2 * cache.bytes);
+  return bytes;
+}
+
 HostRates measure_host() {
   const Isa isa = widest();
   const cpu::RateLoops& loops = loops_of(isa);
@@ -114,12 +119,13 @@ HostRates measure_host() {
   rates.instruction_set = to_string(isa);
   rates.one_core_gflops = multiply_add_gflops(loops, 1);
   rates.all_cores_gflops = multiply_add_gflops(loops, threads);
+  const std::int64_t bytes = cpu::bytes_beyond_caches();
   try {
-    const std::vector<float> data(static_cast<std::size_t>(kFloats), 1.0f);
+    const std::vector<float> data(static_cast<std::size_t>(bytes) / sizeof(float), 1.0f);
     rates.one_core_read_gbs = read_gbs(loops, data, 1);
     rates.all_cores_read_gbs = read_gbs(loops, data, threads);
   } catch (const std::bad_alloc&) {
-    fail(ErrorCode::out_of_memory, "measure_host(): {} bytes to read from could not be allocated", kFloats * 4);
+    fail(ErrorCode::out_of_memory, "measure_host(): {} bytes to read from could not be allocated", bytes);
   }
   return rates;
 }

@@ -19,6 +19,9 @@ struct RateLoops {
   void (*read)(const float* data, std::int64_t count, float* sink);
 };
 
+/// So many bytes that no cache of this machine holds half of them: 256 MiB at least.
+std::int64_t bytes_beyond_caches();
+
 /// The loops compiled for an instruction set; defined in rate_loops.cc once for each.
 template <Isa>
 const RateLoops& compiled_rate_loops();
