@@ -20,7 +20,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int kRepetitions = 10;
-constexpr std::int64_t kRounds = 1 << 20;                 // about 5 ms of multiply-adds
+constexpr std::int64_t kRounds = 1 << 20;  // about 5 ms of multiply-adds
 
 const cpu::RateLoops& loops_of(Isa isa) {
 #if defined(__x86_64__)

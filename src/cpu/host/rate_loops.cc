@@ -73,16 +73,15 @@ constexpr double (*bfloat16_dot)(std::int64_t, float*) = nullptr;
 
 #endif
 
-// A processor prefetches within a page by itself, from where it was last asked for. Lines of the next block, asked for in
-// four pages in turn, give it four pages to follow: 63 to 65 GB/s on four Sapphire Rapids cores, where one page after
-// the other gave 53 to 61, and nothing asked for 59.
+// A processor prefetches within a page by itself, from where it was last asked for. Lines of the next block, asked for
+// in four pages in turn, give it four pages to follow: 63 to 65 GB/s on four Sapphire Rapids cores, where one page
+// after the other gave 53 to 61, and nothing asked for 59.
 constexpr std::int64_t kPage = 4096 / sizeof(float), kBlock = 4 * kPage, kLine = 64 / sizeof(float);
 
 /// Asks for the `step`th of 16 parts of the block behind the one at `block`: as many lines of each of its pages.
 void ask_for_next(const float* block, std::int64_t step) {
   for (std::int64_t line = 4 * step; line < 4 * (step + 1); ++line) {
-    for (std::int64_t page = 0; page < 4; ++page)
-      __builtin_prefetch(block + kBlock + page * kPage + line * kLine);
+    for (std::int64_t page = 0; page < 4; ++page) __builtin_prefetch(block + kBlock + page * kPage + line * kLine);
   }
 }
 
