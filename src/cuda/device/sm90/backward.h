@@ -239,7 +239,7 @@ class Backward : BackwardShared<Config, Variant> {
     const int sequence = this->sequence();
     int tile = Shared::kTakesWork ? this->work().row : int(blockIdx.x) / (Shared::kIsPaired ? 2 : 1);
     if constexpr (Config::kHasLists && Config::kIsOrdered) {
-      tile = row_from_end(this->arguments_.lists, sequence, this->first_head(), tile, gridDim.x);
+      tile = row_of(this->arguments_.lists, sequence, this->first_head(), this->work().place(gridDim.x));
     } else if constexpr (Config::kHasLists) {
       tile = row_of(this->arguments_.lists, sequence, this->first_head(), tile);
     }
