@@ -295,11 +295,12 @@ class BackwardShared {
                  "r"(told.has_missing)
                  : "memory");
   }
-  /// Of number `index` of a walk, when its stage is full. Ordered passes have not the registers for what is read in
-  /// shared memory, which the compiler does not know to be the same for all of a warp.
+  /// Of number `index` of a walk, when its stage is full. Ordered passes with gradients of tables have not the
+  /// registers for what is read in shared memory, which the compiler does not know to be the same for all of a warp;
+  /// with steady tiles they lose by it, T5 at d 128 482 TFLOP/s for 531.
   __device__ ToldQueries told(const Walk& walk, int index, int stage) const {
     ToldQueries told;
-    if constexpr (Config::kIsOrdered) {
+    if constexpr (Config::kIsOrdered && (kHasGradients || kKnowsSteady)) {
       told.visit = visit(walk, index);
       told.has_missing = (told.visit.tile() + 1) * kQueries > arguments_.sequences[sequence()].queries;
     } else {

@@ -147,10 +147,13 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
 
     float* sums;  // in one pair of registers for all tiles and parts: another one would be waited for, too
     long long number = -1;
+    Turn<2> visit;
     QuerySums rest;
   };
-  __device__ static void add_rest(const AddedTile& tile) {
-    if (!Config::kIsOrdered && tile.number >= 0) add_to(tile.sums, tile.rest, kParts - 1);
+  __device__ void add_rest(const AddedTile& tile) const {
+    if (tile.number < 0) return;
+    add_to(tile.sums, tile.rest, kParts - 1);
+    this->pass_turn_on(tile.visit);
   }
 
   /// d_q^T = k^T d_s^T, 64 columns at a time, added to a tile of the workspace: while one part is added, the next is
@@ -158,14 +161,12 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
   template <class StartedBefore>
   __device__ void make_query_sums(AddedTile& added, const Turn<2>& visit, long long tile,
                                   const StartedBefore& started_before) const {
-    if constexpr (Config::kIsOrdered) {
-      added = AddedTile(sums_of(tile));
-    } else {
-      added.sums += (tile - added.number) * Sizes::kTileFloats;
-      asm volatile("" : "+l"(added.sums));
-      added.number = tile;
-    }
-    // Of a pass in a fixed order, behind the additions: ahead of them d 256 took 1.10 of the time full and 1.07 causal.
+    added.sums += (tile - added.number) * Sizes::kTileFloats;
+    asm volatile("" : "+l"(added.sums));
+    added.number = tile;
+    added.visit = visit;
+    // Of a pass in a fixed order, these and the queries behind the additions: ahead of them d 256 took 1.05 of the time,
+    // 192/128 causal 1.10.
     const auto let_go_of_scores = [&] { scores_empty(visit.stage()).arrive_if(tile >= 0 && is_first_lane()); };
     QuerySums other;
 #pragma unroll
@@ -189,8 +190,7 @@ class WideConsumers : public BackwardEntries<Config, Variant> {
         if (!Config::kIsOrdered && part == kParts) let_go_of_scores();
         if (tile < 0) continue;
         if (part == 1) this->wait_for_turn(visit);
-        if (part < kParts || Config::kIsOrdered) add_to(added.sums, made, part - 1);
-        if (part == kParts) this->pass_turn_on(visit);
+        if (part < kParts) add_to(added.sums, made, part - 1);
       }
     }
     if constexpr (Config::kIsOrdered) {
