@@ -233,7 +233,7 @@ CudaMemory CudaBackend::memory_in(Arena& arena) const {
       arena.take<float>(parts * cuda::BackwardRunner::d_q_floats(shape().b, shape().h_q, shape().s_q, shape().d_qk));
   if (shape().deterministic) {
     memory.d_q_turns = arena.take<int>(cuda::BackwardRunner::turn_ints(shape().b, shape().h_q, shape().s_q));
-    if (lister_) memory.tile_turns = arena.take<int>(most_tiles_);
+    if (lister_) memory.tile_turns = arena.take<int>(cuda::ListExtent::kOrders * most_tiles_);
   }
   memory.gradients = gradients_->memory_in(arena);
   return memory;

@@ -184,7 +184,7 @@ std::optional<CudaBackend::KeptLists> CudaBackend::listed(const Direction& direc
                  memory(extent.lists() * kStart),
                  std::nullopt,
                  {}};
-  if (direction.by_key && shape().deterministic) kept.turns = memory(extent.tile_ints() * kInt);
+  if (direction.by_key && shape().deterministic) kept.turns = memory(extent.turn_ints() * kInt);
   kept.lists = lister_->make(longest_->as<const cuda::SequenceShape>(), extent, direction.tile, direction.by_key,
                              shape().h_q / shape().h_kv, kept.tiles.as<int>(), kept.counts.as<int>(),
                              kept.order.as<cuda::RowStart>(), kept.turns ? kept.turns->as<int>() : nullptr,

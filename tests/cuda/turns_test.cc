@@ -14,7 +14,7 @@
 struct Index {
   unsigned x = 0, y = 0, z = 0;
 };
-static Index blockIdx, threadIdx, blockDim;                                   // NOLINT: the names of CUDA
+static Index blockIdx, threadIdx, blockDim, gridDim;                          // NOLINT: the names of CUDA
 inline unsigned __reduce_or_sync(unsigned, unsigned value) { return value; }  // a warp of one
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wsign-compare"
@@ -25,14 +25,14 @@ inline unsigned __reduce_or_sync(unsigned, unsigned value) { return value; }  //
 namespace tilewise::cuda {
 namespace {
 
-using sm90::KeyWork;
+using sm90::OrderedWork;
 
 /// Lists of a backward pass, made as the GPU's classifier makes them.
 struct Lists {
   int b, heads, heads_per_kv, rows, columns;  // heads with lists of their own; 1: all heads share them
   std::vector<std::vector<int>> tiles;        // [b * heads * rows], which are listed
   std::vector<RowStart> order;                // [b * heads * rows]
-  std::vector<int> turns;                     // [b * heads * rows, columns]; kUnwritten behind a sequence's own
+  std::vector<int> turns;                     // [2, b * heads * rows, columns]; kUnwritten behind a sequence's own
   std::vector<SequenceShape> sequences;       // [b], of which queries count
   static constexpr int kTileQueries = 64, kUnwritten = -7;
 
@@ -74,6 +74,7 @@ Lists random_lists(std::mt19937& random) {
     }
     lists.tiles.push_back(tiles);
   }
+  lists.turns.resize(2 * lists.turns.size(), Lists::kUnwritten);  // of the other order
   for (int first = 0; first < lists.b * lists.heads * lists.rows; first += lists.rows) {
     std::vector<int> rows(static_cast<std::size_t>(lists.rows));
     for (int row = 0; row < lists.rows; ++row) rows[static_cast<std::size_t>(row)] = row;
@@ -93,6 +94,7 @@ void number(Lists& lists) {
   arguments.tile_queries = Lists::kTileQueries;
   const std::vector<int> listed = lists.turns;
   blockDim.x = 7;
+  gridDim.z = static_cast<unsigned>(lists.b);
   for (unsigned block = 0; block * blockDim.x < static_cast<unsigned>(lists.columns); ++block) {
     for (unsigned thread = 0; thread < blockDim.x; ++thread) {
       for (int sequence = 0; sequence < lists.b; ++sequence) {
@@ -104,8 +106,10 @@ void number(Lists& lists) {
       }
     }
   }
+  const std::size_t of_order = listed.size() / 2;
   for (std::size_t i = 0; i < listed.size(); ++i)
-    ASSERT_EQ(lists.turns[i] == Lists::kUnwritten, listed[i] == Lists::kUnwritten) << "behind a sequence's own";
+    ASSERT_EQ(lists.turns[i] == Lists::kUnwritten, listed[i % of_order] == Lists::kUnwritten)
+        << "behind a sequence's own";
 }
 
 /// A block: the visits that it has before it.
@@ -118,16 +122,19 @@ struct Block {
   std::size_t next = 0;
 };
 
-Block block_of(const Lists& lists, const KeyWork& work) {
+Block block_of(const Lists& lists, const OrderedWork& work) {
   const TileLists view = view_of(lists);
   const int first_head = work.kv_head * lists.heads_per_kv;
   const int of_lists = lists.heads == 1 ? 0 : first_head;
-  const int row = row_from_end(view, work.sequence, of_lists, work.row, lists.rows);
+  const int row = row_of(view, work.sequence, of_lists, work.place(lists.rows));
   Block block;
   for (int head = first_head; head < first_head + lists.heads_per_kv; ++head) {
     const long long list = list_of(view, work.sequence, head, row);
-    for (const int tile : lists.list(work.sequence, lists.heads == 1 ? 0 : head, row)) {
-      block.steps.push_back({{work.sequence, head, tile}, view.turns[list * view.capacity + tile]});
+    const std::vector<int>& tiles = lists.list(work.sequence, lists.heads == 1 ? 0 : head, row);
+    const int count = static_cast<int>(tiles.size());
+    for (int i = 0; i < count; ++i) {
+      const int tile = tiles[static_cast<std::size_t>(work.index(i, count))];
+      block.steps.push_back({{work.sequence, head, tile}, work.turns[list * view.capacity + tile]});
     }
   }
   return block;
@@ -145,6 +152,8 @@ TEST(HopperTurns, NoBlockWaitsForEverAndTilesAreAddedToInOneOrder) {
     sm90::BackwardCall call{};
     call.next_block = &counter;
     call.heads_together = std::uniform_int_distribution<int>(1, kv_heads * lists.b)(random);
+    call.longest_first_from = std::uniform_int_distribution<int>(0, kv_heads * lists.b)(random);
+    call.arguments.lists = view_of(lists);
     const auto most_blocks = static_cast<std::size_t>(std::uniform_int_distribution<int>(1, 9)(random));
 
     std::map<std::tuple<int, int, int>, int> added;
@@ -153,7 +162,7 @@ TEST(HopperTurns, NoBlockWaitsForEverAndTilesAreAddedToInOneOrder) {
     std::vector<std::array<int, 3>> works;
     while (begun < all || !running.empty()) {
       while (begun < all && running.size() < most_blocks) {
-        const KeyWork work = KeyWork::take(call, lists.rows, kv_heads, lists.b);
+        const OrderedWork work = OrderedWork::take(call, lists.rows, kv_heads, lists.b);
         works.push_back({work.row, work.kv_head, work.sequence});
         running.push_back(block_of(lists, work));
         ++begun;

@@ -42,7 +42,7 @@ MadeLists::MadeLists(jit::Compiler& compiler, const std::shared_ptr<const jit::C
   const auto ints = [&](std::int64_t count) {
     return DeviceMemory(context, static_cast<std::size_t>(count) * sizeof(int));
   };
-  tiles_ = ints(extent_.tile_ints()), turns_ = ints(extent_.tile_ints());
+  tiles_ = ints(extent_.tile_ints()), turns_ = ints(extent_.turn_ints());
   count_ = ints(extent_.lists()), order_ = ints(4 * extent_.lists());
   view_ = lister.make(sequences_.as<const SequenceShape>(), extent_, tile, by_key, problem.h_q / problem.h_kv,
                       tiles_.as<int>(), count_.as<int>(), order_.as<RowStart>(), turns_.as<int>(), bound, nullptr);
@@ -54,8 +54,10 @@ std::vector<int> MadeLists::list(std::int64_t sequence, std::int64_t head, std::
   return downloaded<int>(*context_, tiles_, number * view_.capacity, count);
 }
 
-std::vector<int> MadeLists::turns(std::int64_t sequence, std::int64_t head, std::int64_t row) const {
-  const std::int64_t number = sequence * view_.sequence_rows + head * view_.head_rows + row;
+std::vector<int> MadeLists::turns(std::int64_t sequence, std::int64_t head, std::int64_t row,
+                                  bool is_longest_first) const {
+  const std::int64_t number =
+      (is_longest_first ? extent_.lists() : 0) + sequence * view_.sequence_rows + head * view_.head_rows + row;
   return downloaded<int>(*context_, turns_, number * view_.capacity, view_.capacity);
 }
 

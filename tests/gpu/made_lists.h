@@ -23,7 +23,7 @@ class MadeLists {
   std::vector<int> list(std::int64_t sequence, std::int64_t head, std::int64_t row) const;
   std::vector<int> order(std::int64_t sequence, std::int64_t head) const;
   /// A list's turns, one a tile of the row.
-  std::vector<int> turns(std::int64_t sequence, std::int64_t head, std::int64_t row) const;
+  std::vector<int> turns(std::int64_t sequence, std::int64_t head, std::int64_t row, bool is_longest_first) const;
 
  private:
   std::shared_ptr<const jit::Context> context_;

@@ -122,18 +122,21 @@ class TileListsOnGpu : public jit::WithGpu {
     }
   }
 
-  /// A row's turn at a tile: how many rows list that tile, too, that blocks take before, the shortest list first.
+  /// A row's turn at a tile: how many rows list that tile, too, that blocks take before, the shortest list first or the
+  /// longest.
   static void check_turns(const MadeLists& lists, std::int64_t heads_per_kv, std::int64_t sequence, std::int64_t head,
                           std::int64_t columns) {
-    std::vector<int> visits(static_cast<std::size_t>(columns), 0);
     std::vector<int> order = lists.order(sequence, head / heads_per_kv * heads_per_kv);
-    std::ranges::reverse(order);
-    for (const int row : order) {
-      const std::vector<int> turns = lists.turns(sequence, head, row);
-      for (const int entry : lists.list(sequence, head, row)) {
-        const auto column = static_cast<std::size_t>(entry >> 13);
-        ASSERT_EQ(turns[column], visits[column]++) << "row " << row << ", tile " << column;
+    for (const bool is_longest_first : {true, false}) {
+      std::vector<int> visits(static_cast<std::size_t>(columns), 0);
+      for (const int row : order) {
+        const std::vector<int> turns = lists.turns(sequence, head, row, is_longest_first);
+        for (const int entry : lists.list(sequence, head, row)) {
+          const auto column = static_cast<std::size_t>(entry >> 13);
+          ASSERT_EQ(turns[column], visits[column]++) << "row " << row << ", tile " << column;
+        }
       }
+      std::ranges::reverse(order);
     }
   }
 

@@ -37,7 +37,8 @@ struct TileLists {
   int parts;                           // of each of these lists, which different blocks may take; 1 at least
   int heads_together;  // of so many heads, what blocks at work visit is in the second-level cache; 0: not known
   int padding;
-  const int* turns;  // [lists, capacity] or null: how many rows list a tile that blocks take
+  const int* turns;  // [2, lists, capacity] or null: how many rows list a tile that blocks take before a row, where
+                     // they take the shortest list first, and where the longest
 };
 
 /// What makes such lists.

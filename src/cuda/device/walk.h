@@ -162,9 +162,9 @@ __device__ inline int tile_of_own_position(const SequenceShape& shape, int query
   return ::max(query + shape.query_offset - shape.key_offset, 0) / keys;
 }
 
-/// The row that a block takes where the shortest list is first.
-__device__ inline int row_from_end(const TileLists& lists, int sequence, int head, int block, int rows) {
-  return row_of(lists, sequence, head, rows - 1 - block);
+/// Where turns in the order of the longest list first lie, behind those of the shortest first (TileLists::turns).
+__device__ inline long long turns_of_longest_first(const TileLists& lists, int sequences) {
+  return sequences * lists.sequence_rows * lists.capacity;
 }
 
 /// The number of a row's list.

@@ -114,6 +114,9 @@ sm90::BackwardCall HopperBackwardKernels::call_of(const BackwardArguments& argum
   call.heads_together = std::max(heads_together(shape_, extent, arguments.heads_per_kv, context_->device().l2_bytes),
                                  arguments.lists.heads_together);
   if (counters_) call.next_block = counters_->next();
+  // Blocks of the last heads begin with the longest lists.
+  const auto all_heads = static_cast<int>(extent.h_q / arguments.heads_per_kv * extent.b);
+  call.longest_first_from = all_heads - (shape_.has_lists ? std::min(call.heads_together, all_heads / 2) : 0);
   return call;
 }
 

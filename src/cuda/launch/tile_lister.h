@@ -20,8 +20,11 @@ struct ListExtent {
 
   std::int64_t lists() const { return b * heads * rows; }
 
-  /// Ints that the tiles of all lists take, or their turns; a count and an order of each come on top.
+  /// Ints that the tiles of all lists take; a count and an order of each come on top.
   std::int64_t tile_ints() const { return lists() * capacity; }
+  /// Likewise turns at them, in so many orders.
+  static constexpr int kOrders = 2;
+  std::int64_t turn_ints() const { return kOrders * tile_ints(); }
 };
 
 /// What Visit::misses (device/walk.h) says of a list's entry: whether a mask removes all entries of 64 queries.
@@ -48,7 +51,7 @@ class TileLister {
                     bool by_key) const;
 
   /// Queues the making of lists. `tiles` [extent.tile_ints()], `count` and `order` [extent.lists()] lie on the GPU;
-  /// `turns` [extent.tile_ints()] as well, or is null where nobody asks for them.
+  /// `turns` [extent.turn_ints()] as well, or is null where nobody asks for them.
   TileLists make(const SequenceShape* sequences, const ListExtent& extent, ListTile tile, bool by_key,
                  std::int64_t heads_per_kv, int* tiles, int* count, RowStart* order, int* turns,
                  const std::vector<std::byte>& bound, jit::StreamHandle stream) const;

@@ -117,6 +117,7 @@ class BackwardShared {
   using OrderedTurn = Turn<kTurnsAhead>;
   /// What a block does is found out, and then read in shared memory: in registers it would spill.
   static constexpr bool kTakesWork = Config::kIsOrdered || Config::kHasLongRows || kMayShare;
+  using Work = Conditional<Config::kIsOrdered, OrderedWork, KeyWork>;
   using Walk = typename WalkOf<Config::kHasLists>::Type;
 
   static constexpr int kStageBytes = QueryTile::kBytes + GradientTile::kBytes;
@@ -130,7 +131,7 @@ class BackwardShared {
   /// What is told of the queries in a stage lies behind the barriers.
   static constexpr int kToldAt = kBarriers;
   static constexpr int kWorkAt = kTileBytes + 8 * (kToldAt + kStages);
-  static constexpr int kPlacesAt = (kWorkAt + (kTakesWork ? int(sizeof(KeyWork)) : 0) + 15) / 16 * 16;
+  static constexpr int kPlacesAt = (kWorkAt + (kTakesWork ? int(sizeof(Work)) : 0) + 15) / 16 * 16;
   static constexpr int kPlaceBytes = (int(sizeof(Place)) + 15) / 16 * 16;
   static constexpr int kAheadAt = kPlacesAt + Sizes::kConsumers * kPlaceBytes;
   static constexpr int kSharedBytes = kAheadAt + (kKeepsAhead ? int(sizeof(KeptAhead)) : 0);
@@ -252,9 +253,9 @@ class BackwardShared {
     Turn<kRing> turn;
 #pragma unroll 1
     for (int head = first_head(); head < first_head() + arguments_.heads_per_kv; ++head) {
-      const auto walk = walk_of(tile, head);
+      const auto walk = walk_of(Config::kIsOrdered ? int(made_anew(tile)) : tile, head);
 #pragma unroll 1
-      for (int i = 0; i < walk.count(); ++i, turn = turn.plus(1)) act(walk, head, walk.visit(i), turn);
+      for (int i = 0; i < walk.count(); ++i, turn = turn.plus(1)) act(walk, head, visit(walk, i), turn);
     }
   }
 
@@ -294,12 +295,13 @@ class BackwardShared {
                  "r"(told.has_missing)
                  : "memory");
   }
-  /// Of number `index` of a walk, when its stage is full. Ordered passes have not the registers for what is read in
-  /// shared memory, which the compiler does not know to be the same for all of a warp.
+  /// Of number `index` of a walk, when its stage is full. Ordered passes with gradients of tables have not the
+  /// registers for what is read in shared memory, which the compiler does not know to be the same for all of a warp;
+  /// with steady tiles they lose by it, T5 at d 128 482 TFLOP/s for 531.
   __device__ ToldQueries told(const Walk& walk, int index, int stage) const {
     ToldQueries told;
-    if constexpr (Config::kIsOrdered) {
-      told.visit = walk.visit(index);
+    if constexpr (Config::kIsOrdered && (kHasGradients || kKnowsSteady)) {
+      told.visit = visit(walk, index);
       told.has_missing = (told.visit.tile() + 1) * kQueries > arguments_.sequences[sequence()].queries;
     } else {
       asm volatile("ld.shared.v2.s32 {%0, %1}, [%2];"
@@ -385,11 +387,11 @@ class BackwardShared {
   }
 
   // The key head and the sequence that the block is at.
-  __device__ KeyWork& work() const { return *reinterpret_cast<KeyWork*>(shared_ + kWorkAt); }
+  __device__ Work& work() const { return *reinterpret_cast<Work*>(shared_ + kWorkAt); }
   /// The block's work, by one thread; a row by its place in their order, or of -1 where others do it.
   __device__ void take_work() const {
     if constexpr (Config::kIsOrdered) {
-      work() = KeyWork::take(call_, gridDim.x, gridDim.y, gridDim.z);
+      work() = OrderedWork::take(call_, gridDim.x, gridDim.y, gridDim.z);
     } else if constexpr (kMayShare) {
       work() = share();
     } else {
@@ -416,11 +418,18 @@ class BackwardShared {
       return TilesInOrder{begin, tiles * (work().part + 1) / parts - begin};
     }
   }
+  /// The visit that is number `index` of a block's.
+  __device__ Visit visit(const Walk& walk, int index) const {
+    if constexpr (Config::kHasLists && Config::kIsOrdered) {
+      return walk.visit(work().index(index, walk.count()));  // read anew each time: a producer has few registers
+    } else {
+      return walk.visit(index);
+    }
+  }
   /// How many blocks add to a tile of queries before this one.
   __device__ int turn_at(const Walk& walk, int query_tile_number) const {
     if constexpr (Config::kHasLists) {
-      const TileLists& lists = arguments_.lists;
-      return lists.turns[walk.tiles - lists.tiles + query_tile_number];
+      return __ldg(work().turns + (walk.tiles - arguments_.lists.tiles) + query_tile_number);
     } else {
       return work().row;
     }

@@ -33,7 +33,7 @@ class BackwardSteady : public BackwardOutput<Config, Variant> {
     if constexpr (kKnowsSteady) {
       if (index % kSteadyAhead != 0) return;
       Place& place = place_of(consumer);
-      const int number = index + thread(), last = count - 1, tile = walk.visit(::min(number, last)).tile();
+      const int number = index + thread(), last = count - 1, tile = this->visit(walk, ::min(number, last)).tile();
       const int least = tile * kQueries - (first_key + 63), most = least + kQueries + 62;
       const float factor = this->factor_of(place.variant), inverse = 1 / factor;
       const auto found = Variant::steady_value(variant_, place.variant, least, most);
