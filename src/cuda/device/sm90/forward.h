@@ -10,13 +10,14 @@ namespace tilewise::cuda::sm90 {
 template <class Config, class Variant>
 class ForwardConsumer : ForwardSteps<Config, Variant> {
   using Shared = ForwardSteps<Config, Variant>;
-  using Shared::begin, Shared::close_rows, Shared::complete_tile, Shared::drop, Shared::finish, Shared::first_visit,
-      Shared::has_entries, Shared::has_own_bases, Shared::is_first_lane, Shared::is_told, Shared::key_empty,
-      Shared::key_full, Shared::lane_of, Shared::look_up, Shared::make_exponents, Shared::make_scored,
-      Shared::make_small, Shared::make_steady, Shared::move, Shared::pass_turn, Shared::passes, Shared::place_of,
-      Shared::release_queries, Shared::start_piece, Shared::start_scores, Shared::steady_exponents,
-      Shared::take_own_bases, Shared::take_steady, Shared::take_turn, Shared::uniform_of, Shared::value_empty,
-      Shared::value_full, Shared::value_tile, Shared::wait_for_kept, Shared::walk_of;
+  using Shared::begin, Shared::close_rows, Shared::coming_visit, Shared::complete_tile, Shared::drop, Shared::finish,
+      Shared::first_visit, Shared::has_entries, Shared::has_own_bases, Shared::is_first_lane, Shared::is_told,
+      Shared::key_empty, Shared::key_full, Shared::lane_of, Shared::look_up, Shared::make_exponents,
+      Shared::make_scored, Shared::make_small, Shared::make_steady, Shared::may_pass, Shared::move, Shared::pass_tiles,
+      Shared::pass_turn, Shared::passes, Shared::place_of, Shared::release_queries, Shared::start_piece,
+      Shared::start_scores, Shared::steady_exponents, Shared::take_own_bases, Shared::take_steady, Shared::take_turn,
+      Shared::uniform_of, Shared::value_empty, Shared::value_full, Shared::value_tile, Shared::wait_for_kept,
+      Shared::walk_of;
   using Shared::call_;
   using Shared::kKeepsOfTiles, Shared::kKeyTile, Shared::kLargestSum, Shared::kRoom, Shared::kStages, Shared::kSteps,
       Shared::kTellsLists;
@@ -75,6 +76,8 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
     Output o;
     RowStatistics<1> rows;
     Fragments weights;
+    [[maybe_unused]] Visit coming;  // where lists are told: of the next tile, whose keys have come then
+    [[maybe_unused]] bool passes_next = false;
     o.clear();
     key_empty(turn.stage()).arrive_if(is_first_lane());
     release_queries(piece, count == 1);
@@ -86,6 +89,10 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
       make_first(first, s, stays, visit, piece, turn.count, rows, are_own);
       first.add_sums_to(rows);
       if constexpr (Config::kHasDropout) drop(first, visit, piece);
+      if constexpr (kTellsLists) {
+        coming = count > 1 ? coming_visit(turn.plus(1)) : visit;
+        passes_next = may_pass(coming, piece, 2 < count);
+      }
       move(weights, first.fragments);
     }
     bool are_small = true;  // all products of this warp up to now
@@ -93,20 +100,20 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
     unsigned passed = 0;  // tiles between the one whose values are to be read and the next one
     for (int i = 1; i < count; ++i) {
       const Visit last = visit;
-      const Turn<kStages> keys = turn.plus(passed + 1);
+      Turn<kStages> keys = turn.plus(passed + 1);
       if constexpr (kTellsLists) {
-        key_full(keys.stage()).wait(keys.parity());
-        visit = this->told_visit(keys.stage());
+        visit = coming;
+        if (passes_next) visit = pass_tiles(piece, i, count, keys);
       } else {
         visit = walk.visit(i);
-      }
-      if constexpr (kPassesTiles) {
-        if (passes(visit, piece, i + 1 < count, keys, passed)) {
-          visit = last;
-          continue;
+        if constexpr (kPassesTiles) {
+          if (passes(visit, piece, i + 1 < count, keys, passed)) {
+            visit = last;
+            continue;
+          }
         }
+        key_full(keys.stage()).wait(keys.parity());
       }
-      if constexpr (!kTellsLists) key_full(keys.stage()).wait(keys.parity());
       take_turn(piece);
       pin(o);
       begin_products();
@@ -171,7 +178,19 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
       value_empty(turn.stage()).arrive_if(is_first_lane());
       next.add_sums_to(rows);
       if constexpr (Config::kHasDropout) drop(next, visit, piece);
+      // The next tile's visit is on its way while weights are moved: asked for behind that, it took 130 cycles that
+      // stood in front of the products.
+      const Turn<kStages> following = keys.plus(1);
+      [[maybe_unused]] bool have_come = false;
+      if constexpr (kTellsLists) {
+        have_come = key_full(following.stage()).has_completed(following.parity());
+        coming = this->told_visit(following.stage());
+      }
       move(weights, next.fragments);
+      if constexpr (kTellsLists) {
+        if (!have_come && i + 1 < count) coming = coming_visit(following);
+        passes_next = may_pass(coming, piece, i + 2 < count);
+      }
       turn = keys;
     }
     const Piece next{piece.consumer, piece.number + 1};

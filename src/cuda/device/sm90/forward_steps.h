@@ -131,6 +131,31 @@ class ForwardSteps : public ForwardEntries<Config, Variant> {
     }
   }
 
+  // Where lists are told (kTellsLists), what is told of the next tile is asked for ahead of the end of a step.
+
+  /// What is told of the tile in a stage, whose keys have come then.
+  __device__ Visit coming_visit(const Turn<kStages>& keys) const {
+    key_full(keys.stage()).wait(keys.parity());
+    return this->told_visit(keys.stage());
+  }
+  /// Whether a mask leaves this consumer nothing of a tile that others follow.
+  __device__ bool may_pass(const Visit& visit, const Piece& piece, bool others_follow) const {
+    return visit.misses(piece.part()) && others_follow;
+  }
+  /// Passes tile `i` by, of `count`, and those behind it up to one that may not be, no more than passes() would. `i`,
+  /// `keys` and the visit are that one's.
+  __device__ Visit pass_tiles(const Piece& piece, int& i, int count, Turn<kStages>& keys) const {
+    Visit visit;
+    unsigned passed = 0;
+#pragma unroll 1
+    do {
+      pass_tile(piece, keys);
+      ++i, ++passed, keys = keys.plus(1);
+      visit = coming_visit(keys);
+    } while (passed + 1 < kStages && uniform(may_pass(visit, piece, i + 1 < count)) != 0);
+    return visit;
+  }
+
  private:
   static constexpr int kFirstTurn = 1 + kConsumers;  // of barriers; before it one of each consumer
 
