@@ -97,9 +97,9 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
 
   template <int kFragments, class Tile>
   __device__ static void load_rows(LeftFragment (&to)[kFragments], const Tile& tile, int consumer) {
-    const int row = 64 * consumer + warp_row() + lane() % 16;
+    const unsigned first = tile.at(64 * consumer + warp_row() + lane() % 16, lane() / 16 * 8);
 #pragma unroll
-    for (int k = 0; k < kFragments; ++k) load_matrices(to[k].pairs, tile.at(row, 16 * k + lane() / 16 * 8));
+    for (int k = 0; k < kFragments; ++k) load_matrices(to[k].pairs, Tile::behind(first, k));
   }
 
   /// Waits for a tile's queries, of which some may be missing.

@@ -61,9 +61,10 @@ class ForwardSteps : public ForwardEntries<Config, Variant> {
     query_full(queries.stage()).wait(queries.parity());
     if constexpr (Config::kQueryInRegisters) {
       const int thread = thread_read_anew(), row = 64 * piece.part() + thread / 32 % 4 * 16 + thread % 16;
+      const unsigned first = query_tile(queries.stage()).at(row, thread / 16 % 2 * 8);
 #pragma unroll
       for (int k = 0; k < kColumnsQk / 16; ++k) {
-        load_matrices(q[k].pairs, query_tile(queries.stage()).at(row, 16 * k + thread / 16 % 2 * 8));
+        load_matrices(q[k].pairs, Shared::QueryTile::behind(first, k));
       }
       query_empty(queries.stage()).arrive_if(is_first_lane());
     }
