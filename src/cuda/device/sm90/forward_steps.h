@@ -17,7 +17,7 @@ class ForwardSteps : public ForwardEntries<Config, Variant> {
       Shared::place_of, Shared::query_empty, Shared::query_full, Shared::query_tile, Shared::release,
       Shared::store_directly, Shared::told_full, Shared::value_empty, Shared::value_full;
   using Shared::kColumnsQk, Shared::kConsumers, Shared::kKeyTile, Shared::kQueryStages, Shared::kQueryTile,
-      Shared::kStages;
+      Shared::kStages, Shared::kTellsLists;
   using typename Shared::Element;
   using typename Shared::Output;
   using typename Shared::Piece;
@@ -140,16 +140,18 @@ class ForwardSteps : public ForwardEntries<Config, Variant> {
     }
   }
 
-  // Where lists are told (kTellsLists), what is told of the next tile is asked for ahead of the end of a step.
-
-  /// What is told of the tile in a stage, whose keys have come then.
-  __device__ Visit coming_visit(const Turn<kStages>& keys) const {
-    key_full(keys.stage()).wait(keys.parity());
-    return this->told_visit(keys.stage());
+  /// What is told of the tile in a stage, where lists are told.
+  __device__ void take_visit(Visit& visit, const Turn<kStages>& keys) const {
+    if constexpr (kTellsLists) visit = this->told_visit(keys.stage());
   }
-  /// Whether a mask leaves this consumer nothing of a tile that others follow.
+  /// Likewise when its keys have come.
+  __device__ void await_visit(Visit& visit, const Turn<kStages>& keys) const {
+    key_full(keys.stage()).wait(keys.parity());
+    take_visit(visit, keys);
+  }
+  /// Whether a mask leaves this consumer nothing of a tile that is told of and others follow.
   __device__ bool may_pass(const Visit& visit, const Piece& piece, bool others_follow) const {
-    return visit.misses(piece.part()) && others_follow;
+    return kTellsLists && visit.misses(piece.part()) && others_follow;
   }
   /// Passes tile `i` by, of `count`, and those behind it up to one that may not be, no more than passes() would. `i`,
   /// `keys` and the visit are that one's.
@@ -160,7 +162,7 @@ class ForwardSteps : public ForwardEntries<Config, Variant> {
     do {
       pass_tile(piece, keys);
       ++i, ++passed, keys = keys.plus(1);
-      visit = coming_visit(keys);
+      await_visit(visit, keys);
     } while (passed + 1 < kStages && uniform(may_pass(visit, piece, i + 1 < count)) != 0);
     return visit;
   }
