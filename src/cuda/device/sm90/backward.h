@@ -110,7 +110,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     const auto told = this->told(walk, index, stage);
     ConsumerTile tile{
         head,  told.visit.tile() * kQueries, first_key, this->part_of(told.visit, consumer, has_missing_keys),
-        stage, scores_turn(turn).stage(),    kept};
+        stage, scores_turn(turn).stage(),    kept,      has_missing_keys || told.has_missing != 0};
     if constexpr (Shared::kKeepsAhead) this->kept_full(kept).wait(kept_turn(turn).parity());
     if (told.has_missing != 0) {
       tile.part = kPartialPart;
