@@ -100,9 +100,9 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
 
   template <int kFragments, class Tile>
   __device__ static void load_rows(LeftFragment (&to)[kFragments], const Tile& tile, int consumer) {
-    const int row = 64 * consumer + warp_row() + lane() % 16;
+    const unsigned first = tile.at(64 * consumer + warp_row() + lane() % 16, lane() / 16 * 8);
 #pragma unroll
-    for (int k = 0; k < kFragments; ++k) load_matrices(to[k].pairs, tile.at(row, 16 * k + lane() / 16 * 8));
+    for (int k = 0; k < kFragments; ++k) load_matrices(to[k].pairs, Tile::behind(first, k));
   }
 
   /// Waits for a tile's queries, of which some may be missing.
@@ -113,7 +113,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     const auto told = this->told(walk, index, stage);
     ConsumerTile tile{
         head,  told.visit.tile() * kQueries, first_key, this->part_of(told.visit, consumer, has_missing_keys),
-        stage, scores_turn(turn).stage(),    kept};
+        stage, scores_turn(turn).stage(),    kept,      has_missing_keys || told.has_missing != 0};
     if constexpr (Shared::kKeepsAhead) this->kept_full(kept).wait(kept_turn(turn).parity());
     if (told.has_missing != 0) {
       tile.part = kPartialPart;

@@ -35,7 +35,18 @@ struct Barrier {
     asm volatile("mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 _, [%0], %1;" ::"r"(address), "r"(bytes)
                  : "memory");
   }
-  /// Until the phase of that parity (the first one's is 0) has completed.
+  /// Whether the phase of that parity (the first one's is 0) has completed.
+  __device__ bool has_completed(unsigned parity) const {
+    int completed;
+    asm volatile(
+        "{\n.reg .pred p;\nmbarrier.test_wait.parity.acquire.cta.shared::cta.b64 p, [%1], %2;\n"
+        "selp.s32 %0, 1, 0, p;\n}"
+        : "=r"(completed)
+        : "r"(address), "r"(parity)
+        : "memory");
+    return completed != 0;
+  }
+  /// Until it has.
   __device__ void wait(unsigned parity) const {
     asm volatile(
         "{\n.reg .pred p;\n"

@@ -10,13 +10,14 @@ namespace tilewise::cuda::sm90 {
 template <class Config, class Variant>
 class ForwardConsumer : ForwardSteps<Config, Variant> {
   using Shared = ForwardSteps<Config, Variant>;
-  using Shared::begin, Shared::close_rows, Shared::complete_tile, Shared::drop, Shared::finish, Shared::first_visit,
-      Shared::has_entries, Shared::has_own_bases, Shared::is_first_lane, Shared::is_told, Shared::key_empty,
-      Shared::key_full, Shared::lane_of, Shared::look_up, Shared::make_exponents, Shared::make_scored,
-      Shared::make_small, Shared::make_steady, Shared::move, Shared::pass_turn, Shared::passes, Shared::place_of,
-      Shared::release_queries, Shared::start_piece, Shared::start_scores, Shared::steady_exponents,
-      Shared::take_own_bases, Shared::take_steady, Shared::take_turn, Shared::uniform_of, Shared::value_empty,
-      Shared::value_full, Shared::value_tile, Shared::wait_for_kept, Shared::walk_of;
+  using Shared::await_visit, Shared::begin, Shared::close_rows, Shared::complete_tile, Shared::drop, Shared::finish,
+      Shared::first_visit, Shared::has_entries, Shared::has_own_bases, Shared::is_first_lane, Shared::is_told,
+      Shared::key_empty, Shared::key_full, Shared::lane_of, Shared::look_up, Shared::make_exponents,
+      Shared::make_scored, Shared::make_small, Shared::make_steady, Shared::may_pass, Shared::move, Shared::pass_tiles,
+      Shared::pass_turn, Shared::passes, Shared::place_of, Shared::release_queries, Shared::start_piece,
+      Shared::start_scores, Shared::steady_exponents, Shared::take_own_bases, Shared::take_steady, Shared::take_turn,
+      Shared::take_visit, Shared::uniform_of, Shared::value_empty, Shared::value_full, Shared::value_tile,
+      Shared::wait_for_kept, Shared::walk_of;
   using Shared::call_;
   using Shared::kKeepsOfTiles, Shared::kKeyTile, Shared::kLargestSum, Shared::kRoom, Shared::kStages, Shared::kSteps,
       Shared::kTellsLists;
@@ -44,6 +45,10 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
   /// Tiles that a mask leaves nothing of for this consumer are passed by.
   static constexpr bool kPassesTiles = Config::kHasLists && !kKeepsOfTiles;
   using Fragments = LeftFragment[kSteps];
+  /// Whether the next tile's keys are waited for, and its visit is asked for, ahead of a step's end. Of 256 columns
+  /// that spills, as it does where there are dropout and no lists.
+  static constexpr bool kAsksAhead =
+      (kTellsLists || !(Config::kHasLists || Variant::kChangesScores || Config::kHasDropout)) && Config::kHeadV <= 128;
 
   /// o += weights v of the tile in a stage, started.
   __device__ void start_output(Output& o, const Fragments& weights, int stage) const {
@@ -75,6 +80,8 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
     Output o;
     RowStatistics<1> rows;
     Fragments weights;
+    [[maybe_unused]] Visit coming;  // where it is asked for ahead, the next tile's, whose keys have come then
+    [[maybe_unused]] bool passes_next = false;
     o.clear();
     key_empty(turn.stage()).arrive_if(is_first_lane());
     release_queries(piece, count == 1);
@@ -86,6 +93,11 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
       make_first(first, s, stays, visit, piece, turn.count, rows, are_own);
       first.add_sums_to(rows);
       if constexpr (Config::kHasDropout) drop(first, visit, piece);
+      if constexpr (kAsksAhead) {
+        coming = visit;
+        if (count > 1) await_visit(coming, turn.plus(1));
+        passes_next = may_pass(coming, piece, 2 < count);
+      }
       move(weights, first.fragments);
     }
     bool are_small = true;  // all products of this warp up to now
@@ -93,20 +105,24 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
     unsigned passed = 0;  // tiles between the one whose values are to be read and the next one
     for (int i = 1; i < count; ++i) {
       const Visit last = visit;
-      const Turn<kStages> keys = turn.plus(passed + 1);
-      if constexpr (kTellsLists) {
-        key_full(keys.stage()).wait(keys.parity());
-        visit = this->told_visit(keys.stage());
+      Turn<kStages> keys = turn.plus(passed + 1);
+      if constexpr (kAsksAhead) {
+        visit = kTellsLists ? coming : walk.visit(i);
+        if (passes_next) visit = pass_tiles(piece, i, count, keys);
       } else {
-        visit = walk.visit(i);
-      }
-      if constexpr (kPassesTiles) {
-        if (passes(visit, piece, i + 1 < count, keys, passed)) {
-          visit = last;
-          continue;
+        if constexpr (kTellsLists) {
+          await_visit(visit, keys);
+        } else {
+          visit = walk.visit(i);
         }
+        if constexpr (kPassesTiles) {
+          if (passes(visit, piece, i + 1 < count, keys, passed)) {
+            visit = last;
+            continue;
+          }
+        }
+        if constexpr (!kTellsLists) key_full(keys.stage()).wait(keys.parity());
       }
-      if constexpr (!kTellsLists) key_full(keys.stage()).wait(keys.parity());
       take_turn(piece);
       pin(o);
       begin_products();
@@ -171,7 +187,19 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
       value_empty(turn.stage()).arrive_if(is_first_lane());
       next.add_sums_to(rows);
       if constexpr (Config::kHasDropout) drop(next, visit, piece);
+      // The next tile's visit is on its way while weights are moved: behind that, keys and visit took 190 cycles of a
+      // window's step that stood in front of the products.
+      const Turn<kStages> following = keys.plus(1);
+      [[maybe_unused]] bool have_come = false;
+      if constexpr (kAsksAhead) {
+        have_come = key_full(following.stage()).has_completed(following.parity());
+        take_visit(coming, following);
+      }
       move(weights, next.fragments);
+      if constexpr (kAsksAhead) {
+        if (!have_come && i + 1 < count) await_visit(coming, following);
+        passes_next = may_pass(coming, piece, i + 2 < count);
+      }
       turn = keys;
     }
     const Piece next{piece.consumer, piece.number + 1};

@@ -52,6 +52,7 @@ __device__ inline void stage_rows(const Tile& tile, int row, const Accumulator<1
                                   const float (&multiplier)[2]) {
   static_assert(kBlocks % 2 == 0);
   const int lane = threadIdx.x % 32;
+  const unsigned first = tile.at(row + lane % 16, lane / 16 * 8);
 #pragma unroll
   for (int j = 0; j < kBlocks; j += 2) {
     unsigned matrices[4];
@@ -60,7 +61,7 @@ __device__ inline void stage_rows(const Tile& tile, int row, const Accumulator<1
       const float* value = &x.x[0][j + i / 2][i % 2 * 2];
       matrices[i] = packed(Element{}, value[0] * multiplier[i % 2], value[1] * multiplier[i % 2]);
     }
-    store_matrices(tile.at(row + lane % 16, 8 * j + lane / 16 * 8), matrices);
+    store_matrices(Tile::behind(first, j / 2), matrices);
   }
 }
 
