@@ -42,7 +42,7 @@ class Float8Weights {
           w[e] = exp2_of(fmaf(s.x[0][j + e / 2][2 * half + e % 2], factor, begin[half]));
           sums_[half] += w[e];
         }
-        fragments[k][0].pairs[r] = packed(Float8E4m3{}, w[0], w[1], w[2], w[3]);
+        fragments[k].pairs[r] = packed(Float8E4m3{}, w[0], w[1], w[2], w[3]);
       }
     }
   }
@@ -55,7 +55,7 @@ class Float8Weights {
     for (int half = 0; half < 2; ++half) rows.sum[0][half] = fmaf(sums_[half], inverse_of_value, rows.sum[0][half]);
   }
 
-  LeftFragment fragments[kSteps][1];
+  LeftFragment fragments[kSteps];
 
  private:
   float sums_[2];  // this lane's part

@@ -40,6 +40,11 @@ class Float8Consumer : ForwardSteps<Config, Variant> {
   }
 
  private:
+  /// Whether steps take turns at two blocks of registers for weights: those that a product reads are not written while
+  /// any is under way (move), and else each step would end with 16 copies. Beyond 128 columns the assembler has too few
+  /// registers for it (C7512). With lists it took 0.98 and 1.01 of the time at d 128, 1.025 at d 64.
+  static constexpr bool kAlternates = !Config::kHasLists && kColumnsV <= 128;
+
   /// A tile of which the products are there, or are made.
   struct Tile {
     Visit visit;
@@ -51,6 +56,19 @@ class Float8Consumer : ForwardSteps<Config, Variant> {
   __device__ void start_output(Output& o, const Fragments& weights, int stage) const {
     multiply_rows<Element, false>(o, weights, Operand::of(value_tile(stage).address, kColumnsV), kColumnsV);
     commit_products();
+  }
+
+  /// Weights to where a product reads them; kMoves: which another one has read them from.
+  template <bool kMoves>
+  __device__ static void hand_on(Fragments& to, const Fragments& from) {
+#pragma unroll
+    for (int k = 0; k < Weights::kSteps; ++k) {
+      if constexpr (kMoves) {
+        move(to[k], from[k]);
+      } else {
+        to[k] = from[k];
+      }
+    }
   }
 
   /// The scales of a tile's keys and values, asked for well before they are needed.
@@ -124,16 +142,17 @@ class Float8Consumer : ForwardSteps<Config, Variant> {
       }
       first.make(s, factor, tile.log2_of_value, rows);
       first.add_sums_to(rows, tile.inverse_of_value);
-      move(weights, first.fragments);
+      hand_on<true>(weights, first.fragments);
     }
     unsigned passed = 0;  // tiles between the one whose values are to be read and the next one
-    for (int i = 1; i < count; ++i) {
+    // Tile i's weights, to `made`, beside o += those of the tile before, `last`.
+    const auto step = [&](int i, const Fragments& last, Fragments& made) {
       const Turn<kStages> keys = turn.plus(passed + 1);
       if constexpr (Config::kHasLists) {
         if (passes(visit, piece, i + 1 < count, keys, passed)) {
           visit = walk.visit(i + 1);
           scales = ask_scales(visit, first_block);
-          continue;
+          return;
         }
       }
       key_full(keys.stage()).wait(keys.parity());
@@ -141,7 +160,7 @@ class Float8Consumer : ForwardSteps<Config, Variant> {
       begin_products();
       start_scores(s, q, piece, keys.stage());
       value_full(turn.stage()).wait(turn.parity());
-      start_output(o, weights, turn.stage());
+      start_output(o, last, turn.stage());
       const bool is_cut = made_anew(visit.cuts(piece.consumer)) != 0;
       look_at(tile, visit, scales, piece);
       visit = walk.visit(::min(i + 1, count - 1));
@@ -166,8 +185,21 @@ class Float8Consumer : ForwardSteps<Config, Variant> {
       pin(o);
       value_empty(turn.stage()).arrive_if(is_first_lane());
       next.add_sums_to(rows, tile.inverse_of_value);
-      move(weights, next.fragments);
+      hand_on<!kAlternates>(made, next.fragments);
       turn = keys;
+    };
+    if constexpr (kAlternates) {
+      Fragments others;
+      for (int i = 1; i < count;) {
+        step(i++, weights, others);
+        if (i == count) {
+          hand_on<true>(weights, others);
+        } else {
+          step(i++, others, weights);
+        }
+      }
+    } else {
+      for (int i = 1; i < count; ++i) step(i, weights, weights);
     }
     const Piece next{piece.consumer, piece.number + 1};
     const bool goes_on = is_told(next) && has_entries(next);

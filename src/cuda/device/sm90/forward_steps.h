@@ -131,13 +131,14 @@ class ForwardSteps : public ForwardEntries<Config, Variant> {
 
   /// Registers that a product has read are written only here, when none is under way: otherwise the assembler waits for
   /// each product by itself (its remark C7513). Plain copies it would merge.
+  __device__ static void move(LeftFragment& to, const LeftFragment& from) {
+#pragma unroll
+    for (int r = 0; r < 4; ++r) asm volatile("mov.b32 %0, %1;" : "=r"(to.pairs[r]) : "r"(from.pairs[r]));
+  }
   template <int kSteps>
   __device__ static void move(LeftFragment (&to)[kSteps], const LeftFragment (&from)[kSteps][1]) {
 #pragma unroll
-    for (int k = 0; k < kSteps; ++k) {
-#pragma unroll
-      for (int r = 0; r < 4; ++r) asm volatile("mov.b32 %0, %1;" : "=r"(to[k].pairs[r]) : "r"(from[k][0].pairs[r]));
-    }
+    for (int k = 0; k < kSteps; ++k) move(to[k], from[k][0]);
   }
 
   /// What is told of the tile in a stage, where lists are told.
