@@ -9,7 +9,7 @@ namespace tilewise::cuda {
 /// The copies of a block of Decode: each of its warps has 16 keys of every tile for itself, in kStages places of its
 /// own. Tiles are the visits [begin, end) of a walk, a share of them, and are asked for one behind the other.
 ///
-/// Config has what DecodeRows asks for, and kStages.
+/// Config has what DecodeRows asks for, kStages, and kPagesOfSixteens: pages hold a multiple of 16 tokens.
 template <class Config, class Variant>
 class DecodeCopies : public DecodeRows<Config, Variant> {
   using Rows = DecodeRows<Config, Variant>;
@@ -52,7 +52,8 @@ class DecodeCopies : public DecodeRows<Config, Variant> {
   /// Ahead of the first copies: asks for what these need to know.
   template <class Walk>
   __device__ void prepare_copies(const Walk& tiles, const Share& share) {
-    look_up_keys(tiles, share.begin, share.end);
+    if constexpr (kKeysShareAPage) next_pages_ = pages_of(tiles, share.begin, share.end);
+    if constexpr (kLooksUpKeys) look_up_keys(tiles, share.begin, share.end);
   }
 
   /// Starts the copies of visit `i`.
@@ -60,7 +61,11 @@ class DecodeCopies : public DecodeRows<Config, Variant> {
   __device__ void start_copies(const Walk& tiles, int i, const Share& share, int stage) {
     const Visit visit = tiles.visit(i);
     const int first = first_key(visit);
-    if constexpr (Config::kPaged) {
+    if constexpr (kKeysShareAPage) {
+      const int place = (i - share.begin) % 32;
+      if (place == 0) pages_ = next_pages_, next_pages_ = pages_of(tiles, i + 32, share.end);
+      copy_from_page(visit, first, __shfl_sync(~0u, pages_, place), stage);
+    } else if constexpr (Config::kPaged) {
       const int index = first + Rows::lane() % kWarpKeys;
       const int slot = index - number_of_page(index) * f_.pages.page_tokens;  // of the lane's key
       copy_from_pages<Config::kHeadQk>(key_tile(stage), f_.k, keys_, slot);
@@ -75,7 +80,7 @@ class DecodeCopies : public DecodeRows<Config, Variant> {
   /// Ahead of start_copies() of visit `i`, by as much as the caller likes: asks for the page of each lane's key.
   template <class Walk>
   __device__ void look_up_keys(const Walk& tiles, int i, int end) {
-    if constexpr (Config::kPaged) {
+    if constexpr (kLooksUpKeys) {
       page_ = -1;
       if (i >= end) return;
       const int index = first_key(tiles.visit(i)) + Rows::lane() % kWarpKeys;
@@ -88,11 +93,39 @@ class DecodeCopies : public DecodeRows<Config, Variant> {
   const int key_start_, keys_end_;
 
  private:
+  static constexpr int kKeyChunks = KeyTile::kTileColumns / KeyTile::kChunk;
+  static constexpr int kValueChunks = ValueTile::kTileColumns / ValueTile::kChunk;
+  static constexpr bool kKeysShareAPage =
+      Config::kPaged && Config::kPagesOfSixteens && 32 % kKeyChunks == 0 && 32 % kValueChunks == 0;
+  static constexpr bool kLooksUpKeys = Config::kPaged && !kKeysShareAPage;
+
   __device__ int number_of_page(int index) const {
     return f_.pages.shift >= 0 ? index >> f_.pages.shift : index / f_.pages.page_tokens;
   }
   __device__ int page_of(int index) const {
     return __ldg(f_.pages.table + this->sequence_ * f_.pages.sequence + number_of_page(index));
+  }
+
+  /// The pages of the warp's keys of 32 visits from `first` on, a lane's each. These are asked for 32 tiles ahead: the
+  /// table comes from memory, which is busy, and a tile ahead copies waited for it.
+  template <class Walk>
+  __device__ int pages_of(const Walk& tiles, int first, int end) const {
+    const int visit = first + Rows::lane();
+    if (visit >= end) return -1;
+    const int index = first_key(tiles.visit(visit));
+    return index < keys_end_ ? page_of(index) : -1;
+  }
+
+  /// The warp's keys and values of a visit, which lie in one page.
+  __device__ void copy_from_page(const Visit& visit, int first, int page, int stage) const {
+    const bool is_page = static_cast<unsigned>(page) < static_cast<unsigned>(f_.pages.pages);
+    const int slot = first - number_of_page(first) * f_.pages.page_tokens;
+    const long long number = is_page ? page : 0;
+    const int end = is_page ? keys_end_ : 0;
+    const bool whole = is_page && !visit.is_partial();
+    copy_rows<Config::kHeadQk>(key_tile(stage), f_.k, keys_ + number * f_.k.batch + slot * f_.k.row, first, end, whole);
+    copy_rows<Config::kHeadV>(value_tile(stage), f_.v, values_ + number * f_.v.batch + slot * f_.v.row, first, end,
+                              whole);
   }
 
   /// Rows of k or v one behind the other, the first of which, `data`, is that of key `first`; those of keys in
@@ -141,6 +174,7 @@ class DecodeCopies : public DecodeRows<Config, Variant> {
 
   const Element *const keys_, *const values_;  // row 0; of pages, of page 0
   int page_ = -1;                              // of the lane's key in the visit that is copied next
+  int pages_ = -1, next_pages_ = -1;           // of 32 visits and of the next 32; -1 where there is no page
 };
 
 }  // namespace tilewise::cuda

@@ -25,6 +25,7 @@ struct Config {{
   static constexpr int kHeadQk = {d_qk}, kHeadV = {d_v}, kRows = {rows}, kKeys = {keys}, kStages = {stages};
   static constexpr int kScoreRowWarps = {score_row_warps}, kOutputRowWarps = {output_row_warps};
   static constexpr bool kHasLists = {has_lists}, kPaged = {is_paged}, kValuesInKeys = {values_in_keys};
+  static constexpr bool kPagesOfSixteens = {pages_of_sixteens};
 }};
 using Kernel = {kernel}<Config, KernelVariant>;
 static_assert(Kernel::kThreads == {threads} && Kernel::kSharedBytes == {shared_bytes}, "what the plan reckons with");
@@ -80,13 +81,14 @@ jit::Program decode_program(const Variant& variant, const variant::CudaText& tex
   const KernelText kernel = kernel_of(plan);
   jit::Program program;
   program.name = "decode.cu";
-  program.source = fmt::format(
-      kSource, arg("includes", kernel.includes), arg("kernel", kernel.kernel), arg("call", kernel.call),
-      arg("rows", plan.rows), arg("keys", plan.keys), arg("score_row_warps", plan.score_row_warps()),
-      arg("output_row_warps", plan.output_row_warps()), arg("values_in_keys", plan.values_in_keys),
-      arg("element", element_name(shape.dtype)), arg("d_qk", shape.d_qk), arg("d_v", shape.d_v),
-      arg("stages", plan.stages), arg("has_lists", shape.has_lists), arg("is_paged", shape.is_paged),
-      arg("threads", plan.threads()), arg("shared_bytes", plan.shared_bytes(shape)), arg("blocks", plan.blocks));
+  program.source =
+      fmt::format(kSource, arg("includes", kernel.includes), arg("kernel", kernel.kernel), arg("call", kernel.call),
+                  arg("rows", plan.rows), arg("keys", plan.keys), arg("score_row_warps", plan.score_row_warps()),
+                  arg("output_row_warps", plan.output_row_warps()), arg("values_in_keys", plan.values_in_keys),
+                  arg("element", element_name(shape.dtype)), arg("d_qk", shape.d_qk), arg("d_v", shape.d_v),
+                  arg("stages", plan.stages), arg("has_lists", shape.has_lists), arg("is_paged", shape.is_paged),
+                  arg("pages_of_sixteens", !plan.is_wide && shape.page_multiple == 16), arg("threads", plan.threads()),
+                  arg("shared_bytes", plan.shared_bytes(shape)), arg("blocks", plan.blocks));
   program.headers = device_headers();
   program.headers.push_back(variant_header(variant, text));
   if (plan.is_hopper) program.headers.push_back(wgmma_shapes(shape.dtype, {plan.keys, 128}));
