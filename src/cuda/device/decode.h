@@ -96,16 +96,24 @@ class Decode : DecodeCopies<Config, Variant> {
 
   using Scores = Accumulator<1, kWarpKeys / 8>;
 
-  __device__ void visit_tile(const Visit& visit, int stage) {
-    Scores s;
-    s.clear();
-    const auto keys = key_fragments_.plus(stage * kStageBytes);
+  /// Queries by keys. Each product waits for the one before that it is added to, so that even and odd steps have sums
+  /// of their own.
+  __device__ Scores product_with(const LaneAddress<KeyTile>& keys) const {
+    Scores sums[2];
+    sums[0].clear(), sums[1].clear();
 #pragma unroll
     for (int k = 0; k < kColumnsQk / 16; ++k) {
       const RightOf<Element> b = load_right_transposed(keys, 0, 16 * k);
-      multiply_add(Element{}, s.x[0][0], q_[k], b.pairs[0]);
-      multiply_add(Element{}, s.x[0][1], q_[k], b.pairs[1]);
+      multiply_add(Element{}, sums[k % 2].x[0][0], q_[k], b.pairs[0]);
+      multiply_add(Element{}, sums[k % 2].x[0][1], q_[k], b.pairs[1]);
     }
+#pragma unroll
+    for (int e = 0; e < kWarpKeys / 2; ++e) sums[0].x[0][e / 4][e % 4] += sums[1].x[0][e / 4][e % 4];
+    return sums[0];
+  }
+
+  __device__ void visit_tile(const Visit& visit, int stage) {
+    Scores s = product_with(key_fragments_.plus(stage * kStageBytes));
     const int first = Copies::first_key(visit) + lane() % 4 * 2;
     const float factor = visit.is_partial() ? score<true>(s, first) : score<false>(s, first);
     if (!statistics_.all_based()) statistics_.rebase(s, factor, o_);
