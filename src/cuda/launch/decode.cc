@@ -136,6 +136,10 @@ sm90::LatentCall DecodeKernels::latent_call(const DecodeArguments& arguments, co
   return call;
 }
 
+bool DecodeKernels::is_better_apart(jit::StreamHandle stream) const {
+  return !plan_.is_wide && plan_.blocks == 1 && context_->driver().is_captured(stream);
+}
+
 void DecodeKernels::launch(const ForwardArguments& arguments, const SequenceShape& alike, float* partial_o,
                            float* partial_lse, const std::vector<std::byte>& bound, const ForwardExtent& extent,
                            jit::StreamHandle stream) const {
@@ -156,18 +160,19 @@ void DecodeKernels::launch(const ForwardArguments& arguments, const SequenceShap
     decode_pointers[0] = &latent;
   }
   const auto b = static_cast<unsigned>(extent.b);
+  const bool begins_early = begins_early_ && !is_better_apart(stream);
   decode_.launch({.grid = {static_cast<unsigned>(all.splits),
                            static_cast<unsigned>(extent.h_kv) * static_cast<unsigned>(all.row_tiles), b},
                   .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
                   .dynamic_shared_bytes = static_cast<unsigned>(plan_.shared_bytes(shape_)),
                   .stream = stream,
-                  .begins_early = begins_early_},
+                  .begins_early = begins_early},
                  decode_pointers.data());
   if (all.splits == 1) return;
   merge_.launch({.grid = {static_cast<unsigned>(all.s_q), static_cast<unsigned>(all.h_q), b},
                  .block = {kMergeThreads, 1, 1},
                  .stream = stream,
-                 .begins_early = begins_early_},
+                 .begins_early = begins_early},
                 pointers.data());
 }
 
