@@ -64,8 +64,8 @@ std::vector<CompiledKernel> compile_ahead(const Variant& variant, const PlanShap
   }
   if (!paged || shape.backward) return kernels;
   ahead.kernel.is_paged = true;
-  for (const bool of_eights : {true, false}) {
-    ahead.kernel.pages_of_eights = of_eights;
+  for (const int multiple : {16, 8, 1}) {
+    ahead.kernel.page_multiple = multiple;
     compile(ahead);
   }
   return kernels;

@@ -172,7 +172,7 @@ cuda::ForwardShape CudaBackend::kernel_shape(const Form& form) const {
           .has_dropout = variant().has_dropout(),
           .has_max_score = form.has_max_score,
           .is_paged = form.is_paged,
-          .pages_of_eights = form.pages_of_eights,
+          .page_multiple = form.page_multiple,
           .values_in_keys = form.values_in_keys,
           .has_gradients = form.has_gradients,
           .is_deterministic = shape().deterministic,
@@ -198,7 +198,7 @@ void CudaBackend::upload_frozen_tables() {
 /// Those whose plans of decoding differ.
 std::vector<Form> CudaBackend::decode_forms() const {
   if (!decode_) return {};
-  if (forward_) return {Form(), Form{.is_paged = true}};
+  if (forward_) return {Form(), Form{.is_paged = true}, Form{.is_paged = true, .page_multiple = 16}};
   return {Form(), Form{.values_in_keys = true}, Form{.is_paged = true, .values_in_keys = true}};
 }
 
@@ -296,7 +296,7 @@ void CudaBackend::forward(const ForwardInputs& inputs, const ForwardOutputs& out
 
   const Form form{.is_aligned = all_aligned(inputs, outputs),
                   .is_paged = call.keys_paged,
-                  .pages_of_eights = call.keys_paged && call.page_tokens % 8 == 0,
+                  .page_multiple = call.keys_paged ? cuda::ForwardShape::page_multiple_of(call.page_tokens) : 1,
                   .values_in_keys = !forward_ && values_in_keys(inputs),
                   .has_max_score = outputs.max_score.has_value()};
   const cuda::ForwardExtent extent = extent_of(inputs, call);

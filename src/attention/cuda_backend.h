@@ -29,10 +29,10 @@ namespace tilewise::attention {
 struct Form {
   bool is_aligned = true;  // rows begin at multiples of 16 bytes
   bool is_paged = false;
-  bool pages_of_eights = false;  // pages hold multiples of 8 tokens
-  bool values_in_keys = false;   // v is the first columns of k, in decoding
-  bool has_gradients = false;    // of tables and parameters, in a backward pass
-  bool has_max_score = false;    // the largest score of each head is asked for
+  int page_multiple = 1;        // ForwardShape's
+  bool values_in_keys = false;  // v is the first columns of k, in decoding
+  bool has_gradients = false;   // of tables and parameters, in a backward pass
+  bool has_max_score = false;   // the largest score of each head is asked for
 
   friend auto operator<=>(const Form&, const Form&) = default;
 };

@@ -70,7 +70,7 @@ void CudaBackend::measure_lists() {
   // Calls of other forms are refused.
   if (shape().dtype == DType::float8_e4m3) return room_for({forward_->usual().tile(), false});
   for (const bool is_aligned : {true, false}) {
-    for (const Form& form : {Form{is_aligned}, Form{is_aligned, true, true}, Form{is_aligned, true, false},
+    for (const Form& form : {Form{is_aligned}, Form{is_aligned, true, 8}, Form{is_aligned, true, 1},
                              Form{.is_aligned = is_aligned, .has_max_score = true}})
       room_for({cuda::forward_tile(making(kernel_shape(form))), false});
     if (!backward_) continue;

@@ -51,12 +51,7 @@ void synchronize(const Device& device, void* stream) {
 }
 
 bool is_captured(void* stream) {
-  if (stream == nullptr) return false;
-  const jit::Driver& driver = jit::Driver::instance();
-  int status = 0;
-  driver.check(driver.api().stream_is_capturing(static_cast<jit::StreamHandle>(stream), &status),
-               "to tell whether a stream is captured");
-  return status != 0;
+  return stream != nullptr && jit::Driver::instance().is_captured(static_cast<jit::StreamHandle>(stream));
 }
 
 }  // namespace tilewise

@@ -32,6 +32,13 @@ class Driver {
     if (result != 0) fail(result, doing);
   }
 
+  /// Whether a graph captures what is queued on a stream; the default stream none can capture. Throws DriverError.
+  bool is_captured(StreamHandle stream) const {
+    int status = 0;
+    if (stream != nullptr) check(api_.stream_is_capturing(stream, &status), "to tell whether a stream is captured");
+    return status != 0;
+  }
+
   /// Throws DriverError for that result.
   [[noreturn]] void fail(DriverResult result, const std::string& doing) const;
 

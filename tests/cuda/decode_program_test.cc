@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "cuda/launch/decode.h"
 #include "cuda/launch/kernel_text.h"
 #include "tests/jit/support.h"
@@ -29,10 +31,12 @@ class DecodeProgram : public jit::WithNvrtc, public ::testing::WithParamInterfac
 
 TEST_P(DecodeProgram, StaysInRegisters) {
   for (const int d : {64, 128}) {
-    for (const bool is_paged : {false, true}) {
-      SCOPED_TRACE(fmt::format("d {}, paged {}", d, is_paged));
-      expect_in_registers(Variant(), {.d_qk = d, .d_v = d, .is_paged = is_paged});
-      expect_in_registers(zoo::causal(), {.d_qk = d, .d_v = d, .has_lists = true, .is_paged = is_paged});
+    for (const int multiple : {0, 1, 16}) {
+      ForwardShape shape{.d_qk = d, .d_v = d, .is_paged = multiple > 0, .page_multiple = std::max(multiple, 1)};
+      SCOPED_TRACE(fmt::format("d {}, pages of multiples of {}", d, multiple));
+      expect_in_registers(Variant(), shape);
+      shape.has_lists = true;
+      expect_in_registers(zoo::causal(), shape);
     }
     expect_in_registers(zoo::alibi(32) & zoo::softcap(30), {.d_qk = d, .d_v = d});
   }
@@ -61,7 +65,7 @@ TEST_F(LatentByWgmma, StaysInRegistersAndProductsRunOnTheirOwn) {
                                .d_v = 512,
                                .has_lists = !(to_string(variant) == to_string(Variant())),
                                .is_paged = is_paged,
-                               .pages_of_eights = is_paged,
+                               .page_multiple = is_paged ? 8 : 1,
                                .values_in_keys = true};
       const auto plan = choose_decode(shape, Multiprocessor::of(architecture), 128, true);
       ASSERT_TRUE(plan && plan->is_hopper);
@@ -138,7 +142,7 @@ TEST(DecodePlans, TakeWgmmaForLatentAttentionOfMoreThan16Rows) {
   EXPECT_FALSE(is_taken(other));
   other = shape, other.is_paged = true;  // pages of any size
   EXPECT_FALSE(is_taken(other));
-  other.pages_of_eights = true;
+  other.page_multiple = 8;
   EXPECT_TRUE(is_taken(other));
   other = shape, other.d_qk = 512;  // no columns beside the values, in whose place the weights lie
   EXPECT_FALSE(is_taken(other));

@@ -136,7 +136,7 @@ TEST(HopperPlan, SaysWhatItDoesNotTake) {
   shape = shape_of(64, 64);
   shape.is_paged = true;
   EXPECT_NE(hopper_refusal(shape), "");
-  shape.pages_of_eights = true;
+  shape.page_multiple = 8;
   EXPECT_EQ(hopper_refusal(shape), "");
   EXPECT_NE(hopper_backward_refusal(shape), "");
   shape = shape_of(64, 128);

@@ -242,7 +242,7 @@ TEST_F(HopperProgram, CompilesForEveryKindOfShape) {
     shape.has_dropout = d_qk == 192;
     SCOPED_TRACE(fmt::format("d_qk {}, d_v {}", d_qk, d_v));
     forward(Variant(), shape);
-    shape.is_paged = shape.pages_of_eights = true;
+    shape.is_paged = true, shape.page_multiple = 8;
     forward(Variant(), shape);
     shape.is_paged = false;
     if (!hopper_backward_refusal(shape).empty()) continue;

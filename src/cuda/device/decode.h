@@ -2,44 +2,34 @@
 // keys are split among blocks; partial results are merged in the end.
 #pragma once
 
-#include "decode_rows.h"
-#include "mma.h"
+#include "decode_copies.h"
 
 namespace tilewise::cuda {
 
 /// 16 rows against 64 keys at a time. Each warp takes 16 keys of every tile, with copies, scores and sums of its own:
 /// warps meet in the end alone, so the memory's latency is hidden by kStages tiles of each warp on their way.
 ///
-/// Config has what DecodeRows asks for, 16 rows and 64 keys, and kStages.
+/// Config has what DecodeCopies asks for, 16 rows and 64 keys.
 template <class Config, class Variant>
-class Decode : DecodeRows<Config, Variant> {
+class Decode : DecodeCopies<Config, Variant> {
   using Rows = DecodeRows<Config, Variant>;
+  using Copies = DecodeCopies<Config, Variant>;
+  using Copies::kColumnsQk, Copies::kColumnsV, Copies::kInputBytes, Copies::kStageBytes, Copies::kWarpKeys;
   using Rows::first_row_, Rows::rows, Rows::lane, Rows::warp, Rows::a_, Rows::f_;
+  using typename Copies::Element, typename Copies::KeyTile, typename Copies::ValueTile, typename Copies::Share;
 
  public:
-  using Element = typename Config::Element;
-  static constexpr int kWarps = 4, kThreads = 32 * kWarps, kRows = 16, kWarpKeys = 16, kKeys = kWarps * kWarpKeys;
-  static_assert(Config::kRows == kRows && Config::kKeys == kKeys);
-  static constexpr int kColumnsQk = (Config::kHeadQk + 15) / 16 * 16;
-  static constexpr int kColumnsV = (Config::kHeadV + 15) / 16 * 16;
-  using KeyTile = SharedTile<Element, kWarpKeys, kColumnsQk>;
-  using ValueTile = SharedTile<Element, kWarpKeys, kColumnsV>;
-  static constexpr int kStageBytes = KeyTile::kBytes + ValueTile::kBytes;
-  static constexpr int kInputBytes = kWarps * Config::kStages * kStageBytes;
+  static constexpr int kWarps = Copies::kWarps, kThreads = 32 * kWarps, kRows = 16;
+  static_assert(Config::kRows == kRows);
   static constexpr int kSumRow = kColumnsV + 8;                   // so that four rows side by side lie in all banks
   static constexpr int kSumBytes = kWarps * kRows * kSumRow * 4;  // takes the inputs' place in the end
   static constexpr int kSharedBytes = kInputBytes > kSumBytes ? kInputBytes : kSumBytes;
 
   __device__ Decode(const DecodeArguments& arguments, const typename Variant::Arguments& variant, unsigned char* shared)
-      : Rows(arguments, variant),
+      : Copies(arguments, variant, static_cast<unsigned>(__cvta_generic_to_shared(shared))),
         shared_memory_(shared),
-        shared_(static_cast<unsigned>(__cvta_generic_to_shared(shared))),
-        key_start_(this->shape_.key_start),
-        keys_end_(this->shape_.keys),
-        keys_(Rows::first_row_of(f_.k)),
-        values_(Rows::first_row_of(f_.v)),
-        key_fragments_(LaneAddress<KeyTile>::right_transposed(key_tile(0), lane())),
-        value_fragments_(LaneAddress<ValueTile>::right(value_tile(0), lane())) {}
+        key_fragments_(LaneAddress<KeyTile>::right_transposed(this->key_tile(0), lane())),
+        value_fragments_(LaneAddress<ValueTile>::right(this->value_tile(0), lane())) {}
 
   __device__ void run() {
     if (first_row_ >= rows()) return;
@@ -48,23 +38,25 @@ class Decode : DecodeRows<Config, Variant> {
     if (static_cast<int>(blockIdx.x) >= splits) return;
     // This split's share of the tiles; the first ones are longer by one.
     const int split = blockIdx.x, least = tiles.count() / splits, longer = tiles.count() % splits;
-    const int begin = split * least + ::min(split, longer), end = begin + least + (split < longer ? 1 : 0);
+    const int begin = split * least + ::min(split, longer);
+    const Share share{begin, begin + least + (split < longer ? 1 : 0)};
+    this->prepare_copies(tiles, share);
 #pragma unroll
     for (int i = 0; i < Config::kStages - 1; ++i) {
-      if (begin + i < end) {
-        look_up(tiles.visit(begin + i));
-        start_loading(tiles.visit(begin + i), i);
+      if (begin + i < share.end) {
+        this->start_copies(tiles, begin + i, share, i);
+        this->look_up_keys(tiles, begin + i + 1, share.end);
       }
       commit_copies();
+      // Behind all of these they would come last, and the first products with them, when the memory has nothing to do.
+      if (i == 0) load_queries();
     }
-    if (begin + Config::kStages - 1 < end) look_up(tiles.visit(begin + Config::kStages - 1));
     // While keys and values are on their way.
     this->prepare_rows();
-    load_queries();
     __syncthreads();
     o_.clear();
     statistics_.clear(first_row_ + lane() / 4, rows());
-    walk(tiles, begin, end);
+    walk(tiles, share);
     finish();
   }
 
@@ -72,100 +64,30 @@ class Decode : DecodeRows<Config, Variant> {
   /// Left operands straight from memory: it is read once, and little.
   __device__ void load_queries() {
 #pragma unroll
-    for (int r = 0; r < 4; ++r) {
-      const int row = lane() / 4 + r % 2 * 8;
-      const bool exists = first_row_ + row < rows();
-      const Element* from = this->query_data(exists ? row : 0);
+    for (int k = 0; k < kColumnsQk / 16; ++k) q_[k] = LeftOf<Element>{};
 #pragma unroll
-      for (int k = 0; k < kColumnsQk / 16; ++k) {
-        const int column = 16 * k + r / 2 * 8 + lane() % 4 * 2;
-        load_pair(q_[k], r, exists && column < Config::kHeadQk ? from + column : nullptr);
-      }
-    }
-  }
-
-  __device__ KeyTile key_tile(int stage) const { return {shared_ + (warp() * Config::kStages + stage) * kStageBytes}; }
-  __device__ ValueTile value_tile(int stage) const { return {key_tile(stage).address + KeyTile::kBytes}; }
-
-  __device__ int first_key(const Visit& visit) const { return visit.tile() * kKeys + warp() * kWarpKeys; }
-
-  /// Asks for the page of a lane's key of the tile that is loaded next: its copies then need not wait for the number.
-  __device__ void look_up(const Visit& visit) {
-    if constexpr (Config::kPaged) {
-      const PageTable& pages = f_.pages;
-      const int index = first_key(visit) + lane() % kWarpKeys;
-      page_ = -1;
-      if (index < key_start_ || index >= keys_end_) return;
-      page_ = __ldg(pages.table + this->sequence_ * pages.sequence + number_of_page(index));
-    }
-  }
-  __device__ int number_of_page(int index) const {
-    return f_.pages.shift >= 0 ? index >> f_.pages.shift : index / f_.pages.page_tokens;
-  }
-
-  __device__ void start_loading(const Visit& visit, int stage) const {
-    const int first = first_key(visit);
-    if constexpr (Config::kPaged) {
-      const int index = first + lane() % kWarpKeys;
-      const int slot = index - number_of_page(index) * f_.pages.page_tokens;  // of the lane's key
-      load_page<Config::kHeadQk>(key_tile(stage), f_.k, slot);
-      load_page<Config::kHeadV>(value_tile(stage), f_.v, slot);
-    } else {
-      const bool whole = !visit.is_partial();
-      load_rows<Config::kHeadQk>(key_tile(stage), f_.k, keys_, first, whole);
-      load_rows<Config::kHeadV>(value_tile(stage), f_.v, values_, first, whole);
-    }
-  }
-
-  /// The warp's rows of k or v from `first` on, of storage in one piece, whose row 0 is at `data`. `whole`: all of them
-  /// exist. A lane has the same chunk of every few rows, where a row's chunks allow it.
-  template <int kColumns, class Tile>
-  __device__ void load_rows(const Tile& tile, const TensorView& view, const Element* data, int first,
-                            bool whole) const {
-    constexpr int kChunks = Tile::kTileColumns / Tile::kChunk;
-    if constexpr (32 % kChunks == 0) {
-      const int row = lane() / kChunks, column = lane() % kChunks * Tile::kChunk;
-      const unsigned to = tile.at(row, column);
-      const Element* const from = data + (first + row) * view.row + column;
+    for (int half = 0; half < 2; ++half) {
+      const int row = lane() / 4 + 8 * half;
+      if (first_row_ + row >= rows()) continue;
+      const Element* const from = this->query_data(row) + lane() % 4 * 2;
 #pragma unroll
-      for (int step = 0; step < kWarpKeys; step += 32 / kChunks) {
-        const int index = first + row + step;
-        const bool exists = column < kColumns && (whole || (index >= key_start_ && index < keys_end_));
-        copy_async(Tile::moved(to, step, 0), exists ? from + step * view.row : data, exists);
-      }
-    } else {
-      Rows::template load<32, kColumns>(tile, view, first, lane());
-    }
-  }
-
-  /// The warp's rows of k or v, of the pages that its lanes have looked up.
-  template <int kColumns, class Tile>
-  __device__ void load_page(const Tile& tile, const TensorView& view, int slot) const {
-    constexpr int kChunks = Tile::kTileColumns / Tile::kChunk;
-    const Element* const data = static_cast<const Element*>(view.data) + this->kv_head_ * view.head;
-    const bool is_page = static_cast<unsigned>(page_) < static_cast<unsigned>(f_.pages.pages);
-    const long long own = is_page ? page_ * view.batch + slot * view.row : -1;
-#pragma unroll
-    for (int n = 0; n < kWarpKeys * kChunks / 32; ++n) {
-      const int chunk = n * 32 + lane(), row = chunk / kChunks, column = chunk % kChunks * Tile::kChunk;
-      const long long offset = __shfl_sync(~0u, own, row);
-      const bool exists = column < kColumns && offset >= 0;
-      copy_async(tile.at(row, column), exists ? data + offset + column : data, exists);
+      for (int column = 0; column < Config::kHeadQk; column += 8)
+        load_pair(q_[column / 16], half + column / 8 % 2 * 2, from + column);
     }
   }
 
   /// The tiles of a share, the first of which have been asked for.
   template <class Walk>
-  __device__ void walk(const Walk& tiles, int begin, int end) {
+  __device__ void walk(const Walk& tiles, const Share& share) {
     int stage = 0;
-    for (int i = begin; i < end; ++i) {
+    for (int i = share.begin; i < share.end; ++i) {
       __syncwarp();  // all lanes are done with the tile before, whose place another one takes
       const int ahead = i + Config::kStages - 1, next = stage == 0 ? Config::kStages - 1 : stage - 1;
-      if (ahead < end) start_loading(tiles.visit(ahead), next);
+      if (ahead < share.end) this->start_copies(tiles, ahead, share, next);
       commit_copies();
       wait_for_copies<Config::kStages - 1>();
       __syncwarp();  // the tile is here for all lanes
-      if (ahead + 1 < end) look_up(tiles.visit(ahead + 1));
+      this->look_up_keys(tiles, ahead + 1, share.end);
       visit_tile(tiles.visit(i), stage);
       stage = stage == Config::kStages - 1 ? 0 : stage + 1;
     }
@@ -174,18 +96,26 @@ class Decode : DecodeRows<Config, Variant> {
 
   using Scores = Accumulator<1, kWarpKeys / 8>;
 
-  __device__ void visit_tile(const Visit& visit, int stage) {
-    Scores s;
-    s.clear();
-    const auto keys = key_fragments_.plus(stage * kStageBytes);
+  /// Queries by keys. Each product waits for the one before that it is added to, so that even and odd steps have sums
+  /// of their own.
+  __device__ Scores product_with(const LaneAddress<KeyTile>& keys) const {
+    Scores sums[2];
+    sums[0].clear(), sums[1].clear();
 #pragma unroll
     for (int k = 0; k < kColumnsQk / 16; ++k) {
       const RightOf<Element> b = load_right_transposed(keys, 0, 16 * k);
-      multiply_add(Element{}, s.x[0][0], q_[k], b.pairs[0]);
-      multiply_add(Element{}, s.x[0][1], q_[k], b.pairs[1]);
+      multiply_add(Element{}, sums[k % 2].x[0][0], q_[k], b.pairs[0]);
+      multiply_add(Element{}, sums[k % 2].x[0][1], q_[k], b.pairs[1]);
     }
-    const int first_key = visit.tile() * kKeys + warp() * kWarpKeys + lane() % 4 * 2;
-    const float factor = visit.is_partial() ? score<true>(s, first_key) : score<false>(s, first_key);
+#pragma unroll
+    for (int e = 0; e < kWarpKeys / 2; ++e) sums[0].x[0][e / 4][e % 4] += sums[1].x[0][e / 4][e % 4];
+    return sums[0];
+  }
+
+  __device__ void visit_tile(const Visit& visit, int stage) {
+    Scores s = product_with(key_fragments_.plus(stage * kStageBytes));
+    const int first = Copies::first_key(visit) + lane() % 4 * 2;
+    const float factor = visit.is_partial() ? score<true>(s, first) : score<false>(s, first);
     if (!statistics_.all_based()) statistics_.rebase(s, factor, o_);
     Weights<Element, 1, kWarpKeys / 8> weights;
     weights.make(s, factor, statistics_);
@@ -261,11 +191,6 @@ class Decode : DecodeRows<Config, Variant> {
   }
 
   unsigned char* const shared_memory_;
-  const unsigned shared_;
-  int page_ = -1;  // of the lane's key in the tile that is loaded next; -1 where it is none
-  // In registers: read where they are used, each of a tile's copies waited for them.
-  const int key_start_, keys_end_;
-  const Element *const keys_, *const values_;  // row 0, of storage in one piece
   const LaneAddress<KeyTile> key_fragments_;
   const LaneAddress<ValueTile> value_fragments_;
   LeftOf<Element> q_[kColumnsQk / 16];

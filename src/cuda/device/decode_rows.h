@@ -10,9 +10,11 @@
 
 namespace tilewise::cuda {
 
-/// Of all sequences alike it came with the launch: nothing had to write it first.
-__device__ inline const SequenceShape& sequence_shape(const DecodeArguments& a, int sequence) {
-  return a.forward.sequences == nullptr ? a.alike : a.forward.sequences[sequence];
+/// Of all sequences alike it came with the launch: nothing had to write it first. By value, for registers: by a
+/// reference to either of the two it is read from memory, and again where it is used.
+__device__ inline SequenceShape sequence_shape(const DecodeArguments& a, int sequence) {
+  if (a.forward.sequences != nullptr) return a.forward.sequences[sequence];
+  return a.alike;
 }
 
 /// The rows of one (split of the keys, key head and kRows rows, sequence): row r is query r / group of the group's head
@@ -85,10 +87,11 @@ class DecodeRows {
            (first + query_of(row)) * f_.q.row;
   }
 
-  /// Row 0 of k or v, of storage in one piece.
+  /// Row 0 of k or v; of pages, of page 0.
   __device__ const Element* first_row_of(const TensorView& view) const {
-    return static_cast<const Element*>(view.data) + kv_head_ * view.head + sequence_ * view.batch +
-           (f_.keys_packed ? shape_.key_token : 0) * view.row;
+    const Element* const of_head = static_cast<const Element*>(view.data) + kv_head_ * view.head;
+    if constexpr (Config::kPaged) return of_head;
+    return of_head + sequence_ * view.batch + (f_.keys_packed ? shape_.key_token : 0) * view.row;
   }
 
   /// Starts copying rows [first, first + Tile::kTileRows) of k or v by kThreads threads, of which this is `thread`.
@@ -96,9 +99,8 @@ class DecodeRows {
   template <int kThreads, int kColumns, class Tile>
   __device__ void load(const Tile& tile, const TensorView& view, int first, int thread) const {
     if constexpr (Config::kPaged) {
-      const Element* data = static_cast<const Element*>(view.data) + kv_head_ * view.head;
       const PagedRows rows{f_.pages, f_.pages.table + sequence_ * f_.pages.sequence, view.batch, view.row};
-      PagedLoader<Tile, kThreads, kColumns, true, Element>(data, rows)
+      PagedLoader<Tile, kThreads, kColumns, true, Element>(first_row_of(view), rows)
           .start(tile, first, shape_.key_start, shape_.keys, thread);
     } else {
       const Element* const data = first_row_of(view);
@@ -159,7 +161,7 @@ class DecodeRows {
   const ForwardArguments& f_;
   const typename Variant::Arguments& variant_;
   const int sequence_, kv_head_, first_row_;
-  const SequenceShape& shape_;
+  const SequenceShape shape_;
 };
 
 /// Merges the splits of a query, a block of four warps to each: (query, head, sequence).
@@ -167,7 +169,7 @@ template <class Config, class Variant>
 __device__ inline void merge_splits(const DecodeArguments& a, const typename Variant::Arguments& variant) {
   const ForwardArguments& f = a.forward;
   const int query = blockIdx.x, head = blockIdx.y, sequence = blockIdx.z;
-  const SequenceShape& shape = sequence_shape(a, sequence);
+  const SequenceShape shape = sequence_shape(a, sequence);
   if (query >= shape.queries) return;
   const int own_head = head / f.heads_per_kv * f.heads_per_kv;
   using Rows = DecodeRows<Config, Variant>;

@@ -40,10 +40,10 @@ __device__ inline void set_pair(LeftFragment& a, Element, int r, float low, floa
 __device__ inline void keep_pair(LeftFragment& a, int r, bool low, bool high) {
   a.pairs[r] &= (low ? 0xffffu : 0) | (high ? 0xffff0000u : 0);
 }
-/// Takes them from memory; zeros where `from` is null.
+/// Takes them from memory.
 template <class Element>
 __device__ inline void load_pair(LeftFragment& a, int r, const Element* from) {
-  a.pairs[r] = from != nullptr ? *reinterpret_cast<const unsigned*>(from) : 0;
+  a.pairs[r] = *reinterpret_cast<const unsigned*>(from);
 }
 /// Stores them in shared memory.
 __device__ inline void store_pair_of(unsigned to, const LeftFragment& a, int r) {

@@ -36,7 +36,7 @@ __device__ inline void keep_pair(WideLeftFragment& a, int r, bool low, bool high
   if (!high) a.pairs[r / 2][2 + r % 2] = 0;
 }
 __device__ inline void load_pair(WideLeftFragment& a, int r, const Float32* from) {
-  const float2 pair = from != nullptr ? *reinterpret_cast<const float2*>(from) : make_float2(0, 0);
+  const float2 pair = *reinterpret_cast<const float2*>(from);
   set_pair(a, Float32{}, r, pair.x, pair.y);
 }
 __device__ inline void store_pair_of(unsigned to, const WideLeftFragment& a, int r) {

@@ -25,6 +25,7 @@ struct Config {{
   static constexpr int kHeadQk = {d_qk}, kHeadV = {d_v}, kRows = {rows}, kKeys = {keys}, kStages = {stages};
   static constexpr int kScoreRowWarps = {score_row_warps}, kOutputRowWarps = {output_row_warps};
   static constexpr bool kHasLists = {has_lists}, kPaged = {is_paged}, kValuesInKeys = {values_in_keys};
+  static constexpr bool kPagesOfSixteens = {pages_of_sixteens};
 }};
 using Kernel = {kernel}<Config, KernelVariant>;
 static_assert(Kernel::kThreads == {threads} && Kernel::kSharedBytes == {shared_bytes}, "what the plan reckons with");
@@ -80,13 +81,14 @@ jit::Program decode_program(const Variant& variant, const variant::CudaText& tex
   const KernelText kernel = kernel_of(plan);
   jit::Program program;
   program.name = "decode.cu";
-  program.source = fmt::format(
-      kSource, arg("includes", kernel.includes), arg("kernel", kernel.kernel), arg("call", kernel.call),
-      arg("rows", plan.rows), arg("keys", plan.keys), arg("score_row_warps", plan.score_row_warps()),
-      arg("output_row_warps", plan.output_row_warps()), arg("values_in_keys", plan.values_in_keys),
-      arg("element", element_name(shape.dtype)), arg("d_qk", shape.d_qk), arg("d_v", shape.d_v),
-      arg("stages", plan.stages), arg("has_lists", shape.has_lists), arg("is_paged", shape.is_paged),
-      arg("threads", plan.threads()), arg("shared_bytes", plan.shared_bytes(shape)), arg("blocks", plan.blocks));
+  program.source =
+      fmt::format(kSource, arg("includes", kernel.includes), arg("kernel", kernel.kernel), arg("call", kernel.call),
+                  arg("rows", plan.rows), arg("keys", plan.keys), arg("score_row_warps", plan.score_row_warps()),
+                  arg("output_row_warps", plan.output_row_warps()), arg("values_in_keys", plan.values_in_keys),
+                  arg("element", element_name(shape.dtype)), arg("d_qk", shape.d_qk), arg("d_v", shape.d_v),
+                  arg("stages", plan.stages), arg("has_lists", shape.has_lists), arg("is_paged", shape.is_paged),
+                  arg("pages_of_sixteens", !plan.is_wide && shape.page_multiple == 16), arg("threads", plan.threads()),
+                  arg("shared_bytes", plan.shared_bytes(shape)), arg("blocks", plan.blocks));
   program.headers = device_headers();
   program.headers.push_back(variant_header(variant, text));
   if (plan.is_hopper) program.headers.push_back(wgmma_shapes(shape.dtype, {plan.keys, 128}));
@@ -134,6 +136,10 @@ sm90::LatentCall DecodeKernels::latent_call(const DecodeArguments& arguments, co
   return call;
 }
 
+bool DecodeKernels::is_better_apart(jit::StreamHandle stream) const {
+  return !plan_.is_wide && plan_.blocks == 1 && context_->driver().is_captured(stream);
+}
+
 void DecodeKernels::launch(const ForwardArguments& arguments, const SequenceShape& alike, float* partial_o,
                            float* partial_lse, const std::vector<std::byte>& bound, const ForwardExtent& extent,
                            jit::StreamHandle stream) const {
@@ -154,18 +160,19 @@ void DecodeKernels::launch(const ForwardArguments& arguments, const SequenceShap
     decode_pointers[0] = &latent;
   }
   const auto b = static_cast<unsigned>(extent.b);
+  const bool begins_early = begins_early_ && !is_better_apart(stream);
   decode_.launch({.grid = {static_cast<unsigned>(all.splits),
                            static_cast<unsigned>(extent.h_kv) * static_cast<unsigned>(all.row_tiles), b},
                   .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
                   .dynamic_shared_bytes = static_cast<unsigned>(plan_.shared_bytes(shape_)),
                   .stream = stream,
-                  .begins_early = begins_early_},
+                  .begins_early = begins_early},
                  decode_pointers.data());
   if (all.splits == 1) return;
   merge_.launch({.grid = {static_cast<unsigned>(all.s_q), static_cast<unsigned>(all.h_q), b},
                  .block = {kMergeThreads, 1, 1},
                  .stream = stream,
-                 .begins_early = begins_early_},
+                 .begins_early = begins_early},
                 pointers.data());
 }
 

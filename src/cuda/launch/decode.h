@@ -42,6 +42,10 @@ class DecodeKernels {
   std::string text() const { return plan_.text(); }
 
  private:
+  /// Whether kernels had better begin when those in front of them have ended: those of a graph whose blocks have a
+  /// multiprocessor for themselves (docs/kernels/portable.md).
+  bool is_better_apart(jit::StreamHandle stream) const;
+
   /// Arguments as a Hopper plan's kernel takes them, with what its copy engine is told.
   sm90::LatentCall latent_call(const DecodeArguments& arguments, const ForwardExtent& extent) const;
 

@@ -62,7 +62,7 @@ bool fits(const DecodePlan& plan, const ForwardShape& shape, const Multiprocesso
 std::optional<DecodePlan> choose_hopper(const ForwardShape& shape, const Multiprocessor& limits, std::int64_t rows) {
   const bool has_columns = shape.d_v % 128 == 0 && shape.d_v <= 512 && shape.d_qk > shape.d_v && shape.d_qk % 64 == 0;
   if (!shape.values_in_keys || shape.dtype == DType::float32 || !has_columns || rows <= 16) return std::nullopt;
-  if (shape.is_paged && !shape.pages_of_eights) return std::nullopt;
+  if (shape.is_paged && shape.page_multiple == 1) return std::nullopt;
   const DecodePlan plan{true, 64, 64, 2, 1, true, true};
   return fits(plan, shape, limits) ? std::optional(plan) : std::nullopt;
 }

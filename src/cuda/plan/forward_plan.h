@@ -20,7 +20,7 @@ struct ForwardShape {
   bool has_dropout = false;
   bool has_max_score = false;       // the largest score of each head is asked for
   bool is_paged = false;            // k and v lie in pages
-  bool pages_of_eights = false;     // of multiples of 8 tokens
+  int page_multiple = 1;            // of which its pages' tokens are one: 16, 8 or 1
   bool values_in_keys = false;      // v is the first columns of k, in decoding
   bool has_gradients = false;       // of tables and parameters, by a backward kernel
   bool is_deterministic = false;    // a backward pass gives the same bits every time
@@ -28,6 +28,8 @@ struct ForwardShape {
   DType o_dtype = DType::bfloat16;  // of o, where dtype is float8_e4m3
   int short_keys = 0;               // no sequence has more keys than these 512 or 1024; 0: some may
 
+  /// Of pages of so many tokens.
+  static int page_multiple_of(std::int64_t tokens) { return tokens % 16 == 0 ? 16 : tokens % 8 == 0 ? 8 : 1; }
   /// Of sequences of up to so many keys.
   static int short_keys_of(std::int64_t keys) { return keys <= 512 ? 512 : keys <= 1024 ? 1024 : 0; }
 };

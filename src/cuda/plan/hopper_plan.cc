@@ -181,7 +181,7 @@ std::string hopper_refusal(const ForwardShape& shape) {
   if (shape.dtype == DType::float8_e4m3) return "float8_e4m3 has no gradients";
   if (shape.dtype == DType::float32) return "float32 is split for mma.sync, which the portable kernels use";
   if (shape.has_max_score) return "the largest scores of heads are asked for";
-  if (shape.is_paged && !shape.pages_of_eights) return "pages do not hold multiples of 8 tokens";
+  if (shape.is_paged && shape.page_multiple == 1) return "pages do not hold multiples of 8 tokens";
   if (!shape.is_aligned) return "rows do not begin at multiples of 16 bytes";
   return "";
 }
