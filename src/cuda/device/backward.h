@@ -10,6 +10,7 @@
 #include "backward_queries.h"
 #include "block_barrier.h"
 #include "copy.h"
+#include "launches.h"
 #include "query_sums.h"
 #include "score_gradients.h"
 #include "store_rows.h"
@@ -52,51 +53,100 @@ class Backward : BackwardProducts<Config> {
         arguments_(arguments),
         variant_(variant),
         sequence_(blockIdx.z),
-        taken_(row_part(arguments.lists, 1, blockIdx.x, blockIdx.y, gridDim.x, gridDim.y)),
-        kv_head_(taken_.head),
+        part_(Config::kIsDeterministic ? (blockIdx.y * gridDim.x + blockIdx.x) / key_heads() : 0),
         shape_(arguments.sequences[blockIdx.z]) {}
 
-  /// All key tiles, or, of `gridDim.x` blocks, every gridDim.x-th: each block then has sums of d_q of its own, which no
-  /// other block adds to.
+  /// The block's row of key tiles; where it has sums of d_q of its own also every gridDim.x-th place behind it, and
+  /// what the next row needs first is on its way while the sums of the one before are written.
   __device__ void run() {
-    if (threadIdx.x == 0) create_barriers();
-    for (int index = taken_.place; index < arguments_.key_tiles; index += gridDim.x) {
-      RowStart row{index, -1, 0, 0};
-      if (Config::kHasLists && arguments_.lists.order != nullptr)
-        row = row_start(arguments_.lists, sequence_, first_head(), index);
-      key_begin_ = row.row * kKeys;
-      if (key_begin_ < shape_.keys) take_keys(row);
-      if (index + static_cast<int>(gridDim.x) < arguments_.key_tiles) {
-        commit_copies();
-        wait_for_copies<0>();  // of keys that no query met: the next ones' take no turn behind them
-        __syncthreads();       // the tiles are free for other keys
-      }
+    if (threadIdx.x == 0) {
+      create_barriers();
+      row(0) = row_of(blockIdx.y * gridDim.x + blockIdx.x);
+    }
+    while (true) {
+      commit_copies();
+      wait_for_copies<0>();  // also of keys that no query met: the next ones' take no turn behind them
+      __syncthreads();       // the row is known, and the tiles are free for its keys
+      const bool has_row = row(taken_).head >= 0;
+      if (has_row) begin();
+      if (taken_ > 0) store_d_v(row(taken_ - 1));
+      if (!has_row) return;
+      d_k_.clear();
+      d_v_.clear();
+      visit_queries();
+      store_sums<KeyGrid, Config::kHeadQk>(arguments_.d_k, row(taken_), d_k_, arguments_.scale);
+      if (!kTakesRows) return store_d_v(row(taken_));
+      __syncthreads();  // all are done with the row before
+      if (threadIdx.x == 0) row(taken_ + 1) = row_of(row(taken_).number + gridDim.x * gridDim.y);
+      ++taken_;
     }
   }
 
  private:
-  __device__ int first_head() const { return kv_head_ * arguments_.heads_per_kv; }
+  /// Whether a block may take more than its own row. Others have no loop, for which 20 to 90 bytes were spilled.
+  static constexpr bool kTakesRows = Config::kIsDeterministic;
 
-  __device__ void take_keys(const RowStart& row) {
-    load_keys();
-    has_all_keys_ = key_begin_ >= shape_.key_start && key_begin_ + kKeys <= shape_.keys;
-    d_k_.clear();
-    d_v_.clear();
-    for (int head = first_head(); head < first_head() + arguments_.heads_per_kv; ++head) {
-      if constexpr (Config::kHasLists) {
-        const TileLists& lists = arguments_.lists;
-        const long long list = list_of(lists, sequence_, head, row.row);
-        int count = row.count, first = row.entry;
-        if (count < 0 || (head != first_head() && lists.head_rows != 0)) {  // another list's
-          count = lists.count[list];
-          first = count > 0 ? lists.tiles[list * lists.capacity] : 0;
-        }
-        walk(ListWalk(lists, list, count), head, first);
-      } else {
-        walk(TilesInOrder{0, (shape_.queries + kQueries - 1) / kQueries}, head, 0);
+  /// A tile of keys of a head, and what is known of its first visit.
+  struct KeyRow {
+    int number;  // in the order of a sequence's rows, those of all heads by turns
+    int head;    // of keys; below 0: there is no more
+    RowStart start;
+
+    __device__ int begin() const { return start.row * kKeys; }
+  };
+  /// The one at hand and the one before or behind it: kept here, where they take no registers. One thread writes them;
+  /// then all must meet.
+  __device__ static KeyRow& row(int taken) {
+    __shared__ KeyRow shared[2];
+    return shared[taken % 2];
+  }
+  __device__ KeyRow row_of(int number) const {
+    const int heads = key_heads(), place = number / heads, head = number % heads;
+    if (place >= arguments_.key_tiles) return {number, -1, {}};
+    const TileLists& lists = arguments_.lists;
+    if (!Config::kHasLists || lists.order == nullptr) return {number, head, {place, -1, 0, 0}};
+    return {number, head, row_start(lists, sequence_, head * arguments_.heads_per_kv, place)};
+  }
+  __device__ int key_heads() const { return arguments_.h_q / arguments_.heads_per_kv; }
+  __device__ int key_head() const { return row(taken_).head; }
+  __device__ int first_head() const { return key_head() * arguments_.heads_per_kv; }
+  __device__ int key_begin() const { return row(taken_).begin(); }
+
+  /// Begins to load the keys of a row and what the first visit of its first head needs.
+  __device__ void begin() {
+    has_all_keys_ = key_begin() >= shape_.key_start && key_begin() + kKeys <= shape_.keys;
+    const bool has_keys = key_begin() < shape_.keys;
+    if (has_keys) load_keys();
+    wait_for_kernels_before();  // which prepare queries
+    if (!has_keys) return;
+    const HeadWalk first = walk_of(first_head());
+    if (first.tiles.count() > 0) load_visit(visits_, first_head(), first.tiles.visit(0, first.read));
+  }
+
+  __device__ void visit_queries() {
+    if (key_begin() >= shape_.keys) return;
+    for (int head = first_head(); head < first_head() + arguments_.heads_per_kv; ++head) walk(walk_of(head), head);
+  }
+
+  /// The queries of a head, and what has been read of the first visit.
+  struct HeadWalk {
+    Conditional<Config::kHasLists, ListWalk, TilesInOrder> tiles;
+    int read;
+  };
+  __device__ HeadWalk walk_of(int head) const {
+    if constexpr (Config::kHasLists) {
+      const TileLists& lists = arguments_.lists;
+      const RowStart start = row(taken_).start;
+      const long long list = list_of(lists, sequence_, head, start.row);
+      int count = start.count, first = start.entry;
+      if (count < 0 || (head != first_head() && lists.head_rows != 0)) {  // another list's
+        count = lists.count[list];
+        first = count > 0 ? lists.tiles[list * lists.capacity] : 0;
       }
+      return {ListWalk(lists, list, count), first};
+    } else {
+      return {{0, (shape_.queries + kQueries - 1) / kQueries}, 0};
     }
-    finish();
   }
 
   __device__ GlobalRows<Element> rows_of(const TensorView& view, int head, long long first_row, int begin,
@@ -104,8 +154,8 @@ class Backward : BackwardProducts<Config> {
     const long long first = sequence_ * view.batch + head * view.head + first_row * view.row;
     return {static_cast<Element*>(view.data) + first, view.row, begin, end};
   }
-  __device__ GlobalRows<Element> key_rows(const TensorView& view) const {
-    return rows_of(view, kv_head_, arguments_.keys_packed ? shape_.key_token : 0, shape_.key_start, shape_.keys);
+  __device__ GlobalRows<Element> key_rows(const TensorView& view, int head) const {
+    return rows_of(view, head, arguments_.keys_packed ? shape_.key_token : 0, shape_.key_start, shape_.keys);
   }
 
   template <int kColumns, class Tile>
@@ -116,8 +166,8 @@ class Backward : BackwardProducts<Config> {
   }
 
   __device__ void load_keys() {
-    load<Config::kHeadQk>(key_tile(), key_rows(arguments_.k), key_begin_);
-    load<Config::kHeadV>(value_tile(), key_rows(arguments_.v), key_begin_);
+    load<Config::kHeadQk>(key_tile(), key_rows(arguments_.k, key_head()), key_begin());
+    load<Config::kHeadV>(value_tile(), key_rows(arguments_.v, key_head()), key_begin());
   }
 
   /// Row numbers of the workspace begin here for a head of this sequence.
@@ -170,14 +220,15 @@ class Backward : BackwardProducts<Config> {
     loaded(stage).arrive_as_warp();  // for what was stored without copies
   }
 
-  /// `first` is what has been read of the first visit.
-  template <class Walk>
-  __device__ void walk(const Walk& tiles, int head, int first) {
+  __device__ void walk(const HeadWalk& walked, int head) {
+    const auto& tiles = walked.tiles;
     const int count = tiles.count();
     if (count == 0) return;
-    __syncthreads();  // the stages and the values are free
-    Visit visit = tiles.visit(0, first);
-    load_visit(visits_, head, visit);
+    Visit visit = tiles.visit(0, walked.read);
+    if (head != first_head()) {
+      __syncthreads();  // the stages and the values are free
+      load_visit(visits_, head, visit);
+    }
     prepare_values(head, visit.tile() * kQueries);
     __syncthreads();  // the values are there
     for (int i = 0; i < count; ++i) {
@@ -189,7 +240,7 @@ class Backward : BackwardProducts<Config> {
       visit_tile(
           visit, has_all_queries, i, head,
           [&] {
-            if (has_next) values().prepare_tile(variant_, next.tile() * kQueries, key_begin_, i + 1);
+            if (has_next) values().prepare_tile(variant_, next.tile() * kQueries, key_begin(), i + 1);
           },
           [&] {
             if (has_next) load_visit(visits_ + 1, head, next);
@@ -207,9 +258,9 @@ class Backward : BackwardProducts<Config> {
   __device__ void prepare_values(int head, int first_query) const {
     using Recorded = typename Variant::Recorded;
     const auto& recorded = reinterpret_cast<const typename Recorded::Arguments&>(variant_);
-    values().prepare(variant_, Variant::place_of(variant_, shape_, sequence_, head, kv_head_, arguments_.scale),
-                     Recorded::place_of(recorded, shape_, sequence_, head, kv_head_, arguments_.scale), first_query,
-                     key_begin_);
+    values().prepare(variant_, Variant::place_of(variant_, shape_, sequence_, head, key_head(), arguments_.scale),
+                     Recorded::place_of(recorded, shape_, sequence_, head, key_head(), arguments_.scale), first_query,
+                     key_begin());
   }
 
   /// What a mask does to the keys [row, row + rows) and the queries [column, column + columns) of a tile.
@@ -313,7 +364,7 @@ class Backward : BackwardProducts<Config> {
       multiply_transposed(p, key_tile(), query_tile(stage));
       multiply_transposed(d_s, value_tile(), gradient_tile(stage));
       const ScoreGradients<Config, Variant, ScoreGrid> gradients{arguments_, variant_,  shape_,
-                                                                 values(),   sequence_, key_begin_};
+                                                                 values(),   sequence_, key_begin()};
       if ((!kIsFull && __any_sync(~0u, part == kPartialPart)) || has_low_rows(row_numbers(stage))) {
         gradients.template make<true>(p, d_s, number, visit.tile() * kQueries, head, row_numbers(stage));
       } else {
@@ -333,7 +384,7 @@ class Backward : BackwardProducts<Config> {
     const int first_row = QueryGrid::row(warp()), first_column = QueryGrid::column(warp());
     using Sums = QuerySums<Config::kHeadQk>;
     static_assert(Sums::kRoom % kQueries == 0, "tiles that reach past the queries have their place");
-    float* const sums = Sums::of_head(arguments_.d_q_sums + taken_.place * arguments_.d_q_part,
+    float* const sums = Sums::of_head(arguments_.d_q_sums + part_ * arguments_.d_q_part,
                                       static_cast<long long>(sequence_) * arguments_.h_q + head, arguments_.s_q)
                             .place(query_begin + first_row, first_column, lane());
     constexpr bool kAllColumns = QueryGrid::kEven && kColumnsQk == Config::kHeadQk;
@@ -360,26 +411,25 @@ class Backward : BackwardProducts<Config> {
     }
   }
 
-  /// Writes d_k and d_v, each warp its piece as soon as it is done.
-  __device__ void finish() const {
-    store_sums<KeyGrid, Config::kHeadQk>(arguments_.d_k, d_k_, arguments_.scale);
+  __device__ void store_d_v(const KeyRow& keys) const {
     float scale = 1;
     if constexpr (Config::kHasDropout) scale = arguments_.dropout.scale;
-    store_sums<ValueGrid, Config::kHeadV>(arguments_.d_v, d_v_, scale);
+    store_sums<ValueGrid, Config::kHeadV>(arguments_.d_v, keys, d_v_, scale);
   }
 
   /// A piece of d_k or d_v, where it is wanted. Keys before key_start exist in it: their gradient is zero.
   template <class Grid, int kColumns>
-  __device__ void store_sums(const TensorView& view, const typename Grid::Sums& sums, float scale) const {
+  __device__ void store_sums(const TensorView& view, const KeyRow& keys, const typename Grid::Sums& sums,
+                             float scale) const {
     if (view.data == nullptr) return;
-    const GlobalRows<Element> rows = key_rows(view);
+    const GlobalRows<Element> rows = key_rows(view, keys.head);
     const int column = Grid::column(warp());
     constexpr bool kAllColumns = Grid::kEven && kColumns % 16 == 0;
 #pragma unroll
     for (int i = 0; i < Grid::kRows; ++i) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int row = key_begin_ + Grid::row(warp()) + 16 * i + 8 * half + lane() / 4;
+        const int row = keys.begin() + Grid::row(warp()) + 16 * i + 8 * half + lane() / 4;
         Element* const to = rows.data + row * rows.stride + column;
 #pragma unroll
         for (int first = 0; first < 2 * Grid::kColumns; first += 4) {
@@ -397,12 +447,11 @@ class Backward : BackwardProducts<Config> {
   const BackwardArguments& arguments_;
   const typename Variant::Arguments& variant_;
   const int sequence_;
-  const RowPart taken_;
-  const int kv_head_;
+  const int part_;  // of the sums of d_q
   const SequenceShape& shape_;
-  int visits_ = 0;  // before this one
-  int key_begin_ = 0;
-  bool has_all_keys_ = false;  // the tile at hand
+  int taken_ = 0;              // rows before the one at hand
+  int visits_ = 0;             // before this one
+  bool has_all_keys_ = false;  // the row at hand
   typename KeyGrid::Sums d_k_;
   typename ValueGrid::Sums d_v_;
 };

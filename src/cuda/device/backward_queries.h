@@ -4,6 +4,7 @@
 #include "arguments.h"
 #include "element.h"
 #include "gradients.h"
+#include "launches.h"
 #include "query_sums.h"
 #include "softmax.h"
 #include "store_rows.h"
@@ -43,6 +44,7 @@ struct QueriesFromEnd {
 template <class Config, class Variant>
 __device__ inline void prepare_backward(const BackwardArguments& a, const typename Variant::Arguments& variant) {
   using Element = typename Config::Element;
+  let_next_kernel_begin();
   const QueriesFromEnd taken;
   const int first = (taken.block * (blockDim.x / 32) + threadIdx.x / 32) * kPrepared, head = taken.head;
   const int lane = threadIdx.x % 32;
@@ -109,6 +111,7 @@ __device__ inline void finish_backward(const BackwardArguments& a) {
   const SequenceShape& shape = a.sequences[blockIdx.z];
   const int queries = shape.queries;  // in global memory: read but once
   if (first_query >= queries) return;
+  wait_for_kernels_before();
   const Sums sums = Sums::of_head(a.d_q_sums, static_cast<long long>(blockIdx.z) * a.h_q + head, a.s_q);
   const int query = first_query + lane / 4;
   const long long row = query + (a.queries_packed ? shape.query_token : 0);

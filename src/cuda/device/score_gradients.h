@@ -41,7 +41,9 @@ class HeadValues<Config, Variant, true> {
   using Arguments = typename Variant::Arguments;
   using Place = typename Variant::Place;
   using RecordedPlace = typename Variant::Recorded::Place;
-  using Values = KeptValues<Variant, Config::kQueries, Config::kKeys, 2, 1, 2, 32 * Config::kWarps>;
+  /// A mask alone that follows diagonals is asked with values that each asker makes.
+  static constexpr int kQueryStages = Variant::kChangesScores || !Variant::kFollowsDiagonals ? 2 : 0;
+  using Values = KeptValues<Variant, Config::kQueries, Config::kKeys, kQueryStages, 1, 2, 32 * Config::kWarps>;
 
   __device__ void prepare(const Arguments& arguments, const Place& of_head, const RecordedPlace& recorded,
                           int first_query, int first_key) {

@@ -7,6 +7,7 @@
 
 #include "core/fail.h"
 #include "cuda/launch/choice.h"
+#include "cuda/launch/early.h"
 #include "cuda/launch/kernel_text.h"
 
 namespace tilewise::cuda {
@@ -23,7 +24,7 @@ struct Config {{
   static constexpr int kQueries = {queries}, kKeys = {keys}, kWarps = {warps}, kStages = {stages};
   static constexpr int kScoreColumns = {score_columns}, kColumnWarps = {column_warps};
   static constexpr bool kHasLists = {has_lists}, kHasDropout = {has_dropout}, kAligned = {is_aligned};
-  static constexpr bool kHasGradients = {has_gradients};
+  static constexpr bool kHasGradients = {has_gradients}, kIsDeterministic = {is_deterministic};
 }};
 using Kernel = Backward<Config, KernelVariant>;
 static_assert(Kernel::kThreads == {threads} && Kernel::kSharedBytes == {shared_bytes}, "what the plan reckons with");
@@ -58,8 +59,9 @@ jit::Program backward_program(const Variant& variant, const variant::CudaText& t
       arg("queries", plan.queries), arg("keys", plan.keys), arg("warps", plan.warps), arg("stages", plan.stages),
       arg("score_columns", plan.score_columns), arg("column_warps", plan.column_warps),
       arg("has_lists", shape.has_lists), arg("has_dropout", shape.has_dropout),
-      arg("has_gradients", shape.has_gradients), arg("is_aligned", shape.is_aligned), arg("threads", plan.threads()),
-      arg("blocks", plan.blocks), arg("shared_bytes", plan.shared_bytes(shape)));
+      arg("has_gradients", shape.has_gradients), arg("is_deterministic", shape.is_deterministic),
+      arg("is_aligned", shape.is_aligned), arg("threads", plan.threads()), arg("blocks", plan.blocks),
+      arg("shared_bytes", plan.shared_bytes(shape)));
   program.headers = device_headers();
   program.headers.push_back(shape.has_gradients ? gradients_header(variant, text) : variant_header(variant, text));
   program.options = {"--std=c++17"};
@@ -87,7 +89,8 @@ BackwardKernels::BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const 
           compiler, backward_program(variant, text_, shape, plan, context->device().architecture()), context)),
       prepare_(module_->kernel("prepare")),
       backward_(module_->kernel("backward", static_cast<unsigned>(plan_.shared_bytes(shape)))),
-      finish_(module_->kernel("finish")) {}
+      finish_(module_->kernel("finish")),
+      begins_early_(may_begin_early(*context)) {}
 
 void BackwardKernels::launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound,
                              const ForwardExtent& extent, jit::KernelChain& chain, jit::StreamHandle stream) const {
@@ -111,15 +114,19 @@ void BackwardKernels::launch(const BackwardArguments& arguments, const std::vect
   const unsigned blocks = has_parts ? std::min(key_tiles, static_cast<unsigned>(all.d_q_parts)) : key_tiles;
   const jit::LaunchShape tiles{.grid = {blocks, static_cast<unsigned>(extent.h_kv), static_cast<unsigned>(extent.b)},
                                .block = {static_cast<unsigned>(plan_.threads()), 1, 1},
-                               .dynamic_shared_bytes = static_cast<unsigned>(plan_.shared_bytes(shape_))};
+                               .dynamic_shared_bytes = static_cast<unsigned>(plan_.shared_bytes(shape_)),
+                               .begins_early = begins_early_ && arguments.s_q > 0};  // behind what prepares
   // The driver copies from these pointers and does not write through them.
   std::array<void*, 2> pointers = {&all, const_cast<std::byte*>(bound.data())};
   std::array<jit::ChainLink, 3> links;
   std::size_t count = 0;
   if (arguments.s_q > 0) links[count++] = {&prepare_, rows(queries / 8), pointers.data()};
   if (extent.s_kv > 0) links[count++] = {&backward_, tiles, pointers.data()};
-  if (arguments.s_q > 0 && arguments.d_q.data != nullptr)
-    links[count++] = {&finish_, rows(queries / 16), pointers.data()};
+  if (arguments.s_q > 0 && arguments.d_q.data != nullptr) {
+    jit::LaunchShape rounded = rows(queries / 16);
+    rounded.begins_early = begins_early_;
+    links[count++] = {&finish_, rounded, pointers.data()};
+  }
   chain.launch(std::span(links).first(count), stream);
 }
 

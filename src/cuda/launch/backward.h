@@ -66,8 +66,8 @@ class BackwardKernels final : public BackwardRunner {
   /// As ForwardKernel::plan_of.
   static BackwardPlan plan_of(const jit::Context& context, const Variant& variant, const ForwardShape& shape);
 
-  /// Queues all three. Without parts d_q is summed up by atomics, so its last bits differ from run to run. Nothing is
-  /// checked here.
+  /// Queues all three. Without parts d_q is summed up by atomics, so its last bits differ from run to run; parts are
+  /// for kernels whose shape is deterministic. Nothing is checked here.
   void launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound, const ForwardExtent& extent,
               jit::KernelChain& chain, jit::StreamHandle stream) const override;
   ListTile tile() const override { return {plan_.queries, plan_.keys}; }
@@ -81,6 +81,7 @@ class BackwardKernels final : public BackwardRunner {
   variant::CudaText text_;
   std::shared_ptr<const jit::Module> module_;
   jit::Kernel prepare_, backward_, finish_;
+  bool begins_early_;  // kernels behind the first do, before those in front of them have ended
 };
 
 }  // namespace tilewise::cuda
