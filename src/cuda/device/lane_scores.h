@@ -82,8 +82,16 @@ struct KeptValues {
           [&](int i) { diagonals[stage].set(i, Variant::diagonal_values(arguments, place, least + i)); });
     }
   }
-  /// Likewise those of a warp's queries or keys from `first` on, kOfWarp of them, by that warp, which has them at once.
-  /// Other warps may write the same to the same places.
+  /// Likewise by a warp, which has them at once: those of keys, and of kOfWarp diagonals from `first` on. Other warps
+  /// may write the same to the same places.
+  __device__ void make_keys_of_warp(const Arguments& arguments, const Place& place, int stage, int first_key,
+                                    int lane) {
+    if constexpr (kKeepsKeys) {
+#pragma unroll 1
+      for (int i = lane; i < kKeys; i += 32) keys[stage].set(i, Variant::key_values(arguments, place, first_key + i));
+      __syncwarp();
+    }
+  }
   template <int kOfWarp>
   __device__ void make_diagonals_of_warp(const Arguments& arguments, const Place& place, int stage, int first_query,
                                          int first_key, int first, int lane) {

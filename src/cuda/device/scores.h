@@ -194,6 +194,7 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
   /// Makes what a tile on a line does without, for the rows of a warp from `row` on, by that warp.
   template <int kRows>
   __device__ void complete_tile(const Arguments& arguments, int first_query, int first_key, int stage, int row) {
+    values_.make_keys_of_warp(arguments, place_, stage, first_key, threadIdx.x % 32);
     values_.template make_diagonals_of_warp<kRows + kKeys - 1>(arguments, place_, stage, first_query, first_key, row,
                                                                threadIdx.x % 32);
   }
