@@ -59,21 +59,25 @@ TEST_P(ForwardProgram, HardlySpillsAtTheUsualDimensions) {
 class TimedForwardProgram : public ForwardProgram {};
 
 // On 9.0 scores are timed against plain attention. When softcap's kernel got another plan, by which it spilled 24 bytes
-// and not 0, it lost a tenth of its time, which nobody saw until it was timed again.
+// and not 0, it lost a tenth of its time, which nobody saw until it was timed again. Those that read a table have
+// lists, as it may remove entries; the six registers that clamped distances spill are read seldom, and with them it
+// takes 0.92 of the time that a text took which spilled none.
 TEST_P(TimedForwardProgram, SpillsNextToNothingOfScores) {
   struct Limit {
     Named of;
+    bool has_lists;
     int bytes;
   };
-  const std::vector<Limit> limits{{{"softcap", zoo::softcap(30)}, 0},
-                                  {{"relative_position", zoo::relative_position(128)}, 8},
-                                  {{"t5_buckets", zoo::t5_buckets(32, 128, true)}, 8},
-                                  {{"alibi", zoo::alibi(16)}, 24}};
+  const std::vector<Limit> limits{{{"softcap", zoo::softcap(30)}, false, 0},
+                                  {{"relative_position", zoo::relative_position(128)}, true, 24},
+                                  {{"t5_buckets", zoo::t5_buckets(32, 128, true)}, true, 8},
+                                  {{"alibi", zoo::alibi(16)}, false, 8}};
   for (const int d : {64, 128}) {
     for (const Limit& limit : limits) {
       SCOPED_TRACE(fmt::format("d {}, {}", d, limit.of.name));
       ForwardShape shape;
       shape.d_qk = shape.d_v = d;
+      shape.has_lists = limit.has_lists;
       EXPECT_LE(compile(limit.of.variant, shape).stack_bytes, limit.bytes);
     }
   }

@@ -27,8 +27,9 @@ class Forward : ForwardRows<Config, Variant> {
   using Products::kHasBarriers, Products::kProductSteps;
   using Rows::arguments_, Rows::largest_, Rows::o_, Rows::query_begin_, Rows::rows_, Rows::sequence_, Rows::shape_,
       Rows::variant_;
-  using Rows::finish, Rows::head, Rows::is_in_parts, Rows::lane_query, Rows::query_rows, Rows::row_of_block,
-      Rows::rows_of, Rows::taken_row, Rows::values;
+  using Rows::finish, Rows::first_kept, Rows::first_query, Rows::head, Rows::is_in_parts, Rows::lane_query,
+      Rows::query_rows, Rows::row_of_block, Rows::rows_of, Rows::taken_row, Rows::values;
+  using Rows::kWarpsKeepOwn;
   using typename Products::KeyTile;
   using typename Products::QueryTile;
   using typename Products::Scores;
@@ -45,17 +46,22 @@ class Forward : ForwardRows<Config, Variant> {
 
   __device__ void run() {
     const RowPart taken = row_of_block(arguments_.lists);
-    if (threadIdx.x == 0) taken_row() = taken;
+    if constexpr (!kWarpsKeepOwn) {
+      if (threadIdx.x == 0) taken_row() = taken;
+    }
     RowStart row{taken.place, -1, 0, 0};
     if (Config::kHasLists && arguments_.lists.order != nullptr) {
       row = row_start(arguments_.lists, sequence_, taken.head, taken.place);
     }
     query_begin_ = (Config::kHasLists ? of_warp(row.row) : row.row) * kQueryTile;
     if (query_begin_ >= shape_.queries) return;
+    if constexpr (kWarpsKeepOwn) {
+      if (threadIdx.x == 0) taken_row() = {taken, query_begin_};
+    }
     values().prepare(variant_,
                      Variant::place_of(variant_, shape_, sequence_, taken.head, taken.head / arguments_.heads_per_kv,
                                        arguments_.scale),
-                     query_begin_);
+                     first_query());
     start_loading_queries(taken.head);
     if constexpr (Config::kHasLists) part_ = of_warp(first_row() / kPartQueries);
     if constexpr (Config::kHasLists) {
@@ -72,6 +78,7 @@ class Forward : ForwardRows<Config, Variant> {
           whole,
           WalkStart::near(whole, tile_of_own_position(shape_, query_begin_ + kQueryTile / 2, Config::kKeyTile)).index));
     }
+    give_line_back();
     finish();
   }
 
@@ -156,10 +163,7 @@ class Forward : ForwardRows<Config, Variant> {
     Visit last = tiles.visit(2, tiles.read(::min(2, count - 1)));
     wait_for_copies<1>();
     __syncthreads();
-    typename Values::Made made;
-    if constexpr (kTakesLines) values().look_ahead(tiles, 0, variant_, query_begin_);
-    make_values(made, visit);
-    keep_values(made, visit, 0);
+    begin_values(tiles, visit);
     load_queries_to_registers();
     Scores s;
     if (!is_empty(visit)) multiply_queries_by_keys(s, 0, [](int) {});
@@ -237,28 +241,39 @@ class Forward : ForwardRows<Config, Variant> {
   }
 
   /// What the variant keeps for the visit of a number.
+  template <class Walk>
+  __device__ void begin_values(const Walk& tiles, const Visit& first) {
+    if constexpr (kTakesLines) lines_ = values().look_ahead(tiles, 0, variant_, first_query());
+    typename Values::Made made;
+    make_values(made, first);
+    keep_values(made, first, 0);
+  }
   __device__ void make_values(typename Values::Made& made, const Visit& visit) const {
-    values().make_tile(made, variant_, query_begin_, visit.tile() * Config::kKeyTile);
+    values().make_tile(made, variant_, first_query(), visit.tile() * Config::kKeyTile);
   }
   /// Tiles whose diagonals lie on a line. Where the largest score is asked for, scores are made of all entries.
   static constexpr bool kTakesLines = Values::kKnowsLines && !Config::kHasMaxScore;
   struct Lines {
     TileLine at_hand;
-    int has_next;  // whether the next tile is on one
+    bool has_this;  // whether the tile at hand is on one
+    bool goes_on;   // and that is the one of the tile before
+    bool has_next;  // whether the next tile is on one
   };
   /// Read while copies are on their way, so that nothing waits for it.
   template <class Walk>
-  __device__ Lines lines_of(const Walk& tiles, int index) const {
+  __device__ Lines lines_of(const Walk& tiles, int index) {
     if constexpr (kTakesLines) {
       const TileLine at_hand = values().line(index);
-      if ((index + 1) % Values::kAhead == 0) values().look_ahead(tiles, index + 1, variant_, query_begin_);
-      return {at_hand, values().line(index + 1).is_known};
+      const unsigned bit = 1u << (index % Values::kAhead);
+      const bool has_this = (lines_.are & bit) != 0, goes_on = (lines_.go_on & bit) != 0;
+      if ((index + 1) % Values::kAhead == 0) lines_ = values().look_ahead(tiles, index + 1, variant_, first_query());
+      return {at_hand, has_this, goes_on, (lines_.are >> ((index + 1) % Values::kAhead) & 1) != 0};
     } else {
       return {};
     }
   }
   __device__ void keep_values(const typename Values::Made& made, const Visit& visit, int number) const {
-    values().keep_tile(made, variant_, query_begin_, visit.tile() * Config::kKeyTile, number % 2);
+    values().keep_tile(made, variant_, first_query(), visit.tile() * Config::kKeyTile, number % 2);
   }
 
   /// Whether a mask leaves nothing of the warp's rows of a tile, or may remove some of it. By votes, so that the
@@ -274,18 +289,15 @@ class Forward : ForwardRows<Config, Variant> {
 
   __device__ LanePlace lane_place(const Visit& visit) const {
     const int column = lane() % 4 * 2;
-    return {first_row() + lane() / 4, column,     lane_query(), visit.tile() * Config::kKeyTile + column,
-            shape_.key_start,         shape_.keys};
+    return {first_row() - first_kept() + lane() / 4,  column,           lane_query(),
+            visit.tile() * Config::kKeyTile + column, shape_.key_start, shape_.keys};
   }
 
   /// Products of a visit's tile turned into scores; returns their factor to log2 units. `is_on_line`: what its
   /// diagonals share has not been made.
   __device__ float score(Scores& s, const Visit& visit, int number, bool is_partial, bool is_on_line) {
     if constexpr (kTakesLines) {
-      if (is_on_line) {
-        values().template complete_tile<16 * Config::kRowBlocks>(
-            variant_, query_begin_, visit.tile() * Config::kKeyTile, number % 2, first_row());
-      }
+      if (is_on_line) values().complete_tile(variant_, first_query(), visit.tile() * Config::kKeyTile, number % 2);
     }
     const LanePlace place = lane_place(visit);
     const auto apply = [&] {
@@ -302,13 +314,18 @@ class Forward : ForwardRows<Config, Variant> {
     return apply();
   }
 
-  /// Rearranged scores are clamped where that can matter: in partial tiles, where rows have no base yet, and where
-  /// weights say that a base is low.
+  /// Rearranged scores are clamped where that can matter: in partial tiles, where rows have no base yet, and where one
+  /// is low, which weights tell or, where tiles may be on lines, is known since it was last moved.
   static constexpr bool kClampsSeldom = Variant::kIsRearranged && Variant::kChangesScores;
   __device__ bool outgrown(const TileWeights& weights) const {
-    if constexpr (kClampsSeldom) return weights.outgrown(rows_);
+    if constexpr (kClampsSeldom && !kTakesLines) return weights.outgrown(rows_);
     return weights.outgrown();
   }
+  __device__ void move_bases(const Scores& s, float factor) {
+    rows_.rebase(s, factor, o_);
+    if constexpr (kTakesLines) is_free_ = rows_.all_free();
+  }
+  __device__ bool is_free() const { return kTakesLines && is_free_; }
 
   /// o += weights v for the tile at hand, whose products are `s`; leaves in `s` the products of the next, which is in
   /// another stage, or kNone. `index` is that of the visit, which where it is seldom needed is looked up again, because
@@ -318,8 +335,8 @@ class Forward : ForwardRows<Config, Variant> {
   __device__ void visit_tile(Scores& s, const Walk& tiles, int index, const Visit& visit, const Visit& next_visit,
                              const Lines& lines, int stage, int next_stage) {
     typename Values::Made made;
-    const bool is_on_line = kTakesLines && __any_sync(~0u, lines.at_hand.is_known != 0);
-    const bool wants_values = next_stage != kNone && !(kTakesLines && __any_sync(~0u, lines.has_next != 0));
+    const bool is_on_line = kTakesLines && lines.has_this;
+    const bool wants_values = next_stage != kNone && !(kTakesLines && lines.has_next);
     if (wants_values) make_values(made, next_visit);
     const bool wants_next = next_stage != kNone && !is_empty(next_visit);
     if (is_empty(visit)) {
@@ -327,22 +344,19 @@ class Forward : ForwardRows<Config, Variant> {
       if (wants_next) multiply_queries_by_keys(s, next_stage, [](int) {});
       return;
     }
-    const bool rebase = !rows_.all_based();
     float factor = 1, step = 0;
-    RowStatistics<Config::kRowBlocks> rows_of_weights;
-    const bool is_classical = is_partial(visit) || (kClampsSeldom && rebase);
-    const bool takes_line = is_on_line && !is_classical;
-    if (takes_line) {
-      rows_of_weights = rows_;
-      if constexpr (kTakesLines) values().apply_line(s, rows_of_weights, variant_, lane_place(visit), lines.at_hand);
-      factor = lines.at_hand.factor;
+    bool rebase = false;
+    if (is_on_line && !is_partial(visit) && take_line(visit, lines)) {
+      factor = apply_on_line(s, visit);
       step = lines.at_hand.step;
     } else {
-      factor = score(s, visit, index, is_classical, is_on_line);
+      give_line_back();
+      rebase = !is_free() && !rows_.all_based();
+      factor = score(s, visit, index, is_partial(visit) || (kClampsSeldom && (kTakesLines ? !is_free() : rebase)),
+                     is_on_line);
     }
     if (wants_values) keep_values(made, next_visit, index + 1);
-    if (rebase) rows_.rebase(s, factor, o_);
-    if (!takes_line) rows_of_weights = rows_;
+    if (rebase) move_bases(s, factor);
     TileWeights weights;
     const auto exponent = [&](int i, int j, int e, float base) {
       const float x = fmaf(s.x[i][j][e], factor, -base);
@@ -352,18 +366,18 @@ class Forward : ForwardRows<Config, Variant> {
     };
     Scores next;
     if (wants_next) {
-      multiply_queries_by_keys(next, next_stage, [&](int product) {
-        weights.template make_share<kProductSteps>(product, exponent, rows_of_weights);
-      });
+      multiply_queries_by_keys(
+          next, next_stage, [&](int product) { weights.template make_share<kProductSteps>(product, exponent, rows_); });
     } else {
-      weights.template make_of<0>(exponent, rows_of_weights);
+      weights.template make_of<0>(exponent, rows_);
     }
     if (!rebase && outgrown(weights)) {
       // The rows need new bases, and what they are taken from is overwritten: once more, which is rare.
+      give_line_back();
       multiply_queries_by_keys(s, stage, [](int) {});
       factor = score(s, tiles.visit(index), index, true, is_on_line);
       step = 0;
-      rows_.rebase(s, factor, o_);
+      move_bases(s, factor);
       weights = TileWeights();
       weights.template make_of<0>(exponent, rows_);
     }
@@ -371,6 +385,37 @@ class Forward : ForwardRows<Config, Variant> {
     if constexpr (Config::kHasDropout) drop(weights, tiles.visit(index));
     add_weights_times_values(o_, weights, stage);
     s = next;
+  }
+
+  /// Takes the line of a tile off the rows' bases, where all have bases that need no clamping, and says whether. Where
+  /// it is that of the tile before it has been taken already.
+  __device__ bool take_line(const Visit& visit, const Lines& lines) {
+    if constexpr (kTakesLines) {
+      if (has_taken_line_ && lines.goes_on) return true;
+      if (has_taken_line_) {
+        values().take_bases_back(rows_);
+      } else {
+        if (!is_free_) return false;
+        values().keep_bases(rows_);
+      }
+      has_taken_line_ = true;
+      values().take_line(rows_, variant_, lane_place(visit), lines.at_hand);
+    }
+    return true;
+  }
+  /// Products of a tile whose line is taken, turned into what exponents are made of; returns their factor.
+  __device__ float apply_on_line(Scores& s, const Visit& visit) const {
+    if constexpr (kTakesLines) {
+      values().apply_on_line(s, variant_, lane_place(visit));
+      return values().factor(variant_);
+    }
+    return 1;
+  }
+  __device__ void give_line_back() {
+    if constexpr (kTakesLines) {
+      if (has_taken_line_) values().take_bases_back(rows_);
+      has_taken_line_ = false;
+    }
   }
 
   /// Zeroes the weights that dropout drops. The others are scaled with the whole row in the end.
@@ -394,7 +439,10 @@ class Forward : ForwardRows<Config, Variant> {
   /// Whether dropout keeps the weight of a random byte, the lowest of these.
   __device__ bool keeps(unsigned bytes) const { return (bytes & 0xff) < arguments_.dropout.keep_below; }
 
-  int part_ = 0;  // of a list's tiles, that the warp's queries are
+  LinesAhead lines_{0, 0};       // the same for the whole warp
+  bool is_free_ = false;         // whether all rows have bases with which scores need no clamping
+  bool has_taken_line_ = false;  // off the rows' bases
+  int part_ = 0;                 // of a list's tiles, that the warp's queries are
   const KeyLoader keys_;
   const ValueLoader values_;
 };

@@ -45,9 +45,12 @@ struct SteadyTile {
 /// What kThreads threads keep of their variant in shared memory for a tile of kQueries x kKeys: values that many
 /// entries share, which a lane reads instead of making them for each of its entries. Each kind has so many stages that
 /// none is written anew while some warp reads it.
+/// `kPlainWords`: of up to two words they lie behind one another.
 template <class Variant, int kQueries, int kKeys, int kQueryStages, int kKeyStages, int kDiagonalStages,
-          int kThreads = 128>
+          int kThreads = 128, bool kPlainWords = false>
 struct KeptValues {
+  template <class Structure, int kCount, class Others>
+  using ValuesOr = Conditional<kPlainWords && sizeof(Structure) <= 8, PlainValues<Structure, kCount>, Others>;
   __device__ static constexpr bool are_few(int fields) { return fields > 0 && fields <= Variant::kMostKeptFields; }
   static constexpr bool kKeepsQueries = kQueryStages > 0 && are_few(Variant::kQueryFields);
   static constexpr bool kKeepsKeys = Variant::kChangesScores && are_few(Variant::kKeyFields);
@@ -55,9 +58,13 @@ struct KeptValues {
   using Arguments = typename Variant::Arguments;
   using Place = typename Variant::Place;
 
-  using QueriesOfTile = AxisValues<typename Variant::Query, kKeepsQueries ? kQueries : 0>;
-  using KeysOfTile = AxisValues<typename Variant::Key, kKeepsKeys ? kKeys : 0>;
-  using DiagonalsOfTile = DiagonalValues<typename Variant::Diagonal, kKeepsDiagonals ? kQueries + kKeys - 1 : 0>;
+  using QueriesOfTile = ValuesOr<typename Variant::Query, kKeepsQueries ? kQueries : 0,
+                                 AxisValues<typename Variant::Query, kKeepsQueries ? kQueries : 0>>;
+  using KeysOfTile = ValuesOr<typename Variant::Key, kKeepsKeys ? kKeys : 0,
+                              AxisValues<typename Variant::Key, kKeepsKeys ? kKeys : 0>>;
+  using DiagonalsOfTile =
+      ValuesOr<typename Variant::Diagonal, kKeepsDiagonals ? kQueries + kKeys - 1 : 0,
+               DiagonalValues<typename Variant::Diagonal, kKeepsDiagonals ? kQueries + kKeys - 1 : 0>>;
 
   QueriesOfTile queries[kKeepsQueries ? kQueryStages : 1];
   KeysOfTile keys[kKeepsKeys ? kKeyStages : 1];

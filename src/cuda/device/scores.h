@@ -27,12 +27,14 @@ struct LanePlace {
   int key_end;
 };
 
-/// What the diagonals of a tile add to exponents, where their values lie on a line: value + step * n for the n-th, and
-/// the factor of what else an exponent is made of.
-struct alignas(16) TileLine {
+/// What the diagonals of a tile add to exponents, where their values lie on a line: value + step * n for the n-th.
+struct alignas(8) TileLine {
   float value, step;
-  int is_known;
-  float factor;
+};
+
+/// Of the tiles that a warp learns of together, a bit each, which are on lines, and on the line of the one before.
+struct LinesAhead {
+  unsigned are, go_on;
 };
 
 /// What a variant's values depend on besides the entry, kept in shared memory, and scores made with it: a few are read
@@ -42,10 +44,10 @@ class TileScores {
  public:
   using Arguments = typename Variant::Arguments;
 
-  /// For the rows from `first_query` on. By all threads, which then must meet.
+  /// For the rows from `first_query` on. By all of the threads, which then must meet.
   __device__ void prepare(const Arguments& arguments, const typename Variant::Place& of_head, int first_query) {
-    if (threadIdx.x == 0) place_ = of_head;
-    for (int row = threadIdx.x; row < kQueries; row += kThreads)
+    if (thread() == 0) place_ = of_head;
+    for (int row = thread(); row < kQueries; row += kThreads)
       queries_[row] = Variant::query_values(arguments, of_head, first_query + row);
   }
   __device__ const typename Variant::Place& place() const { return place_; }
@@ -102,6 +104,8 @@ class TileScores {
   }
 
  private:
+  __device__ static int thread() { return kThreads == 32 ? threadIdx.x % 32 : int(threadIdx.x); }
+
   typename Variant::Place place_;
   typename Variant::Query queries_[kQueries];
 };
@@ -113,12 +117,12 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
   using Arguments = typename Variant::Arguments;
 
   __device__ void prepare(const Arguments& arguments, const typename Variant::Place& of_head, int first_query) {
-    if (threadIdx.x == 0) place_ = of_head;
+    if (thread() == 0) place_ = of_head;
     values_.make_queries(arguments, of_head, 0, first_query);
   }
   __device__ const typename Variant::Place& place() const { return place_; }
 
-  using Values = KeptValues<Variant, kQueries, kKeys, 1, 2, 2, kThreads>;
+  using Values = KeptValues<Variant, kQueries, kKeys, 1, 2, 2, kThreads, true>;
   static constexpr bool kHasDiagonals = Variant::kChangesScores && Variant::kDiagonalFields > 0;
   /// Tiles whose diagonals lie on a line; where its step may be other than 0.
   static constexpr bool kKnowsLines = Values::kKeepsDiagonals && (Variant::kMayBeSteady || Variant::kMayBeLinear);
@@ -137,6 +141,7 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
       values_.make_keys(arguments, place_, stage, first_key);
       values_.make_diagonals(arguments, place_, stage, first_query, first_key);
     }
+    if constexpr (kThreads == 32) __syncwarp();
   }
 
   template <bool kPartial, bool kLooksUp = false, int kRowBlocks, int kKeyBlocks>
@@ -179,30 +184,45 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
   /// So many tiles a warp learns of together, a lane of one: from the visit `number` of a walk on, a multiple of that.
   static constexpr int kAhead = 32;
   template <class Walk>
-  __device__ void look_ahead(const Walk& walk, int number, const Arguments& arguments, int first_query) {
+  __device__ LinesAhead look_ahead(const Walk& walk, int number, const Arguments& arguments, int first_query) {
     const int lane = threadIdx.x % 32;
     const Visit visit = walk.visit(::min(number + lane, walk.count() - 1));
     const int least = first_query - (visit.tile() * kKeys + kKeys - 1);
     const auto found = Variant::steady_value(arguments, place_, least, least + kQueries + kKeys - 2);
     const bool is_known = kHasSteps ? found.is_line() : found.is_known;
     __syncwarp();  // all have read the last of the tiles before
-    lines_[threadIdx.x / 32][lane] = {found.value, found.step, is_known, Variant::factor(arguments, place_)};
+    lines_[lane] = {found.value, found.step};
+    __syncwarp();
+    const unsigned are = __ballot_sync(~0u, is_known);
+    if constexpr (kHasSteps) return {are, 0};
+    const int value = __float_as_int(found.value), before = __shfl_sync(~0u, value, (lane + 31) % 32);
+    return {are, are & are << 1 & __ballot_sync(~0u, value == before)};
+  }
+  __device__ TileLine line(int number) const { return lines_[number % kAhead]; }
+  __device__ float factor(const Arguments& arguments) const { return Variant::factor(arguments, place_); }
+
+  /// Makes what a tile on a line does without.
+  __device__ void complete_tile(const Arguments& arguments, int first_query, int first_key, int stage) {
+    values_.make_keys(arguments, place_, stage, first_key);
+    values_.make_diagonals(arguments, place_, stage, first_query, first_key);
     __syncwarp();
   }
-  __device__ TileLine line(int number) const { return lines_[threadIdx.x / 32][number % kAhead]; }
 
-  /// Makes what a tile on a line does without, for the rows of a warp from `row` on, by that warp.
-  template <int kRows>
-  __device__ void complete_tile(const Arguments& arguments, int first_query, int first_key, int stage, int row) {
-    values_.template make_diagonals_of_warp<kRows + kKeys - 1>(arguments, place_, stage, first_query, first_key, row,
-                                                               threadIdx.x % 32);
+  /// Rows' bases, for when lines are taken off those in registers, which have no room for both.
+  template <int kRowBlocks>
+  __device__ void keep_bases(const RowStatistics<kRowBlocks>& rows) {
+    for_each_row<kRowBlocks>([&](int i, int half) { bases_[i][half][threadIdx.x % 32] = rows.base[i][half]; });
+  }
+  template <int kRowBlocks>
+  __device__ void take_bases_back(RowStatistics<kRowBlocks>& rows) const {
+    for_each_row<kRowBlocks>([&](int i, int half) { rows.base[i][half] = bases_[i][half][threadIdx.x % 32]; });
   }
 
-  /// Products of a tile on a line turned into what exponents are made of, by the line's factor and step and rows' bases
-  /// that are lower by what the lane's first entry in a row has: an entry `key` further on has step * key less.
-  template <int kRowBlocks, int kKeyBlocks>
-  __device__ void apply_line(Accumulator<kRowBlocks, kKeyBlocks>& s, RowStatistics<kRowBlocks>& rows,
-                             const Arguments& arguments, const LanePlace& place, const TileLine& line) const {
+  /// Takes off rows' bases what the line gives the lane's first entry in a row: an entry `key` further on has
+  /// step * key less.
+  template <int kRowBlocks>
+  __device__ void take_line(RowStatistics<kRowBlocks>& rows, const Arguments& arguments, const LanePlace& place,
+                            const TileLine& line) const {
     const Lane lane(arguments, place_, values_, 0, 0, 0, place.query - place.row, place.key - place.column, place.row,
                     place.column);
     float value = line.value;
@@ -215,6 +235,21 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
         rows.base[i][half] -= Variant::of_query(arguments, place_, query) + value;
         if (kHasSteps && i + half > 0)
           rows.base[i][half] = fmaf(line.step, -(16.0f * i + 8 * half), rows.base[i][half]);
+      }
+    }
+  }
+
+  /// Products of a tile on a line turned into what exponents are factor() times of, but for the line.
+  template <int kRowBlocks, int kKeyBlocks>
+  __device__ void apply_on_line(Accumulator<kRowBlocks, kKeyBlocks>& s, const Arguments& arguments,
+                                const LanePlace& place) const {
+    const Lane lane(arguments, place_, values_, 0, 0, 0, place.query - place.row, place.key - place.column, place.row,
+                    place.column);
+#pragma unroll
+    for (int i = 0; i < kRowBlocks; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const auto query = lane.query_at(16 * i + 8 * half);
 #pragma unroll
         for (int j = 0; j < kKeyBlocks; ++j) {
 #pragma unroll
@@ -228,7 +263,14 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
   }
 
  private:
+  __device__ static int thread() { return kThreads == 32 ? threadIdx.x % 32 : int(threadIdx.x); }
   using Lane = LaneScores<Variant, Values, kKeys>;
+
+  template <int kRowBlocks, class Use>
+  __device__ static void for_each_row(const Use& use) {
+#pragma unroll
+    for (int i = 0; i < kRowBlocks; ++i) use(i, 0), use(i, 1);
+  }
 
   /// Products of a cut tile turned into exponents: first what stays is asked for, as bits, then all is made at once.
   template <int kRowBlocks, int kKeyBlocks>
@@ -283,7 +325,9 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
 
   typename Variant::Place place_;
   Values values_;
-  TileLine lines_[kKnowsLines ? kThreads / 32 : 1][kKnowsLines ? kAhead : 1];
+  TileLine lines_[kKnowsLines ? kAhead : 1];
+  // Of each lane. Volatile, since the compiler would keep them in registers as well.
+  volatile float bases_[kKnowsLines ? kQueries / 16 : 1][2][kKnowsLines ? 32 : 1];
 };
 
 }  // namespace tilewise::cuda

@@ -33,6 +33,19 @@ union WordsOf {
   }
 };
 
+/// A structure for each, behind one another.
+template <class Structure, int kCount>
+class PlainValues {
+ public:
+  using Place = const Structure*;
+  __device__ Place at(int i) const { return structures_ + i; }
+  __device__ Structure operator[](int i) const { return structures_[i]; }
+  __device__ void set(int i, const Structure& structure) { structures_[i] = structure; }
+
+ private:
+  Structure structures_[kCount > 0 ? kCount : 1];
+};
+
 /// A structure for each query or key. Of two that are next to each other a word of one lies beside the same word of the
 /// other, so that what a lane reads of both, one word or all, is read at once. Of none a word is left.
 template <class Structure, int kCount>

@@ -121,6 +121,13 @@ struct RowStatistics {
     for (int i = 0; i < kRowBlocks; ++i) all = all && base[i][0] > kNoBase && base[i][1] > kNoBase;
     return __all_sync(~0u, all);
   }
+  /// Likewise one with which scores need not be clamped.
+  __device__ bool all_free() const {
+    bool all = true;
+#pragma unroll
+    for (int i = 0; i < kRowBlocks; ++i) all = all && base[i][0] >= kLeastFreeBase && base[i][1] >= kLeastFreeBase;
+    return __all_sync(~0u, all);
+  }
 
  private:
   template <int kKeyBlocks>

@@ -38,7 +38,7 @@ std::int64_t BackwardPlan::gradient_bytes() const {
 bool BackwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits, const KeptFields& kept) const {
   constexpr std::int64_t kStatic = 512;  // the variant's hoisted values of a head
   const std::int64_t shared =
-      shared_bytes(shape) + kStatic + kept.bytes(queries, keys, 2, 1) + (shape.has_gradients ? gradient_bytes() : 0);
+      shared_bytes(shape) + kStatic + kept.bytes(queries, keys, 2, 1, 2) + (shape.has_gradients ? gradient_bytes() : 0);
   const int limit = std::min(255, limits.registers / (blocks * threads()) / 8 * 8);
   return shared <= limits.shared_bytes_per_block &&
          blocks * (shared + Multiprocessor::kReservedShared) <= limits.shared_bytes &&

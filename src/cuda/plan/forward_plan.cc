@@ -58,8 +58,13 @@ int ForwardPlan::register_limit(const Multiprocessor& limits) const {
 }
 
 std::int64_t ForwardPlan::kept_bytes(const KeptFields& kept) const {
-  const std::int64_t lines = kept.may_be_on_lines ? warps * 32 * 16 : 0;  // TileLine, device/scores.h
-  return kept.bytes(query_tile(), key_tile, 1, 2) + lines;
+  if (kept.may_be_on_lines) {
+    constexpr std::int64_t kLanes = 32, kLineBytes = 8, kBaseBytes = 4;  // TileLine, device/scores.h
+    const std::int64_t lines = kLanes * (kLineBytes + 2 * row_blocks * kBaseBytes);
+    return warps * (kept.bytes(16 * row_blocks, key_tile, 1, 2, 2) + lines);
+  }
+  const int tiles = kept.are_of_scores ? 3 : 2;  // kKeptAhead, device/forward_rows.h
+  return kept.bytes(query_tile(), key_tile, 1, tiles, tiles);
 }
 
 bool ForwardPlan::fits(const ForwardShape& shape, const Multiprocessor& limits, const KeptFields& kept) const {

@@ -55,17 +55,18 @@ struct Multiprocessor {
   static Multiprocessor of(const jit::Architecture& architecture);
 };
 
-/// How many numbers of 4 bytes a block keeps of each query, key and diagonal of a tile for a variant, in static shared
-/// memory (device/lane_scores.h).
+/// How many numbers of 4 bytes are kept of each query, key and diagonal of a tile for a variant, in static shared
+/// memory (device/lane_scores.h): by a block, or forward, where tiles may be on lines, by each warp for its own
+/// queries.
 struct KeptFields {
   int query = 0, key = 0, diagonal = 0;
   bool may_be_on_lines = false;  // the forward kernel looks for tiles whose diagonals' values lie on a line
   bool are_of_scores = false;    // the variant has score functions
 
-  /// Of a tile, with so many stages of queries and of keys; two of diagonals.
-  std::int64_t bytes(int queries, int keys, int query_stages, int key_stages) const {
+  /// Of a tile, with so many stages of queries, of keys and of diagonals.
+  std::int64_t bytes(int queries, int keys, int query_stages, int key_stages, int diagonal_stages) const {
     return std::int64_t{4} *
-           (query * queries * query_stages + key * keys * key_stages + diagonal * (queries + keys) * 2);
+           (query * queries * query_stages + key * keys * key_stages + diagonal * (queries + keys) * diagonal_stages);
   }
 };
 

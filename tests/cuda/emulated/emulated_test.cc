@@ -289,6 +289,14 @@ TEST_F(EmulatedKernels, ForwardWithDiagonalsOnALine) {
   expect_forward();
 }
 
+// A mask that asks about keys, of which tiles on lines have made nothing until they are cut.
+TEST_F(EmulatedKernels, ForwardWithCutTilesOnALine) {
+  make(zoo::alibi(kHeads) & zoo::window(100), 260, 260, 64);
+  expect_forward();
+  make(zoo::relative_position(20) & zoo::window(100), 260, 260, 64);
+  expect_forward();
+}
+
 TEST_F(EmulatedKernels, BackwardWithScoresAndEmptyPartsOfTiles) {
   make(zoo::softcap(3) & zoo::window(40), 200, 200, 64);
   expect_backward(false);
