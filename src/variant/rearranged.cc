@@ -11,24 +11,23 @@
 #include <utility>
 
 #include "variant/adjoint.h"
+#include "variant/choices.h"
 #include "variant/cuda_text.h"
 #include "variant/decisions.h"
-#include "variant/forms.h"
 
 namespace tilewise::variant {
 namespace {
 
-class Rearrangement : Forms {
+class Rearrangement : Choices {
  public:
-  Rearrangement(const Variant::Data& data, bool with_slope) : Forms(data.graph), data_(data) {
+  Rearrangement(const Variant::Data& data, bool with_slope) : Choices(data.graph), data_(data) {
     for (NodeId id = 0; id < graph_.size(); ++id) {
       const Node& node = graph_[id];
       bool reads = node.kind == Kind::score;
       for (const NodeId operand : node.inputs()) reads = reads || reads_score_[operand];
       reads_score_.push_back(reads);
     }
-    const NodeId product = added(graph_.add_score()), scale = added(graph_.add_scale());
-    score_.terms = {{scale, product}};
+    score_.terms = {{scale_, product_}};
     slope_ = form_of(constant(1));
     const auto last = std::find_if(data.stages.rbegin(), data.stages.rend(), is_score);
     for (const Stage& stage : data.stages) {
@@ -44,7 +43,7 @@ class Rearrangement : Forms {
         score_ = without_keys(score_);
       }
       made.score = kept_or_removed(node_of(score_));
-      const Form exponent = exponent_of(score_, with_slope);
+      const auto [exponent, slope] = exponent_of(score_, with_slope);
       made.exponent = kept_or_removed(node_of(exponent));
       Form of_entry = exponent;
       made.of_query = taken_of_query(of_entry);
@@ -53,7 +52,7 @@ class Rearrangement : Forms {
         made.parts = parts_of(exponent);
         made.small = small_of(of_entry);
       }
-      if (with_slope) made.slope = decided(node_of(slope_));
+      made.slope = slope;
     }
     made.graph = std::move(graph_);
     made.slope_is_finite = with_slope && any_stage_ && is_finite(made.graph, made.slope);
@@ -148,30 +147,15 @@ class Rearrangement : Forms {
     return form_of(choice_of(node.index, std::move(operands)));
   }
 
-  // ---- Choices: min, max, select, and what compares for a selection.
+  // ---- Of the ways to make an exponent the one of which an entry has least to do.
 
-  /// What it is made of, for those that a factor may go into.
-  struct Choice {
-    std::int32_t number;
-    std::vector<Form> operands;
+  struct Exponent {
+    Form form;
+    NodeId slope;  // where it is asked for
   };
 
-  NodeId choice_of(std::int32_t number, std::vector<Form> operands) {
-    std::vector<NodeId> nodes;
-    for (const Form& operand : operands) nodes.push_back(node_of(operand));
-    const NodeId made = added(make_operation(graph_, number, nodes));
-    const bool compares = number >= number_of<Equal> && number <= number_of<GreaterEqual>;
-    const bool chooses = number == number_of<Minimum> || number == number_of<Maximum> || number == number_of<Selection>;
-    // The last operand is no condition.
-    if ((compares || chooses) && graph_[nodes.back()].type == Type::real) {
-      choices_.insert({made, {number, std::move(operands)}});
-    }
-    return graph_[made].type == Type::boolean && made >= data_.graph.size() ? soft(made) : made;
-  }
-
-  /// A score in log2 units, of the two ways of which an entry has less to do, together with the slope. A kernel keeps
-  /// no more than kMostKeptFields of a class.
-  Form exponent_of(const Form& score, bool with_slope) {
+  /// A score in log2 units. A kernel keeps no more than kMostKeptFields of a class.
+  Exponent exponent_of(const Form& score, bool with_slope) {
     const NodeId by = constant(std::numbers::log2e);
     const Form outside = gathered(times(score, by)), inside = gathered(choices_times(score, by));
     const NodeId slope = with_slope ? node_of(slope_) : kNoNode, of_score = node_of(score);
@@ -180,38 +164,14 @@ class Rearrangement : Forms {
       return kept.reads[static_cast<std::size_t>(hoist)] <= kMostKeptFields;
     });
     const bool is_less = work_of({node_of(inside), slope}).operations < work_of({node_of(outside), slope}).operations;
-    return are_kept && is_less ? inside : outside;
-  }
-
-  /// The form times a positive number, which also goes into what is chosen from: min(a, b) c is min(a c, b c), and
-  /// what is hoisted of a and b takes no more operations of an entry.
-  Form choices_times(const Form& form, NodeId by) {
-    Form result = form;
-    std::vector<NodeId> chosen;
-    for (const Form::Term& term : form.terms) {
-      if (term.factor == kNoNode && choices_.count(term.value) != 0) chosen.push_back(term.value);
-    }
-    std::erase_if(result.terms,
-                  [&](const Form::Term& term) { return term.factor == kNoNode && choices_.count(term.value) != 0; });
-    result = times(result, by);
-    for (const NodeId id : chosen) result.terms.push_back({kNoNode, choice_times(id, by)});
-    return result;
-  }
-  /// Likewise a choice; a comparison stays what it is.
-  NodeId choice_times(NodeId id, NodeId by) {
-    if (const auto known = multiplied_.find(id); known != multiplied_.end()) return known->second;
-    const Choice choice = choices_.at(id);
-    std::vector<Form> operands;
-    const bool selects = choice.number == number_of<Selection>;
-    for (std::size_t i = 0; i < choice.operands.size(); ++i) {
-      operands.push_back(selects && i == 0 ? Form() : choices_times(choice.operands[i], by));
-    }
-    if (selects) {
-      const NodeId condition = node_of(choice.operands[0]);
-      const bool is_soft = choices_.count(condition) != 0 && soft_.count(condition) != 0;
-      operands[0] = form_of(is_soft ? choice_times(condition, by) : condition);
-    }
-    return multiplied_[id] = choice_of(choice.number, std::move(operands));
+    const Form& form = are_kept && is_less ? inside : outside;
+    if (!with_slope) return {form, kNoNode};
+    // By the exponent's own conditions, or as the adjoint has it.
+    const NodeId decided = this->decided(slope), root = node_of(form);
+    const NodeId own = is_less && are_kept ? slope_of(inside, by) : slope_of(score, constant(1));
+    if (own == kNoNode || work_of({root, own}).operations >= work_of({root, decided}).operations)
+      return {form, decided};
+    return {form, own};
   }
 
   struct Work {
@@ -258,12 +218,6 @@ class Rearrangement : Forms {
     const NodeId is_below = soft(operation<Less>(value, floor));
     score_ = form_of(operation<Selection>(is_below, floor, value));
     if (derivative) slope_ = form_of(operation<Selection>(is_below, constant(0), node_of(slope_)));
-  }
-
-  /// A condition that a score decides, which is approximate anyway.
-  NodeId soft(NodeId condition) {
-    soft_.insert(condition);
-    return condition;
   }
 
   /// What min, max and select leave of a slope, as few selections.
@@ -320,7 +274,7 @@ class Rearrangement : Forms {
       if (!needed[id]) continue;
       for (const NodeId operand : graph[id].inputs()) {
         needed[operand] = true;
-        if (!is_free[id] && soft_.count(id) == 0) is_free[operand] = false;
+        if (!is_free[id] && !is_soft(id)) is_free[operand] = false;
       }
     }
     return is_free;
@@ -330,10 +284,7 @@ class Rearrangement : Forms {
   std::vector<bool> reads_score_;  // [nodes of the variant]
   Form score_, slope_;
   bool any_stage_ = false;
-  std::map<NodeId, Choice> choices_;
-  std::map<NodeId, NodeId> multiplied_;  // by log2(e)
-  std::vector<NodeId> removed_;          // conditions
-  std::set<NodeId> soft_;
+  std::vector<NodeId> removed_;  // conditions
 };
 
 }  // namespace

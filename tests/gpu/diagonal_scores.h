@@ -51,4 +51,24 @@ inline std::vector<NamedVariant> diagonal_scores(int heads) {
   };
 }
 
+/// Scores that are chosen, by conditions that they decide themselves.
+inline std::vector<NamedVariant> chosen_scores() {
+  const auto query = [](const At& at) { return to_real(at.query) * 0.002; };
+  const auto distance = [](const At& at) { return to_real(at.query - at.key) * 0.002; };
+  return {
+      {"a step up to a position", score([=](Expr s, const At& at) {
+         return min(query(at) + distance(at), select(s < distance(at), s, s + -1.0));
+       })},
+      {"a step beside distances",
+       score([=](Expr s, const At& at) { return 0.5 * abs(distance(at)) - select(0.75 < s, -0.5, s); })},
+      {"clamps", score([=](Expr s, const At& at) {
+         return max(min(max(query(at), s), max(s, max(0.25 + s, -0.25))), abs(distance(at)) - 1.0);
+       })},
+      {"below a product of positions", score([=](Expr s, const At& at) {
+         return min(select(to_real(at.key) * 0.002 < 0.3, 1.75, -0.75), query(at) * distance(at) + s * 1.25);
+       })},
+      {"turned", score([=](Expr s, const At& at) { return distance(at) - max(min(s, s * 0.5 + 0.25), query(at)); })},
+  };
+}
+
 }  // namespace tilewise::cuda::testing

@@ -86,6 +86,18 @@ TEST_F(HopperBackwardOnGpu, ScoresAlongDiagonals) {
   }
 }
 
+TEST_F(HopperBackwardOnGpu, ChosenScores) {
+  for (const auto& [name, variant] : chosen_scores()) {
+    for (const int d : {64, 128}) {
+      Case given = case_of(name, variant, Problem::uniform(1, 2, 1, 300, 500), d, d);
+      expect(given);
+      given.name += ", a negative scale";
+      given.scale = -0.1;
+      expect(given);
+    }
+  }
+}
+
 // More tiles of queries than are asked about at a time, all but a few with one number for all of their diagonals. Where
 // that number is the lowest, scores of whole rows are clamped.
 TEST_F(HopperBackwardOnGpu, SteadyTiles) {

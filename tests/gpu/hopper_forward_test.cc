@@ -164,6 +164,18 @@ TEST_F(HopperForwardOnGpu, ScoresAlongDiagonals) {
   }
 }
 
+TEST_F(HopperForwardOnGpu, ChosenScores) {
+  for (const auto& [name, variant] : chosen_scores()) {
+    for (const int d : {64, 128}) {
+      Case given = case_of(name, variant, Problem::uniform(1, 2, 1, 400, 1100), d, d);
+      expect_right(context_, compiler_, given);
+      given.name += ", a negative scale";
+      given.scale = -0.1;
+      expect_right(context_, compiler_, given);
+    }
+  }
+}
+
 // More key tiles than are looked at together.
 TEST_F(HopperForwardOnGpu, ScoresAlongLongDiagonals) {
   for (const auto& [name, variant] : diagonal_scores(2)) {

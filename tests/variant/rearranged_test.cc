@@ -45,8 +45,9 @@ TEST(Rearranged, LittleIsLeftToAnEntry) {
   EXPECT_EQ(exponent_of(zoo::relative_position(128)), (Work{"add", "mul"}));
 }
 
-/// The value of a node that is made of numbers, the product q.k and its scale.
-double value_of(const Graph& graph, NodeId root, double product, double scale, const std::vector<double>& literals) {
+/// The value of a node that is made of numbers, the product q.k, its scale and the places of its query and key.
+double value_of(const Graph& graph, NodeId root, double product, double scale, const std::vector<double>& literals,
+                std::int32_t query = 0, std::int32_t key = 0) {
   std::vector<Value<double>> values(root + 1);
   for (NodeId id = 0; id <= root; ++id) {
     const Node& node = graph[id];
@@ -56,6 +57,10 @@ double value_of(const Graph& graph, NodeId root, double product, double scale, c
     if (node.kind == Kind::scale) values[id].real = scale;
     if (node.kind == Kind::constant) values[id].real = node.value;
     if (node.kind == Kind::literal) values[id].real = literals[static_cast<std::size_t>(node.index)];
+    if (node.kind == Kind::coordinate) {
+      const auto coordinate = static_cast<Coordinate>(node.index);
+      values[id].int32 = coordinate == Coordinate::query || coordinate == Coordinate::query_index ? query : key;
+    }
     if (node.kind == Kind::operation)
       values[id] = evaluate_operation<double>(node.index, graph[node.inputs().back()].type, operands.data());
   }
@@ -149,6 +154,60 @@ TEST(Rearranged, SlopesOfChoicesAreThoseOfTheScore) {
     for (double product = -4.0123; product < 4; product += 0.037) {
       const double difference = (at(made.score, product + kStep) - at(made.score, product - kStep)) / (2 * kStep);
       EXPECT_NEAR(at(made.slope, product), difference, 1e-4) << "at " << product;
+    }
+  }
+}
+
+// max(s, max(0.25 + s, -0.25)) is max(s + max(0, 0.25), -0.25), and its slope asks one condition.
+TEST(Rearranged, SumsThatDifferByANumberAreOneOperand) {
+  const Variant variant = score([](Expr s, const At&) { return max(s, max(0.25 + s, -0.25)); });
+  const Rearranged made = rearranged(variant.data(), true);
+  EXPECT_EQ(work_of_entry(made.graph, made.score), (Work{"add", "max", "mul"}));
+  EXPECT_EQ(work_of_entry(made.graph, made.slope), (Work{"add", "gt", "mul", "select"}));
+}
+
+TEST(Rearranged, ChoicesAreThoseOfTheVariant) {
+  struct Chosen {
+    Variant variant;
+    double (*score)(double s, double query, double key);
+  };
+  const auto query = [](const At& at) { return to_real(at.query); };
+  const auto key = [](const At& at) { return to_real(at.key); };
+  const auto distance = [](const At& at) { return to_real(at.query - at.key); };
+  static constexpr auto at_least = [](double a, double b) { return std::max(a, b); };
+  const std::vector<Chosen> all{
+      {score([&](Expr s, const At& at) { return abs(distance(at)) * 0.5 - select(0.75 < s, -0.5, s); }),
+       [](double s, double q, double k) { return std::abs(q - k) * 0.5 - (0.75 < s ? -0.5 : s); }},
+      {score([&](Expr s, const At& at) {
+         return min(query(at) * 0.5 + distance(at) * 0.5, select(s < distance(at) * 0.25, s, s + -1.0));
+       }),
+       [](double s, double q, double k) { return std::min(q * 0.5 + (q - k) * 0.5, s < (q - k) * 0.25 ? s : s - 1); }},
+      {score([&](Expr s, const At& at) {
+         return max(min(max(query(at) * 0.25, s), max(s, max(0.25 + s, -0.25))), abs(distance(at)) * 0.125);
+       }),
+       [](double s, double q, double k) {
+         return at_least(std::min(at_least(q * 0.25, s), at_least(s, at_least(0.25 + s, -0.25))),
+                         std::abs(q - k) * 0.125);
+       }},
+      {score([&](Expr s, const At& at) { return key(at) * 0.5 - min(max(s, s * 0.5 - 0.25), query(at) * 0.125); }),
+       [](double s, double q, double k) { return k * 0.5 - std::min(at_least(s, s * 0.5 - 0.25), q * 0.125); }}};
+  for (const Chosen& one : all) {
+    const std::vector<double> literals = bind(one.variant.data().graph, {}).literals;
+    for (const bool with_slope : {false, true}) {
+      const Rearranged made = rearranged(one.variant.data(), with_slope);
+      for (const double scale : {0.3, -0.3, 0.0}) {
+        for (const auto& [q, k] : {std::pair{0, 0}, {3, 5}, {6, 2}, {7, 0}}) {
+          for (double product = -9.0123; product < 9; product += 0.237) {
+            const auto at = [&](NodeId root) { return value_of(made.graph, root, product, scale, literals, q, k); };
+            const double s = scale * product, expected = one.score(s, q, k);
+            EXPECT_NEAR(at(made.score), expected, 1e-5);
+            EXPECT_NEAR(at(made.exponent), expected * std::numbers::log2e, 1e-5);
+            if (!with_slope || scale == 0) continue;
+            constexpr double kStep = 1e-6;
+            EXPECT_NEAR(at(made.slope), (one.score(s + kStep, q, k) - one.score(s - kStep, q, k)) / (2 * kStep), 1e-4);
+          }
+        }
+      }
     }
   }
 }
