@@ -9,6 +9,7 @@
 #include "backward_products.h"
 #include "backward_queries.h"
 #include "block_barrier.h"
+#include "conditional.h"
 #include "copy.h"
 #include "launches.h"
 #include "query_sums.h"

@@ -7,18 +7,6 @@
 
 namespace tilewise::cuda {
 
-template <bool kFirst, class First, class Second>
-struct Choice {
-  using Type = First;
-};
-template <class First, class Second>
-struct Choice<false, First, Second> {
-  using Type = Second;
-};
-/// The first type or the second.
-template <bool kFirst, class First, class Second>
-using Conditional = typename Choice<kFirst, First, Second>::Type;
-
 /// Starts a copy of 16 bytes; where `exists` is false it writes zeros and reads nothing.
 __device__ inline void copy_async(unsigned to, const void* from, bool exists) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(exists ? 16 : 0) : "memory");

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "arguments.h"
+#include "conditional.h"
 #include "copy.h"
 #include "forward_products.h"
 #include "largest_score.h"

@@ -31,6 +31,7 @@
 #pragma once
 
 #include "arguments.h"
+#include "conditional.h"
 #include "shared_values.h"
 #include "softmax.h"
 

@@ -2,6 +2,7 @@
 // first 512 are the values.
 #pragma once
 
+#include "conditional.h"
 #include "decode_rows.h"
 #include "products.h"
 

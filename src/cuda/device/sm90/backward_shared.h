@@ -1,6 +1,7 @@
 // What the producer and the consumers of the backward kernels share: shared memory, barriers, walks. And the producer.
 #pragma once
 
+#include "conditional.h"
 #include "copy.h"
 #include "lane_scores.h"
 #include "sm90/backward_rows.h"
