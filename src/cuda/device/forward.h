@@ -240,7 +240,7 @@ class Forward : ForwardRows<Config, Variant> {
     }
   }
 
-  /// What the variant keeps for the visit of a number.
+  /// What the variant keeps for the first visit of a walk.
   template <class Walk>
   __device__ void begin_values(const Walk& tiles, const Visit& first) {
     if constexpr (kTakesLines) lines_ = values().look_ahead(tiles, 0, variant_, first_query());
@@ -248,6 +248,7 @@ class Forward : ForwardRows<Config, Variant> {
     make_values(made, first);
     keep_values(made, first, 0);
   }
+  /// Likewise for a visit, whose number keep_values() is told.
   __device__ void make_values(typename Values::Made& made, const Visit& visit) const {
     values().make_tile(made, variant_, first_query(), visit.tile() * Config::kKeyTile);
   }

@@ -37,6 +37,12 @@ struct LinesAhead {
   unsigned are, go_on;
 };
 
+/// This thread's number among kThreads that keep values together: those of a warp, or of the whole block.
+template <int kThreads>
+__device__ inline int own_thread() {
+  return kThreads == 32 ? threadIdx.x % 32 : int(threadIdx.x);
+}
+
 /// What a variant's values depend on besides the entry, kept in shared memory, and scores made with it: a few are read
 /// for each tile that needs them, and none takes a register meanwhile. Tiles of kQueries x kKeys, by kThreads threads.
 template <class Variant, int kQueries, int kKeys, int kThreads, bool kIsRearranged = Variant::kIsRearranged>
@@ -46,8 +52,8 @@ class TileScores {
 
   /// For the rows from `first_query` on. By all of the threads, which then must meet.
   __device__ void prepare(const Arguments& arguments, const typename Variant::Place& of_head, int first_query) {
-    if (thread() == 0) place_ = of_head;
-    for (int row = thread(); row < kQueries; row += kThreads)
+    if (own_thread<kThreads>() == 0) place_ = of_head;
+    for (int row = own_thread<kThreads>(); row < kQueries; row += kThreads)
       queries_[row] = Variant::query_values(arguments, of_head, first_query + row);
   }
   __device__ const typename Variant::Place& place() const { return place_; }
@@ -104,8 +110,6 @@ class TileScores {
   }
 
  private:
-  __device__ static int thread() { return kThreads == 32 ? threadIdx.x % 32 : int(threadIdx.x); }
-
   typename Variant::Place place_;
   typename Variant::Query queries_[kQueries];
 };
@@ -117,7 +121,7 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
   using Arguments = typename Variant::Arguments;
 
   __device__ void prepare(const Arguments& arguments, const typename Variant::Place& of_head, int first_query) {
-    if (thread() == 0) place_ = of_head;
+    if (own_thread<kThreads>() == 0) place_ = of_head;
     values_.make_queries(arguments, of_head, 0, first_query);
   }
   __device__ const typename Variant::Place& place() const { return place_; }
@@ -263,7 +267,6 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
   }
 
  private:
-  __device__ static int thread() { return kThreads == 32 ? threadIdx.x % 32 : int(threadIdx.x); }
   using Lane = LaneScores<Variant, Values, kKeys>;
 
   template <int kRowBlocks, class Use>

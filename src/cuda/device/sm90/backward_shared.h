@@ -2,7 +2,6 @@
 #pragma once
 
 #include "conditional.h"
-#include "copy.h"
 #include "lane_scores.h"
 #include "sm90/backward_rows.h"
 #include "sm90/tma.h"
