@@ -4,10 +4,8 @@
 #include <array>
 #include <cmath>
 #include <limits>
-#include <map>
 #include <numbers>
 #include <optional>
-#include <set>
 #include <utility>
 
 #include "variant/adjoint.h"
@@ -164,11 +162,12 @@ class Rearrangement : Choices {
       return kept.reads[static_cast<std::size_t>(hoist)] <= kMostKeptFields;
     });
     const bool is_less = work_of({node_of(inside), slope}).operations < work_of({node_of(outside), slope}).operations;
-    const Form& form = are_kept && is_less ? inside : outside;
+    const bool goes_inside = are_kept && is_less;
+    const Form& form = goes_inside ? inside : outside;
     if (!with_slope) return {form, kNoNode};
     // By the exponent's own conditions, or as the adjoint has it.
     const NodeId decided = this->decided(slope), root = node_of(form);
-    const NodeId own = is_less && are_kept ? slope_of(inside, by) : slope_of(score, constant(1));
+    const NodeId own = goes_inside ? slope_of(inside, by) : slope_of(score, constant(1));
     if (own == kNoNode || work_of({root, own}).operations >= work_of({root, decided}).operations)
       return {form, decided};
     return {form, own};
