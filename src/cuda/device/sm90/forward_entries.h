@@ -48,7 +48,8 @@ class ForwardEntries : public ForwardKept<Config, Variant> {
       });
       stays.remove_outside(lane(), shape.key_start - first_key, shape.keys - first_key);
     } else if constexpr (!Variant::kChangesScores) {
-      const Lane lane = lane_of(visit, piece, 0);
+      // Its place in the tile is found anew: kept from tile to tile, it would spill.
+      const Lane lane = lane_of(visit, piece, 0, place_of(piece).variant, thread_read_anew());
       const SequenceShape& shape = place_of(piece).shape;
       stays = {};
 #pragma unroll

@@ -57,11 +57,11 @@ class ForwardKept : public ForwardOutput<Config, Variant> {
   __device__ Lane lane_of(const Visit& visit, const Piece& piece, unsigned tile, NoUniform) const {
     return lane_of(visit, piece, tile);
   }
-  __device__ Lane lane_of(const Visit& visit, const Piece& piece, unsigned tile,
-                          const typename Variant::Place& place) const {
+  __device__ Lane lane_of(const Visit& visit, const Piece& piece, unsigned tile, const typename Variant::Place& place,
+                          unsigned thread = threadIdx.x) const {
     const int stage = int(tile % kKeptStages);
     return Lane(variant_, place, kept(), piece.parity(), stage, stage, tile_query(piece), visit.tile() * kKeyTile,
-                64 * piece.part() + warp_row() + lane() / 4, lane() % 4 * 2);
+                64 * piece.part() + int(thread / 32 % 4 * 16) + int(thread % 32 / 4), int(thread % 4 * 2));
   }
   __device__ int tile_query(const Piece& piece) const { return Shared::first_query_of(place_of(piece)); }
 

@@ -45,19 +45,12 @@ class ForwardProducers : ForwardShared<Config, Variant> {
     Turn<Shared::kToldStages> turn;
     Schedule schedule(call_);
     while (schedule.has_work()) {
-      Work work = schedule.work();
-      [[maybe_unused]] WalkStart listed;
+      // Written and read back one by one: this thread has few registers. Told to the others if the row has queries.
+      Told& told = this->told(turn.stage());
+      told.work = schedule.work();
       const bool has_order = Config::kHasLists && arguments_.lists.order != nullptr;
-      if (has_order) {
-        const RowStart start = row_start(arguments_.lists, work.sequence, work.head, work.query_tile);
-        work.query_tile = start.row;
-        listed = {start.count, start.index, start.entry};
-      }
-      if (work.query_tile * Shared::kQueryTile < arguments_.sequences[work.sequence].queries) {
-        // Written and read back one by one: this thread has few registers.
-        Told& told = this->told(turn.stage());
-        told.work = work;
-        if (has_order) static_cast<WalkStart&>(told.walk) = listed;
+      if (has_order) tell_row_start(told);
+      if (told.work.query_tile * Shared::kQueryTile < arguments_.sequences[told.work.sequence].queries) {
         forget();
         if constexpr (!Shared::kTellsLists) tell_kv_head(told);
         told.shape = arguments_.sequences[told.work.sequence];
@@ -99,13 +92,25 @@ class ForwardProducers : ForwardShared<Config, Variant> {
       this->told_empty(stage()).arrive_if(is_first());
     }
   }
+  /// The row that has this place in the order of lists, and where its walk begins.
+  __device__ void tell_row_start(Told& told) const {
+    const RowStart start = row_start(arguments_.lists, told.work.sequence, told.work.head, told.work.query_tile);
+    told.work.query_tile = start.row;
+    static_cast<WalkStart&>(told.walk) = {start.count, start.index, start.entry};
+  }
   /// By the thread that has registers for it.
   __device__ void tell_kv_head(Told& told) const { told.work.kv_head = told.work.head / arguments_.heads_per_kv; }
+  __device__ void tell_list(Told& told) const {
+    const TileLists& lists = arguments_.lists;
+    const Work& work = told.work;
+    told.walk.list = lists.tiles + list_of(lists, work.sequence, work.head, work.query_tile) * lists.capacity;
+    forget();
+  }
   __device__ void tell_variant(Told& told) const {
     // What follows from them alone would be kept in registers from piece to piece, and spill.
     const auto& bound = (&variant_)[made_anew(0)];
     const Work& work = told.work;
-    if constexpr (Shared::kTellsLists) tell_kv_head(told);
+    if constexpr (Shared::kTellsLists) tell_kv_head(told), tell_list(told);
     told.variant = Variant::place_of(bound, told.shape, work.sequence, work.head, work.kv_head, arguments_.scale);
     if constexpr (Shared::kTellsLists) forget();  // what it took is read anew: padding would spill
     if constexpr (Shared::ValuesOfTile::kTransposed) tell_scales(told);
@@ -115,10 +120,6 @@ class ForwardProducers : ForwardShared<Config, Variant> {
       const bool is_short = told.shape.keys <= kShortSequence;
       told.walk.taken_at =
           last >= kShortSequence / kKeyTile || (last <= kEarlyTiles && !is_short) ? last : ::max(last - kEarlyTiles, 0);
-    }
-    if constexpr (Shared::kTellsLists) {
-      const TileLists& lists = arguments_.lists;
-      told.walk.list = lists.tiles + list_of(lists, work.sequence, work.head, work.query_tile) * lists.capacity;
     }
   }
   __device__ static bool is_first() { return !kMakesKept || thread_read_anew() % 32 == 0; }
