@@ -231,10 +231,8 @@ CudaMemory CudaBackend::memory_in(Arena& arena) const {
   const std::int64_t parts = shape().deterministic ? cuda::deterministic_parts(shape().s_kv) : 1;
   memory.d_q_sums =
       arena.take<float>(parts * cuda::BackwardRunner::d_q_floats(shape().b, shape().h_q, shape().s_q, shape().d_qk));
-  if (shape().deterministic) {
-    memory.d_q_turns = arena.take<int>(cuda::BackwardRunner::turn_ints(shape().b, shape().h_q, shape().s_q));
-    if (lister_) memory.tile_turns = arena.take<int>(cuda::ListExtent::kOrders * most_tiles_);
-  }
+  memory.d_q_turns = arena.take<int>(cuda::BackwardRunner::turn_ints(shape().b, shape().h_q, shape().s_q));
+  if (shape().deterministic && lister_) memory.tile_turns = arena.take<int>(cuda::ListExtent::kOrders * most_tiles_);
   memory.gradients = gradients_->memory_in(arena);
   return memory;
 }

@@ -82,7 +82,7 @@ struct CudaMemory {
   float* delta = nullptr;                            // likewise
   float* d_q_sums = nullptr;                         // [parts, b, h_q, s_q, d_qk]
   int* tile_turns = nullptr;                         // of lists, of a deterministic backward pass
-  int* d_q_turns = nullptr;                          // [b, h_q, tiles of 64 queries], likewise
+  int* d_q_turns = nullptr;                          // [b, h_q, tiles of 64 queries]
   CudaGradients::Memory gradients;                   // likewise
 };
 

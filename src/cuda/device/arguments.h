@@ -180,7 +180,7 @@ struct BackwardArguments {
   float* d_q_sums;     // workspace [parts, b, h_q, sums of a head], in each family's order (query_sums.h)
   long long d_q_part;  // its stride of parts; 0 where all blocks add to one, by atomics
   int d_q_parts;
-  int* d_q_turns;  // workspace [b, h_q, tiles of 64 queries]: of a deterministic pass of the family for 9.0
+  int* d_q_turns;  // workspace [b, h_q, tiles of 64 queries]: what passes of the family for 9.0 count by
   int key_tiles;   // of the longest sequence
   const SequenceShape* sequences;  // [b]
   TileLists lists;  // rows are key tiles and entries query tiles; `order` is [sequences, h_kv, key tiles]

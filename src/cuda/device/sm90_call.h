@@ -35,6 +35,7 @@ struct BackwardCall {
   int heads_together;    // likewise: key heads, of any sequence, whose key tiles blocks take by turns
   int key_tiles;         // of the longest sequence
   int shared_from;       // key tiles of all heads and sequences from this one on are launched apart, a cluster for each
+  int counts_added;      // whether blocks count when they have added to sums of d_q (sm90/added.h)
   int longest_first_from;  // of a deterministic pass: from this key head of all on, blocks begin with the longest lists
 };
 

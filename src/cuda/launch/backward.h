@@ -41,7 +41,7 @@ class BackwardRunner {
     return b * h_q * d_q_rows(s_q) * round_up(d_qk, 64);
   }
 
-  /// Ints of the workspace that a deterministic pass of the family for 9.0 counts by, one for 64 queries.
+  /// Ints of the workspace that passes of the family for 9.0 count by, one for 64 queries.
   static std::int64_t turn_ints(std::int64_t b, std::int64_t h_q, std::int64_t s_q) {
     return row_floats(b, h_q, s_q) / 64;
   }

@@ -44,6 +44,7 @@ class HopperBackwardKernels final : public BackwardRunner {
   std::shared_ptr<const jit::Module> module_;
   jit::Kernel prepare_, backward_, finish_;
   bool begins_early_;                     // kernels do, before those in front of them have ended
+  bool counts_added_;                     // sums of d_q are rounded beside the last blocks, as the kernel has it
   std::optional<WorkCounters> counters_;  // of a deterministic pass
 };
 

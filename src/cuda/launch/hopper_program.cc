@@ -67,6 +67,7 @@ struct Config {{
   static constexpr int kProducerRegisters = {producer_registers}, kConsumerRegisters = {consumer_registers};
   static constexpr bool kHasLists = {has_lists}, kHasLongRows = {has_long_rows}, kHasDropout = {has_dropout};
   static constexpr bool kIsOrdered = {is_ordered}, kHasGradients = {has_gradients}, kIsPaired = {is_paired};
+  static constexpr bool kCountsAdded = {counts_added};
 }};
 using Kernel = sm90::Backward<Config, KernelVariant>;
 static_assert(Kernel::kThreads == {threads} && Kernel::kTileBytes == {tile_bytes} &&
@@ -88,7 +89,6 @@ extern "C" __global__ void __launch_bounds__(256)
 }}
 extern "C" __global__ void __launch_bounds__(256)
     finish(const __grid_constant__ tilewise::cuda::sm90::BackwardCall call) {{
-  tilewise::cuda::wait_for_kernels_before();
   tilewise::cuda::sm90::finish_backward<tilewise::cuda::Config>(call);
 }}
 )cuda";
@@ -198,6 +198,10 @@ jit::Program hopper_forward_program(const Variant& variant, const variant::CudaT
   return program;
 }
 
+bool counts_added(const Variant& variant, const ForwardShape& shape) {
+  return !shape.is_deterministic && shape.d_qk <= 128 && shape.d_v <= 128 && !changes_scores(variant);
+}
+
 jit::Program hopper_backward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
                                      const HopperBackwardPlan& plan, const jit::Architecture& architecture) {
   using fmt::arg;
@@ -211,7 +215,8 @@ jit::Program hopper_backward_program(const Variant& variant, const variant::Cuda
                                arg("has_long_rows", shape.has_long_rows && !shape.is_deterministic),
                                arg("has_dropout", shape.has_dropout), arg("is_ordered", shape.is_deterministic),
                                arg("has_gradients", shape.has_gradients), arg("is_paired", plan.is_paired),
-                               arg("threads", plan.threads()), arg("tile_bytes", plan.tile_bytes(shape)),
+                               arg("counts_added", counts_added(variant, shape)), arg("threads", plan.threads()),
+                               arg("tile_bytes", plan.tile_bytes(shape)),
                                arg("shared_bytes", plan.tile_bytes(shape) + plan.other_shared()));
   program.headers = device_headers();
   program.headers.push_back(shape.has_gradients ? gradients_header(variant, text) : rearranged_header(variant, text));

@@ -26,6 +26,10 @@ ScoreWork score_work(const Variant& variant, const variant::CudaText& text);
 jit::Program hopper_forward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,
                                     const HopperForwardPlan& plan, const jit::Architecture& architecture);
 
+/// Whether blocks of the backward kernel count when they have added to sums of d_q (device/sm90/added.h). Where scores
+/// are changed the warps that would are at work, or the kernel is so much longer that it does not matter.
+bool counts_added(const Variant& variant, const ForwardShape& shape);
+
 /// A program of three kernels, "prepare", "backward" and "finish", each of which takes sm90::BackwardCall; the first
 /// two also the variant's bytes. `text` is the one of backward passes.
 jit::Program hopper_backward_program(const Variant& variant, const variant::CudaText& text, const ForwardShape& shape,

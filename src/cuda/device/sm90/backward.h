@@ -79,6 +79,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
       pin(d_q);
       add_in_turn(d_q, last, consumer, before);
     }
+    if constexpr (Shared::kCountsAdded) tell(Shared::kAddedMeet, Shared::kAddedThreads);
     meet(3, 256);
     if constexpr (Shared::kMayShare) {
       if (this->is_shared()) {
@@ -250,7 +251,7 @@ class Backward : BackwardShared<Config, Variant> {
       __syncthreads();
       if (threadIdx.x == 0) this->work().row = tile;
     }
-    if (tile < 0 || tile * Shared::kTileKeys >= this->arguments_.sequences[sequence].keys) return;
+    if (tile < 0 || tile * Shared::kTileKeys >= this->arguments_.sequences[sequence].keys) return this->pass_by();
     if constexpr (Config::kHasLists) this->look_up_walk(tile);
     const int warpgroup = begin_block(this->base_, [&] { this->create_barriers(); });
     if constexpr (Shared::kIsPaired) meet_cluster();  // both have their barriers
@@ -259,6 +260,9 @@ class Backward : BackwardShared<Config, Variant> {
       if (threadIdx.x == 0) this->produce(tile);
       if constexpr (Shared::kKeepsAhead) {
         if (threadIdx.x >= 32) this->keep_ahead(tile);
+      }
+      if constexpr (Shared::kCountsAdded) {
+        if (threadIdx.x / 32 == 1) this->count_added();
       }
       if constexpr (Config::kIsOrdered) {
         if (threadIdx.x == 32) {

@@ -4,6 +4,7 @@
 #include "gradients.h"
 #include "launches.h"
 #include "scores.h"
+#include "sm90/added.h"
 #include "sm90_call.h"
 
 namespace tilewise::cuda::sm90 {
@@ -93,6 +94,7 @@ __device__ inline void prepare_backward(const BackwardCall& call, const typename
       if (exists) add_sink_gradients<Variant>(a, variant, blockIdx.z, head, lse, sum - d_lse);
     }
     if (Config::kIsOrdered && query % Sizes::kQueries == 0) a.d_q_turns[place / Sizes::kQueries] = 0;
+    if (Config::kCountsAdded && query == 0) *AddedCount::of(call, sequence, head / a.heads_per_kv).count = 0;
   }
   constexpr int kFloats = Sizes::kTileFloats / Sizes::kQueries / 16;
   float4* const zeros = reinterpret_cast<float4*>(a.d_q_sums + place * (16 * kFloats) + part * kFloats);
@@ -100,15 +102,18 @@ __device__ inline void prepare_backward(const BackwardCall& call, const typename
   for (int i = 0; i < kFloats / 4; ++i) zeros[i] = make_float4(0, 0, 0, 0);
 }
 
-/// Rounds the sums of d_q, scaled; a block of 256 threads to a tile.
+/// Rounds the sums of d_q, scaled; a block of 256 threads to a tile. Where the pass between counts, heads follow each
+/// other as there, so that those that are complete first are rounded beside its last blocks.
 template <class Config>
 __device__ inline void finish_backward(const BackwardCall& call) {
   using Element = typename Config::Element;
   using Sizes = BackwardSizes<Config>;
   const BackwardArguments& a = call.arguments;
   const FromEnd from;
-  const int head = from.head, sequence = from.sequence;
+  const int head = call.counts_added != 0 ? int(blockIdx.y) : from.head;
+  const int sequence = call.counts_added != 0 ? int(blockIdx.z) : from.sequence;
   const int tile = blockIdx.x;
+  wait_for_sums(call, sequence, head);
   const SequenceShape& shape = a.sequences[sequence];
   if (tile * Sizes::kQueries >= shape.queries) return;
   // A row more than a multiple of 32 words apart: the lanes that hold one query's columns meet no bank twice.

@@ -3,6 +3,7 @@
 
 #include "conditional.h"
 #include "lane_scores.h"
+#include "sm90/added.h"
 #include "sm90/backward_rows.h"
 #include "sm90/tma.h"
 #include "sm90/turns.h"
@@ -36,8 +37,9 @@ struct SumsOf<true, kIsOrdered, Variant> {
 
 /// Config has Element, kHeadQk, kHeadV (up to 256), kStages (tiles of queries in shared memory), kHasLists,
 /// kHasLongRows (lists, of which some are far longer than most), kHasDropout, kIsOrdered (turns.h), kHasGradients (of
-/// tables and parameters: of up to 128 columns), kIsPaired (of more than 128 columns: clusters of two blocks have the
-/// halves of a tile's keys, and copy halves of its queries to both), kProducerRegisters, kConsumerRegisters.
+/// tables and parameters: of up to 128 columns), kCountsAdded (added.h), kIsPaired (of more than 128 columns: clusters
+/// of two blocks have the halves of a tile's keys, and copy halves of its queries to both), kProducerRegisters,
+/// kConsumerRegisters.
 template <class Config, class Variant>
 class BackwardShared {
  public:
@@ -119,6 +121,10 @@ class BackwardShared {
   static constexpr bool kTakesWork = Config::kIsOrdered || Config::kHasLongRows || kMayShare;
   using Work = Conditional<Config::kIsOrdered, OrderedWork, KeyWork>;
   using Walk = typename WalkOf<Config::kHasLists>::Type;
+
+  /// A warp counts the blocks, that has nothing else to do.
+  static constexpr bool kCountsAdded = Config::kCountsAdded;
+  static_assert(!kCountsAdded || (!Sizes::kIsWide && !Config::kIsOrdered && !kKeepsAhead));
 
   static constexpr int kStageBytes = QueryTile::kBytes + GradientTile::kBytes;
   static constexpr int kStagesAt = KeyTile::kBytes + ValueTile::kBytes;
@@ -226,6 +232,18 @@ class BackwardShared {
     }
   }
 
+  /// One of the producer's warps waits for the last additions of consumers, and counts the block.
+  __device__ void count_added() const {
+    meet(kAddedMeet, kAddedThreads);
+    if (thread_read_anew() == 32) AddedCount::of(call_, sequence(), kv_head()).add_block(call_);
+  }
+  /// A block that has no keys.
+  __device__ void pass_by() const {
+    if (!kCountsAdded || threadIdx.x != 0) return;
+    wait_for_kernels_before();  // which clear the count
+    AddedCount::of(call_, sequence(), kv_head()).add_block(call_);
+  }
+
   /// Of an ordered pass, one thread waits for this block's turns at the tiles that it visits, and tells the consumers.
   __device__ void wait_for_turns() const {
     for_each_visit<kTurnsAhead>(work().row,
@@ -325,6 +343,7 @@ class BackwardShared {
   __device__ Barrier kept_full(int stage) const { return barrier(5 + 2 * kStages + stage); }
   __device__ Barrier kept_empty(int stage) const { return barrier(5 + 2 * kStages + kKeptAhead + stage); }
   static constexpr int kMakersMeet = 4;  // behind the consumers' barriers
+  static constexpr int kAddedMeet = 5, kAddedThreads = 128 * Sizes::kConsumers + 32;
   __device__ KeptAhead& ahead() const { return *reinterpret_cast<KeptAhead*>(shared_ + kAheadAt); }
   __device__ Place& place_of(int consumer) const {
     return *reinterpret_cast<Place*>(shared_ + kPlacesAt + consumer * kPlaceBytes);
