@@ -91,7 +91,7 @@ __device__ inline void prepare_backward(const BackwardCall& call, const typename
     a.reference[place] = Variant::kChangesScores ? reference : -reference / call.factor;
     a.delta[place] = d_lse - sum;
     if constexpr (Config::kHasGradients && Variant::kHasSink) {
-      if (exists) add_sink_gradients<Variant>(a, variant, blockIdx.z, head, lse, sum - d_lse);
+      if (exists) add_sink_gradients<Variant>(a, variant, sequence, head, lse, sum - d_lse);
     }
     if (Config::kIsOrdered && query % Sizes::kQueries == 0) a.d_q_turns[place / Sizes::kQueries] = 0;
     if (Config::kCountsAdded && query == 0) *AddedCount::of(call, sequence, head / a.heads_per_kv).count = 0;
