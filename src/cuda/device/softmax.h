@@ -30,6 +30,13 @@ __device__ inline float exp2_of(float x) {
   return y;
 }
 
+/// log2(x), to 2^-22 of it, between 1/2 and 2 to 2^-22; of 0 -inf.
+__device__ inline float log2_of(float x) {
+  float y;
+  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 /// 1 / x, to 1 unit in the last place; 0 beyond 2^126.
 __device__ inline float reciprocal_of(float x) {
   float y;
@@ -91,6 +98,16 @@ struct RowStatistics {
     }
   }
 
+  /// Likewise, of the largest or the least of a row's scores: a multiplication for a row, not for each entry.
+  template <int kKeyBlocks>
+  __device__ void begin_at_extreme(const Accumulator<kRowBlocks, kKeyBlocks>& s, float factor) {
+    if (factor >= 0) {
+      begin_at_extreme(s, factor, -infinity(), [](float x, float y) { return fmaxf(x, y); });
+    } else {
+      begin_at_extreme(s, factor, infinity(), [](float x, float y) { return fminf(x, y); });
+    }
+  }
+
   /// Moves each row's base to the largest of itself and factor * s, if that is more than `room` above it, and rescales
   /// what was summed up with the old one: the sums and o.
   template <int kKeyBlocks, int kColumnBlocks>
@@ -130,6 +147,22 @@ struct RowStatistics {
   }
 
  private:
+  template <int kKeyBlocks, class Extreme>
+  __device__ void begin_at_extreme(const Accumulator<kRowBlocks, kKeyBlocks>& s, float factor, float none,
+                                   const Extreme& extreme) {
+#pragma unroll
+    for (int i = 0; i < kRowBlocks; ++i) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float x = none;
+#pragma unroll
+        for (int j = 0; j < kKeyBlocks; ++j) x = extreme(x, extreme(s.x[i][j][2 * half], s.x[i][j][2 * half + 1]));
+        base[i][half] = fmaxf(kNoBase, largest_of_row(factor * x));
+        sum[i][half] = 0;
+      }
+    }
+  }
+
   template <int kKeyBlocks>
   __device__ static float largest_with(float base, const Accumulator<kRowBlocks, kKeyBlocks>& s, float factor, int i,
                                        int half) {

@@ -13,6 +13,7 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
   using Shared::await_visit, Shared::begin, Shared::close_rows, Shared::complete_tile, Shared::drop, Shared::finish,
       Shared::first_visit, Shared::has_entries, Shared::has_own_bases, Shared::is_first_lane, Shared::is_told,
       Shared::key_empty, Shared::key_full, Shared::lane_of, Shared::look_up, Shared::make_exponents,
+      Shared::may_attend,
       Shared::make_scored, Shared::make_small, Shared::make_steady, Shared::may_pass, Shared::move, Shared::pass_tiles,
       Shared::pass_turn, Shared::passes, Shared::place_of, Shared::release_queries, Shared::start_piece,
       Shared::start_scores, Shared::steady_exponents, Shared::take_own_bases, Shared::take_steady, Shared::take_turn,
@@ -213,7 +214,7 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
       start_output(o, weights, turn.stage());
     };
     if constexpr (kTellsLists) start_last();
-    const bool goes_on = is_told(next) && has_entries(next);
+    const bool goes_on = may_attend(next);
     const Turn<kStages> keys = turn.plus(1);
     if (goes_on) begin(next, q, keys);
     if constexpr (kTellsLists) {
@@ -225,7 +226,10 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
     start_scores(s, q, next, keys.stage());
     if constexpr (kTellsLists) {
       // All that does not need these products is done while they are made.
-      if (goes_on) look_up(stays, first_visit(next), next);
+      // Where masks follow diagonals by no branch, which the products could not be started beside: without a next piece
+      // it is asked about this one.
+      const Piece asked{piece.consumer, goes_on || !Variant::kFollowsDiagonals ? next.number : piece.number};
+      if (goes_on || Variant::kFollowsDiagonals) look_up(stays, first_visit(asked), asked);
       const auto multipliers = close_rows(piece, thread_read_anew() % 128, rows);
       wait_for_products<1>();
       pass_turn(piece);
@@ -255,7 +259,11 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
       complete_tile(visit, piece, tile);
       make_exponents(s, stays, visit, piece, made_anew(tile));
     }
-    rows.begin_at(s, factor);
+    if constexpr (kTellsLists) {
+      rows.begin_at_extreme(s, factor);
+    } else {
+      rows.begin_at(s, factor);
+    }
     if constexpr (Variant::kChangesScores) are_own = take_own_bases(lane_of(visit, piece, made_anew(tile)), rows);
     weights.make(s, factor, rows);
   }

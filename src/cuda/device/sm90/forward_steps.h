@@ -53,6 +53,13 @@ class ForwardSteps : public ForwardEntries<Config, Variant> {
     const Told& place = place_of(piece);
     return uniform(place.walk.count > 0 && unsigned(first_query(piece)) < unsigned(place.shape.queries)) != 0;
   }
+  /// Both, by numbers that are read together: each of these reads would be waited for.
+  __device__ bool may_attend(const Piece& piece) const {
+    told_full(piece.turn().stage()).wait(piece.turn().parity());
+    const Told& place = place_of(piece);
+    return uniform((place.work.query_tile >= 0) & (place.walk.count > 0) &
+                   (unsigned(first_query(piece)) < unsigned(place.shape.queries))) != 0;
+  }
   __device__ Visit first_visit(const Piece& piece) const { return {place_of(piece).walk.entry}; }
 
   /// Waits for the queries of a piece and its first keys; afterwards its first products may start.
