@@ -54,7 +54,8 @@ class Float8Consumer : ForwardSteps<Config, Variant> {
 
   /// o += weights v of the tile in a stage, started.
   __device__ void start_output(Output& o, const Fragments& weights, int stage) const {
-    multiply_rows<Element, false>(o, weights, Operand::of(value_tile(stage).address, kColumnsV), kColumnsV);
+    const Operand first_stage = Operand::of(value_tile(0).address, kColumnsV);
+    multiply_rows<Element, false>(o, weights, first_stage.plus(stage * Shared::ValueTile::kBytes), kColumnsV);
     commit_products();
   }
 
@@ -128,9 +129,10 @@ class Float8Consumer : ForwardSteps<Config, Variant> {
     key_empty(turn.stage()).arrive_if(is_first_lane());
     release_queries(piece, count == 1);
     // The scales of the tile that comes next are asked for before the weights of the one before are made: asked for
-    // with the products, they came later than those.
+    // with the products, they came later than those. What a list says of it is asked for a tile earlier still, since
+    // that is where its scales lie.
     const int first_block = first_block_of(piece);
-    Visit visit = walk.visit(::min(1, count - 1));
+    Visit visit = walk.visit(::min(1, count - 1)), after = walk.visit(::min(2, count - 1));
     float4 scales = ask_scales(visit, first_block);
     {
       const float factor = tile.visit.cuts(piece.consumer) ? cut(s, tile) : tile.factor;
@@ -150,7 +152,8 @@ class Float8Consumer : ForwardSteps<Config, Variant> {
       const Turn<kStages> keys = turn.plus(passed + 1);
       if constexpr (Config::kHasLists) {
         if (passes(visit, piece, i + 1 < count, keys, passed)) {
-          visit = walk.visit(i + 1);
+          visit = after;
+          after = walk.visit(::min(i + 2, count - 1));
           scales = ask_scales(visit, first_block);
           return;
         }
@@ -163,7 +166,8 @@ class Float8Consumer : ForwardSteps<Config, Variant> {
       start_output(o, last, turn.stage());
       const bool is_cut = made_anew(visit.cuts(piece.consumer)) != 0;
       look_at(tile, visit, scales, piece);
-      visit = walk.visit(::min(i + 1, count - 1));
+      visit = after;
+      after = walk.visit(::min(i + 2, count - 1));
       wait_for_products<1>();
       pin(s);
       key_empty(keys.stage()).arrive_if(is_first_lane());
