@@ -131,13 +131,18 @@ class DecodeRows {
     }
   }
 
+  /// Where a row's result over this block's split goes.
+  __device__ long long part_of(int row) const {
+    const long long rows_before = static_cast<long long>(sequence_) * a_.h_q + head_of(row);
+    return (rows_before * a_.s_q + query_of(row)) * a_.splits + blockIdx.x;
+  }
+
   /// Writes a row, of which `value_of(column)` are the weighted sums, by a warp.
   template <class ValueOf>
   __device__ void write_row(int row, float base, float sum, ValueOf value_of) const {
     const int query = query_of(row), head = head_of(row);
     if (a_.splits > 1) {
-      const long long place =
-          ((static_cast<long long>(sequence_) * a_.h_q + head) * a_.s_q + query) * a_.splits + blockIdx.x;
+      const long long place = part_of(row);
       const float multiplier = sum == 0 ? 0 : 1 / sum;
       for (int column = lane(); column < Config::kHeadV; column += 32)
         a_.o[place * Config::kHeadV + column] = value_of(column) * multiplier;
