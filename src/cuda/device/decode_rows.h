@@ -169,19 +169,27 @@ class DecodeRows {
   const SequenceShape shape_;
 };
 
-/// Merges the splits of a query, a block of four warps to each: (query, head, sequence).
+/// Up to so many parts of more than 256 columns one warp merges, and a block four queries: all parts are on their way
+/// at once either way, and there is a quarter of the blocks, of which five are on a multiprocessor at a time.
+inline constexpr int kPartsOfOneWarp = 4;
+
+/// Merges the splits of a query, a block of four warps to each, or a warp: (query, head or four of them, sequence).
 template <class Config, class Variant>
 __device__ inline void merge_splits(const DecodeArguments& a, const typename Variant::Arguments& variant) {
   const ForwardArguments& f = a.forward;
-  const int query = blockIdx.x, head = blockIdx.y, sequence = blockIdx.z;
+  const bool by_warps = Config::kHeadV > 256 && a.splits <= kPartsOfOneWarp;
+  const int query = blockIdx.x, head = by_warps ? blockIdx.y * 4 + threadIdx.x / 32 : blockIdx.y, sequence = blockIdx.z;
   const SequenceShape shape = sequence_shape(a, sequence);
-  if (query >= shape.queries) return;
+  if (query >= shape.queries || head >= a.h_q) return;
   const int own_head = head / f.heads_per_kv * f.heads_per_kv;
   using Rows = DecodeRows<Config, Variant>;
   const int splits = Rows::splits_of(Rows::tiles_of(f, shape, sequence, own_head).count(), a.splits);
   const long long first = ((static_cast<long long>(sequence) * a.h_q + head) * a.s_q + query) * a.splits;
-  merge_parts<Config, Variant, 4>(f, variant, shape, {sequence, head, query}, a.o + first * Config::kHeadV,
-                                  a.lse + first, splits);
+  const float *const o = a.o + first * Config::kHeadV, *const lse = a.lse + first;
+  if constexpr (Config::kHeadV > 256) {
+    if (by_warps) return merge_parts<Config, Variant, 1>(f, variant, shape, {sequence, head, query}, o, lse, splits);
+  }
+  merge_parts<Config, Variant, 4>(f, variant, shape, {sequence, head, query}, o, lse, splits);
 }
 
 }  // namespace tilewise::cuda

@@ -48,7 +48,9 @@ extern "C" __global__ void merge(const __grid_constant__ tilewise::cuda::DecodeA
 }}
 )cuda";
 
-constexpr unsigned kMergeThreads = 128;  // as device/decode_rows.h has it
+// As device/decode_rows.h has them.
+constexpr unsigned kMergeThreads = 128;
+constexpr std::int64_t kPartsOfOneWarp = 4;
 
 /// What a plan's kernel is, and where.
 struct KernelText {
@@ -169,7 +171,9 @@ void DecodeKernels::launch(const ForwardArguments& arguments, const SequenceShap
                   .begins_early = begins_early},
                  decode_pointers.data());
   if (all.splits == 1) return;
-  merge_.launch({.grid = {static_cast<unsigned>(all.s_q), static_cast<unsigned>(all.h_q), b},
+  const unsigned merged_together = shape_.d_v > 256 && all.splits <= kPartsOfOneWarp ? kMergeThreads / 32 : 1;
+  const unsigned merging = (static_cast<unsigned>(all.h_q) + merged_together - 1) / merged_together;
+  merge_.launch({.grid = {static_cast<unsigned>(all.s_q), merging, b},
                  .block = {kMergeThreads, 1, 1},
                  .stream = stream,
                  .begins_early = begins_early},
