@@ -58,6 +58,7 @@ struct CudaText {
   std::array<int, 5> fields{};     // of the structs of hoisted values, by Hoist
   bool slope_is_finite = false;    // as Rearranged says
   int hoisted_operations = 0;      // operations and reads by which hoisted values of the rearranged text are made
+  int diagonal_reads = 0;          // of these, reads of tables by which a diagonal's values are made
   int entry_operations = 0;        // of an entry's exponent
   int special_functions = 0;       // of an entry's exponent: those on the unit that makes exponentials
   bool may_be_steady = false;      // whether steady_value() may find one number ...

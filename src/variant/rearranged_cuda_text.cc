@@ -111,7 +111,9 @@ class RearrangedWriter : public CudaWriter {
     for (NodeId id = 0; id < graph_.size(); ++id) {
       const Node& node = graph_[id];
       const bool is_work = node.kind == Kind::operation || node.kind == Kind::read;
-      if (live_[id] && is_work && hoist_[id] != Hoist::entry) ++text.hoisted_operations;
+      if (!live_[id] || !is_work || hoist_[id] == Hoist::entry) continue;
+      ++text.hoisted_operations;
+      if (node.kind == Kind::read && hoist_[id] == Hoist::diagonal) ++text.diagonal_reads;
     }
     if (rearranged_.exponent == kNoNode) return;
     const std::vector<bool> needed = needed_by({rearranged_.exponent}, text_of(Hoist::entry));

@@ -29,7 +29,7 @@ class Forward : ForwardRows<Config, Variant> {
       Rows::variant_;
   using Rows::finish, Rows::first_kept, Rows::first_query, Rows::head, Rows::is_in_parts, Rows::lane_query,
       Rows::query_rows, Rows::row_of_block, Rows::rows_of, Rows::taken_row, Rows::values;
-  using Rows::kWarpsKeepOwn;
+  using Rows::kReadsQueryAgain;
   using typename Products::KeyTile;
   using typename Products::QueryTile;
   using typename Products::Scores;
@@ -46,7 +46,7 @@ class Forward : ForwardRows<Config, Variant> {
 
   __device__ void run() {
     const RowPart taken = row_of_block(arguments_.lists);
-    if constexpr (!kWarpsKeepOwn) {
+    if constexpr (!kReadsQueryAgain) {
       if (threadIdx.x == 0) taken_row() = taken;
     }
     RowStart row{taken.place, -1, 0, 0};
@@ -55,7 +55,7 @@ class Forward : ForwardRows<Config, Variant> {
     }
     query_begin_ = (Config::kHasLists ? of_warp(row.row) : row.row) * kQueryTile;
     if (query_begin_ >= shape_.queries) return;
-    if constexpr (kWarpsKeepOwn) {
+    if constexpr (kReadsQueryAgain) {
       if (threadIdx.x == 0) taken_row() = {taken, query_begin_};
     }
     values().prepare(variant_,

@@ -11,6 +11,7 @@
 //   kHasFunctions             whether an exponent takes functions on the unit that makes exponentials
 //   kIsShort                  whether making them takes few operations
 //   kQueryFields, ...         how many they are; kMostKeptFields: with more, each entry makes its own
+//   kDiagonalReads            so many tables are read for a diagonal's
 //   keeps                     (arguments, place, query, key, diagonal, query_index, key_index, 0)
 //   score, slope              likewise with the product q.k as the last: the score, and its derivative by
 //                             scale * product

@@ -266,14 +266,14 @@ jit::Header rearranged_header(const Variant& variant, const variant::CudaText& t
           "  static constexpr bool kHasOneStage = {}, kFollowsDiagonals = {}, kHasFunctions = {};\n"
           "  static constexpr bool kIsLong = {};\n"
           "  static constexpr int kQueryFields = {}, kKeyFields = {}, kDiagonalFields = {};\n"
-          "  static constexpr int kMostKeptFields = {};\n}};\n\n"
+          "  static constexpr int kMostKeptFields = {}, kDiagonalReads = {};\n}};\n\n"
           "}}  // namespace tilewise::cuda\n",
           has_parts ? "#include \"steady.h\"\n" : "", text.source, kOpening, kRearranged, functions, recorded,
           text.may_be_steady, text.may_be_small, text.may_be_linear, text.adds_diagonals, text.begins_steady,
           has_scores, variant.has_sink(), text.slope_is_finite, text.hoisted_operations <= 48,
           score_stages(variant) == 1, text.follows_diagonals, text.special_functions > 0, text.is_long(),
           fields(variant::Hoist::query), fields(variant::Hoist::key), fields(variant::Hoist::diagonal),
-          has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks)};
+          has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks, text.diagonal_reads)};
 }
 
 }  // namespace tilewise::cuda
