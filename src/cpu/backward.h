@@ -5,10 +5,8 @@
 
 #include <cstdint>
 
-#include "cpu/ahead.h"
-#include "cpu/differentiation.h"
+#include "cpu/backward_strips.h"
 #include "cpu/kernels.h"
-#include "cpu/prepared.h"
 #include "cpu/subnormals.h"
 #include "cpu/units.h"
 
@@ -19,62 +17,32 @@ class BackwardKernel {
  public:
   /// Workspace of one task, in floats.
   static std::int64_t workspace_floats(const Shape& shape) {
-    return std::int64_t{kKeys} * (4 * kStrip + 2 * kWeightsStride + (kPacks ? 2 * kRowStride : 0) +
-                                  Engine::rounded_to_panel(shape.d_qk) + Engine::rounded_to_panel(shape.d_v)) +
-           Engine::packed_k_floats(shape.d_qk) + Engine::packed_k_floats(shape.d_v) +
-           Engine::packed_v_floats(shape.d_qk);
+    return Strips::workspace_floats(shape) + d_k_floats(shape.d_qk) + d_k_floats(shape.d_v);
   }
 
   static void run(const BackwardTask& task) { BackwardKernel(task).run(); }
 
  private:
-  using Lanes = typename Engine::Lanes;
-  using Vec = typename Lanes::Vec;
-  using Head = Prepared<Engine>;
-  using Block = typename Head::template Block<const float>;
-  static constexpr int kVectors = Engine::kVectors;
-  static constexpr int kStrip = Engine::kStrip;
-  static constexpr int kStrips = Head::kStrips;
-  static constexpr int kKeys = Engine::kBackwardKeys;
-  static constexpr int kQueries = Engine::kBackwardQueries;
+  using Strips = BackwardStrips<Engine>;
+  using Head = typename Strips::Head;
+  using Block = typename Strips::Block;
+  using Tile = typename Strips::Tile;
+  static constexpr int kStrip = Strips::kStrip;
+  static constexpr int kStrips = Strips::kStrips;
+  static constexpr int kKeys = Strips::kKeys;
+  static constexpr int kQueries = Strips::kQueries;
   static constexpr int kRows = Engine::kRows, kLeastRows = Engine::kLeastRows;
   static_assert(kKeys % kRows == 0 && kRows % kLeastRows == 0 && kKeys <= Engine::kTileKeys);
-  // A cache line more than the queries: rows a multiple of four lines apart would share a quarter of the cache's sets.
-  static constexpr std::int64_t kWeightsStride = kQueries + 16;
 
-  // Where operands hold several neighbours a lane, weights and gradients are packed once more for d_k and d_v.
-  static constexpr bool kPacks = Engine::kDepth > 1;
-  static constexpr std::int64_t kRowStride = kQueries / Engine::kDepth + 16;
-  static constexpr std::int64_t kRowWidth = kStrip / Engine::kDepth;  // of one strip
+  explicit BackwardKernel(const BackwardTask& task)
+      : task_(task),
+        shape_(task.shape),
+        strips_(shape_, task.workspace),
+        d_k_(task.workspace + Strips::workspace_floats(shape_)),
+        d_v_(d_k_ + d_k_floats(shape_.d_qk)) {}
 
-  /// A tile: kept keys of each strip of queries, relative to the tile's first key.
-  struct Tile {
-    std::int64_t query, key;  // indices of the first
-    int keys;                 // present
-    KeySpan spans[kStrips];   // absolute key indices
-  };
-
-  explicit BackwardKernel(const BackwardTask& task) : task_(task), shape_(task.shape) {
-    float* free = task.workspace;
-    const auto take = [&free](std::int64_t floats) {
-      float* taken = free;
-      free += floats;
-      return taken;
-    };
-    weights_ = take(kKeys * kWeightsStride);
-    d_scores_ = take(kKeys * kWeightsStride);
-    weight_rows_ = kPacks ? take(kKeys * kRowStride) : weights_;
-    d_score_rows_ = kPacks ? take(kKeys * kRowStride) : d_scores_;
-    scores_ = take(kKeys * kStrip);
-    raw_scores_ = take(kKeys * kStrip);
-    d_weights_ = take(kKeys * kStrip);
-    factors_ = take(kKeys * kStrip);
-    d_k_ = take(std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_qk));
-    d_v_ = take(std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_v));
-    packed_k_ = take(Engine::packed_k_floats(shape_.d_qk));
-    packed_v_ = take(Engine::packed_k_floats(shape_.d_v));
-    k_columns_ = take(Engine::packed_v_floats(shape_.d_qk));
-  }
+  /// Of d_k or d_v of a tile.
+  static std::int64_t d_k_floats(int d) { return std::int64_t{kKeys} * Engine::rounded_to_panel(d); }
 
   void run() {
     for (std::int64_t key = task_.key_begin; key < task_.key_end; key += kKeys) {
@@ -86,13 +54,13 @@ class BackwardKernel {
   void key_tile(std::int64_t key, int keys) {
     bool is_begun = false;  // once a query keeps some of it
     for (int head = 0; head < task_.head_count; ++head) {
-      units_ = score_units<Engine>(task_.scale, task_.heads[head].score);
+      const ScoreUnits units = score_units<Engine>(task_.scale, task_.heads[head].score);
       for (std::int64_t query = 0; query < shape_.s_q; query += kQueries) {
         Tile tile{query, key, keys, {}};
         if (!classify(task_.heads[head], &tile)) continue;
         if (!is_begun) begin_keys(key, keys);
         is_begun = true;
-        query_block(task_.heads[head], tile);
+        query_block(task_.heads[head], units, tile);
       }
     }
     if (!is_begun) {
@@ -104,16 +72,9 @@ class BackwardKernel {
   }
 
   void begin_keys(std::int64_t key, int keys) {
-    clear(d_k_, std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_qk));
-    clear(d_v_, std::int64_t{kKeys} * Engine::rounded_to_panel(shape_.d_v));
-    k_ = Engine::pack_k(task_.k, key, keys, shape_.d_qk, packed_k_);
-    v_ = Engine::pack_k(task_.v, key, keys, shape_.d_v, packed_v_);
-    Engine::pack_k_columns(task_.k, key, keys, shape_.d_qk, k_columns_);
-    // Rows past the last key belong to register blocks that reach over it.
-    for (int row = keys; row % Engine::kRows != 0; ++row) {
-      clear(weights_ + row * kWeightsStride, kWeightsStride);
-      clear(d_scores_ + row * kWeightsStride, kWeightsStride);
-    }
+    Strips::clear(d_k_, d_k_floats(shape_.d_qk));
+    Strips::clear(d_v_, d_k_floats(shape_.d_v));
+    strips_.begin_keys(task_.k, task_.v, key, keys);
   }
 
   /// Fills tile->spans; false where nothing is kept.
@@ -136,18 +97,15 @@ class BackwardKernel {
     return true;
   }
 
-  void query_block(const BackwardHead& head, const Tile& tile) {
+  void query_block(const BackwardHead& head, const ScoreUnits& units, const Tile& tile) {
     const Block block = Head::block(head.prepared, shape_, tile.query);
     if (block.is_odd[0] == Head::kNothingKept) return;  // though the walk could not prove it
-    for (int i = 0; i < kStrips; ++i) {
-      if constexpr (Engine::kRingFloats > 0) {
-        if (i + 1 < kStrips && are_alike(head, tile, block, i)) {
-          two_strips(head, tile, block, i++);
-          continue;
-        }
-      }
-      strip(head, tile, block, i);
-    }
+    strips_.run(head, units, tile, block);
+    accumulate(head, tile, block);
+  }
+
+  /// d_k and d_v += those of the tile.
+  void accumulate(const BackwardHead& head, const Tile& tile, const Block& block) {
     const FlushedSubnormals<Flushed::results> flushed;
     // From the first kept key on, so that a block of kept keys takes no more rows than it has, wherever it lies.
     int low = tile.keys, high = 0;
@@ -168,281 +126,38 @@ class BackwardKernel {
         const int begin = strip * kStrip;
         while (strip + 1 < kStrips && keeps(strip + 1)) ++strip;
         const int end = (strip + 1) * kStrip;
-        rows == kRows ? accumulate<kRows>(head, tile, row, begin, end, block)
-                      : accumulate<kLeastRows>(head, tile, row, begin, end, block);
+        rows == kRows ? accumulate_rows<kRows>(head, tile, row, begin, end, block)
+                      : accumulate_rows<kLeastRows>(head, tile, row, begin, end, block);
       }
     }
   }
 
   /// d_k and d_v of M keys from `row` on += those of queries [begin, end) of the block.
   template <int M>
-  void accumulate(const BackwardHead& head, const Tile& tile, int row, int begin, int end, const Block& block) {
+  void accumulate_rows(const BackwardHead& head, const Tile& tile, int row, int begin, int end, const Block& block) {
     float* d_v = d_v_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_v);
     float* d_k = d_k_ + std::int64_t{row} * Engine::rounded_to_panel(shape_.d_qk);
-    const float *weights = weight_rows_ + row * kRowStride, *d_scores = d_score_rows_ + row * kRowStride;
-    if constexpr (!kPacks) {
+    const float *weights = strips_.weights(row), *d_scores = strips_.d_scores(row);
+    if constexpr (!Strips::kPacks) {
       if (*block.reads_rows != 0) {
-        Engine::template accumulate_from_rows<M>(weights, kRowStride, begin, end, head.d_o, tile.query, shape_.d_v,
-                                                 d_v);
-        Engine::template accumulate_from_rows<M>(d_scores, kRowStride, begin, end, head.q, tile.query, shape_.d_qk,
-                                                 d_k);
+        Engine::template accumulate_from_rows<M>(weights, Strips::kRowStride, begin, end, head.d_o, tile.query,
+                                                 shape_.d_v, d_v);
+        Engine::template accumulate_from_rows<M>(d_scores, Strips::kRowStride, begin, end, head.q, tile.query,
+                                                 shape_.d_qk, d_k);
         return;
       }
     }
-    Engine::template accumulate_rows<M>(weights, kRowStride, begin, end, kQueries, block.d_o_right, shape_.d_v, d_v);
-    Engine::template accumulate_rows<M>(d_scores, kRowStride, begin, end, kQueries, block.q_right, shape_.d_qk, d_k);
-  }
-
-  /// Weights and gradients of scores of one strip, zero where its first and last blocks of rows reach over what is
-  /// kept, and its share of d_q.
-  void strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) {
-    const int first = static_cast<int>(tile.spans[index].begin - tile.key);
-    const int end = static_cast<int>(tile.spans[index].end - tile.key);
-    if (first >= end) return;
-    const bool packs_at_once = can_pack_at_once(head, tile, block, index);
-    const KeySpan around = clear_around(tile, index, packs_at_once);
-    kept_strip(head, tile, block, index, packs_at_once);
-    if (!packs_at_once) pack_rows(static_cast<int>(around.begin), static_cast<int>(around.end), index);
-    accumulate_d_q(head, tile, index, packs_at_once);
-  }
-
-  /// Zeros where blocks of rows reach over what the strip keeps; the rows that they and the kept ones are.
-  KeySpan clear_around(const Tile& tile, int index, bool packed) {
-    const int first = static_cast<int>(tile.spans[index].begin - tile.key);
-    const int end = static_cast<int>(tile.spans[index].end - tile.key);
-    const int from = first < kRows ? 0 : first - kRows, present = (tile.keys + kRows - 1) / kRows * kRows;
-    const int to = end + kRows < present ? end + kRows : present;
-    const std::int64_t stride = packed ? kRowStride : kWeightsStride, width = packed ? kRowWidth : kStrip;
-    for (float* rows : {packed ? weight_rows_ : weights_, packed ? d_score_rows_ : d_scores_}) {
-      for (int row = from; row < to; ++row) {
-        if (row < first || row >= end) clear(rows + row * stride + index * width, width);
-      }
-    }
-    return {from, first, end, to};
-  }
-
-  /// Whether two_strips does for this one and the next: plain, and with the same whole groups of keys.
-  bool are_alike(const BackwardHead& head, const Tile& tile, const Block& block, int index) const {
-    const KeySpan &span = tile.spans[index], &next = tile.spans[index + 1];
-    return can_pack_at_once(head, tile, block, index) && can_pack_at_once(head, tile, block, index + 1) &&
-           (head.score.apply == nullptr || head.score.only_masks) && span.begin < span.end &&
-           span.full_begin == span.begin && span.full_end == span.end && next.full_begin == next.begin &&
-           next.full_end == next.end && span.begin == next.begin && span.end == next.end &&
-           (span.end - span.begin) % Engine::kGroup == 0;
-  }
-
-  /// strip for two, with products made beside what becomes of those before.
-  void two_strips(const BackwardHead& head, const Tile& tile, const Block& block, int index) {
-    const KeySpan& span = tile.spans[index];
-    const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
-    float* const right[2] = {d_weights_, d_weights_ + kKeys / 2 * kStrip};
-    float* d_q[2];
-    for (int i = 0; i < 2; ++i) {
-      clear_around(tile, index + i, true);
-      derive(block, first, keys, index + i, right[i]);
-      const std::int64_t query = tile.query + (index + i) * kStrip;
-      d_q[i] = Head::d_q_of(head.d_q, shape_, query);
-      float& has_some = head.d_q[query / kStrip];
-      if (has_some == 0) clear(d_q[i], Head::d_q_strip(shape_));
-      has_some = 1;
-    }
-    const std::int64_t floats = 2 * Head::d_q_strip(shape_);
-    const Ahead ahead =
-        index + 2 == kStrips ? Ahead() : Ahead(d_q[1] + floats / 2, floats, shape_.d_qk / kStrip * 2 + 1);
-    Engine::pv_of_two(k_columns_, first, {right[0], right[1]}, keys, shape_.d_qk, d_q, ahead);
-  }
-
-  /// Weights and gradients of scores of one strip as operands, of d_q's in `right`.
-  void derive(const Block& block, int first, int keys, int index, float* right) {
-    const Differentiation<Engine> differentiation(numbers(block, index), units_.natural);
-    const DerivedRows rows = packed_rows(first, index);
-    NextStrip ahead = next_strip(block, keys, index);
-    const auto pack = [&]<int kPart, int kShare>(const float* products, int key, int from)
-        __attribute__((always_inline)) {
-#pragma GCC unroll 4
-      for (int pair = from + kShare * kPart / 4; pair < from + kShare * (kPart + 1) / 4; ++pair) {
-        const float* scores = products + pair * 2 * kStrip;
-        differentiation.pack(scores, scores + Engine::kGroupFloats, rows.from(key + 2 * pair),
-                             right + (key / 2 + pair) * kStrip);
-      }
-    };
-    const FlushedSubnormals<Flushed::all> flushed;  // products of bfloat16 read and make none anyway
-    Engine::template two_products<false>({{block.q + index * Engine::packed_q_floats(shape_.d_qk), k_, shape_.d_qk},
-                                          {block.d_o + index * Engine::packed_q_floats(shape_.d_v), v_, shape_.d_v}},
-                                         first, keys, scores_, ahead.q.then(&ahead.d_o, 2 * keys / Engine::kGroup),
-                                         pack);
-  }
-
-  /// Whether weights and gradients are final when they are made, so that they need not be stored before they are
-  /// packed.
-  bool can_pack_at_once(const BackwardHead& head, const Tile& tile, const Block& block, int index) const {
-    return kPacks && head.adjoint.apply == nullptr && head.dropout.apply == nullptr && block.is_odd[index] == 0 &&
-           tile.query + (index + 1) * kStrip <= shape_.s_q;
-  }
-
-  void kept_strip(const BackwardHead& head, const Tile& tile, const Block& block, int index, bool packs_at_once) {
-    const KeySpan& span = tile.spans[index];
-    const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
-    const std::int64_t query = tile.query + index * kStrip;
-    const int queries = static_cast<int>(shape_.s_q - query < kStrip ? shape_.s_q - query : kStrip);
-    float* weights = weights_ + index * kStrip + first * kWeightsStride;
-    float* d_scores = d_scores_ + index * kStrip + first * kWeightsStride;
-    NextStrip ahead = next_strip(block, keys, index);
-    if (index + 1 == kStrips && *block.reads_rows != 0)
-      ahead.q = rows_ahead(head.d_o, Engine::kPanel, tile.query, kQueries, keys / Engine::kBlock + 1);
-    const auto piece = [&](float* values, std::int64_t begin, std::int64_t end, bool partial) {
-      return ScoreBlock{values + (begin - span.begin) * kStrip, kStrip, query, begin, queries,
-                        static_cast<int>(end - begin),          partial};
-    };
-    const bool adjoins = head.adjoint.apply != nullptr, drops = head.dropout.apply != nullptr;
-    const Ahead reads = reads_ahead<Lanes>(head.score, piece(scores_, span.begin, span.end, true));
-    Engine::qk(block.q + index * Engine::packed_q_floats(shape_.d_qk), k_, first, keys, shape_.d_qk,
-               units_.product_factor, adjoins ? raw_scores_ : scores_, reads.then(&ahead.q, keys / Engine::kBlock + 1));
-    for_pieces(span, [&](std::int64_t begin, std::int64_t end, bool partial) {
-      if (adjoins) {
-        const int row = static_cast<int>(begin - span.begin);
-        head.adjoint.score(head.adjoint.context, {piece(raw_scores_, begin, end, partial), row,
-                                                  scores_ + std::int64_t{row} * kStrip, nullptr, 0});
-      } else if (head.score.apply != nullptr && (partial || !head.score.only_masks)) {
-        head.score.apply(head.score.context, piece(scores_, begin, end, partial));
-      }
-    });
-    Engine::qk(block.d_o + index * Engine::packed_q_floats(shape_.d_v), v_, first, keys, shape_.d_v, 1, d_weights_,
-               ahead.d_o);
-    if (drops) {
-      for (int i = 0; i < keys * kStrip; ++i) factors_[i] = 1;
-      head.dropout.apply(head.dropout.context, piece(factors_, span.begin, span.end, false));
-    }
-    const EntryRows entries{scores_, d_weights_, drops ? factors_ : nullptr};
-    const RowNumbers rows = numbers(block, index);
-    const Differentiation<Engine> differentiation(rows, units_.natural);
-    if constexpr (kPacks) {
-      if (packs_at_once) return pack_entries(differentiation, keys, packed_rows(first, index));
-    }
-    const DerivedRows to{weights, d_scores, kWeightsStride};
-    if (adjoins) {
-      drops ? differentiation.template rows<true, true>(entries, keys, to)
-            : differentiation.template rows<false, true>(entries, keys, to);
-    } else {
-      drops ? differentiation.template rows<true, false>(entries, keys, to)
-            : differentiation.template rows<false, false>(entries, keys, to);
-    }
-    if (block.is_odd[index] != 0) differentiate_odd<Engine>(rows, units_.natural, entries, keys, adjoins, to);
-    if (queries < kStrip) clear_absent(queries, keys, weights, d_scores);
-    if (adjoins) {
-      head.adjoint.apply(head.adjoint.context,
-                         {piece(raw_scores_, span.begin, span.end, true), 0, nullptr, d_scores, kWeightsStride});
-    }
-  }
-
-  /// d_q of one strip += k^T d_scores.
-  void accumulate_d_q(const BackwardHead& head, const Tile& tile, int index, bool is_packed) {
-    const KeySpan& span = tile.spans[index];
-    const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
-    const float* right = d_scores_ + index * kStrip + first * kWeightsStride;
-    if constexpr (kPacks) {
-      if (!is_packed) {
-        gather(right, keys, d_weights_);
-        Engine::pack_p(d_weights_, keys);
-      }
-      right = d_weights_;
-    }
-    const std::int64_t floats = Head::d_q_strip(shape_);
-    const std::int64_t query = tile.query + index * kStrip;
-    float* d_q = Head::d_q_of(head.d_q, shape_, query);
-    float& has_some = head.d_q[query / kStrip];
-    const FlushedSubnormals<Flushed::results> flushed;
-    const Ahead ahead = index + 1 == kStrips ? Ahead() : Ahead(d_q + floats, floats, shape_.d_qk / Engine::kBlock + 1);
-    Engine::pv(k_columns_, first, right, kPacks ? kStrip : kWeightsStride, keys, shape_.d_qk, has_some == 0, d_q,
-               ahead);
-    has_some = 1;
-  }
-
-  /// What the strip after this one reads, to be fetched meanwhile: over 4096 queries it is long gone from L2.
-  struct NextStrip {
-    Ahead q, d_o;
-  };
-
-  NextStrip next_strip(const Block& block, int keys, int index) const {
-    const std::int64_t touches = keys / Engine::kBlock + 1;
-    const std::int64_t q = Engine::packed_q_floats(shape_.d_qk), d_o = Engine::packed_q_floats(shape_.d_v);
-    if (index + 1 == kStrips) {
-      // Next come the products with the right sides; the first of them is fetched only in part.
-      return {Ahead(block.d_o_right, kQueries * std::int64_t{Engine::kPanel}, touches), {}};
-    }
-    return {Ahead(block.q + (index + 1) * q, q, touches), Ahead(block.d_o + (index + 1) * d_o, d_o, touches)};
-  }
-
-  static RowNumbers numbers(const Block& block, int index) {
-    return {block.reference + index * kStrip, block.delta + index * kStrip, block.share + index * kStrip};
-  }
-
-  /// A strip's columns of weight_rows_ and d_score_rows_, from row `first` on.
-  DerivedRows packed_rows(int first, int index) {
-    const std::int64_t at = first * kRowStride + index * kRowWidth;
-    return {weight_rows_ + at, d_score_rows_ + at, kRowStride};
-  }
-
-  /// d_weights_ becomes the right side of d_q in place: a row is written once the rows that it takes have been read.
-  void pack_entries(const Differentiation<Engine>& differentiation, int keys, const DerivedRows& to) {
-    const FlushedSubnormals<Flushed::all> flushed;
-    const int even = keys / 2 * 2;
-    for (int key = 0; key < even; key += 2) {
-      const std::int64_t at = key * kStrip;
-      differentiation.pack(scores_ + at, d_weights_ + at, to.from(key), d_weights_ + at / 2);
-    }
-    if (even == keys) return;
-    const std::int64_t at = even * kStrip;
-    differentiation.template pack<false>(scores_ + at, d_weights_ + at, to.from(even), d_weights_ + at / 2);
-  }
-
-  /// A program may leave anything in the lanes past the last query; sums over queries must not see it.
-  static void clear_absent(int queries, int keys, float* weights, float* d_scores) {
-    for (int key = 0; key < keys; ++key) {
-      clear(weights + key * kWeightsStride + queries, kStrip - queries);
-      clear(d_scores + key * kWeightsStride + queries, kStrip - queries);
-    }
-  }
-
-  /// One strip's columns of rows [begin, end) of weights_ and d_scores_ to weight_rows_ and d_score_rows_.
-  void pack_rows(int begin, int end, int index) {
-    if constexpr (kPacks) {
-      const std::int64_t from = index * kStrip, to = index * kRowWidth;
-      for (int key = begin; key < end; ++key) {
-        Engine::pack_row(weights_ + key * kWeightsStride + from, weight_rows_ + key * kRowStride + to);
-        Engine::pack_row(d_scores_ + key * kWeightsStride + from, d_score_rows_ + key * kRowStride + to);
-      }
-    }
-  }
-
-  static void gather(const float* rows, int keys, float* dense) {
-    for (int key = 0; key < keys; ++key) copy(rows + key * kWeightsStride, kStrip, dense + key * kStrip);
-  }
-
-  static TILEWISE_INLINE void clear(float* values, std::int64_t count) {
-    for (std::int64_t i = 0; i < count; ++i) values[i] = 0;
-  }
-  static TILEWISE_INLINE void copy(const float* from, std::int64_t count, float* to) {
-    for (std::int64_t i = 0; i < count; ++i) to[i] = from[i];
+    Engine::template accumulate_rows<M>(weights, Strips::kRowStride, begin, end, kQueries, block.d_o_right, shape_.d_v,
+                                        d_v);
+    Engine::template accumulate_rows<M>(d_scores, Strips::kRowStride, begin, end, kQueries, block.q_right, shape_.d_qk,
+                                        d_k);
   }
 
   const BackwardTask& task_;
   const Shape& shape_;
-  ScoreUnits units_{};
-  typename Engine::Keys k_{}, v_{};
-  float* weights_;       // [kKeys][kWeightsStride], one block of queries
-  float* d_scores_;      // [kKeys][kWeightsStride], the same of the gradients of raw scores, unscaled
-  float* weight_rows_;   // [kKeys][kRowStride], weights_ as the left side of d_v
-  float* d_score_rows_;  // [kKeys][kRowStride], d_scores_ as the left side of d_k
-  float* scores_;        // [kKeys][kStrip]
-  float* raw_scores_;    // [kKeys][kStrip], before the program
-  float* d_weights_;     // [kKeys][kStrip]
-  float* factors_;       // [kKeys][kStrip], of dropout: 0 or 1 / p_keep
-  float* d_k_;           // [kKeys][rounded d_qk], unscaled
-  float* d_v_;           // [kKeys][rounded d_v]
-  float* packed_k_;      // k and v where they cannot be read in place
-  float* packed_v_;
-  float* k_columns_;  // k packed as v is for the forward pass
+  Strips strips_;
+  float* d_k_;  // [kKeys][rounded d_qk], unscaled
+  float* d_v_;  // [kKeys][rounded d_v]
 };
 
 }  // namespace tilewise::cpu
