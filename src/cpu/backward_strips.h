@@ -189,46 +189,20 @@ class BackwardStrips {
            tile.query + (index + 1) * kStrip <= shape_.s_q;
   }
 
+  /// Weights and gradients of scores of the keys that a strip keeps.
   void kept_strip(const BackwardHead& head, const Tile& tile, const Block& block, int index, bool packs_at_once) {
+    make_entries(head, tile, block, index);
     const KeySpan& span = tile.spans[index];
     const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
-    const std::int64_t query = tile.query + index * kStrip;
-    const int queries = static_cast<int>(shape_.s_q - query < kStrip ? shape_.s_q - query : kStrip);
-    float* weights = weights_ + index * kStrip + first * kWeightsStride;
-    float* d_scores = d_scores_ + index * kStrip + first * kWeightsStride;
-    NextStrip ahead = next_strip(block, keys, index);
-    if (index + 1 == kStrips && *block.reads_rows != 0)
-      ahead.q = rows_ahead(head.d_o, Engine::kPanel, tile.query, kQueries, keys / Engine::kBlock + 1);
-    const auto piece = [&](float* values, std::int64_t begin, std::int64_t end, bool partial) {
-      return ScoreBlock{values + (begin - span.begin) * kStrip, kStrip, query, begin, queries,
-                        static_cast<int>(end - begin),          partial};
-    };
     const bool adjoins = head.adjoint.apply != nullptr, drops = head.dropout.apply != nullptr;
-    const Ahead reads = reads_ahead<Lanes>(head.score, piece(scores_, span.begin, span.end, true));
-    Engine::qk(block.q + index * Engine::packed_q_floats(shape_.d_qk), k_, first, keys, shape_.d_qk,
-               units_.product_factor, adjoins ? raw_scores_ : scores_, reads.then(&ahead.q, keys / Engine::kBlock + 1));
-    for_pieces(span, [&](std::int64_t begin, std::int64_t end, bool partial) {
-      if (adjoins) {
-        const int row = static_cast<int>(begin - span.begin);
-        head.adjoint.score(head.adjoint.context, {piece(raw_scores_, begin, end, partial), row,
-                                                  scores_ + std::int64_t{row} * kStrip, nullptr, 0});
-      } else if (head.score.apply != nullptr && (partial || !head.score.only_masks)) {
-        head.score.apply(head.score.context, piece(scores_, begin, end, partial));
-      }
-    });
-    Engine::qk(block.d_o + index * Engine::packed_q_floats(shape_.d_v), v_, first, keys, shape_.d_v, 1, d_weights_,
-               ahead.d_o);
-    if (drops) {
-      for (int i = 0; i < keys * kStrip; ++i) factors_[i] = 1;
-      head.dropout.apply(head.dropout.context, piece(factors_, span.begin, span.end, false));
-    }
     const EntryRows entries{scores_, d_weights_, drops ? factors_ : nullptr};
     const RowNumbers rows = numbers(block, index);
     const Differentiation<Engine> differentiation(rows, units_.natural);
     if constexpr (kPacks) {
       if (packs_at_once) return pack_entries(differentiation, keys, packed_rows(first, index));
     }
-    const DerivedRows to{weights, d_scores, kWeightsStride};
+    const std::int64_t at = index * kStrip + first * kWeightsStride;
+    const DerivedRows to{weights_ + at, d_scores_ + at, kWeightsStride};
     if (adjoins) {
       drops ? differentiation.template rows<true, true>(entries, keys, to)
             : differentiation.template rows<false, true>(entries, keys, to);
@@ -237,11 +211,57 @@ class BackwardStrips {
             : differentiation.template rows<false, false>(entries, keys, to);
     }
     if (block.is_odd[index] != 0) differentiate_odd<Engine>(rows, units_.natural, entries, keys, adjoins, to);
-    if (queries < kStrip) clear_absent(queries, keys, weights, d_scores);
+    if (const int queries = queries_of(tile, index); queries < kStrip) clear_absent(queries, keys, to);
     if (adjoins) {
-      head.adjoint.apply(head.adjoint.context,
-                         {piece(raw_scores_, span.begin, span.end, true), 0, nullptr, d_scores, kWeightsStride});
+      const ScoreBlock raw = piece(tile, index, raw_scores_, span.begin, span.end, true);
+      head.adjoint.apply(head.adjoint.context, {raw, 0, nullptr, to.d_scores, kWeightsStride});
     }
+  }
+
+  /// Scores, through the program, gradients of weights, and factors of dropout of the keys that a strip keeps.
+  void make_entries(const BackwardHead& head, const Tile& tile, const Block& block, int index) {
+    const KeySpan& span = tile.spans[index];
+    const int first = static_cast<int>(span.begin - tile.key), keys = static_cast<int>(span.end - span.begin);
+    const std::int64_t touches = keys / Engine::kBlock + 1;
+    NextStrip ahead = next_strip(block, keys, index);
+    if (index + 1 == kStrips && *block.reads_rows != 0)
+      ahead.q = rows_ahead(head.d_o, Engine::kPanel, tile.query, kQueries, touches);
+    const bool adjoins = head.adjoint.apply != nullptr;
+    const Ahead reads = reads_ahead<Lanes>(head.score, piece(tile, index, scores_, span.begin, span.end, true));
+    Engine::qk(block.q + index * Engine::packed_q_floats(shape_.d_qk), k_, first, keys, shape_.d_qk,
+               units_.product_factor, adjoins ? raw_scores_ : scores_, reads.then(&ahead.q, touches));
+    for_pieces(span, [&](std::int64_t begin, std::int64_t end, bool partial) {
+      if (adjoins) {
+        const int row = static_cast<int>(begin - span.begin);
+        head.adjoint.score(head.adjoint.context, {piece(tile, index, raw_scores_, begin, end, partial), row,
+                                                  scores_ + std::int64_t{row} * kStrip, nullptr, 0});
+      } else if (head.score.apply != nullptr && (partial || !head.score.only_masks)) {
+        head.score.apply(head.score.context, piece(tile, index, scores_, begin, end, partial));
+      }
+    });
+    Engine::qk(block.d_o + index * Engine::packed_q_floats(shape_.d_v), v_, first, keys, shape_.d_v, 1, d_weights_,
+               ahead.d_o);
+    if (head.dropout.apply == nullptr) return;
+    for (int i = 0; i < keys * kStrip; ++i) factors_[i] = 1;
+    head.dropout.apply(head.dropout.context, piece(tile, index, factors_, span.begin, span.end, false));
+  }
+
+  /// Queries of a strip that are present.
+  int queries_of(const Tile& tile, int index) const {
+    const std::int64_t left = shape_.s_q - tile.query - index * kStrip;
+    return static_cast<int>(left < kStrip ? left : kStrip);
+  }
+
+  /// Keys [begin, end) of `values`, which holds those that the strip keeps.
+  ScoreBlock piece(const Tile& tile, int index, float* values, std::int64_t begin, std::int64_t end,
+                   bool partial) const {
+    return {values + (begin - tile.spans[index].begin) * kStrip,
+            kStrip,
+            tile.query + index * kStrip,
+            begin,
+            queries_of(tile, index),
+            static_cast<int>(end - begin),
+            partial};
   }
 
   /// d_q of one strip += k^T d_scores.
@@ -306,10 +326,10 @@ class BackwardStrips {
   }
 
   /// A program may leave anything in the lanes past the last query; sums over queries must not see it.
-  static void clear_absent(int queries, int keys, float* weights, float* d_scores) {
+  static void clear_absent(int queries, int keys, const DerivedRows& of) {
     for (int key = 0; key < keys; ++key) {
-      clear(weights + key * kWeightsStride + queries, kStrip - queries);
-      clear(d_scores + key * kWeightsStride + queries, kStrip - queries);
+      clear(of.weights + key * of.stride + queries, kStrip - queries);
+      clear(of.d_scores + key * of.stride + queries, kStrip - queries);
     }
   }
 
