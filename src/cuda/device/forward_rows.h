@@ -47,13 +47,14 @@ class ForwardRows : public ForwardProducts<Config> {
   __device__ static RowPart row_of_block(const TileLists& lists) {
     return row_part(lists, lists.parts, blockIdx.x, blockIdx.y, gridDim.x, gridDim.y);
   }
-  /// The block's, for when it has tiles in its registers. Where warps read a table by what they have read of
-  /// another, query_begin_ is short of a register at the end: T5's kernel took 2% more with it. With one read or none
-  /// it took clamped distances 2% and ALiBi 3% more to read it again.
+  /// The block's, for when it has tiles in its registers. Where warps keep values of their own it tells query_begin_
+  /// too, which is short of a register at the end: without that T5's kernel took 2% more, ALiBi's with a causal mask
+  /// 4%, clamped distances' at d 64 3%. At d 128 clamped distances took 2% more with it, and ALiBi 2%.
   struct RowWithQuery : RowPart {
     int query_begin;
   };
-  static constexpr bool kReadsQueryAgain = kWarpsKeepOwn && ValuesOfBlock::kDiagonalReads > 1;
+  static constexpr bool kIs128 = Config::kHeadQk == 128 && Config::kHeadV == 128;
+  static constexpr bool kReadsQueryAgain = kWarpsKeepOwn && !(kIs128 && ValuesOfBlock::kTakesFewRegisters);
   using TakenRow = Conditional<kReadsQueryAgain, RowWithQuery, RowPart>;
   __device__ static TakenRow& taken_row() {
     __shared__ TakenRow shared;

@@ -7,6 +7,7 @@
 //   Place                     a (sequence, head): see place_of
 //   Query, Key, Diagonal      hoisted values: query_values(arguments, place, query_index), ...
 //   kHasOneStage              whether there is one score function
+//   kHasMask                  whether there are stages that remove entries, whatever tables hold
 //   kFollowsDiagonals         whether keeps() is the same for all entries of equal query - key
 //   kHasFunctions             whether an exponent takes functions on the unit that makes exponentials
 //   kIsShort                  whether making them takes few operations

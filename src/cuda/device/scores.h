@@ -62,7 +62,7 @@ class TileScores {
   /// meet.
   struct Made {};
   static constexpr bool kHasDiagonals = false, kKnowsLines = false, kHasSteps = false;
-  static constexpr int kDiagonalReads = 0;
+  static constexpr bool kTakesFewRegisters = false;
   __device__ void make_tile(Made&, const Arguments&, int, int) const {}
   __device__ void keep_tile(const Made&, const Arguments&, int, int, int) {}
 
@@ -132,7 +132,8 @@ class TileScores<Variant, kQueries, kKeys, kThreads, true> {
   /// Tiles whose diagonals lie on a line; where its step may be other than 0.
   static constexpr bool kKnowsLines = Values::kKeepsDiagonals && (Variant::kMayBeSteady || Variant::kMayBeLinear);
   static constexpr bool kHasSteps = kKnowsLines && Variant::kMayBeLinear;
-  static constexpr int kDiagonalReads = Variant::kDiagonalReads;
+  /// What is kept, and what removes entries: no mask does, and no table is read by what was read of another.
+  static constexpr bool kTakesFewRegisters = !Variant::kHasMask && Variant::kDiagonalReads < 2;
   /// In two steps where most tiles want it: registers are short.
   using Made = typename Values::Made;
   static constexpr bool kInSteps = Made::kAny && !kKnowsLines;

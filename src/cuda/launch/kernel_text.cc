@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <string_view>
 
 #include "variant/graph.h"
@@ -264,7 +265,7 @@ jit::Header rearranged_header(const Variant& variant, const variant::CudaText& t
           "  static constexpr bool kMayBeLinear = {}, kAddsDiagonals = {}, kBeginsSteady = {};\n"
           "  static constexpr bool kChangesScores = {}, kHasSink = {}, kSlopeIsFinite = {}, kIsShort = {};\n"
           "  static constexpr bool kHasOneStage = {}, kFollowsDiagonals = {}, kHasFunctions = {};\n"
-          "  static constexpr bool kIsLong = {};\n"
+          "  static constexpr bool kIsLong = {}, kHasMask = {};\n"
           "  static constexpr int kQueryFields = {}, kKeyFields = {}, kDiagonalFields = {};\n"
           "  static constexpr int kMostKeptFields = {}, kDiagonalReads = {};\n}};\n\n"
           "}}  // namespace tilewise::cuda\n",
@@ -272,7 +273,8 @@ jit::Header rearranged_header(const Variant& variant, const variant::CudaText& t
           text.may_be_steady, text.may_be_small, text.may_be_linear, text.adds_diagonals, text.begins_steady,
           has_scores, variant.has_sink(), text.slope_is_finite, text.hoisted_operations <= 48,
           score_stages(variant) == 1, text.follows_diagonals, text.special_functions > 0, text.is_long(),
-          fields(variant::Hoist::query), fields(variant::Hoist::key), fields(variant::Hoist::diagonal),
+          score_stages(variant) < std::ssize(variant.data().stages), fields(variant::Hoist::query),
+          fields(variant::Hoist::key), fields(variant::Hoist::diagonal),
           has_scores ? variant::kMostKeptFields : variant::kMostKeptOfMasks, text.diagonal_reads)};
 }
 
