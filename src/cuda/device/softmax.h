@@ -30,13 +30,6 @@ __device__ inline float exp2_of(float x) {
   return y;
 }
 
-/// log2(x), to 2^-22 of it, between 1/2 and 2 to 2^-22; of 0 -inf.
-__device__ inline float log2_of(float x) {
-  float y;
-  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 /// 1 / x, to 1 unit in the last place; 0 beyond 2^126.
 __device__ inline float reciprocal_of(float x) {
   float y;

@@ -28,7 +28,6 @@ inline void cvt_rna_tf32_f32(unsigned& bits, float x) { bits = (__float_as_uint(
 
 inline void ex2_approx_ftz_f32(float& y, float x) { y = std::exp2(x); }
 inline void lg2_approx_f32(float& y, float x) { y = std::log2(x); }
-inline void lg2_approx_ftz_f32(float& y, float x) { y = std::log2(x); }
 inline void rcp_approx_ftz_f32(float& y, float x) { y = 1 / x; }
 inline void sqrt_approx_ftz_f32(float& y, float x) { y = std::sqrt(x); }
 inline void rsqrt_approx_ftz_f32(float& y, float x) { y = 1 / std::sqrt(x); }

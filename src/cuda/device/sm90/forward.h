@@ -11,13 +11,13 @@ template <class Config, class Variant>
 class ForwardConsumer : ForwardSteps<Config, Variant> {
   using Shared = ForwardSteps<Config, Variant>;
   using Shared::await_visit, Shared::begin, Shared::close_rows, Shared::complete_tile, Shared::drop, Shared::finish,
-      Shared::first_visit, Shared::has_own_bases, Shared::is_first_lane, Shared::key_empty, Shared::key_full,
-      Shared::lane_of, Shared::look_up, Shared::make_exponents, Shared::make_scored, Shared::make_small,
-      Shared::make_steady, Shared::may_attend, Shared::may_pass, Shared::move, Shared::pass_tiles, Shared::pass_turn,
-      Shared::passes, Shared::place_of, Shared::release_queries, Shared::start_piece, Shared::start_scores,
-      Shared::steady_exponents, Shared::take_own_bases, Shared::take_steady, Shared::take_turn, Shared::take_visit,
-      Shared::uniform_of, Shared::value_empty, Shared::value_full, Shared::value_tile, Shared::wait_for_kept,
-      Shared::walk_of;
+      Shared::first_visit, Shared::has_entries, Shared::has_own_bases, Shared::is_first_lane, Shared::is_told,
+      Shared::key_empty, Shared::key_full, Shared::lane_of, Shared::look_up, Shared::make_exponents,
+      Shared::make_scored, Shared::make_small, Shared::make_steady, Shared::may_attend, Shared::may_pass, Shared::move,
+      Shared::pass_tiles, Shared::pass_turn, Shared::passes, Shared::place_of, Shared::release_queries,
+      Shared::start_piece, Shared::start_scores, Shared::steady_exponents, Shared::take_own_bases, Shared::take_steady,
+      Shared::take_turn, Shared::take_visit, Shared::uniform_of, Shared::value_empty, Shared::value_full,
+      Shared::value_tile, Shared::wait_for_kept, Shared::walk_of;
   using Shared::call_;
   using Shared::kKeepsOfTiles, Shared::kKeyTile, Shared::kLargestSum, Shared::kRoom, Shared::kStages, Shared::kSteps,
       Shared::kTellsLists;
@@ -213,7 +213,7 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
       start_output(o, weights, turn.stage());
     };
     if constexpr (kTellsLists) start_last();
-    const bool goes_on = may_attend(next);
+    const bool goes_on = Variant::kChangesScores ? is_told(next) && has_entries(next) : may_attend(next);
     const Turn<kStages> keys = turn.plus(1);
     if (goes_on) begin(next, q, keys);
     if constexpr (kTellsLists) {

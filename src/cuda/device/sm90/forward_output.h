@@ -67,13 +67,16 @@ class ForwardOutput : public ForwardShared<Config, Variant> {
     release(piece);
   }
 
+  /// A number that all of a warp have, as copies take it: of lanes' own the assembler asks in a loop which they are.
+  /// With score functions that orders their entries anew, which was not timed.
+  __device__ static int of_warp(int x) { return Variant::kChangesScores ? x : uniform(x); }
+
   /// A warp's 16 rows, by way of shared memory.
   __device__ void store_by_copies(const Piece& piece, int thread, const Output& o,
                                   const Multipliers& multipliers) const {
     const Work& work = place_of(piece).work;
-    // The warp's, as the copies take them: of numbers of lanes the assembler asks in a loop which they are.
-    const int first = uniform(first_query(piece) + token_of(piece) + thread / 32 * 16);
-    const int lane = thread % 32, row = uniform(64 * piece.consumer + thread / 32 * 16);
+    const int first = of_warp(first_query(piece) + token_of(piece) + thread / 32 * 16);
+    const int lane = thread % 32, row = of_warp(64 * piece.consumer + thread / 32 * 16);
     const auto tile = this->output_tile();
     wait_for_copies();  // of the piece before, long since
     __syncwarp();
@@ -109,38 +112,28 @@ class ForwardOutput : public ForwardShared<Config, Variant> {
 
   /// Writes lse of the thread's two rows and returns what turns their sums into outputs.
   __device__ Multipliers close_rows(const Piece& piece, int thread, const RowStatistics<1>& rows) const {
-    Multipliers multipliers;
-    float base[2], sum[2];
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      base[half] = rows.base[0][half], sum[half] = sum_of_row(rows.sum[0][half]);
-      float multiplier = 1;
-      if constexpr (Variant::kHasSink) {
-        const float sink = Variant::sink_logit(variant_, place_of(piece).variant) * kLog2E;
-        const float joint = fmaxf(base[half], sink);
-        multiplier = exp2_of(base[half] - joint);
-        sum[half] = sum[half] * multiplier + exp2_of(sink - joint);
-        base[half] = joint;
-      }
-      if constexpr (Config::kHasDropout) multiplier *= arguments_.dropout.scale;
-      multipliers.of[half] = sum[half] == 0 ? 0 : multiplier * reciprocal_of(sum[half]);
-    }
-    if (arguments_.lse.data != nullptr) store_lse(piece, thread, base, sum);
-    return multipliers;
-  }
-
-  /// Of both rows from one address and by the unit's logarithm: with the sums that takes 72 instructions of a piece's
-  /// end, where it took 165.
-  __device__ void store_lse(const Piece& piece, int thread, const float (&base)[2], const float (&sum)[2]) const {
     const Told& place = place_of(piece);
     const TensorView& view = arguments_.lse;
-    const int first = query_of(piece, thread), end = thread % 4 == 0 ? place.shape.queries : 0;
-    float* const lse = static_cast<float*>(view.data) + place.work.sequence * view.batch + place.work.head * view.head +
-                       (first + token_of(piece)) * view.row;
+    Multipliers multipliers;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      if (first + 8 * half < end) lse[8 * half * view.row] = (base[half] + log2_of(sum[half])) * kLn2;
+      float base = rows.base[0][half], sum = sum_of_row(rows.sum[0][half]), multiplier = 1;
+      if constexpr (Variant::kHasSink) {
+        const float sink = Variant::sink_logit(variant_, place.variant) * kLog2E;
+        const float joint = fmaxf(base, sink);
+        multiplier = exp2_of(base - joint);
+        sum = sum * multiplier + exp2_of(sink - joint);
+        base = joint;
+      }
+      const int query = query_of(piece, thread) + 8 * half;
+      if (view.data != nullptr && query < place.shape.queries && thread % 4 == 0) {
+        static_cast<float*>(view.data)[place.work.sequence * view.batch + place.work.head * view.head +
+                                       (query + token_of(piece)) * view.row] = (base + log2f(sum)) * kLn2;
+      }
+      if constexpr (Config::kHasDropout) multiplier *= arguments_.dropout.scale;
+      multipliers.of[half] = sum == 0 ? 0 : multiplier * reciprocal_of(sum);
     }
+    return multipliers;
   }
 };
 
