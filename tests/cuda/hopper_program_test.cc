@@ -56,7 +56,7 @@ std::vector<Named> sample() {
           {"learned bias", zoo::learned_bias(), 16, 8},
           {"pair bias", zoo::pair_bias(), 16, 8},
           {"sandwich", zoo::sandwich(16), 0, 16},
-          {"twelve operations", twelve_operations(), 24}};
+          {"twelve operations", twelve_operations(), 8}};
 }
 
 class HopperProgram : public jit::WithNvrtc {

@@ -19,8 +19,8 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
       Shared::take_turn, Shared::take_visit, Shared::uniform_of, Shared::value_empty, Shared::value_full,
       Shared::value_tile, Shared::wait_for_kept, Shared::walk_of;
   using Shared::call_;
-  using Shared::kKeepsOfTiles, Shared::kKeyTile, Shared::kLargestSum, Shared::kRoom, Shared::kStages, Shared::kSteps,
-      Shared::kTellsLists;
+  using Shared::kKeepsOfTiles, Shared::kKeyTile, Shared::kLargestSum, Shared::kReckonsAhead, Shared::kRoom,
+      Shared::kStages, Shared::kSteps, Shared::kTellsLists;
   using typename Shared::Element;
   using typename Shared::Lane;
   using typename Shared::Output;
@@ -81,7 +81,7 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
     Output o;
     RowStatistics<1> rows;
     Fragments weights;
-    [[maybe_unused]] Visit coming;  // where it is asked for ahead, the next tile's, whose keys have come then
+    [[maybe_unused]] Visit coming;  // of the next tile, where it is reckoned or, its keys having come, asked for ahead
     [[maybe_unused]] bool passes_next = false;
     o.clear();
     key_empty(turn.stage()).arrive_if(is_first_lane());
@@ -103,6 +103,8 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
     }
     bool are_small = true;  // all products of this warp up to now
     SteadyRun run;
+    const auto reckon = [&](int i) { return Visit{int(made_anew(walk.visit(::min(i, count - 1)).entry))}; };
+    if constexpr (kReckonsAhead) coming = reckon(1);
     unsigned passed = 0;  // tiles between the one whose values are to be read and the next one
     for (int i = 1; i < count; ++i) {
       const Visit last = visit;
@@ -114,7 +116,7 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
         if constexpr (kTellsLists) {
           await_visit(visit, keys);
         } else {
-          visit = walk.visit(i);
+          visit = kReckonsAhead ? coming : walk.visit(i);
         }
         if constexpr (kPassesTiles) {
           if (passes(visit, piece, i + 1 < count, keys, passed)) {
@@ -137,6 +139,7 @@ class ForwardConsumer : ForwardSteps<Config, Variant> {
       const bool has_one_value = take_steady(run, keys.count) && !is_cut;
       [[maybe_unused]] const SteadyExponents steady =
           steady_exponents(lane_of(visit, piece, keys.count, of_head), run.value, rows);
+      if constexpr (kReckonsAhead) coming = reckon(i + 1);
       wait_for_products<1>();
       pass_turn(piece);
       pin(s);
