@@ -26,6 +26,7 @@ struct HopperForwardPlan {
   int stages = 2;                  // tiles of k, and of v, in shared memory
   bool query_in_registers = true;  // else q is read from shared memory for every tile
   bool has_scores = false;         // score functions, which keep what they share in shared memory
+  bool has_offsets = false;        // values of keys or diagonals among that
   int query_stages = 1;            // query tiles in shared memory
   bool stages_output = false;      // output goes through shared memory
   bool ends_with_queries = false;  // ListTile
