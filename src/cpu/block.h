@@ -52,9 +52,9 @@ struct Accumulators {
   /// a_row + k * a_step]; b: [depth, kColumns], rows b_step apart.
   TILEWISE_INLINE void multiply(const float* a, std::int64_t a_row, std::int64_t a_step, const float* b,
                                 std::int64_t b_step, std::int64_t depth) {
-    // Intel's processors count on the ports that make products: in steps of eight a Sapphire Rapids takes 0.92 to 0.96 of
-    // the time (AVX2) and 0.94 to 0.97 (AVX-512). Written out by hand, GCC 12 spills an address for each row and step,
-    // and AVX2 takes 1.06 to 1.09.
+    // Intel's processors count on the ports that make products: in steps of eight a Sapphire Rapids takes 0.92 to 0.96
+    // of the time (AVX2) and 0.94 to 0.97 (AVX-512). Written out by hand, GCC 12 spills an address for each row and
+    // step, and AVX2 takes 1.06 to 1.09.
 #pragma GCC unroll 8
     for (std::int64_t k = 0; k < depth; ++k, a += a_step, b += b_step) {
       Vec right[N];
