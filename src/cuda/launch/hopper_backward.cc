@@ -133,8 +133,10 @@ void HopperBackwardKernels::launch(const BackwardArguments& arguments, const std
       can_share(shape_) ? last_round(all_tiles, call.query_tiles * heads_per_kv, context_->device().multiprocessors)
                         : LastRound{all_tiles, 0, 1};
   call.shared_from = static_cast<int>(last.from);
-  // Counts are cleared with the rows of queries; what is shared is launched behind, and its blocks are not counted.
-  call.counts_added = counts_added_ && call.query_tiles > 0 && last.tiles == 0 ? 1 : 0;
+  // Counts are cleared with the rows of queries, and need a kernel between; what is shared is launched behind, and its
+  // blocks are not counted.
+  const bool has_tiles = call.query_tiles > 0 && call.key_tiles > 0;
+  call.counts_added = counts_added_ && has_tiles && last.tiles == 0 ? 1 : 0;
 
   constexpr unsigned kThreads = 256, kRowsOfBlock = kThreads / 16;  // of what goes before and after
   const auto query_tiles = static_cast<unsigned>(call.query_tiles), key_tiles = static_cast<unsigned>(call.key_tiles);

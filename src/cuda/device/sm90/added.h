@@ -20,8 +20,8 @@ struct AddedCount {
     if (call.counts_added == 0) return;
     asm volatile("red.release.gpu.global.add.s32 [%0], 1;" ::"l"(count) : "memory");
   }
-  /// By one thread, until all blocks have. All have begun when the kernel behind begins (launches.h), so there is no
-  /// deadlock.
+  /// By one thread, until all blocks have. All have begun, and the count was cleared, when the kernel behind begins, so
+  /// that it neither waits for ever nor sees what a call before has counted.
   __device__ void wait(const BackwardCall& call) const {
     for (;;) {
       int blocks;

@@ -232,7 +232,7 @@ class Backward : BackwardShared<Config, Variant> {
   using Shared::Shared;
 
   __device__ void run() {
-    let_next_kernel_begin();
+    if constexpr (!Shared::kCountsAdded) let_next_kernel_begin();
     if constexpr (Shared::kTakesWork) {
       if (threadIdx.x == 0) this->take_work();
       __syncthreads();

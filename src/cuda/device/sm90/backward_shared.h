@@ -232,8 +232,11 @@ class BackwardShared {
     }
   }
 
-  /// One of the producer's warps waits for the last additions of consumers, and counts the block.
+  /// One of the producer's warps waits for the last additions of consumers, and counts the block. The kernel behind,
+  /// which reads the count, may not begin before the one in front has cleared it.
   __device__ void count_added() const {
+    wait_for_kernels_before();
+    let_next_kernel_begin();
     meet(kAddedMeet, kAddedThreads);
     if (thread_read_anew() == 32) AddedCount::of(call_, sequence(), kv_head()).add_block(call_);
   }
