@@ -134,7 +134,7 @@ std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& sha
     add({3, 112, 4, false}), add({3, 112, 2, false}), add({3, 96, 2, true}), add({2, 128, 2, true});
   } else if (shape.d_v <= 128) {
     // Where nothing is kept for entries there is room for four stages, by which consumers may be further apart: softcap
-    // 0.828 of plain where it was 0.809 by two, with a head's values in shared registers, which spilled 8 bytes.
+    // 0.812 and 0.806 of plain where it was 0.804 and 0.797 by two, in turns.
     if (has_functions && !shape.has_lists && shape.short_keys == 0) add({3, 80, 4, false});
     if (has_functions) add({3, 80, 2, false});
     if (needs_registers) add({2, 128, 2, false});
