@@ -1,9 +1,8 @@
 // Calls one behind the other in one workspace, where the second finds what the first has left.
 #include <gtest/gtest.h>
 
-#include <cmath>
-
 #include "tests/gpu/gpu_caller.h"
+#include "tests/gpu/same_values.h"
 #include "tests/gpu/with_gpu.h"
 #include "tilewise/zoo.h"
 
@@ -13,13 +12,7 @@ namespace {
 /// One tile of keys adds to each sum of d_q, so that gradients have the same bits in every run.
 reference::Shape one_tile() { return uniform(2, 4, 2, 100, 60, 64, 64); }
 
-class OneWorkspaceOnGpu : public jit::WithGpu {
- protected:
-  static void expect_same(const reference::Array& a, const reference::Array& b) {
-    const auto same = [](double x, double y) { return x == y || (std::isnan(x) && std::isnan(y)); };
-    for (std::int64_t i = 0; i < a.size(); ++i) ASSERT_TRUE(same(a.get(i), b.get(i))) << i;
-  }
-};
+class OneWorkspaceOnGpu : public jit::WithGpu {};
 
 TEST_F(OneWorkspaceOnGpu, ServesBackwardPassesOfOtherInputs) {
   for (const Variant& variant : {Variant(), zoo::causal(), zoo::window(40)}) {
