@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "core/round_up.h"
 #include "tilewise/workspace.h"
 
 namespace tilewise::attention {
@@ -30,9 +31,7 @@ class Arena {
 
   std::int64_t used() const { return used_; }
 
-  static std::int64_t rounded(std::int64_t bytes) {
-    return (bytes + Workspace::kAlignment - 1) / Workspace::kAlignment * Workspace::kAlignment;
-  }
+  static std::int64_t rounded(std::int64_t bytes) { return round_up(bytes, Workspace::kAlignment); }
 
  private:
   std::span<std::byte> memory_;

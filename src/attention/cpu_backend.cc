@@ -48,7 +48,7 @@ constexpr double kMostUneven = 1.04;
 std::int64_t backward_step(const cpu::Kernels& kernels, std::int64_t s_kv, std::int64_t splits) {
   for (const std::int64_t step : kBackwardSteps) {
     if (step % kernels.backward_step != 0) continue;
-    const std::int64_t steps = (s_kv + step - 1) / step, most = (steps + splits - 1) / splits;
+    const std::int64_t steps = ceil_div(s_kv, step), most = ceil_div(steps, splits);
     if (static_cast<double>(most * splits) <= kMostUneven * static_cast<double>(steps)) return step;
   }
   return kernels.backward_step;
@@ -82,13 +82,13 @@ Cuts CpuBackend::cuts_of(std::int64_t s_q, std::int64_t s_kv, bool may_decode) c
   cuts.decodes = may_decode && s_q <= kDecodeQueries && s_kv > 0;
   // Four strips share each key tile that is packed; fewer would pay for the packing.
   const std::int64_t queries = s_q * shape().h_q;
-  const std::int64_t tasks = round_up((queries + kernels_.tile_queries - 1) / kernels_.tile_queries, kForwardTasks);
+  const std::int64_t tasks = round_up(ceil_div(queries, kernels_.tile_queries), kForwardTasks);
   cuts.task_queries =
       std::clamp(round_up((queries + tasks - 1) / std::max<std::int64_t>(1, tasks), kernels_.strip_queries),
                  std::int64_t{4} * kernels_.strip_queries, kernels_.tile_queries);
   // Every split holds partial sums of d_q of the whole group, which must not outgrow the rest of the memory.
-  const std::int64_t tiles = (s_kv + kernels_.backward_keys - 1) / kernels_.backward_keys;
-  const std::int64_t wanted = std::min(kBackwardTasks, (2 * kBackwardTasks + shape().h_kv - 1) / shape().h_kv);
+  const std::int64_t tiles = ceil_div(s_kv, kernels_.backward_keys);
+  const std::int64_t wanted = std::min(kBackwardTasks, ceil_div(2 * kBackwardTasks, shape().h_kv));
   const std::int64_t most = std::max<std::int64_t>(4, std::min(s_kv / kSplitKeys, 64 / group()));
   cuts.backward_splits = std::max<std::int64_t>(1, std::min({wanted, tiles, most}));
   if (cuts.backward_splits > kLikelyWorkers) cuts.backward_splits -= cuts.backward_splits % kLikelyWorkers;
@@ -108,20 +108,19 @@ std::int64_t CpuBackend::decode_heads(std::int64_t splits) const {
 /// Bytes for as many units at a time as keep the threads busy.
 std::int64_t CpuBackend::shared_bytes() const {
   const auto wave = [&](std::int64_t units, std::int64_t unit_bytes, std::int64_t tasks_of_unit) {
-    const std::int64_t needed = (std::int64_t{4} * executor_.workers() + tasks_of_unit - 1) / tasks_of_unit;
+    const std::int64_t needed = ceil_div(std::int64_t{4} * executor_.workers(), tasks_of_unit);
     const std::int64_t held = kWaveBytes / std::max<std::int64_t>(1, unit_bytes);
     return std::clamp<std::int64_t>(std::max(needed, held), 1, std::max<std::int64_t>(1, units)) * unit_bytes;
   };
   // Of any length up to the longest: a shorter sequence may have more splits, never more than these.
-  const std::int64_t splits =
-      std::min(most_decode_splits(shape()), (shape().s_kv + kLeastDecodeKeys - 1) / kLeastDecodeKeys);
+  const std::int64_t splits = std::min(most_decode_splits(shape()), ceil_div(shape().s_kv, kLeastDecodeKeys));
   const std::int64_t rows = group() * std::min(shape().s_q, kDecodeQueries);
   const std::int64_t heads = std::min<std::int64_t>(cpu::kMostDecodeTasks, shape().h_kv);
   Arena decode;
   decode.take<float>(heads * splits * rows * shape().d_v);
   decode.take<float>(heads * splits * rows);
   std::int64_t bytes =
-      wave(shape().b * ((shape().h_kv + heads - 1) / heads), decode.used(), std::max<std::int64_t>(1, splits));
+      wave(shape().b * ceil_div(shape().h_kv, heads), decode.used(), std::max<std::int64_t>(1, splits));
   if (shape().backward) {
     const Cuts cuts = cuts_of(shape().s_q, shape().s_kv, false);
     BackwardUnit unit;

@@ -15,6 +15,7 @@
 #include "attention/strip_choice.h"
 #include "attention/variant_gradients.h"
 #include "attention/worker.h"
+#include "core/round_up.h"
 
 namespace tilewise::attention {
 
@@ -139,7 +140,7 @@ class CpuBackend final : public Backend {
 template <class Visit>
 void for_pieces_of_split(std::int64_t s_kv, std::int64_t step, std::int64_t splits, std::int64_t split,
                          const Visit& visit) {
-  const std::int64_t steps = (s_kv + step - 1) / step;
+  const std::int64_t steps = ceil_div(s_kv, step);
   const auto from_front = [&](std::int64_t of) { return steps * of / (2 * splits); };  // of the splits before it
   const auto from_back = [&](std::int64_t of) { return steps * of / splits - from_front(of); };
   const auto key = [&](std::int64_t at) { return std::min(at * step, s_kv); };

@@ -9,6 +9,7 @@
 #include "attention/cpu_backend.h"
 #include "attention/views.h"
 #include "core/element.h"
+#include "core/round_up.h"
 
 namespace tilewise::attention {
 namespace {
@@ -314,7 +315,7 @@ void CpuBackend::lay_out(BackwardUnit& unit, std::int64_t s_q, std::int64_t s_kv
   unit.splits = cuts.backward_splits;
   unit.step = cuts.backward_step;
   const std::int64_t block = kPreparedBlocks * kernels_.backward_queries;
-  unit.blocks = std::max<std::int64_t>(1, (s_q + block - 1) / block);
+  unit.blocks = std::max<std::int64_t>(1, ceil_div(s_q, block));
   unit.prepared = arena.take<float>(group() * kernels_.prepared_floats(lengths));
   unit.d_q = arena.take<float>(unit.splits * group() * kernels_.d_q_floats(lengths));
   unit.delta = arena.take<float>(group() * s_q);

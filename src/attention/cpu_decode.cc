@@ -7,6 +7,7 @@
 #include "attention/largest_scores.h"
 #include "attention/views.h"
 #include "core/element.h"
+#include "core/round_up.h"
 #include "tiles/merge.h"
 
 namespace tilewise::attention {
@@ -201,7 +202,7 @@ class Decode {
 void CpuBackend::lay_out(DecodeUnit& unit, std::int64_t s_q, Arena& arena) const {
   const std::int64_t splits = unit.splits.count();
   unit.rows = group() * s_q;
-  unit.chunks = (unit.rows + kMostDecodeRows - 1) / kMostDecodeRows;
+  unit.chunks = ceil_div(unit.rows, kMostDecodeRows);
   unit.o = arena.take<float>(unit.kv_heads * splits * unit.rows * shape().d_v);
   unit.lse = arena.take<float>(unit.kv_heads * splits * unit.rows);
 }

@@ -5,6 +5,7 @@
 #include "attention/largest_scores.h"
 #include "attention/views.h"
 #include "core/element.h"
+#include "core/round_up.h"
 
 namespace tilewise::attention {
 namespace {
@@ -29,7 +30,7 @@ class Forward {
 
   std::int64_t tiles_of(const Sequence& sequence) const {
     const Cuts cuts = cuts_of(sequence);
-    return cuts.decodes || sequence.s_q == 0 ? 0 : (sequence.s_q + cuts.task_queries - 1) / cuts.task_queries;
+    return cuts.decodes || sequence.s_q == 0 ? 0 : ceil_div(sequence.s_q, cuts.task_queries);
   }
 
   void tile(std::int64_t task, int worker) {

@@ -3,6 +3,7 @@
 
 #include "attention/cuda_backend.h"
 #include "attention/planned_mask.h"
+#include "core/round_up.h"
 #include "cuda/launch/hopper_program.h"
 #include "cuda/launch/kernel_text.h"
 #include "cuda/plan/hopper_plan.h"
@@ -35,7 +36,7 @@ int parts_of_long_rows(const std::vector<cuda::RowStart>& order, std::int64_t h_
   std::int64_t visits = 0, longest = 0;
   for (const cuda::RowStart& row : order) visits += row.count, longest = std::max<std::int64_t>(longest, row.count);
   const std::int64_t most = std::max(visits * h_q / (4 * multiprocessors), kLeastTiles);
-  const std::int64_t parts = (longest + most - 1) / most;
+  const std::int64_t parts = ceil_div(longest, most);
   return parts * part_bytes > kMostBytes ? 1 : static_cast<int>(std::max<std::int64_t>(parts, 1));
 }
 
@@ -212,7 +213,7 @@ void CudaBackend::find_heads_together(KeptLists& kept, const cuda::ListExtent& e
   const std::int64_t all = by_key ? shape().h_kv * shape().b : shape().h_q;
   const auto fits = [&](std::int64_t together) {
     const std::int64_t kv_heads = by_key ? together : shape().h_kv;
-    const std::int64_t rows_at_work = (context_->device().multiprocessors + together - 1) / together;
+    const std::int64_t rows_at_work = ceil_div(context_->device().multiprocessors, together);
     return most_visited(tiles, extent, order, rows_at_work) * tile_bytes * kv_heads <=
            (by_key ? l2_bytes : l2_bytes / 2);
   };

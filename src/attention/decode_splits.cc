@@ -8,13 +8,13 @@ namespace tilewise::attention {
 namespace {
 
 /// As few splits of at most `keys` keys as a range takes.
-std::int64_t splits_of(const tiles::KeyRange& range, std::int64_t keys) { return (range.keys() + keys - 1) / keys; }
+std::int64_t splits_of(const tiles::KeyRange& range, std::int64_t keys) { return ceil_div(range.keys(), keys); }
 
 /// The length with which all ranges together have no more splits than are allowed: each range but one may add a split
 /// that is not full.
 std::int64_t keys_of_split(const tiles::KeptRanges& ranges, const SplitRules& rules) {
   const std::int64_t full = std::max<std::int64_t>(1, rules.most - std::max(0, ranges.count() - 1));
-  return std::max(rules.least_keys, round_up((ranges.keys() + full - 1) / full, rules.step));
+  return std::max(rules.least_keys, round_up(ceil_div(ranges.keys(), full), rules.step));
 }
 
 DecodeSplits splits_over(const tiles::KeptRanges& ranges, const SplitRules& rules) {
@@ -31,7 +31,7 @@ std::int64_t DecodeSplits::count() const {
 
 tiles::KeyRange DecodeSplits::at(std::int64_t split) const {
   for (const tiles::KeyRange& range : ranges) {
-    const std::int64_t count = splits_of(range, keys), steps = (range.keys() + step - 1) / step;
+    const std::int64_t count = splits_of(range, keys), steps = ceil_div(range.keys(), step);
     const auto begin_of = [&](std::int64_t i) { return std::min(range.begin + steps * i / count * step, range.end); };
     if (split < count) return {begin_of(split), begin_of(split + 1)};
     split -= count;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "core/round_up.h"
 #include "tiles/key_spans.h"
 
 namespace tilewise::attention {
@@ -66,7 +67,7 @@ StripChoice choose_strips(const cpu::Kernels& wide, const tiles::Mask& mask, con
   }
   const double key_cost = kOperationCost * operations_at_entries(mask.program) * 128 /
                           static_cast<double>(std::max<std::int64_t>(1, shape.d_qk + shape.d_v));
-  const std::int64_t tasks = (shape.s_q + wide.tile_queries - 1) / wide.tile_queries;
+  const std::int64_t tasks = ceil_div(shape.s_q, wide.tile_queries);
   std::int64_t queries = 0;
   bool sees_all = true;  // that a sampled task visits
   tiles::KeySpans spans(mask);

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "attention/dropout_tile.h"
+#include "core/round_up.h"
 #include "variant/place.h"
 
 namespace tilewise::attention {
@@ -177,7 +178,7 @@ cpu::KeySpan Worker::span(const HeadHooks& head, std::int64_t query_begin, std::
 }
 
 void Worker::strip_spans(const HeadHooks& head, const Box& box, std::int64_t step, cpu::KeySpan* spans) {
-  const std::int64_t first = head.first_key, strips = (box.query_end - box.query_begin + step - 1) / step;
+  const std::int64_t first = head.first_key, strips = ceil_div(box.query_end - box.query_begin, step);
   std::array<tiles::KeySpan, kMostStrips> found;
   spans_->enter(head.sequence, head.head, head.walk);
   for (std::int64_t strip = 0; strip < strips; strip += kMostStrips) {

@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "core/fail.h"
+#include "core/round_up.h"
 
 namespace tilewise::kv_cache {
 namespace {
@@ -106,7 +107,7 @@ std::int64_t Cache::pages_needed(KvSequence sequence, std::int64_t tokens) const
     fail_argument("tokens is {}; a sequence of {} takes 0 to {}", tokens, state.length, kMostTokens - state.length);
   }
   if (tokens == 0) return 0;
-  const std::int64_t pages = (state.length + tokens + shape_.page_tokens - 1) / shape_.page_tokens;
+  const std::int64_t pages = ceil_div(state.length + tokens, shape_.page_tokens);
   const bool copies = last_page_has_room(state) && others_have(state.pages.back());
   return pages - static_cast<std::int64_t>(state.pages.size()) + (copies ? 1 : 0);
 }

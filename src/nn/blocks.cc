@@ -4,6 +4,8 @@
 #include <array>
 #include <cstring>
 
+#include "core/round_up.h"
+
 namespace tilewise::nn {
 namespace {
 
@@ -43,7 +45,7 @@ void Blocks::for_rows(std::int64_t elements_of_a_row, const Body& body) {
     for (std::int64_t row = 0; row < rows_; ++row) body(row);
     return;
   }
-  executor_.parallel_for((rows_ + together - 1) / together, [&](std::int64_t part, int) {
+  executor_.parallel_for(ceil_div(rows_, together), [&](std::int64_t part, int) {
     const std::int64_t end = std::min(rows_, (part + 1) * together);
     for (std::int64_t row = part * together; row < end; ++row) body(row);
   });

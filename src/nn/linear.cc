@@ -36,8 +36,8 @@ struct Cut {
   Cut(std::int64_t rows_of_task, std::int64_t tokens_of_task, std::int64_t all_rows, std::int64_t all_tokens)
       : rows(rows_of_task),
         tokens(tokens_of_task),
-        row_tasks((all_rows + rows - 1) / rows),
-        tasks(row_tasks * ((all_tokens + tokens - 1) / tokens)) {}
+        row_tasks(ceil_div(all_rows, rows)),
+        tasks(row_tasks * ceil_div(all_tokens, tokens)) {}
 };
 
 }  // namespace
@@ -106,11 +106,11 @@ Cut cut_of(const Linear::Stored& weights, std::int64_t tokens, std::int64_t bunc
   const std::int64_t token_bytes =
       std::max<std::int64_t>(columns / kBlock, 1) * static_cast<std::int64_t>(sizeof(ActivationBlock));
   const std::int64_t most = std::max<std::int64_t>(kRoundedBytes / token_bytes / bunch, 1) * bunch;
-  const std::int64_t chunks = (tokens + most - 1) / most, chunk = round_up((tokens + chunks - 1) / chunks, bunch);
+  const std::int64_t chunks = ceil_div(tokens, most), chunk = round_up(ceil_div(tokens, chunks), bunch);
   const std::int64_t worth = kLeastWork / columns / std::min(tokens, chunk);
   const std::int64_t of_worker = tokens == 1 ? kReadingTasksOfWorker : kTasksOfWorker;
   const std::int64_t row_tasks = workers == 1 ? 1 : std::max<std::int64_t>(of_worker * workers / chunks, 1);
-  const std::int64_t rows = std::max({(all_rows + row_tasks - 1) / row_tasks, worth, std::int64_t{1}});
+  const std::int64_t rows = std::max({ceil_div(all_rows, row_tasks), worth, std::int64_t{1}});
   return {round_up(rows, kPanelRows), chunk, all_rows, tokens};
 }
 
@@ -130,7 +130,7 @@ struct Part {
 void multiply_rounded(const Call& call, const Product& product, const Part& part) {
   const Linear::Stored& weights = *product.weights->stored();
   float* y = product.y + part.token * product.y_stride;
-  call.kernels.multiply(weights.panels, part.row / kPanelRows, (part.row + part.rows + kPanelRows - 1) / kPanelRows,
+  call.kernels.multiply(weights.panels, part.row / kPanelRows, ceil_div(part.row + part.rows, kPanelRows),
                         call.rounded + part.token * (call.x.columns / kBlock), part.tokens, y, product.y_stride);
   if (product.bias == nullptr) return;
   for (std::int64_t t = 0; t < part.tokens; ++t) {
@@ -196,7 +196,7 @@ const ActivationBlock* round(const Rows& x, const QuantisedKernels& kernels, std
   if (memory.size() < needed) memory.resize(needed);
   // Several bunches a task: rounding takes about 0.1 us for 576 columns.
   const std::int64_t chunk = 4 * kernels.bunch;
-  executor.parallel_for((x.count + chunk - 1) / chunk, [&](std::int64_t index, int) {
+  executor.parallel_for(ceil_div(x.count, chunk), [&](std::int64_t index, int) {
     const std::int64_t first = index * chunk, count = std::min(chunk, x.count - first);
     kernels.round(x.data + first * x.stride, x.stride, count, x.columns, memory.data() + first * blocks);
   });

@@ -2,11 +2,13 @@
 
 #include <limits>
 
+#include "core/round_up.h"
+
 namespace tilewise::runtime {
 
 Reach reach_of(UnseenKeys& unseen, std::int64_t context, std::int64_t page_tokens) {
   constexpr std::int64_t kMostPositions = std::numeric_limits<std::int32_t>::max();
-  const std::int64_t pages = 2 * ((context + page_tokens - 1) / page_tokens);
+  const std::int64_t pages = 2 * ceil_div(context, page_tokens);
   const std::int64_t from = pages * page_tokens;
   if (from >= kMostPositions) return {};
   const auto holes = unseen.find({0, pages}, from, kMostPositions);

@@ -2,13 +2,14 @@
 #include <algorithm>
 
 #include "core/fail.h"
+#include "core/round_up.h"
 #include "runtime/scheduler.h"
 
 namespace tilewise::runtime {
 
 std::int64_t Scheduler::pages_of(std::int64_t tokens) const {
   const std::int64_t page_tokens = cache_->shape().page_tokens;
-  return (tokens + page_tokens - 1) / page_tokens;
+  return ceil_div(tokens, page_tokens);
 }
 
 std::int64_t Scheduler::most_chunk_tokens() const {

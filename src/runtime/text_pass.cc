@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "core/round_up.h"
+
 namespace tilewise::runtime {
 namespace {
 
@@ -9,9 +11,7 @@ namespace {
 constexpr std::int64_t kPiece = 64;
 constexpr std::int64_t kPageTokens = 16;
 
-std::int64_t pages_of(std::int64_t tokens) {
-  return std::max<std::int64_t>((tokens + kPageTokens - 1) / kPageTokens, 1);
-}
+std::int64_t pages_of(std::int64_t tokens) { return std::max<std::int64_t>(ceil_div(tokens, kPageTokens), 1); }
 
 }  // namespace
 

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "core/fail.h"
+#include "core/round_up.h"
 #include "tiles/split.h"
 
 namespace tilewise {
@@ -112,8 +113,7 @@ TileRectangle Classifier::tiles_of(std::int64_t sequence, std::int64_t head, Til
   enter(sequence, head);
   if (tile.queries < 1 || tile.keys < 1)
     fail_argument("tile sizes are {} queries by {} keys, expected 1 or more of both", tile.queries, tile.keys);
-  const auto tiles_along = [](std::int64_t length, std::int64_t size) { return length / size + (length % size != 0); };
-  return {0, tiles_along(lengths_.query_end, tile.queries), 0, tiles_along(lengths_.key_end, tile.keys)};
+  return {0, ceil_div(lengths_.query_end, tile.queries), 0, ceil_div(lengths_.key_end, tile.keys)};
 }
 
 /// Evaluates up to kLanes rectangles. Visits those that are decided or single tiles; the others stay open.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "core/round_up.h"
 #include "tiles/split.h"
 
 namespace tilewise::tiles {
@@ -163,9 +164,8 @@ KeySpan KeySpans::refine(const Box& box) {
 
 void KeySpans::find_ranges(const Box& box, std::int64_t step, KeptRanges& ranges) {
   constexpr std::int64_t kMostSteps = 512, kWays = kParts;
-  const auto in_units = [](std::int64_t keys, std::int64_t unit) { return (keys + unit - 1) / unit; };
   const std::int64_t keys = box.key_end - box.key_begin;
-  const std::int64_t least = step * in_units(in_units(keys, step), kMostSteps);
+  const std::int64_t least = step * ceil_div(ceil_div(keys, step), kMostSteps);
   struct Part {
     KeyRange range;
     bool is_decided;  // as kept
@@ -180,7 +180,7 @@ void KeySpans::find_ranges(const Box& box, std::int64_t step, KeptRanges& ranges
       ranges.add(range);
       continue;
     }
-    const std::int64_t length = least * in_units(in_units(range.keys(), least), kWays);
+    const std::int64_t length = least * ceil_div(ceil_div(range.keys(), least), kWays);
     std::array<Box, kParts> boxes;
     std::size_t parts = 0;
     for (std::int64_t begin = range.begin; begin < range.end; begin += length) {

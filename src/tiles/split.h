@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstdint>
 
+#include "core/round_up.h"
 #include "variant/interval_program.h"
 
 namespace tilewise::tiles {
@@ -31,7 +32,7 @@ Parts<Rectangle> split(const Rectangle& whole) {
   const bool is_tall = rows >= 4 * columns, is_wide = columns >= 4 * rows;
   const auto part_length = [](std::int64_t length, std::int64_t parts) {
     if (parts == 1) return length;
-    return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>((length + parts - 1) / parts)));
+    return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(ceil_div(length, parts))));
   };
   const std::int64_t row_step = part_length(rows, is_tall ? 4 : is_wide ? 1 : 2);
   const std::int64_t column_step = part_length(columns, is_wide ? 4 : is_tall ? 1 : 2);

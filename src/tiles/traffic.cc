@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "core/fail.h"
+#include "core/round_up.h"
 #include "tilewise/tiles.h"
 
 namespace tilewise {
@@ -51,7 +52,7 @@ struct Kept {
 
 Kept kept_of(const TrafficShape& shape, const TileMap& map) {
   const auto tiles_along = [](std::int64_t length, std::int64_t size) {
-    return size < 1 ? std::int64_t{-1} : length / size + (length % size != 0);
+    return size < 1 ? std::int64_t{-1} : ceil_div(length, size);
   };
   if (map.rows != tiles_along(shape.s_q, map.tile.queries) || map.columns != tiles_along(shape.s_kv, map.tile.keys)) {
     fail_argument("traffic: the map has {} x {} tiles of {} x {} entries, expected a map of s_q = {} and s_kv = {}",
@@ -128,13 +129,13 @@ TileSizes flash_tiles(const TrafficShape& shape, std::int64_t fast_elements) {
     fail_argument("traffic: the fast memory holds {} elements, expected at least 4d = 2 (d_qk + d_v) = {}, and d > 0",
                   fast_elements, four_d);
   }
-  const std::int64_t keys = fast_elements / four_d + (fast_elements % four_d != 0);
+  const std::int64_t keys = ceil_div(fast_elements, four_d);
   return {.queries = std::min(keys, std::max<std::int64_t>(four_d / 4, 1)), .keys = keys};
 }
 
 Traffic flash_forward_traffic(const TrafficShape& shape, std::int64_t fast_elements) {
   const std::int64_t keys = flash_tiles(shape, fast_elements).keys;
-  const auto passes = static_cast<double>(shape.s_kv / keys + (shape.s_kv % keys != 0));
+  const auto passes = static_cast<double>(ceil_div(shape.s_kv, keys));
   const Matrices m = matrices_of(shape);
   const double statistics = 2 * kFloat32 * static_cast<double>(shape.s_q);
   return {.read = m.k + m.v + passes * (m.q + m.o + statistics), .written = passes * (m.o + statistics)};

@@ -6,6 +6,7 @@
 
 #include "core/check_tensor.h"
 #include "core/fail.h"
+#include "core/round_up.h"
 #include "variant/call_tensors.h"
 
 namespace tilewise::variant {
@@ -53,7 +54,7 @@ void check_blocks(const char* name, const ConstTensor& tensor, const std::option
   if (tensor.dtype != DType::float8_e4m3 || scales->rank == 1) return;
   std::int64_t longest = 0;
   for (const Sequence& sequence : sequences) longest = std::max(longest, sequence.*length);
-  const auto b = static_cast<std::int64_t>(sequences.size()), blocks = (longest + kScaleRows - 1) / kScaleRows;
+  const auto b = static_cast<std::int64_t>(sequences.size()), blocks = ceil_div(longest, kScaleRows);
   if (scales->extents[0] != b || scales->extents[2] < blocks) {
     fail_argument("{} has extents {}; expected {} sequences, and at least {} blocks of {} rows", name,
                   extents_text(*scales), b, blocks, kScaleRows);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include "core/round_up.h"
 #include "cuda/launch/kernel_text.h"
 
 namespace tilewise::cuda {
@@ -45,11 +46,11 @@ void AppendKernel::launch(const AppendArguments& arguments, std::int64_t b, std:
                           jit::StreamHandle stream) const {
   constexpr unsigned kWarps = 4;
   if (b == 0 || tokens == 0) return;
-  kernel_({.grid = {static_cast<unsigned>((tokens + kWarps - 1) / kWarps), static_cast<unsigned>(h_kv),
-                    static_cast<unsigned>(b)},
-           .block = {32 * kWarps, 1, 1},
-           .stream = stream},
-          arguments);
+  kernel_(
+      {.grid = {static_cast<unsigned>(ceil_div(tokens, kWarps)), static_cast<unsigned>(h_kv), static_cast<unsigned>(b)},
+       .block = {32 * kWarps, 1, 1},
+       .stream = stream},
+      arguments);
 }
 
 }  // namespace tilewise::cuda

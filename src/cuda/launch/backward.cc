@@ -6,6 +6,7 @@
 #include <span>
 
 #include "core/fail.h"
+#include "core/round_up.h"
 #include "cuda/launch/choice.h"
 #include "cuda/launch/early.h"
 #include "cuda/launch/kernel_text.h"
@@ -95,9 +96,7 @@ BackwardKernels::BackwardKernels(jit::Compiler& compiler, std::shared_ptr<const 
 void BackwardKernels::launch(const BackwardArguments& arguments, const std::vector<std::byte>& bound,
                              const ForwardExtent& extent, jit::KernelChain& chain, jit::StreamHandle stream) const {
   constexpr std::int64_t kWarps = 4;  // of a block
-  const auto along = [](std::int64_t size, std::int64_t tile) {
-    return static_cast<unsigned>((size + tile - 1) / tile);
-  };
+  const auto along = [](std::int64_t size, std::int64_t tile) { return static_cast<unsigned>(ceil_div(size, tile)); };
   if (extent.b == 0) return;
   BackwardArguments all = arguments;
   const unsigned key_tiles = along(extent.s_kv, plan_.keys);

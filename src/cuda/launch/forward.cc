@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "core/round_up.h"
 #include "cuda/launch/choice.h"
 #include "cuda/launch/early.h"
 #include "cuda/launch/forward_program.h"
@@ -35,7 +36,7 @@ ForwardKernel::ForwardKernel(jit::Compiler& compiler, std::shared_ptr<const jit:
 
 void ForwardKernel::launch(const ForwardArguments& arguments, const std::vector<std::byte>& bound,
                            const ForwardExtent& extent, jit::StreamHandle stream) const {
-  const std::int64_t rows = (extent.s_q + plan_.query_tile() - 1) / plan_.query_tile();
+  const std::int64_t rows = ceil_div(extent.s_q, plan_.query_tile());
   if (rows == 0 || extent.h_q == 0 || extent.b == 0) return;
   const TileLists& lists = arguments.lists;
   const int more_blocks = shape_.has_lists ? lists.long_rows * (lists.parts - 1) : 0;

@@ -1,6 +1,7 @@
 #include "cuda/launch/gradient_sums.h"
 
 #include "core/fail.h"
+#include "core/round_up.h"
 #include "cuda/launch/kernel_text.h"
 
 namespace tilewise::cuda {
@@ -65,7 +66,7 @@ void GradientWriter::store(const GradientSums& sums, const float* first, const T
   for (std::size_t axis = 0; axis < static_cast<std::size_t>(to.rank); ++axis)
     store.extents[axis] = to.extents[axis], store.strides[axis] = to.strides[axis];
   if (store.elements == 0) return;
-  const auto blocks = static_cast<unsigned>((store.elements + kThreads - 1) / kThreads);
+  const auto blocks = static_cast<unsigned>(ceil_div(store.elements, kThreads));
   kernel_({.grid = {blocks, 1, 1}, .block = {kThreads, 1, 1}, .stream = stream}, store);
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <span>
 
+#include "core/round_up.h"
 #include "cuda/launch/choice.h"
 #include "cuda/launch/early.h"
 #include "cuda/launch/hopper_program.h"
@@ -107,8 +108,8 @@ sm90::BackwardCall HopperBackwardKernels::call_of(const BackwardArguments& argum
   if (arguments.d_k.data != nullptr) call.d_k = of_keys(arguments.d_k, shape_.d_qk, kRowsOfWarp);
   if (arguments.d_v.data != nullptr) call.d_v = of_keys(arguments.d_v, shape_.d_v, kRowsOfWarp);
   call.arguments = arguments;
-  call.query_tiles = static_cast<int>((extent.s_q + kQueries - 1) / kQueries);
-  call.key_tiles = static_cast<int>((extent.s_kv + plan_.tile_keys() - 1) / plan_.tile_keys());
+  call.query_tiles = static_cast<int>(ceil_div(extent.s_q, kQueries));
+  call.key_tiles = static_cast<int>(ceil_div(extent.s_kv, plan_.tile_keys()));
   constexpr float kLog2E = 1.44269504088896340736F;
   // lse is divided by it. Products of 2^64 times less than lse's ulp are as good as none.
   call.factor = arguments.scale == 0 ? 0x1p-96F : arguments.scale * kLog2E;

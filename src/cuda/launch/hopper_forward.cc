@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "core/fail.h"
+#include "core/round_up.h"
 #include "cuda/launch/choice.h"
 #include "cuda/launch/early.h"
 #include "cuda/launch/hopper_program.h"
@@ -95,7 +96,7 @@ HopperForwardKernel::HopperForwardKernel(jit::Compiler& compiler, std::shared_pt
 void HopperForwardKernel::launch(const ForwardArguments& arguments, const std::vector<std::byte>& bound,
                                  const ForwardExtent& extent, jit::StreamHandle stream) const {
   expect_rows(extent);
-  const std::int64_t tiles = (extent.s_q + plan_.query_tile() - 1) / plan_.query_tile();
+  const std::int64_t tiles = ceil_div(extent.s_q, plan_.query_tile());
   const std::int64_t work = tiles * extent.h_q * extent.b;
   if (work == 0) return;
   const std::int64_t h_kv = extent.h_q / arguments.heads_per_kv, b = arguments.queries_packed ? 1 : extent.b,
@@ -151,7 +152,7 @@ sm90::TensorMap HopperForwardKernel::of_transposed_values(const ForwardArguments
   const long long row = static_cast<long long>(float8.key_blocks) * kScaleBlock;
   const TensorView view{float8.values, float8.h_kv * shape_.d_v * row, shape_.d_v * row, row};
   return tensor_map(*context_, {DType::float8_e4m3, view, extent.b, float8.h_kv, shape_.d_v, static_cast<int>(row)},
-                    (shape_.d_v + 15) / 16 * 16);
+                    rounded_to_16(shape_.d_v));
 }
 
 }  // namespace tilewise::cuda

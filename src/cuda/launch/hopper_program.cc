@@ -187,7 +187,7 @@ jit::Program hopper_forward_program(const Variant& variant, const variant::CudaT
           arg("tile_bytes", plan.tile_bytes(shape)), arg("shared_bytes", plan.tile_bytes(shape) + plan.other_shared()));
   program.headers = device_headers();
   program.headers.push_back(rearranged_header(variant, text));
-  program.headers.push_back(wgmma_shapes(shape.dtype, {plan.key_tile, (shape.d_v + 15) / 16 * 16}));
+  program.headers.push_back(wgmma_shapes(shape.dtype, {plan.key_tile, rounded_to_16(shape.d_v)}));
   program.options = {"--std=c++17"};
   program.architecture = architecture;
   program.kernels = {"forward"};
@@ -220,10 +220,9 @@ jit::Program hopper_backward_program(const Variant& variant, const variant::Cuda
                                arg("shared_bytes", plan.tile_bytes(shape) + plan.other_shared()));
   program.headers = device_headers();
   program.headers.push_back(shape.has_gradients ? gradients_header(variant, text) : rearranged_header(variant, text));
-  const auto rounded = [](int columns) { return (columns + 15) / 16 * 16; };
   const int queries_of_consumer = shape.d_qk > 64 ? HopperBackwardPlan::kQueries : HopperBackwardPlan::kQueries / 2;
-  program.headers.push_back(wgmma_shapes(
-      shape.dtype, {HopperBackwardPlan::kQueries, queries_of_consumer, rounded(shape.d_qk), rounded(shape.d_v)}));
+  program.headers.push_back(wgmma_shapes(shape.dtype, {HopperBackwardPlan::kQueries, queries_of_consumer,
+                                                       rounded_to_16(shape.d_qk), rounded_to_16(shape.d_v)}));
   program.options = {"--std=c++17"};
   program.architecture = architecture;
   program.kernels = {"prepare", "backward", "finish"};

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/round_up.h"
 #include "cuda/launch/kernel_text.h"
 
 namespace tilewise::cuda {
@@ -81,7 +82,7 @@ void SequenceWriter::write(const Problem& problem, SequenceShape* to, jit::Strea
     batch.count = all_alike ? count : std::min(count - first, SequenceBatch::kMost);
     for (int i = 0; i < (all_alike ? 1 : batch.count); ++i)
       batch.shapes[i] = sequence_shape(sequences[static_cast<std::size_t>(first + i)]);
-    const auto blocks = static_cast<unsigned>((batch.count + kThreads - 1) / kThreads);
+    const auto blocks = static_cast<unsigned>(ceil_div(batch.count, kThreads));
     write_({.grid = {blocks, 1, 1}, .block = {kThreads, 1, 1}, .stream = stream}, batch, to + first);
     first += batch.count;
   }
@@ -89,7 +90,7 @@ void SequenceWriter::write(const Problem& problem, SequenceShape* to, jit::Strea
 
 void SequenceWriter::gather(const SequenceColumns& columns, SequenceShape* to, jit::StreamHandle stream) const {
   if (columns.b == 0) return;
-  const auto blocks = static_cast<unsigned>((columns.b + kThreads - 1) / kThreads);
+  const auto blocks = static_cast<unsigned>(ceil_div(columns.b, kThreads));
   gather_({.grid = {blocks, 1, 1}, .block = {kThreads, 1, 1}, .stream = stream}, columns, to);
 }
 

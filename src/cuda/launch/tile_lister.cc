@@ -3,6 +3,7 @@
 #include <array>
 
 #include "core/fail.h"
+#include "core/round_up.h"
 #include "cuda/launch/kernel_text.h"
 #include "variant/cuda_mask_text.h"
 
@@ -61,8 +62,6 @@ extern "C" __global__ void number(const __grid_constant__ tilewise::cuda::Classi
 }
 )cuda";
 
-std::int64_t tiles_of(std::int64_t length, std::int64_t tile) { return (length + tile - 1) / tile; }
-
 }  // namespace
 
 jit::Program tile_program(const Variant& variant, const variant::CudaText& text, const std::vector<bool>& removes,
@@ -92,7 +91,7 @@ TileLister::TileLister(jit::Compiler& compiler, const std::shared_ptr<const jit:
 
 ListExtent TileLister::extent(std::int64_t b, std::int64_t h_q, std::int64_t s_q, std::int64_t s_kv, ListTile tile,
                               bool by_key) const {
-  const std::int64_t query_tiles = tiles_of(s_q, tile.queries), key_tiles = tiles_of(s_kv, tile.keys);
+  const std::int64_t query_tiles = ceil_div(s_q, tile.queries), key_tiles = ceil_div(s_kv, tile.keys);
   const ListExtent extent{b, follows_head_ ? h_q : 1, by_key ? key_tiles : query_tiles,
                           by_key ? query_tiles : key_tiles};
   constexpr std::int64_t kMostTiles = 1 << 18;  // what an entry has bits for
@@ -133,7 +132,7 @@ TileLists TileLister::make(const SequenceShape* sequences, const ListExtent& ext
            static_cast<int>(extent.rows));
   }
   if (turns != nullptr) {
-    const auto blocks = static_cast<unsigned>(tiles_of(extent.capacity, kThreads));
+    const auto blocks = static_cast<unsigned>(ceil_div(extent.capacity, kThreads));
     number_({.grid = {blocks, heads, b}, .block = {kThreads, 1, 1}, .stream = stream}, arguments,
             static_cast<int>(extent.rows));
   }

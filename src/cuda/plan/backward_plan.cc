@@ -3,12 +3,12 @@
 #include <algorithm>
 
 #include "core/fail.h"
+#include "core/round_up.h"
 
 namespace tilewise::cuda {
 namespace {
 
-int blocks_of(int columns) { return (columns + 15) / 16; }
-int rounded_up(int a, int b) { return (a + b - 1) / b; }
+std::int64_t blocks_of(int columns) { return ceil_div(columns, 16); }
 
 }  // namespace
 
@@ -24,9 +24,10 @@ std::int64_t BackwardPlan::shared_bytes(const ForwardShape& shape) const {
 int BackwardPlan::matrix_registers(const ForwardShape& shape) const {
   constexpr int kOfBlock = 8;  // of 16 x 16 float32, over 32 lanes
   const int key_rows = keys / 16 / (warps / column_warps);
-  const int columns = rounded_up(blocks_of(shape.d_qk), column_warps) + rounded_up(blocks_of(shape.d_v), column_warps);
+  const std::int64_t columns =
+      ceil_div(blocks_of(shape.d_qk), column_warps) + ceil_div(blocks_of(shape.d_v), column_warps);
   const int scores = keys / 16 / (warps / score_columns) * (queries / 16 / score_columns);
-  return (key_rows * columns + 2 * scores) * kOfBlock;
+  return static_cast<int>((key_rows * columns + 2 * scores) * kOfBlock);
 }
 
 std::int64_t BackwardPlan::gradient_bytes() const {

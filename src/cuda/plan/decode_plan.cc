@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/fail.h"
+#include "core/round_up.h"
 
 namespace tilewise::cuda {
 namespace {
@@ -19,7 +20,7 @@ std::int64_t DecodePlan::shared_bytes(const ForwardShape& shape) const {
   const auto row_bytes = [&](std::int64_t columns) { return shared_row_bytes(static_cast<int>(columns), shape.dtype); };
   const std::int64_t values = values_in_keys ? 0 : row_bytes(shape.d_v);
   const std::int64_t stage = keys * (row_bytes(shape.d_qk) + values);
-  const std::int64_t columns = (shape.d_v + 15) / 16 * 16;
+  const std::int64_t columns = rounded_to_16(shape.d_v);
   if (is_hopper) return (rows + stages * keys) * row_bytes(shape.d_qk);
   if (!is_wide) return std::max(stages * stage, threads() / 32 * rows * (columns + 8) * 4);
   const std::int64_t queries_and_weights = rows * (row_bytes(shape.d_qk) + row_bytes(keys));
@@ -134,18 +135,18 @@ std::optional<DecodePlan> choose_decode(const ForwardShape& shape, const Multipr
 }
 
 std::int64_t decode_row_tiles(const DecodePlan& plan, std::int64_t heads_per_kv, std::int64_t s_q) {
-  return (heads_per_kv * s_q + plan.rows - 1) / plan.rows;
+  return ceil_div(heads_per_kv * s_q, plan.rows);
 }
 
 std::int64_t most_decode_parts(std::int64_t units, std::int64_t slots) { return std::max(units, kMostRounds * slots); }
 
 std::int64_t decode_splits(std::int64_t units, std::int64_t slots, std::int64_t s_kv, std::int64_t tile_keys) {
   if (units == 0) return 1;
-  const std::int64_t tiles = (s_kv + tile_keys - 1) / tile_keys;
+  const std::int64_t tiles = ceil_div(s_kv, tile_keys);
   const std::int64_t most = std::clamp(tiles / kLeastTiles, std::int64_t{1},
                                        std::max(std::int64_t{1}, most_decode_parts(units, slots) / units));
   const auto efficiency = [&](std::int64_t splits) {
-    const std::int64_t parts = units * splits, rounds = (parts + slots - 1) / slots;
+    const std::int64_t parts = units * splits, rounds = ceil_div(parts, slots);
     return static_cast<double>(parts) / static_cast<double>(rounds * slots);
   };
   double best = 0;

@@ -3,13 +3,12 @@
 #include <algorithm>
 
 #include "core/fail.h"
+#include "core/round_up.h"
 
 namespace tilewise::cuda {
 namespace {
 
 constexpr int kThreadLimit = 255;
-
-int rounded_to_16(int columns) { return (columns + 15) / 16 * 16; }
 
 void expect_dimension(const char* name, int d) {
   if (d < 8 || d > 256 || d % 8 != 0) {
@@ -21,8 +20,10 @@ void expect_dimension(const char* name, int d) {
 
 std::int64_t shared_row_bytes(int columns, DType dtype) {
   constexpr std::int64_t kLine = 128;
-  return (columns * size_of(dtype) + kLine - 1) / kLine * kLine;
+  return round_up(columns * size_of(dtype), kLine);
 }
+
+int rounded_to_16(int columns) { return static_cast<int>(round_up(columns, 16)); }
 
 int other_registers(DType dtype) { return dtype == DType::float32 ? 96 : 64; }
 

@@ -73,6 +73,9 @@ struct KeptFields {
 /// Bytes of a tile's row in shared memory: whole lines, see device/shared_tile.h.
 std::int64_t shared_row_bytes(int columns, DType dtype);
 
+/// Columns as products take them: in whole 16s.
+int rounded_to_16(int columns);
+
 /// What a thread needs of registers besides its matrices, at most: addresses, fragments on their way, row statistics,
 /// and the pieces that float32 is split into.
 int other_registers(DType dtype);

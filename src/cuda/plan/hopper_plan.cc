@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "core/round_up.h"
 #include "tilewise/arguments.h"
 #include "variant/cuda_text.h"
 #include "variant/hoist.h"
@@ -11,11 +12,9 @@
 namespace tilewise::cuda {
 namespace {
 
-int rounded_to_16(int columns) { return (columns + 15) / 16 * 16; }
-
 /// A tile in chunks of 128 bytes a row.
 std::int64_t chunked_bytes(int rows, int columns, int element_bytes = 2) {
-  return std::int64_t{rows} * ((columns * element_bytes + 127) / 128) * 128;
+  return rows * round_up(columns * element_bytes, 128);
 }
 
 bool is_float8(const ForwardShape& shape) { return shape.dtype == DType::float8_e4m3; }
@@ -205,7 +204,7 @@ std::string hopper_float8_refusal(const ForwardShape& shape, bool changes_scores
   return "";
 }
 
-std::int64_t float8_blocks(std::int64_t s_kv) { return (s_kv + kScaleRows - 1) / kScaleRows; }
+std::int64_t float8_blocks(std::int64_t s_kv) { return ceil_div(s_kv, kScaleRows); }
 std::int64_t float8_value_bytes(std::int64_t s_kv, std::int64_t d_v) { return float8_blocks(s_kv) * kScaleRows * d_v; }
 
 std::int64_t HopperBackwardPlan::tile_bytes(const ForwardShape& shape) const {

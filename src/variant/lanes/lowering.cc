@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "core/fail.h"
+#include "core/round_up.h"
 
 namespace tilewise::variant {
 namespace {
@@ -37,7 +38,7 @@ Hoist wider(Hoist a, Hoist b) {
   return a == Hoist::uniform ? b : Hoist::entry;
 }
 
-std::int64_t whole_vectors(std::int64_t words) { return (words + kUniformWords - 1) / kUniformWords * kUniformWords; }
+std::int64_t whole_vectors(std::int64_t words) { return tilewise::round_up(words, kUniformWords); }
 
 }  // namespace
 
