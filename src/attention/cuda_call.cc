@@ -10,13 +10,6 @@
 namespace tilewise::attention {
 namespace {
 
-/// A tensor of a call as kernels see it: [b, h, s, ...], or packed [h, s, ...].
-cuda::TensorView view_of(const ConstTensor& tensor, bool is_packed) {
-  void* data = const_cast<void*>(tensor.data);  // kernels write through those of outputs alone
-  const auto& strides = tensor.strides;
-  if (is_packed) return {data, 0, strides[0], strides[1]};
-  return {data, strides[0], strides[1], strides[2]};
-}
 cuda::TensorView view_of(const std::optional<ConstTensor>& tensor, bool is_packed) {
   return tensor ? view_of(*tensor, is_packed) : cuda::TensorView{};
 }
@@ -74,6 +67,13 @@ cuda::PageTable pages_of(const ForwardInputs& inputs, const variant::Call& call)
 std::int64_t rows_of(const ConstTensor& tensor) { return tensor.extents[static_cast<std::size_t>(tensor.rank - 2)]; }
 
 }  // namespace
+
+cuda::TensorView view_of(const ConstTensor& tensor, bool is_packed) {
+  void* data = const_cast<void*>(tensor.data);  // kernels write through those of outputs alone
+  const auto& strides = tensor.strides;
+  if (is_packed) return {data, 0, strides[0], strides[1]};
+  return {data, strides[0], strides[1], strides[2]};
+}
 
 void expect_on_gpu(const jit::Context& context, const ForwardInputs& inputs) {
   cuda::expect_on_gpu(context, "q", inputs.q);

@@ -24,6 +24,9 @@ bool all_aligned(const ForwardInputs& inputs, const BackwardInputs& given, const
 /// Whether v is the first columns of k, in the same memory.
 bool values_in_keys(const ForwardInputs& inputs);
 
+/// A tensor of a call as kernels see it: [b, h, s, ...], or packed [h, s, ...].
+cuda::TensorView view_of(const ConstTensor& tensor, bool is_packed);
+
 /// The most that a call has along each axis.
 cuda::ForwardExtent extent_of(const ForwardInputs& inputs, const variant::Call& call);
 

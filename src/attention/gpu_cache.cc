@@ -11,16 +11,6 @@
 #include "cuda/launch/pointers.h"
 
 namespace tilewise {
-namespace {
-
-cuda::TensorView view_of(const ConstTensor& tensor) {
-  void* data = const_cast<void*>(tensor.data);
-  const auto& strides = tensor.strides;
-  if (tensor.rank == 3) return {data, 0, strides[0], strides[1]};
-  return {data, strides[0], strides[1], strides[2]};
-}
-
-}  // namespace
 
 struct GpuCacheAppender::State {
   State(const GpuCacheShape& wanted, const Device& on)
@@ -71,8 +61,10 @@ void GpuCacheAppender::append(const GpuCacheAppend& call, Workspace& workspace) 
     state_->sequences.write(checked_call.problem, sequences, stream);
   }
   cuda::AppendArguments arguments{};
-  arguments.k = view_of(call.k), arguments.v = view_of(call.v);
-  arguments.k_pages = view_of(call.k_pages), arguments.v_pages = view_of(call.v_pages);
+  arguments.k = attention::view_of(call.k, checked_call.queries_packed);
+  arguments.v = attention::view_of(call.v, checked_call.queries_packed);
+  arguments.k_pages = attention::view_of(call.k_pages, false);
+  arguments.v_pages = attention::view_of(call.v_pages, false);
   arguments.sequences = sequences;
   arguments.pages = attention::forward_arguments(inputs, {.o = call.v_pages}, checked_call).pages;
   arguments.tokens_packed = checked_call.queries_packed;

@@ -209,14 +209,7 @@ Answer kernel_attention(const std::shared_ptr<const jit::Context>& context, jit:
     lists.emplace(compiler, context, given.variant, given.bindings, bound.bytes(), given.problem, kernel.tile(), false);
     arguments.lists = lists->view();
   }
-  if (given.dropout) {
-    arguments.dropout = {given.dropout->seed,
-                         given.dropout->offset,
-                         given.dropout->keep_below,
-                         static_cast<float>(given.dropout->scale()),
-                         0,
-                         nullptr};
-  }
+  if (given.dropout) arguments.dropout = dropout_arguments(*given.dropout);
   arguments.queries_packed = arguments.keys_packed = given.is_packed;
   arguments.heads_per_kv = static_cast<int>(given.problem.h_q / given.problem.h_kv);
   arguments.scale = static_cast<float>(scale_of(given));

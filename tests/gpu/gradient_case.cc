@@ -301,14 +301,7 @@ std::array<std::vector<double>, 3> kernel_gradients(const std::shared_ptr<const 
     lists.emplace(compiler, context, given.variant, given.bindings, bound.bytes(), given.problem, kernels.tile(), true);
     arguments.lists = lists->view();
   }
-  if (given.dropout) {
-    arguments.dropout = {given.dropout->seed,
-                         given.dropout->offset,
-                         given.dropout->keep_below,
-                         static_cast<float>(given.dropout->scale()),
-                         0,
-                         nullptr};
-  }
+  if (given.dropout) arguments.dropout = dropout_arguments(*given.dropout);
   arguments.queries_packed = arguments.keys_packed = given.is_packed;
   arguments.heads_per_kv = static_cast<int>(h_q / h_kv);
   arguments.h_q = static_cast<int>(h_q);

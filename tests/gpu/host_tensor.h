@@ -94,6 +94,10 @@ inline TensorView view_of(const DeviceMemory& memory, const HostTensor& tensor) 
   return {memory.as<void>(), tensor.batch, tensor.head, tensor.row};
 }
 
+inline DropoutArguments dropout_arguments(const Dropout& dropout) {
+  return {dropout.seed, dropout.offset, dropout.keep_below, static_cast<float>(dropout.scale()), 0, nullptr};
+}
+
 /// Copies back what was written to `memory` into a tensor of its layout.
 template <class T>
 inline std::vector<T> copy_back(const jit::Context& context, const DeviceMemory& memory, std::size_t size) {
