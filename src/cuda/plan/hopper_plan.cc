@@ -89,6 +89,25 @@ double cost_of_small_tiles(const ForwardShape& shape, const ScoreWork& scores) {
   return is_middle || scores.mask_follows_diagonals ? 1.2 : 1.03;
 }
 
+namespace {
+
+/// With what shared memory has room for besides: queries that stay there leave it late, so that the next ones take
+/// another place, and output goes through it.
+HopperForwardPlan with_what_fits(HopperForwardPlan plan, const ForwardShape& shape, const Multiprocessor& limits) {
+  const auto take_if_it_fits = [&](const HopperForwardPlan& other) {
+    if (other.fits(shape, limits)) plan = other;
+  };
+  auto other = plan;
+  other.query_stages = plan.query_in_registers ? 1 : 2;
+  take_if_it_fits(other);
+  other = plan;
+  other.stages_output = true;
+  take_if_it_fits(other);
+  return plan;
+}
+
+}  // namespace
+
 std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& shape, const ScoreWork& scores,
                                                          const Multiprocessor& limits) {
   std::vector<HopperForwardPlan> candidates;
@@ -107,16 +126,7 @@ std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& sha
     // with the fewest keys, rather than in the one with the most: causal attention of 512 tokens at d 64 takes 15 steps
     // of 64 keys a head instead of 17. Scores would ask for values of queries that do not exist.
     plan.ends_with_queries = plan.consumers == 3 && shape.has_lists && !has_scores && scores.mask_follows_diagonals;
-    // Queries that stay in shared memory leave it late: the next ones take another place, if there is one.
-    const auto take_if_it_fits = [&](HopperForwardPlan other) {
-      if (other.fits(shape, limits)) plan = other;
-    };
-    auto other = plan;
-    other.query_stages = plan.query_in_registers ? 1 : 2;
-    take_if_it_fits(other);
-    other = plan;
-    other.stages_output = true;
-    take_if_it_fits(other);
+    plan = with_what_fits(plan, shape, limits);
     if (plan.fits(shape, limits)) candidates.push_back(plan);
   };
   if (shape.has_small_parts && takes_small_parts(shape, has_scores)) {
@@ -146,16 +156,8 @@ std::vector<HopperForwardPlan> hopper_forward_candidates(const ForwardShape& sha
 
 std::vector<HopperForwardPlan> hopper_float8_candidates(const ForwardShape& shape, const Multiprocessor& limits) {
   std::vector<HopperForwardPlan> candidates;
-  const auto add = [&](HopperForwardPlan plan) {
-    const auto take_if_it_fits = [&](HopperForwardPlan other) {
-      if (other.fits(shape, limits)) plan = other;
-    };
-    auto other = plan;
-    if (!plan.query_in_registers) other.query_stages = 2;
-    take_if_it_fits(other);
-    other = plan;
-    other.stages_output = true;
-    take_if_it_fits(other);
+  const auto add = [&](const HopperForwardPlan& wanted) {
+    const HopperForwardPlan plan = with_what_fits(wanted, shape, limits);
     if (plan.fits(shape, limits)) candidates.push_back(plan);
   };
   // From registers, queries slow down what makes exponentials meanwhile: d 128 full 876, from shared memory 926.
