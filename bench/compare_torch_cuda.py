@@ -2,7 +2,8 @@
 """Attention on the GPU at hand: Tilewise beside PyTorch's backends, and variants beside plain attention.
 
 Usage: python3 bench/compare_torch_cuda.py BRIDGE [--rounds N] [--peers NAME ...] [--forward CASE ...]
-           [--backward CASE ...] [--variants CASE ...] [--backward_variants CASE ...] [--first CASE ...]
+           [--backward CASE ...] [--variants CASE ...] [--backward_variants CASE ...]
+           [--first CASE ...] [--first_both CASE ...]
            [--deterministic CASE ...] [--gradients CASE ...] [--flex CASE ...] [--decoding B:H_Q:H_KV:S ...]
            [--report PAGE.md]
 BRIDGE: build/release/lib/libbench_torch_bridge.so. Needs PyTorch with CUDA.
@@ -19,6 +20,8 @@ own. Drawn1 to drawn5 are random scores of ten operations (torch_cuda/drawn.py s
 are timed, their median is told. A mask's is its own time over kept share times plain's: the share of tiles of 128 x 128
 that it keeps entries of.
 Deterministic backward passes, and such with the gradient of the variant's table, are timed in turns with the default's.
+--first tells the seconds until a plan is there, then until one with its backward pass is; --first_both until one with
+both is from the start, whose kernels are compiled side by side. Each once a process, with empty caches.
 --flex sets variants beside compiled FlexAttention, in turns, forward and backward. --report writes all of it as a page
 whose tables bench/plot_cuda.py draws.
 """
@@ -217,12 +220,15 @@ class Comparison:
         ours.close()
 
     def first(self, case):
-        """Seconds until a first call's plan is there, compiled or found in the cache."""
-        for backward in (False, True):
-            ours = Tilewise(self.bridge, case, backward=backward)
-            what = ", with its backward pass" if backward else ""
-            print(f"first plan {case}{what}: {ours.seconds:.3f} s", flush=True)
-            ours.close()
+        """Seconds until a first call's plan is there, compiled or found in the cache; then with its backward pass."""
+        self.plan_first(case, False)
+        self.plan_first(case, True)
+
+    def plan_first(self, case, backward):
+        ours = Tilewise(self.bridge, case, backward=backward)
+        what = ", with its backward pass" if backward else ""
+        print(f"first plan {case}{what}: {ours.seconds:.3f} s", flush=True)
+        ours.close()
 
     def decoding(self, b, h_q, h_kv, s):
         """10^9 bytes of keys and values a second, each read once. Caches are larger than the second-level cache."""
@@ -278,6 +284,7 @@ def parsed():
     tables = [f"{name}:{d}" for d in (64, 128) for name in ("relative", "t5")]
     parser.add_argument("--gradients", nargs="*", default=tables)
     parser.add_argument("--first", nargs="*", default=[])
+    parser.add_argument("--first_both", nargs="*", default=[])
     parser.add_argument("--decoding", nargs="*", default=["16:32:8:8192", "1:32:8:65536", "64:32:8:4096"])
     parser.add_argument("--flex", nargs="*", default=[])
     parser.add_argument("--report", type=pathlib.Path)
@@ -300,6 +307,8 @@ def main():
     comparison = Comparison(Bridge(arguments.bridge), Gpu(), arguments, report(arguments.report, machine))
     for case in map(Case, arguments.first):
         comparison.first(case)
+    for case in map(Case, arguments.first_both):
+        comparison.plan_first(case, True)
     for case in map(Case, arguments.forward):
         comparison.forward(case)
     for case in map(Case, arguments.backward):

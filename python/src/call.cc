@@ -77,12 +77,21 @@ void Call::expect_beside_queries(const Array& array, const char* name) const {
   }
 }
 
-Plan Call::plan(Recipe& recipe, bool backward) const {
-  PlanShape shape = shape_of(inputs_, backward);
-  shape.deterministic = backward && is_deterministic_;
+Plan Call::forward_plan(Recipe& recipe, bool gradients_follow) const {
+  const PlanShape shape = shape_of(inputs_, false);
   constexpr std::int64_t kFewQueries = 16;
   const bool is_decoding = shape.s_q <= kFewQueries && shape.s_q < shape.s_kv;
-  return recipe.plan(shape, device_, is_decoding);
+  if (!gradients_follow || !is_on_gpu()) return recipe.plan(shape, device_, is_decoding);
+  const PlanShape backward = backward_shape();
+  return recipe.plan(shape, device_, is_decoding, &backward);
+}
+
+Plan Call::backward_plan(Recipe& recipe) const { return recipe.plan(backward_shape(), device_, false); }
+
+PlanShape Call::backward_shape() const {
+  PlanShape shape = shape_of(inputs_, true);
+  shape.deterministic = is_deterministic_;
+  return shape;
 }
 
 void Call::take_optional(const nb::object& object, std::optional<Array>& array, const char* name,

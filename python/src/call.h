@@ -26,14 +26,17 @@ class Call {
   /// Throws Error(invalid_argument) naming `name` where the array lies on another device than q.
   void expect_beside_queries(const Array& array, const char* name) const;
 
-  /// Throws as Attention::plan does.
-  Plan plan(Recipe& recipe, bool backward) const;
+  /// Throw as Attention::plan does. Where `gradients_follow`, a GPU's kernels of both passes are compiled side by side,
+  /// which takes as long as the slower pass rather than both.
+  Plan forward_plan(Recipe& recipe, bool gradients_follow) const;
+  Plan backward_plan(Recipe& recipe) const;
 
   bool is_on_gpu() const { return device_.is_cuda(); }
   const Array& q() const { return q_; }
   nanobind::handle q_object() const { return q_object_; }
 
  private:
+  PlanShape backward_shape() const;
   void take_optional(const nanobind::object& object, std::optional<Array>& array, const char* name,
                      std::optional<ConstTensor>& tensor);
   void take_scales(const nanobind::object& object, std::optional<Array>& array, const char* name, Layout layout,

@@ -37,14 +37,14 @@ ForwardOutputs outputs_of(const Call& call, const Array& o, const std::optional<
 
 /// False, and nothing done, where the last axis of q, k or v is not contiguous: then the caller copies them.
 bool forward(const std::optional<Plan>& given_plan, Recipe* recipe, nb::handle q, nb::handle k, nb::handle v,
-             nb::handle o, nb::handle lse, const Options& options) {
+             nb::handle o, nb::handle lse, const Options& options, bool gradients_follow = false) {
   const Call call(q, k, v, options);
   if (!call.is_contiguous()) return false;
   const Array o_array(o, "o");
   std::optional<Array> lse_array;
   if (!lse.is_none()) lse_array.emplace(lse, "lse");
   const ForwardOutputs outputs = outputs_of(call, o_array, lse_array, options.layout);
-  run_forward(call, given_plan ? *given_plan : call.plan(*recipe, false), outputs);
+  run_forward(call, given_plan ? *given_plan : call.forward_plan(*recipe, gradients_follow), outputs);
   return true;
 }
 
@@ -87,7 +87,7 @@ void backward(const std::optional<Plan>& given_plan, Recipe* recipe, nb::handle 
     outputs.d_parameters.push_back({parameter, view_of(array, parameter.name().c_str())});
   }
 
-  const Plan plan = given_plan ? *given_plan : call.plan(*recipe, true);
+  const Plan plan = given_plan ? *given_plan : call.backward_plan(*recipe);
   if (call.is_on_gpu()) {
     run_on_gpu(call.q_object(), call.q(), plan,
                [&](Workspace& workspace) { plan.backward(call.inputs(), given, outputs, workspace); });
@@ -113,10 +113,10 @@ void bind_calls(nb::module_& module) {
   bind_gradients(module);
   module.def(
       "forward",
-      [](Recipe& recipe, nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,
-         const Options& options) { return forward(std::nullopt, &recipe, q, k, v, o, lse, options); },
+      [](Recipe& recipe, nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse, const Options& options,
+         bool gradients_follow) { return forward(std::nullopt, &recipe, q, k, v, o, lse, options, gradients_follow); },
       nb::arg("recipe"), nb::arg("q"), nb::arg("k"), nb::arg("v"), nb::arg("o"), nb::arg("lse").none(),
-      nb::arg("options"));
+      nb::arg("options"), nb::arg("gradients_follow") = false);
   module.def(
       "forward_planned",
       [](const Plan& plan, nb::handle q, nb::handle k, nb::handle v, nb::handle o, nb::handle lse,

@@ -38,7 +38,7 @@ std::size_t Recipe::Hash::operator()(const Key& key) const {
   return static_cast<std::size_t>(hash ^ (hash >> 32));
 }
 
-Plan Recipe::plan(const PlanShape& shape, const Device& device, bool may_grow) {
+Plan Recipe::plan(const PlanShape& shape, const Device& device, bool may_grow, const PlanShape* first) {
   const std::scoped_lock locked(lock_);
   PlanShape wider = shape;
   if (!shape.backward && !needs_tables_) {
@@ -50,17 +50,23 @@ Plan Recipe::plan(const PlanShape& shape, const Device& device, bool may_grow) {
       wider.s_kv = std::max(kLeastKeys, keys);
     }
     try {
-      return kept_or_made(wider, device);
+      return kept_or_made(wider, device, first);
     } catch (const Error&) {
       needs_tables_ = true;  // some read must be proven, which holds for these lengths and extents only
     }
   }
-  return kept_or_made(shape, device);
+  return kept_or_made(shape, device, first);
 }
 
-Plan Recipe::kept_or_made(const PlanShape& shape, const Device& device) {
+Plan Recipe::kept_or_made(const PlanShape& shape, const Device& device, const PlanShape* first) {
   Key key = key_of(shape, device);
   if (const auto found = plans_.find(key); found != plans_.end()) return found->second;
+  if (first != nullptr) {
+    try {
+      kept_or_made(*first, device);
+    } catch (const Error&) {  // told to the call that asks for it
+    }
+  }
   Plan made = attention_.plan(shape, device);
   if (order_.size() == kKept) {
     plans_.erase(order_.front());

@@ -22,8 +22,9 @@ class Recipe {
 
   /// The plan of that shape, made now or kept. The last kKept of them are. Where `may_grow`, the plan may be one for
   /// more keys, since decoding makes a call for each length of a cache. Where every read is clamped, plans of the
-  /// forward pass hold for tables of any extents, and are kept without these.
-  Plan plan(const PlanShape& shape, const Device& device, bool may_grow);
+  /// forward pass hold for tables of any extents, and are kept without these. Where it must be made, the plan of shape
+  /// `first`, unless that is null, is made before it, or what that throws is left to who asks for it.
+  Plan plan(const PlanShape& shape, const Device& device, bool may_grow, const PlanShape* first = nullptr);
 
   static constexpr std::size_t kKept = 256;
 
@@ -33,7 +34,7 @@ class Recipe {
     std::size_t operator()(const Key& key) const;
   };
 
-  Plan kept_or_made(const PlanShape& shape, const Device& device);
+  Plan kept_or_made(const PlanShape& shape, const Device& device, const PlanShape* first = nullptr);
 
   Attention attention_;
   std::mutex lock_;

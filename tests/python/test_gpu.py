@@ -367,6 +367,26 @@ o.sum().backward()
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_first_call_with_gradients_compiles_both_passes(tmp_path):
+    """Side by side, which takes as long as the slower one."""
+    program = """
+import pathlib, sys, torch, tilewise as tw, tilewise.torch
+kernels = lambda: sorted(path.name for path in pathlib.Path(sys.argv[1]).rglob("*.kernel"))
+q = torch.randn(1, 2, 64, 64, device="cuda", dtype=torch.bfloat16)
+tw.attention(q, q, q, "score(s + 1)")
+forward = kernels()
+o = tw.attention(q.requires_grad_(), q, q, "score(s + 2)")
+both = kernels()
+o.sum().backward()
+print(len(forward), len(both), kernels() == both)
+"""
+    done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=False,
+                          timeout=120, env={**os.environ, "TILEWISE_CACHE_DIR": str(tmp_path)})
+    assert (done.returncode, done.stderr) == (0, "")
+    forward, both, is_all = done.stdout.split()
+    assert 0 < int(forward) < int(both) and is_all == "True"
+
+
 def test_refusals():
     q, k, v = tensors(requires_grad=False)
     with pytest.raises(tw.InvalidArgument, match="k lies on cpu and q on cuda:0"):

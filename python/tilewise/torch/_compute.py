@@ -15,14 +15,17 @@ _forward = _core.forward
 _empty_like = torch.empty_like
 
 
-def forward(variant: Variant, options: _core.Options, q: Tensor, k: Tensor, v: Tensor, return_lse: bool) -> Any:
-    """o, or (o, lse)."""
+def forward(
+    variant: Variant, options: _core.Options, q: Tensor, k: Tensor, v: Tensor, return_lse: bool,
+    gradients_follow: bool = False,
+) -> Any:
+    """o, or (o, lse). `gradients_follow`: on a GPU the kernels of backward() are compiled beside those of this pass."""
     o = _empty_outputs(q, v, options)
     lse = _empty_lse(q, options) if return_lse else None
-    if not _forward(variant._recipe, q, k, v, o, lse, options):
+    if not _forward(variant._recipe, q, k, v, o, lse, options, gradients_follow):
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         o = _empty_outputs(q, v, options)
-        _forward(variant._recipe, q, k, v, o, lse, options)
+        _forward(variant._recipe, q, k, v, o, lse, options, gradients_follow)
     return (o, lse) if return_lse else o
 
 

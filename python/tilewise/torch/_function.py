@@ -26,7 +26,7 @@ class Attention(torch.autograd.Function):
     ) -> Any:
         if q.stride(-1) != 1 or k.stride(-1) != 1 or v.stride(-1) != 1:
             q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
-        o, lse = forward(variant, options, q, k, v, True)
+        o, lse = forward(variant, options, q, k, v, True, gradients_follow=True)
         ctx.save_for_backward(q, k, v, o, lse, *extras)
         ctx.call = (variant, options, handles)
         ctx.set_materialize_grads(False)
