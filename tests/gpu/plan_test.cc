@@ -5,12 +5,12 @@
 #include <cstring>
 #include <random>
 
+#include "tests/attention/zoo_entries.h"
 #include "tests/gpu/gpu_caller.h"
 #include "tests/gpu/with_gpu.h"
 #include "tests/refusal.h"
 #include "tilewise/error.h"
 #include "tilewise/zoo.h"
-#include "tilewise/zoo_entry.h"
 
 namespace tilewise::attention::testing {
 namespace {
@@ -245,25 +245,8 @@ TEST_F(PlansOnGpu, SparseMasksOverManyTiles) {
 struct Zoo : PlansOnGpu, ::testing::WithParamInterface<const zoo::Entry*> {};
 
 TEST_P(Zoo, IsClose) {
-  const Variant variant = parse_variant(std::string(GetParam()->example));
   // One pair of dimensions for all, since every other one is other kernels.
-  Oracle oracle(DType::bfloat16, true, &*caller_), decoding(DType::bfloat16, false, &*caller_);
-  reference::Shape shapes[] = {uniform(2, 4, 2, 49, 150, 16, 8), uniform(1, 4, 2, 131, 131, 16, 8),
-                               uniform(1, 2, 1, 97, 33, 16, 8)};
-  shapes[2].sequences[0].query_offset = 0;  // positions below 0 are not for every variant
-  std::uint64_t seed = 1;
-  for (const reference::Shape& shape : shapes)
-    oracle.run(variant, shape, bind_random(variant, problem_of(shape), seed), seed), ++seed;
-  oracle.expect_close(std::string(GetParam()->name));
-  for (const reference::Shape& shape : {uniform(2, 4, 2, 1, 150, 16, 8), uniform(1, 4, 2, 3, 1100, 16, 8)})
-    decoding.run(variant, shape, bind_random(variant, problem_of(shape), seed), seed), ++seed;
-  decoding.expect_close(std::string(GetParam()->name) + ", decoding");
-}
-
-std::vector<const zoo::Entry*> all_entries() {
-  std::vector<const zoo::Entry*> all;
-  for (const zoo::Entry& entry : zoo::entries()) all.push_back(&entry);
-  return all;
+  expect_close(*GetParam(), DType::bfloat16, {{{16, 8}, {16, 8}, {16, 8}, {16, 8}, {16, 8}}}, &*caller_);
 }
 INSTANTIATE_TEST_SUITE_P(All, Zoo, ::testing::ValuesIn(all_entries()),
                          [](const auto& of) { return std::string(of.param->name); });
