@@ -10,11 +10,9 @@
 namespace tilewise::attention {
 namespace {
 
-cuda::TensorView view_of(const std::optional<ConstTensor>& tensor, bool is_packed) {
+template <class AnyTensor>
+cuda::TensorView view_if_given(const std::optional<AnyTensor>& tensor, bool is_packed) {
   return tensor ? view_of(*tensor, is_packed) : cuda::TensorView{};
-}
-cuda::TensorView view_of(const std::optional<Tensor>& tensor, bool is_packed) {
-  return tensor ? view_of(ConstTensor(*tensor), is_packed) : cuda::TensorView{};
 }
 
 /// Scales of float8_e4m3, [h] or [b, h, blocks], as [b, h, blocks].
@@ -163,8 +161,8 @@ cuda::ForwardArguments forward_arguments(const ForwardInputs& inputs, const Forw
   arguments.q = view_of(inputs.q, call.queries_packed);
   arguments.k = view_of(inputs.k, call.keys_packed);
   arguments.v = view_of(inputs.v, call.keys_packed);
-  arguments.o = view_of(ConstTensor(outputs.o), call.queries_packed);
-  arguments.lse = view_of(outputs.lse, call.queries_packed);
+  arguments.o = view_of(outputs.o, call.queries_packed);
+  arguments.lse = view_if_given(outputs.lse, call.queries_packed);
   arguments.dropout = dropout_of(inputs, call);
   arguments.queries_packed = call.queries_packed;
   arguments.keys_packed = call.keys_packed;
@@ -185,13 +183,13 @@ cuda::BackwardArguments backward_arguments(const ForwardInputs& inputs, const Ba
   arguments.q = view_of(inputs.q, call.queries_packed);
   arguments.k = view_of(inputs.k, call.keys_packed);
   arguments.v = view_of(inputs.v, call.keys_packed);
-  arguments.o = view_of(given.o, call.queries_packed);
+  arguments.o = view_if_given(given.o, call.queries_packed);
   arguments.d_o = view_of(given.d_o, call.queries_packed);
-  arguments.lse = view_of(given.lse, call.queries_packed);
-  arguments.d_lse = view_of(given.d_lse, call.queries_packed);
-  arguments.d_q = view_of(outputs.d_q, call.queries_packed);
-  arguments.d_k = view_of(outputs.d_k, call.keys_packed);
-  arguments.d_v = view_of(outputs.d_v, call.keys_packed);
+  arguments.lse = view_if_given(given.lse, call.queries_packed);
+  arguments.d_lse = view_if_given(given.d_lse, call.queries_packed);
+  arguments.d_q = view_if_given(outputs.d_q, call.queries_packed);
+  arguments.d_k = view_if_given(outputs.d_k, call.keys_packed);
+  arguments.d_v = view_if_given(outputs.d_v, call.keys_packed);
   arguments.dropout = dropout_of(inputs, call);
   arguments.queries_packed = call.queries_packed;
   arguments.keys_packed = call.keys_packed;
