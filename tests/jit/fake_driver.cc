@@ -2,7 +2,9 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <set>
 
 #include "jit/driver_api.h"
 
@@ -22,17 +24,30 @@ int result_of(const char* symbol) {
   return found == driver.results.end() ? 0 : found->second;
 }
 
+// Functions are handed out as pointers to their names.
+const std::string& function_named(const char* name) {
+  static std::set<std::string> names;
+  return *names.insert(name).first;
+}
+
+void tell_kernel(const void* function, void** arguments) {
+  if (driver.on_kernel) driver.on_kernel(*static_cast<const std::string*>(function), arguments);
+}
+
 // Contexts are handed out as pointers to these.
 std::array<int, 8> ordinals = {0, 1, 2, 3, 4, 5, 6, 7};
 
 int attribute_value(int attribute) {
   switch (attribute) {
+    case 8: return 49152;
+    case 12: return 65536;
     case 13: return 1980000;
     case 16: return 132;
     case 33: return 0x17;
     case 36: return 3201000;
     case 37: return 6144;
     case 38: return 60 << 20;
+    case 39: return 2048;
     case 75: return driver.compute_capability / 10;
     case 76: return driver.compute_capability % 10;
     case 81: return 233472;
@@ -87,16 +102,16 @@ int cuModuleLoadData(void** module, const void* image) {
   return *module = &driver, ++driver.modules, 0;
 }
 int cuModuleUnload(void*) { return --driver.modules, 0; }
-int cuModuleGetFunction(void** function, void*, const char* symbol) {
+int cuModuleGetFunction(const void** function, void*, const char* symbol) {
   driver.last_function = symbol;
-  return *function = &driver, result_of("cuModuleGetFunction");
+  return *function = &function_named(symbol), result_of("cuModuleGetFunction");
 }
 int cuFuncGetAttribute(int* value, int attribute, void*) { return *value = attribute == 1 ? 4096 : attribute, 0; }
 int cuFuncSetAttribute(void*, int attribute, int value) {
   if (attribute == 8) driver.max_dynamic_shared_bytes = value;
   return 0;
 }
-int cuLaunchKernelEx(const LaunchConfig* config, void*, void** arguments, void**) {
+int cuLaunchKernelEx(const LaunchConfig* config, const void* function, void** arguments, void**) {
   if (const int result = result_of("cuLaunchKernelEx")) return result;
   ++driver.launches;
   driver.grid = config->grid;
@@ -104,13 +119,15 @@ int cuLaunchKernelEx(const LaunchConfig* config, void*, void** arguments, void**
   driver.cluster = {};
   driver.attribute_count = config->attribute_count;
   for (unsigned index = 0; index < config->attribute_count; ++index) {
-    if (config->attributes[index].id != 4) return 1;
-    driver.cluster = config->attributes[index].value.cluster;
+    const int id = config->attributes[index].id;
+    if (id == LaunchAttribute::kClusterDimension) driver.cluster = config->attributes[index].value.cluster;
+    if (id != LaunchAttribute::kClusterDimension && id != LaunchAttribute::kProgrammaticSerialization) return 1;
   }
   driver.dynamic_shared_bytes = config->dynamic_shared_bytes;
   driver.stream = config->stream;
   driver.first_argument = *static_cast<int*>(arguments[0]);
   driver.launch_context = driver.stack.empty() ? -1 : driver.stack.back();
+  tell_kernel(function, arguments);
   return 0;
 }
 
@@ -130,6 +147,7 @@ int cuGraphAddKernelNode_v2(std::size_t* node, void*, const std::size_t* after, 
   const bool is_behind_the_last = number == 1 ? count == 0 : count == 1 && *after == number - 1;
   driver.nodes.push_back({kernel->grid[0], *static_cast<int*>(kernel->arguments[0])});
   driver.nodes.back().is_behind = is_behind_the_last;
+  tell_kernel(kernel->function, kernel->arguments);
   return *node = number, is_behind_the_last || count == 0 ? 0 : 1;
 }
 int cuGraphKernelNodeSetAttribute(std::size_t node, int attribute, const LaunchAttribute::Value* value) {
@@ -154,6 +172,7 @@ int cuGraphExecKernelNodeSetParams_v2(void*, std::size_t node, const KernelNode*
   ++driver.settings;
   driver.nodes.at(node - 1).blocks = kernel->grid[0];
   driver.nodes.at(node - 1).first_argument = *static_cast<int*>(kernel->arguments[0]);
+  tell_kernel(kernel->function, kernel->arguments);
   return result_of("cuGraphExecKernelNodeSetParams_v2");
 }
 int cuGraphLaunch(void*, void* stream) {
@@ -161,11 +180,30 @@ int cuGraphLaunch(void*, void* stream) {
   return ++driver.graph_launches, result_of("cuGraphLaunch");
 }
 int cuGraphExecDestroy(void*) { return --driver.ready_graphs, 0; }
-int cuMemAlloc_v2(std::uint64_t*, std::size_t) { return result_of("cuMemAlloc_v2"); }
-int cuMemFree_v2(std::uint64_t) { return 0; }
-int cuMemcpyHtoD_v2(std::uint64_t, const void*, std::size_t) { return 0; }
-int cuMemcpyDtoH_v2(void*, std::uint64_t, std::size_t) { return 0; }
+int cuMemAlloc_v2(std::uint64_t* address, std::size_t bytes) {
+  constexpr std::size_t kAlignment = 512;
+  if (!driver.has_memory) return result_of("cuMemAlloc_v2");
+  void* const memory = std::aligned_alloc(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
+  std::memset(memory, 0, bytes);
+  return *address = reinterpret_cast<std::uintptr_t>(memory), 0;
+}
+int cuMemFree_v2(std::uint64_t address) {
+  if (driver.has_memory) std::free(reinterpret_cast<void*>(address));
+  return 0;
+}
+int cuMemcpyHtoD_v2(std::uint64_t to, const void* from, std::size_t bytes) {
+  if (driver.has_memory) std::memcpy(reinterpret_cast<void*>(to), from, bytes);
+  return 0;
+}
+int cuMemcpyDtoH_v2(void* to, std::uint64_t from, std::size_t bytes) {
+  if (driver.has_memory) std::memcpy(to, reinterpret_cast<const void*>(from), bytes);
+  return 0;
+}
 int cuMemsetD32Async(std::uint64_t, unsigned, std::size_t, void*) { return 0; }
+int cuTensorMapEncodeTiled(void*, int, unsigned, void*, const std::uint64_t*, const std::uint64_t*, const unsigned*,
+                           const unsigned*, int, int, int, int) {
+  return result_of("cuTensorMapEncodeTiled");
+}
 int cuPointerGetAttributes(unsigned count, const int* attributes, void** values, std::uint64_t) {
   for (unsigned i = 0; i < count; ++i) {
     if (attributes[i] == 2) *static_cast<unsigned*>(values[i]) = driver.memory_type;

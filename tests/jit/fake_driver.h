@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -21,6 +22,10 @@ struct FakeDriver {
   int memory_ordinal = 0;              // likewise
   int capture_status = 0;              // of every stream
   std::string refused_code;            // module images that begin so are refused as no binary for this GPU (209)
+  bool has_memory = false;             // what is allocated is the host's, and copies are made
+
+  /// Called for every kernel that is launched, or put into a graph, with its name and the pointers to its arguments.
+  std::function<void(const std::string& kernel, void** arguments)> on_kernel;
 
   // What it was asked.
   int contexts = 0;        // retained and not released
