@@ -20,9 +20,6 @@ constexpr std::int64_t kFewKeys = 384;
 /// A call of decoding has no strips; below one wide strip there is nothing to gain.
 constexpr std::int64_t kLeastQueries = 32;
 
-/// What narrow strips take where both visit the same entries: on a Zen 4 AVX2 1.04 to 1.05, AVX-512 1.00.
-constexpr double kNarrowCost = 1.05;
-
 /// What an operation that the mask has at entries takes for a key of a partial strip, however few its queries, in
 /// entries of d_qk + d_v = 128. neighbourhood_1d, partial everywhere, at d 64: 2 entries for 8 operations, mostly
 /// comparisons.
@@ -95,7 +92,7 @@ StripChoice choose_strips(const cpu::Kernels& wide, const tiles::Mask& mask, con
       for (StripCost* cost : {&choice.wide, &choice.narrow}) add_strips(spans, kept, key_cost, *cost);
     }
   }
-  if (kNarrowCost * choice.narrow.total() < choice.wide.total()) choice.kernels = wide.narrow;
+  if (wide.narrow_cost * choice.narrow.total() < choice.wide.total()) choice.kernels = wide.narrow;
   const StripCost& chosen = choice.kernels == &wide ? choice.wide : choice.narrow;
   choice.visits_few_keys = sees_all && chosen.visited <= kFewKeys * queries;
   return choice;

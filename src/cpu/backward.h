@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <numeric>
 
 #include "cpu/backward_strips.h"
 #include "cpu/kernels.h"
@@ -32,7 +33,8 @@ class BackwardKernel {
   static constexpr int kKeys = Strips::kKeys;
   static constexpr int kQueries = Strips::kQueries;
   static constexpr int kRows = Engine::kRows, kLeastRows = Engine::kLeastRows;
-  static_assert(kKeys % kRows == 0 && kRows % kLeastRows == 0 && kKeys <= Engine::kTileKeys);
+  static constexpr int kRowStep = std::gcd(kRows, kLeastRows);  // blocks of rows begin at multiples of it
+  static_assert(kKeys % kRowStep == 0 && kKeys <= Engine::kTileKeys);
 
   explicit BackwardKernel(const BackwardTask& task)
       : task_(task),
@@ -115,8 +117,10 @@ class BackwardKernel {
       low = begin < low ? begin : low;
       high = end > high ? end : high;
     }
-    for (int row = low - low % kLeastRows, rows; row < high; row += rows) {
-      rows = high - row > kLeastRows && row + kRows <= kKeys ? kRows : kLeastRows;
+    low -= low % kRowStep;
+    if (low + kLeastRows > kKeys) low = kKeys - kLeastRows;
+    for (int row = low, rows; row < high; row += rows) {
+      rows = rows_of_block(row, high - row);
       const auto keeps = [&](int strip) {  // any of these keys
         const std::int64_t key = tile.key + row;
         return tile.spans[strip].begin < key + rows && tile.spans[strip].end > key;
@@ -130,6 +134,12 @@ class BackwardKernel {
                       : accumulate_rows<kLeastRows>(head, tile, row, begin, end, block);
       }
     }
+  }
+
+  /// Rows of the next block. Two small ones take fewer than a large and a small one where they are all that is left.
+  static constexpr int rows_of_block(int row, int left) {
+    const bool is_two_small = left > kRows && left <= 2 * kLeastRows;
+    return left > kLeastRows && row + kRows <= kKeys && !is_two_small ? kRows : kLeastRows;
   }
 
   /// d_k and d_v of M keys from `row` on += those of queries [begin, end) of the block.

@@ -66,7 +66,7 @@ class BackwardStrips {
     v_ = Engine::pack_k(v, key, keys, shape_.d_v, packed_v_);
     Engine::pack_k_columns(k, key, keys, shape_.d_qk, k_columns_);
     // Rows past the last key belong to register blocks that reach over it.
-    for (int row = keys; row % Engine::kRows != 0; ++row) {
+    for (int row = keys; row < reached(keys); ++row) {
       clear(weights_ + row * kWeightsStride, kWeightsStride);
       clear(d_scores_ + row * kWeightsStride, kWeightsStride);
     }
@@ -102,6 +102,12 @@ class BackwardStrips {
   static constexpr std::int64_t kWeightsStride = kQueries + 16;
   static constexpr std::int64_t kRowWidth = kStrip / Engine::kDepth;  // of one strip
 
+  /// Rows that blocks of rows reach over where so many keys are present.
+  static constexpr int reached(int keys) {
+    const int whole = (keys + kRows - 1) / kRows * kRows;
+    return whole < kKeys ? whole : kKeys;
+  }
+
   /// Weights and gradients of scores of one strip, zero where its first and last blocks of rows reach over what is
   /// kept, and its share of d_q.
   void strip(const BackwardHead& head, const Tile& tile, const Block& block, int index) {
@@ -119,7 +125,7 @@ class BackwardStrips {
   KeySpan clear_around(const Tile& tile, int index, bool packed) {
     const int first = static_cast<int>(tile.spans[index].begin - tile.key);
     const int end = static_cast<int>(tile.spans[index].end - tile.key);
-    const int from = first < kRows ? 0 : first - kRows, present = (tile.keys + kRows - 1) / kRows * kRows;
+    const int from = first < kRows ? 0 : first - kRows, present = reached(tile.keys);
     const int to = end + kRows < present ? end + kRows : present;
     const std::int64_t stride = packed ? kRowStride : kWeightsStride, width = packed ? kRowWidth : kStrip;
     for (float* rows : {packed ? weight_rows_ : weights_, packed ? d_score_rows_ : d_scores_}) {

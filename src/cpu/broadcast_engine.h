@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <numeric>
 #include <type_traits>
 
 #include "cpu/ahead.h"
@@ -26,6 +27,7 @@ struct BroadcastEngine {
   static constexpr int kVectors = Config::kVectors;
   static constexpr int kStrip = kVectors * Lanes::kWidth;    // queries in a strip
   static constexpr int kBlock = Config::kBlock;              // keys, or columns of v, in a register block
+  static constexpr int kFew = 4;                             // and in one for what those leave over
   static constexpr int kTileKeys = Config::kTileKeys;        // keys in a tile
   static constexpr int kTileQueries = Config::kTileQueries;  // queries in a forward task
 
@@ -47,8 +49,10 @@ struct BroadcastEngine {
   /// Floats of the keys of a tile, used where they cannot be read in place; whole cache lines.
   static std::int64_t packed_k_floats(int d_qk) { return std::int64_t{kTileKeys} * lanes_of(d_qk); }
   /// Floats of a tile of packed v.
-  static std::int64_t packed_v_floats(int d_v) { return rounded_d_v(d_v) / kBlock * kPanelStride; }
-  static int rounded_d_v(int d_v) { return (d_v + kBlock - 1) / kBlock * kBlock; }
+  static std::int64_t packed_v_floats(int d_v) {
+    return (columns_of_blocks(d_v) / kBlock + columns_of_few(d_v) / kFew) * kPanelStride;
+  }
+  static int rounded_d_v(int d_v) { return columns_of_blocks(d_v) + columns_of_few(d_v); }
 
   /// rows [count, d_qk] -> packed [lanes_of(d_qk)][kStrip], times factor, columns past count zero.
   static void pack_q(const Rows& q, std::int64_t begin, int count, int d_qk, float factor, float* packed) {
@@ -68,22 +72,29 @@ struct BroadcastEngine {
     return {packed, lanes_of(d_qk)};
   }
 
-  /// rows [count, d_v] -> panels [ceil(d_v / kBlock)][lanes_of(count)][kBlock], columns past d_v zero.
+  /// rows [count, d_v] -> panels [lanes_of(count)][kBlock], behind them those of kFew columns, columns past d_v zero.
   static void pack_v(const Rows& v, std::int64_t begin, int count, int d_v, float* packed) {
-    Config::Packing::pack_panels(v, begin, count, d_v, kBlock, kPanelStride, packed);
+    const int wide = columns_of_blocks(d_v);
+    Config::Packing::pack_panels(v, begin, count, wide < d_v ? wide : d_v, kBlock, kPanelStride, packed);
+    if (wide >= d_v) return;
+    Rows few = v;
+    few.data = static_cast<const char*>(v.data) + wide * (v.dtype == DType::float32 ? 4 : 2);
+    Config::Packing::pack_panels(few, begin, count, d_v - wide, kFew, kPanelStride,
+                                 packed + wide / kBlock * kPanelStride);
   }
 
   /// pack_v for k as the right side of d_q, with zeros in place of NaN and infinity: a key that a row does not keep
   /// must not reach it through 0 * NaN, and in a row that keeps it the scores carry the NaN.
   static void pack_k_columns(const Rows& k, std::int64_t begin, int count, int d_qk, float* packed) {
     pack_v(k, begin, count, d_qk, packed);
-    const int floats = lanes_of(count) * kBlock;
-    for (int column = 0; column < d_qk; column += kBlock, packed += kPanelStride) {
+    for_panels(d_qk, [&]<int kColumns>() {
+      const int floats = lanes_of(count) * kColumns;
       // Panels have room for whole vectors behind their last key.
       for (int i = 0; i < floats; i += Lanes::kWidth) {
         Lanes::store(packed + i, Lanes::finite_or_zero(Lanes::load(packed + i)));
       }
-    }
+      packed += kPanelStride;
+    });
   }
 
   /// scores [keys][kStrip] = k q, k's rows from `first`; maximum [kVectors] is raised to each column's.
@@ -128,14 +139,16 @@ struct BroadcastEngine {
   /// its tile; weights as pack_p leaves them, rows weights_stride apart.
   static void pv(const float* packed_v, int first, const float* weights, std::int64_t weights_stride, int keys, int d_v,
                  bool is_first, float* o, Ahead ahead) {
-    packed_v += std::int64_t{first / kDepth} * kBlock;
-    for (int column = 0; column < d_v; column += kBlock, packed_v += kPanelStride, o += kBlock * kStrip) {
+    for_panels(d_v, [&]<int kColumns>() {
       ahead.touch();
-      Block<kBlock> block;
+      Block<kColumns> block;
       is_first ? block.clear() : block.load(o, kStrip);
-      block.multiply(packed_v, 1, kBlock, weights, weights_stride, lanes_of(keys));
+      block.multiply(packed_v + std::int64_t{first / kDepth} * kColumns, 1, kColumns, weights, weights_stride,
+                     lanes_of(keys));
       block.store(o, kStrip);
-    }
+      packed_v += kPanelStride;
+      o += kColumns * kStrip;
+    });
   }
 
   static constexpr int kPanel = Config::kPanelVectors * Lanes::kWidth;  // columns of q or d_o in a panel
@@ -241,7 +254,26 @@ struct BroadcastEngine {
   }
 
  private:
-  static constexpr int kFew = 4;  // keys in a block where fewer than kBlock are left: spans end at multiples of it
+  /// Of n keys or columns, those at the end that blocks of kFew take: so many that nothing is left over where n is a
+  /// multiple of kRest, as spans and dimensions mostly are. 64 are ten blocks of 6 and one of 4.
+  static constexpr int kRest = std::gcd(kBlock, kFew);
+  static constexpr int in_blocks_of_few(int n) {
+    int few = 0;
+    while ((n - few) % kBlock >= kRest && few + kFew <= n) few += kFew;
+    return few;
+  }
+
+  static int columns_of_few(int d) { return in_blocks_of_few((d + kRest - 1) / kRest * kRest); }
+  static int columns_of_blocks(int d) { return (d - columns_of_few(d) + kBlock - 1) / kBlock * kBlock; }
+
+  /// visit<kColumns>() for each panel of v.
+  template <class Visit>
+  static TILEWISE_INLINE void for_panels(int d_v, const Visit& visit) {
+    const int wide = columns_of_blocks(d_v);
+    for (int column = 0; column < wide; column += kBlock) visit.template operator()<kBlock>();
+    if constexpr (kBlock == kFew) return;
+    for (int column = wide; column < d_v; column += kFew) visit.template operator()<kFew>();
+  }
 
   // Panels start a cache line off a power of two, so that packing does not store to one cache set.
   static constexpr std::int64_t kPanelStride = kTileKeys / kDepth * kBlock + 16;
@@ -251,8 +283,9 @@ struct BroadcastEngine {
   static TILEWISE_INLINE void rows_product(const float* packed_q, const Keys& k, int first, int keys, int d_qk,
                                            float* out, Ahead ahead, const Finish& finish) {
     const float* row = k.data + first * k.stride;
+    const int few = in_blocks_of_few(keys);
     int key = 0;
-    for (; key + kBlock <= keys; key += kBlock, row += kBlock * k.stride, out += kBlock * kStrip) {
+    for (; key + kBlock <= keys - few; key += kBlock, row += kBlock * k.stride, out += kBlock * kStrip) {
       ahead.touch();
       rows_block<kBlock>(packed_q, row, k.stride, d_qk, out, finish);
     }

@@ -62,6 +62,10 @@ inline __m256 load_some(const Element* p, int count) {
   for (int i = 0; i < count; ++i) lanes[i] = load1(p + i);
   return _mm256_load_ps(lanes);
 }
+inline __m256 load_some(const float* p, int count) {
+  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lanes));
+}
 
 /// rows [8, 8], stride apart  ->  columns [8, 8] times factor, column_stride apart. Not in line: next to the loops of
 /// partial blocks neither rows nor addresses kept their registers, at three times the time.
@@ -146,19 +150,19 @@ void transpose_out(const float* packed, int columns, const float* factors, int c
 }
 
 /// rows: [count, width] elements, stride apart  ->  panels: [ceil(width / panel), count, panel] float32, panels
-/// panel_stride floats apart, columns past width zero up to a multiple of 8. panel is 4 or a multiple of 8.
+/// panel_stride floats apart, columns past width zero up to a multiple of 8. Of a panel of 6 columns two floats are
+/// written behind the last row.
 template <class Element>
 void pack_panels(const Element* rows, std::int64_t stride, int count, int width, int panel, std::int64_t panel_stride,
                  float* panels) {
-  if (panel % 8 == 0) {  // a row of a panel is read and written as one piece
+  if (panel != 4) {  // a row of a panel is read and written as one piece
     for (int column = 0; column < width; column += panel, panels += panel_stride) {
-      const int wide = width - column < panel ? width - column : panel;
+      const int left = width - column, wide = left < panel ? left : panel;
       for (int row = 0; row < count; ++row) {
         const Element* source = rows + row * stride + column;
         float* target = panels + std::int64_t{row} * panel;
-        int at = 0;
-        for (; at + 8 <= wide; at += 8) _mm256_storeu_ps(target + at, load8(source + at));
-        if (at < wide) _mm256_storeu_ps(target + at, load_some(source + at, wide - at));
+        for (int at = 0; at < wide; at += 8)
+          _mm256_storeu_ps(target + at, left - at >= 8 ? load8(source + at) : load_some(source + at, left - at));
       }
     }
     return;

@@ -12,7 +12,7 @@
 namespace tilewise::cpu {
 
 template <class Engine>
-constexpr Kernels kernels_of(const char* name, const Kernels* narrow = nullptr) {
+constexpr Kernels kernels_of(const char* name, const Kernels* narrow = nullptr, double narrow_cost = 1.05) {
   using Forward = ForwardKernel<Engine>;
   using Decode = DecodeKernel<typename Engine::Lanes, typename Engine::Packing>;
   using Backward = BackwardKernel<Engine>;
@@ -26,7 +26,9 @@ constexpr Kernels kernels_of(const char* name, const Kernels* narrow = nullptr) 
           .forward = Forward::run,
           .backward_keys = Engine::kBackwardKeys,
           .backward_queries = Engine::kBackwardQueries,
-          .backward_step = std::lcm(Engine::kRows, Engine::kBlock),
+          // Of tiles that are no whole blocks, what the smaller blocks make whole.
+          .backward_step = std::lcm(Engine::kBackwardKeys % Engine::kRows == 0 ? Engine::kRows : Engine::kLeastRows,
+                                    Engine::kBackwardKeys % Engine::kBlock == 0 ? Engine::kBlock : Engine::kFew),
           .prepared_floats = Prepared<Engine>::floats,
           .unread_floats = Prepared<Engine>::unread_floats,
           .d_q_floats = Prepared<Engine>::d_q_floats,
@@ -37,7 +39,8 @@ constexpr Kernels kernels_of(const char* name, const Kernels* narrow = nullptr) 
           .finish = Prepared<Engine>::finish,
           .decode_floats = Decode::workspace_floats,
           .decode = Decode::run,
-          .narrow = narrow};
+          .narrow = narrow,
+          .narrow_cost = narrow_cost};
 }
 
 /// The same kernels with another decoding.
