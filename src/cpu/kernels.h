@@ -259,8 +259,7 @@ struct Kernels {
 
   const Kernels* narrow;  // the same with strips of fewer queries, for masks that keep narrow bands or small blocks;
                           // null: there are none
-  double narrow_cost =
-      1.05;  // what the same entries take there; on a Zen 4, which has one wide port, 1.00 with AVX-512
+  double narrow_cost = 1.05;  // what the same entries take there, of the time here
 };
 
 /// For every processor of the architecture.
