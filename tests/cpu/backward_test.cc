@@ -234,6 +234,21 @@ TEST_P(BackwardTest, AgreesWithStandardAttentionOverAwkwardShapes) {
   }
 }
 
+/// However many, and wherever they lie: whatever blocks of rows make of them.
+TEST_P(BackwardTest, TakesAnyKeysOfATile) {
+  const std::int64_t keys = tested().backward_keys;
+  Comparisons found;
+  for (std::int64_t begin = keys - 20; begin < keys; ++begin) {
+    for (std::int64_t count = 1; count <= keys - begin; ++count) {
+      const TestVariant band = {"band",
+                                [=](std::int64_t, std::int64_t key) { return key >= begin && key < begin + count; }};
+      Problem problem(operand(), {10, keys + 3, 8, 8}, band, 1, static_cast<std::uint64_t>(begin * 32 + count));
+      compare(problem, 1, &found);
+    }
+  }
+  found.expect_close();
+}
+
 TEST_P(BackwardTest, SumsTheHeadsThatShareKeys) {
   for (const int heads : {2, 5}) {
     Problem problem(operand(), {70, 211, 32, 48}, causal(141), heads, 12);
