@@ -29,12 +29,13 @@ class DecodeTiles {
   int count() const { return counts_[0]; }
   const void* const* k() const { return rows_; }
   const void* const* v() const { return rows_ + kTileKeys; }
-  const float* k_scales() const { return scales_; }  // 1 where there are none
+  const float* k_scales() const { return scales_; }  // where k has some; else not set
   const float* v_scales() const { return scales_ + kTileKeys; }
 
   /// Finds the rows of the next tile, keys [begin, end). Without any, those of this tile stand for them.
   template <class K, class V>
   void locate_next(const DecodeTask& task, std::int64_t begin, std::int64_t end, const void* hole) {
+    next_ = {&task, begin, end};
     if (begin >= end) {
       counts_[1] = 0;
       for (int i = 0; i < 2 * kTileKeys; ++i) rows_[2 * kTileKeys + i] = rows_[0];
@@ -47,10 +48,9 @@ class DecodeTiles {
 
   /// Makes the next tile this one.
   void advance() {
-    for (int i = 0; i < 2 * kTileKeys; ++i) {
-      rows_[i] = rows_[2 * kTileKeys + i];
-      scales_[i] = scales_[2 * kTileKeys + i];
-    }
+    for (int i = 0; i < 2 * kTileKeys; ++i) rows_[i] = rows_[2 * kTileKeys + i];
+    load(next_.task->k, scales_);
+    load(next_.task->v, scales_ + kTileKeys);
     counts_[0] = counts_[1];
     asked_[0] = asked_[1];
     asked_[1] = {};
@@ -106,16 +106,25 @@ class DecodeTiles {
 
   template <class Element>
   void locate(const RowSource& source, std::int64_t begin, std::int64_t end, const void* hole, int first) {
-    locate_rows<Lanes, Element>(source, begin, end, hole, rows_ + first, scales_ + first);
-    for (auto i = static_cast<int>(end - begin); i < kTileKeys; ++i) {
-      rows_[first + i] = rows_[first];
-      scales_[first + i] = 1;
-    }
+    locate_rows<Lanes, Element>(source, begin, end, hole, rows_ + first);
+    for (auto i = static_cast<int>(end - begin); i < kTileKeys; ++i) rows_[first + i] = rows_[first];
+    ask_for_scales<Lanes>(source, begin, end);
+  }
+
+  /// The scales of the next tile, which have been asked for.
+  void load(const RowSource& source, float* scales) {
+    if (source.scales == nullptr) return;
+    load_scales<Lanes>(source, next_.begin, next_.end, scales);
+    for (auto i = static_cast<int>(next_.end - next_.begin); i < kTileKeys; ++i) scales[i] = 1;
   }
 
   // k of this tile, v of it, k of the next, v of that.
   const void* rows_[4 * kTileKeys] = {};
-  float scales_[4 * kTileKeys];
+  float scales_[2 * kTileKeys];  // of this tile's k, then v, where these have some
+  struct {
+    const DecodeTask* task;
+    std::int64_t begin, end;
+  } next_;
   int counts_[2] = {};
   std::int64_t row_bytes_;  // the longer of k's and v's
   int v_lines_;

@@ -23,37 +23,64 @@ TILEWISE_INLINE void for_each_page(const RowSource& source, std::int64_t begin, 
   }
 }
 
-/// row[i], scale[i]: where row begin + i lies, and its scale (1 where there is none). Rows of holes are `hole`, zeros.
-/// Lanes only keeps each instruction set's copy in its own object file.
-template <class Lanes, class Element>
-TILEWISE_INLINE void locate_rows(const RowSource& source, std::int64_t begin, std::int64_t end, const void* hole,
-                                 const void** row, float* scale) {
-  const auto* data = static_cast<const Element*>(source.rows.data);
-  const auto place = [&](const Element* first, const float* first_scale, std::int64_t count) {
-    const std::int64_t stride = source.rows.stride;
-    for (std::int64_t i = 0; i < count; ++i) row[i] = first + i * stride;
-    if (source.scales == nullptr) {
-      for (std::int64_t i = 0; i < count; ++i) scale[i] = 1;
-    } else if (source.scale_stride == 1) {
-      for (std::int64_t i = 0; i < count; ++i) scale[i] = first_scale[i];
-    } else {
-      for (std::int64_t i = 0; i < count; ++i) scale[i] = first_scale[i * source.scale_stride];
-    }
-    row += count;
-    scale += count;
-  };
+/// Rows that lie one stride apart, and their scales, from these elements on; or those of a hole.
+struct RowRun {
+  std::int64_t row, scale, count;
+  bool is_hole;
+};
+
+/// Calls f(run) for the runs that rows [begin, end) are.
+template <class Function>
+TILEWISE_INLINE void for_each_run(const RowSource& source, std::int64_t begin, std::int64_t end, const Function& f) {
   if (source.block_table == nullptr) {
-    return place(data + begin * source.rows.stride, source.scales + begin * source.scale_stride, end - begin);
+    return f(RowRun{begin * source.rows.stride, begin * source.scale_stride, end - begin, false});
   }
   for_each_page(source, begin, end, [&](std::int64_t slot, std::int64_t count, std::int64_t page) {
-    if (page >= 0) {
-      return place(data + page * source.page_stride + slot * source.rows.stride,
-                   source.scales + page * source.scale_page_stride + slot * source.scale_stride, count);
+    f(RowRun{page * source.page_stride + slot * source.rows.stride,
+             page * source.scale_page_stride + slot * source.scale_stride, count, page < 0});
+  });
+}
+
+/// row[i]: where row begin + i lies. Rows of holes are `hole`, zeros. Lanes only keeps each instruction set's copy in
+/// its own object file.
+template <class Lanes, class Element>
+TILEWISE_INLINE void locate_rows(const RowSource& source, std::int64_t begin, std::int64_t end, const void* hole,
+                                 const void** row) {
+  for_each_run(source, begin, end, [&](const RowRun& run) {
+    const void* first = run.is_hole ? hole : static_cast<const Element*>(source.rows.data) + run.row;
+    const std::int64_t stride = run.is_hole ? 0 : source.rows.stride * std::int64_t{sizeof(Element)};
+    for (std::int64_t i = 0; i < run.count; ++i) row[i] = static_cast<const char*>(first) + i * stride;
+    row += run.count;
+  });
+}
+
+/// Asks for the scales of rows [begin, end), where there are some.
+template <class Lanes>
+TILEWISE_INLINE void ask_for_scales(const RowSource& source, std::int64_t begin, std::int64_t end) {
+  if (source.scales == nullptr) return;
+  constexpr std::int64_t kLine = 64 / sizeof(float);
+  const std::int64_t step = source.scale_stride == 1 ? kLine : 1;
+  for_each_run(source, begin, end, [&](const RowRun& run) {
+    if (run.is_hole) return;
+    const float* first = source.scales + run.scale;
+    for (std::int64_t i = 0; i < run.count; i += step) __builtin_prefetch(first + i * source.scale_stride);
+    __builtin_prefetch(first + (run.count - 1) * source.scale_stride);
+  });
+}
+
+/// scale[i]: of row begin + i; 1 where there is none.
+template <class Lanes>
+TILEWISE_INLINE void load_scales(const RowSource& source, std::int64_t begin, std::int64_t end, float* scale) {
+  for_each_run(source, begin, end, [&](const RowRun& run) {
+    const float* first = source.scales + run.scale;
+    if (source.scales == nullptr || run.is_hole) {
+      for (std::int64_t i = 0; i < run.count; ++i) scale[i] = 1;
+    } else if (source.scale_stride == 1) {
+      for (std::int64_t i = 0; i < run.count; ++i) scale[i] = first[i];
+    } else {
+      for (std::int64_t i = 0; i < run.count; ++i) scale[i] = first[i * source.scale_stride];
     }
-    for (std::int64_t i = 0; i < count; ++i) {
-      *row++ = hole;
-      *scale++ = 1;
-    }
+    scale += run.count;
   });
 }
 
