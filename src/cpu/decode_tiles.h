@@ -21,6 +21,30 @@ class DecodeTiles {
     const void* const* rows[4];  // of each quarter
   };
 
+  /// Of a tile's rows of k or v.
+  struct Runs {
+    template <class Element>
+    void locate(const RowSource& rows_source, std::int64_t begin, std::int64_t end, const void* hole,
+                const void** rows) {
+      source = &rows_source;
+      count = find_runs(*source, begin, end, runs);
+      locate_rows<Lanes, Element>(*source, runs, count, hole, rows);
+      for (std::int64_t i = end - begin; i < kTileKeys; ++i) rows[i] = rows[0];
+      ask_for_scales<Lanes>(*source, runs, count);
+    }
+
+    /// Of that many rows, once they have been asked for.
+    void load_scales(int row_count, float* scales) const {
+      if (source->scales == nullptr) return;
+      cpu::load_scales<Lanes>(*source, runs, count, scales);
+      for (int i = row_count; i < kTileKeys; ++i) scales[i] = 1;
+    }
+
+    const RowSource* source;
+    int count;
+    RowRun runs[kTileKeys];
+  };
+
  public:
   /// `k_bytes`, `v_bytes`: of a row.
   DecodeTiles(std::int64_t k_bytes, std::int64_t v_bytes)
@@ -39,23 +63,21 @@ class DecodeTiles {
   /// Finds the rows of the next tile, keys [begin, end). Without any, those of this tile stand for them.
   template <class K, class V>
   void locate_next(const DecodeTask& task, std::int64_t begin, std::int64_t end, const void* hole) {
-    next_ = {&task, begin, end};
-    if (begin >= end) {
-      counts_[1] = 0;
+    counts_[1] = static_cast<int>(end > begin ? end - begin : 0);
+    if (counts_[1] == 0) {
       for (int i = 0; i < 2 * kTileKeys; ++i) rows_[2 * kTileKeys + i] = rows_[0];
       return;
     }
-    counts_[1] = static_cast<int>(end - begin);
-    locate<K>(task.k, begin, end, hole, 2 * kTileKeys);
-    locate<V>(task.v, begin, end, hole, 3 * kTileKeys);
+    next_[0].template locate<K>(task.k, begin, end, hole, rows_ + 2 * kTileKeys);
+    next_[1].template locate<V>(task.v, begin, end, hole, rows_ + 3 * kTileKeys);
   }
 
   /// Makes the next tile this one.
   void advance() {
     for (int i = 0; i < 2 * kTileKeys; ++i) rows_[i] = rows_[2 * kTileKeys + i];
-    load(next_.task->k, scales_);
-    load(next_.task->v, scales_ + kTileKeys);
     counts_[0] = counts_[1];
+    next_[0].load_scales(counts_[0], scales_);
+    next_[1].load_scales(counts_[0], scales_ + kTileKeys);
     asked_rows_ = next_position_.row;
     next_position_ = {};
     find_rows(next_position_);
@@ -127,27 +149,10 @@ class DecodeTiles {
     }
   }
 
-  template <class Element>
-  void locate(const RowSource& source, std::int64_t begin, std::int64_t end, const void* hole, int first) {
-    locate_rows<Lanes, Element>(source, begin, end, hole, rows_ + first);
-    for (auto i = static_cast<int>(end - begin); i < kTileKeys; ++i) rows_[first + i] = rows_[first];
-    ask_for_scales<Lanes>(source, begin, end);
-  }
-
-  /// The scales of the next tile, which have been asked for.
-  void load(const RowSource& source, float* scales) {
-    if (source.scales == nullptr) return;
-    load_scales<Lanes>(source, next_.begin, next_.end, scales);
-    for (auto i = static_cast<int>(next_.end - next_.begin); i < kTileKeys; ++i) scales[i] = 1;
-  }
-
   // k of this tile, v of it, k of the next, v of that.
   const void* rows_[4 * kTileKeys] = {};
   float scales_[2 * kTileKeys];  // of this tile's k, then v, where these have some
-  struct {
-    const DecodeTask* task;
-    std::int64_t begin, end;
-  } next_;
+  Runs next_[2];                 // k's and v's of the next tile
   int counts_[2] = {};
   std::int64_t row_bytes_;  // the longer of k's and v's
   int v_lines_;

@@ -23,65 +23,75 @@ TILEWISE_INLINE void for_each_page(const RowSource& source, std::int64_t begin, 
   }
 }
 
-/// Rows that lie one stride apart, and their scales, from these elements on; or those of a hole.
+/// Rows of a source that lie one stride apart: of a page from a slot on, or of a hole.
 struct RowRun {
-  std::int64_t row, scale, count;
-  bool is_hole;
+  std::int64_t page, slot, count;
 };
 
-/// Calls f(run) for the runs that rows [begin, end) are.
-template <class Function>
-TILEWISE_INLINE void for_each_run(const RowSource& source, std::int64_t begin, std::int64_t end, const Function& f) {
+/// The runs that rows [begin, end) are, of which there is at least one. Returns their number, at most end - begin.
+TILEWISE_INLINE int find_runs(const RowSource& source, std::int64_t begin, std::int64_t end, RowRun* runs) {
   if (source.block_table == nullptr) {
-    return f(RowRun{begin * source.rows.stride, begin * source.scale_stride, end - begin, false});
+    *runs = {0, begin, end - begin};
+    return 1;
   }
+  int found = 0;
   for_each_page(source, begin, end, [&](std::int64_t slot, std::int64_t count, std::int64_t page) {
-    f(RowRun{page * source.page_stride + slot * source.rows.stride,
-             page * source.scale_page_stride + slot * source.scale_stride, count, page < 0});
+    runs[found++] = {page, slot, count};
   });
+  return found;
 }
 
-/// row[i]: where row begin + i lies. Rows of holes are `hole`, zeros. Lanes only keeps each instruction set's copy in
+/// row[i]: where the runs' rows lie, which are `hole`, zeros, in holes. Lanes only keeps each instruction set's copy in
 /// its own object file.
 template <class Lanes, class Element>
-TILEWISE_INLINE void locate_rows(const RowSource& source, std::int64_t begin, std::int64_t end, const void* hole,
+TILEWISE_INLINE void locate_rows(const RowSource& source, const RowRun* runs, int run_count, const void* hole,
                                  const void** row) {
-  for_each_run(source, begin, end, [&](const RowRun& run) {
-    const void* first = run.is_hole ? hole : static_cast<const Element*>(source.rows.data) + run.row;
-    const std::int64_t stride = run.is_hole ? 0 : source.rows.stride * std::int64_t{sizeof(Element)};
-    for (std::int64_t i = 0; i < run.count; ++i) row[i] = static_cast<const char*>(first) + i * stride;
-    row += run.count;
-  });
+  for (const RowRun* run = runs; run < runs + run_count; row += run++->count) {
+    if (run->page < 0) {
+      for (std::int64_t i = 0; i < run->count; ++i) row[i] = hole;
+      continue;
+    }
+    const std::int64_t stride = source.rows.stride;
+    const auto* first =
+        static_cast<const Element*>(source.rows.data) + run->page * source.page_stride + run->slot * stride;
+    for (std::int64_t i = 0; i < run->count; ++i) row[i] = first + i * stride;
+  }
 }
 
-/// Asks for the scales of rows [begin, end), where there are some.
+/// Where the first row's scale of a run lies, which is no hole.
+TILEWISE_INLINE const float* first_scale(const RowSource& source, const RowRun& run) {
+  return source.scales + run.page * source.scale_page_stride + run.slot * source.scale_stride;
+}
+
+/// Asks for the scales of the runs' rows, where there are some.
 template <class Lanes>
-TILEWISE_INLINE void ask_for_scales(const RowSource& source, std::int64_t begin, std::int64_t end) {
+TILEWISE_INLINE void ask_for_scales(const RowSource& source, const RowRun* runs, int run_count) {
   if (source.scales == nullptr) return;
   constexpr std::int64_t kLine = 64 / sizeof(float);
   const std::int64_t step = source.scale_stride == 1 ? kLine : 1;
-  for_each_run(source, begin, end, [&](const RowRun& run) {
-    if (run.is_hole) return;
-    const float* first = source.scales + run.scale;
-    for (std::int64_t i = 0; i < run.count; i += step) __builtin_prefetch(first + i * source.scale_stride);
-    __builtin_prefetch(first + (run.count - 1) * source.scale_stride);
-  });
+  for (const RowRun* run = runs; run < runs + run_count; ++run) {
+    if (run->page < 0) continue;
+    const float* first = first_scale(source, *run);
+    for (std::int64_t i = 0; i < run->count; i += step) __builtin_prefetch(first + i * source.scale_stride);
+    __builtin_prefetch(first + (run->count - 1) * source.scale_stride);
+  }
 }
 
-/// scale[i]: of row begin + i; 1 where there is none.
+/// scale[i]: of the runs' rows, which have some; 1 in holes.
 template <class Lanes>
-TILEWISE_INLINE void load_scales(const RowSource& source, std::int64_t begin, std::int64_t end, float* scale) {
-  for_each_run(source, begin, end, [&](const RowRun& run) {
-    const float* first = source.scales + run.scale;
-    if (source.scales == nullptr || run.is_hole) {
-      for (std::int64_t i = 0; i < run.count; ++i) scale[i] = 1;
-    } else if (source.scale_stride == 1) {
-      for (std::int64_t i = 0; i < run.count; ++i) scale[i] = first[i];
-    } else {
-      for (std::int64_t i = 0; i < run.count; ++i) scale[i] = first[i * source.scale_stride];
+TILEWISE_INLINE void load_scales(const RowSource& source, const RowRun* runs, int run_count, float* scale) {
+  for (const RowRun* run = runs; run < runs + run_count; scale += run++->count) {
+    if (run->page < 0) {
+      for (std::int64_t i = 0; i < run->count; ++i) scale[i] = 1;
+      continue;
     }
-    scale += run.count;
-  });
+    const float* first = first_scale(source, *run);
+    if (source.scale_stride == 1) {
+      for (std::int64_t i = 0; i < run->count; ++i) scale[i] = first[i];
+    } else {
+      for (std::int64_t i = 0; i < run->count; ++i) scale[i] = first[i * source.scale_stride];
+    }
+  }
 }
 
 /// A row of int8 times its scale.
