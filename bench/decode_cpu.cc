@@ -1,7 +1,8 @@
 // How much of the machine's read bandwidth does decoding reach? 32/8 heads, d 128, 32k cached tokens, one query a
 // sequence, through the public call. Every repetition reads memory that no cache holds (`memory`) and the keys and
 // values (`read`: the same where no cache holds them) with the same threads, then decodes from them in one piece and in
-// pages, so that all see the same neighbours. Counters: GB/s, best and median of the repetitions; shares of either
+// pages, so that all see the same neighbours. Counters: GB/s, best and median of the repetitions, of int8 with its
+// scales, which are read like all else (1/32 of the bytes of keys and values); shares of either
 // read's best and, repetition by repetition, the median ratio to it; and the same of pages to one piece.
 #include <benchmark/benchmark.h>
 #include <sys/mman.h>
@@ -106,7 +107,12 @@ void decode(benchmark::State& state, const Case& c, std::int64_t b, int threads)
   const auto executor = make_thread_pool(threads);
   const std::int64_t half = b * kKvHeads * kTokens * kD * size_of(c.kv_dtype), bytes = 2 * half;
   const Memory memory(bytes, *executor), beyond(cpu::bytes_beyond_caches(), *executor);
-  std::vector<float> scales(static_cast<std::size_t>(b * kKvHeads * kTokens), 0.01f);
+  const bool is_scaled = c.kv_dtype == DType::int8;
+  const std::int64_t scales_of_keys = b * kKvHeads * kTokens;
+  const Memory scale_memory(is_scaled ? 2 * scales_of_keys * std::int64_t{sizeof(float)} : 1 << 18, *executor);
+  float* scales = reinterpret_cast<float*>(scale_memory.data());
+  std::fill_n(scales, scale_memory.bytes() / std::int64_t{sizeof(float)}, 0.01f);
+  const std::int64_t bytes_decoded = bytes + (is_scaled ? scale_memory.bytes() : 0);
   std::vector<float> q(static_cast<std::size_t>(b * kHeads * kD), 0.5f), o(q.size());  // enough for each dtype
   if (c.dtype == DType::bfloat16) {
     for (std::size_t i = 0; i < q.size(); ++i) std::memset(&q[i], 0x3f, sizeof q[i]);
@@ -129,8 +135,10 @@ void decode(benchmark::State& state, const Case& c, std::int64_t b, int threads)
     ForwardInputs found{.q = ConstTensor(q.data(), c.dtype, {b, kHeads, 1, kD}),
                         .k = view(memory.data(), c.kv_dtype, outermost, tokens, kD),
                         .v = view(memory.data() + half, c.kv_dtype, outermost, tokens, kD)};
-    if (c.kv_dtype == DType::int8)
-      found.k_scales = found.v_scales = view(scales.data(), DType::float32, outermost, tokens, 1);
+    if (is_scaled) {
+      found.k_scales = view(scales, DType::float32, outermost, tokens, 1);
+      found.v_scales = view(scales + scales_of_keys, DType::float32, outermost, tokens, 1);
+    }
     found.sequences.assign(static_cast<std::size_t>(b), {.s_q = 1, .s_kv = kTokens});
     return found;
   };
@@ -161,9 +169,9 @@ void decode(benchmark::State& state, const Case& c, std::int64_t b, int threads)
   for (auto _ : state) {
     time(of_memory, beyond.bytes(), [&] { beyond.read(*executor); });
     time(of_read, bytes, [&] { memory.read(*executor); });
-    time(of_whole, bytes, [&] { plan.forward(whole, outputs, workspace); });
-    time(of_paged, bytes, [&] { plan.forward(paged, outputs, workspace); });
-    state.SetIterationTime(static_cast<double>(bytes) / of_whole.gbs.back() * 1e-9);
+    time(of_whole, bytes_decoded, [&] { plan.forward(whole, outputs, workspace); });
+    time(of_paged, bytes_decoded, [&] { plan.forward(paged, outputs, workspace); });
+    state.SetIterationTime(static_cast<double>(bytes_decoded) / of_whole.gbs.back() * 1e-9);
   }
   const auto count = [&](const std::string& name, const Rates& rates) {
     state.counters[name + "_best"] = rates.best();
