@@ -87,8 +87,8 @@ class DecodeTiles {
   /// in another page of memory, so that the processor's own prefetching, which follows a page as far ahead as its lines
   /// are asked for, has four to follow: on a Xeon (Sapphire Rapids) 18 dot products a line then read 50 GB/s on four
   /// cores and 14.0 on one, where they read 41 and 11.3 asking for one row after the other. It has to find each page
-  /// anew, so the quarters end theirs a quarter of a page after each other, which reads 63 GB/s where four pages that
-  /// end together read 59: the last rows of a quarter are asked for when its tile is in use.
+  /// anew, so the quarters end theirs a quarter of a page after each other, at which 16 sequences of int8 are decoded
+  /// at 1.02 of the rate, bfloat16 at 1.03: the last rows of a quarter are asked for when its tile is in use.
   class Ahead {
    public:
     explicit TILEWISE_INLINE Ahead(DecodeTiles& tiles) : tiles_(tiles), at_(tiles.next_position_) {}
