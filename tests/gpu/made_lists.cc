@@ -45,7 +45,8 @@ MadeLists::MadeLists(jit::Compiler& compiler, const std::shared_ptr<const jit::C
   tiles_ = ints(extent_.tile_ints()), turns_ = ints(extent_.turn_ints());
   count_ = ints(extent_.lists()), order_ = ints(4 * extent_.lists());
   view_ = lister.make(sequences_.as<const SequenceShape>(), extent_, tile, by_key, problem.h_q / problem.h_kv,
-                      tiles_.as<int>(), count_.as<int>(), order_.as<RowStart>(), turns_.as<int>(), bound, nullptr);
+                      tiles_.as<int>(), count_.as<int>(), order_.as<RowStart>(), by_key ? turns_.as<int>() : nullptr,
+                      bound, nullptr);
 }
 
 std::vector<int> MadeLists::list(std::int64_t sequence, std::int64_t head, std::int64_t row) const {
