@@ -1,24 +1,18 @@
 // Memory that a kernel cannot reach is refused; against a driver of our own that has no GPU.
 #include "cuda/launch/pointers.h"
 
-#include <dlfcn.h>
-#include <gtest/gtest.h>
-
 #include <array>
 
-#include "tests/jit/fake_driver.h"
+#include "tests/jit/with_fake_driver.h"
 #include "tests/refusal.h"
 
 namespace tilewise::cuda {
 namespace {
 
-class Pointers : public ::testing::Test {
+class Pointers : public jit::WithFakeDriver {
  protected:
   void SetUp() override {
-    void* library = dlopen(TILEWISE_FAKE_DRIVER, RTLD_NOW | RTLD_LOCAL);
-    ASSERT_NE(library, nullptr) << dlerror();
-    fake_ = reinterpret_cast<jit::FakeDriver* (*)()>(dlsym(library, "fake_driver"))();
-    *fake_ = jit::FakeDriver();
+    ASSERT_NO_FATAL_FAILURE(WithFakeDriver::SetUp());
     driver_.emplace(jit::Driver::open({TILEWISE_FAKE_DRIVER}));
     context_.emplace(*driver_, 1);
     fake_->memory_ordinal = 1;
@@ -28,7 +22,6 @@ class Pointers : public ::testing::Test {
     return {reinterpret_cast<const void*>(address), DType::bfloat16, extents};
   }
 
-  jit::FakeDriver* fake_ = nullptr;
   std::optional<jit::Driver> driver_;
   std::optional<jit::Context> context_;
 };

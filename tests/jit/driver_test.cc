@@ -1,9 +1,6 @@
 // The driver's wrappers, against a driver of our own that has no GPU.
 #include "jit/driver.h"
 
-#include <dlfcn.h>
-#include <gtest/gtest.h>
-
 #include <array>
 #include <optional>
 
@@ -11,21 +8,14 @@
 #include "jit/driver_error.h"
 #include "jit/kernel_chain.h"
 #include "jit/module.h"
-#include "tests/jit/fake_driver.h"
 #include "tests/jit/support.h"
+#include "tests/jit/with_fake_driver.h"
 
 namespace tilewise::jit {
 namespace {
 
-class DriverTest : public ::testing::Test {
+class DriverTest : public WithFakeDriver {
  protected:
-  void SetUp() override {
-    void* library = dlopen(TILEWISE_FAKE_DRIVER, RTLD_NOW | RTLD_LOCAL);
-    ASSERT_NE(library, nullptr) << dlerror();
-    fake_ = reinterpret_cast<FakeDriver* (*)()>(dlsym(library, "fake_driver"))();
-    *fake_ = FakeDriver();
-  }
-
   static Driver open() { return Driver::open({"libcuda.so.99", TILEWISE_FAKE_DRIVER}); }
 
   // The error of a call that must fail.
@@ -39,8 +29,6 @@ class DriverTest : public ::testing::Test {
     ADD_FAILURE() << "no DriverError";
     return {0, DriverFailure::other, ""};
   }
-
-  FakeDriver* fake_ = nullptr;
 };
 
 bool holds(const Error& error, const std::string& part) {
