@@ -74,22 +74,24 @@ struct KeptValues {
   DiagonalsOfTile diagonals[kKeepsDiagonals ? kDiagonalStages : 1];
 
   // By all of the threads; what they write is there after they have met.
-  __device__ void make_queries(const Arguments& arguments, const Place& place, int stage, int first_query) {
+  __device__ void make_queries(const Arguments& arguments, const Place& place, int stage, int first_query,
+                               int thread = threadIdx.x % kThreads) {
     if constexpr (kKeepsQueries) {
       for_each<kQueries>(
-          [&](int i) { queries[stage].set(i, Variant::query_values(arguments, place, first_query + i)); });
+          thread, [&](int i) { queries[stage].set(i, Variant::query_values(arguments, place, first_query + i)); });
     }
   }
-  __device__ void make_keys(const Arguments& arguments, const Place& place, int stage, int first_key) {
+  __device__ void make_keys(const Arguments& arguments, const Place& place, int stage, int first_key,
+                            int thread = threadIdx.x % kThreads) {
     if constexpr (kKeepsKeys)
-      for_each<kKeys>([&](int i) { keys[stage].set(i, Variant::key_values(arguments, place, first_key + i)); });
+      for_each<kKeys>(thread, [&](int i) { keys[stage].set(i, Variant::key_values(arguments, place, first_key + i)); });
   }
   __device__ void make_diagonals(const Arguments& arguments, const Place& place, int stage, int first_query,
-                                 int first_key) {
+                                 int first_key, int thread = threadIdx.x % kThreads) {
     if constexpr (kKeepsDiagonals) {
       const int least = first_query - (first_key + kKeys - 1);
       for_each<kQueries + kKeys - 1>(
-          [&](int i) { diagonals[stage].set(i, Variant::diagonal_values(arguments, place, least + i)); });
+          thread, [&](int i) { diagonals[stage].set(i, Variant::diagonal_values(arguments, place, least + i)); });
     }
   }
   /// Likewise those of a warp's queries or keys from `first` on, kOfWarp of them, by that warp, which has them at once.
@@ -144,8 +146,7 @@ struct KeptValues {
 
   /// One number a thread at a time; two together where that is little text, which hides half of the waiting.
   template <int kCount, class Make>
-  __device__ static void for_each(const Make& make) {
-    const int thread = threadIdx.x % kThreads;
+  __device__ static void for_each(int thread, const Make& make) {
     if constexpr (Variant::kIsShort && kCount > kThreads && kCount <= 2 * kThreads) {
       // The last ones are made twice rather than under a condition.
       const int second = ::min(thread + kThreads, kCount - 1);

@@ -51,7 +51,7 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
 #pragma unroll 1
     for (int head = first_head(); head < first_head() + arguments_.heads_per_kv; ++head) {
       prepare(consumer, head, first_key);
-      const auto walk = walk_of(tile, head);
+      const auto walk = walk_of(this->tile_again(tile), head);
       const int count = walk.count();
       // An ordered pass would read its sequence in shared memory behind each tile's products, 3% of its time.
       const long long head_tiles = Config::kIsOrdered ? workspace_tile(head, 0) : 0;
@@ -68,7 +68,8 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     }
     // A consumer's values are read by itself alone, keys by both.
     meet(1 + consumer, 128);
-    if (!this->is_shared()) this->store_value_sums(d_v, first_key, value_tile(), 64 * consumer);
+    const int first_stored = this->key_begin_of(this->tile_again(tile)) + 64 * consumer;
+    if (!this->is_shared()) this->store_value_sums(d_v, first_stored, value_tile(), 64 * consumer);
     if (last >= 0) {
       const Turn<2> before = scores_turn(turn.plus(~0u));
       scores_full(before.stage()).wait(before.parity());
@@ -84,10 +85,10 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
     if constexpr (Shared::kMayShare) {
       if (this->is_shared()) {
         if (!this->add_parts(d_k, d_v, consumer)) return;
-        this->store_value_sums(d_v, first_key, value_tile(), 64 * consumer);
+        this->store_value_sums(d_v, first_stored, value_tile(), 64 * consumer);
       }
     }
-    this->store_key_sums(d_k, first_key, key_tile(), 64 * consumer);
+    this->store_key_sums(d_k, first_stored, key_tile(), 64 * consumer);
     wait_for_copies();  // a block's shared memory goes with it
   }
 
@@ -247,8 +248,8 @@ class Backward : BackwardShared<Config, Variant> {
     } else if constexpr (Config::kHasLists) {
       tile = row_of(this->arguments_.lists, sequence, this->first_head(), tile);
     }
-    if constexpr (Config::kIsOrdered) {
-      __syncthreads();
+    if constexpr (Config::kIsOrdered || Shared::kKeepsTile) {
+      if constexpr (Shared::kTakesWork) __syncthreads();
       if (threadIdx.x == 0) this->work().row = tile;
     }
     if (tile < 0 || tile * Shared::kTileKeys >= this->arguments_.sequences[sequence].keys) return this->pass_by();
@@ -257,9 +258,9 @@ class Backward : BackwardShared<Config, Variant> {
     if constexpr (Shared::kIsPaired) meet_cluster();  // both have their barriers
     if (warpgroup == 0) {
       shrink_registers<Config::kProducerRegisters>();
-      if (threadIdx.x == 0) this->produce(tile);
+      if (threadIdx.x == 0) this->produce(this->tile_again(tile));
       if constexpr (Shared::kKeepsAhead) {
-        if (threadIdx.x >= 32) this->keep_ahead(tile);
+        if (threadIdx.x >= 32) this->keep_ahead(this->tile_again(tile));
       }
       if constexpr (Shared::kCountsAdded) {
         if (threadIdx.x / 32 == 1) this->count_added();
@@ -277,7 +278,7 @@ class Backward : BackwardShared<Config, Variant> {
       grow_registers<Config::kConsumerRegisters>();
       wait_for_kernels_before();  // zeros, which sums of d_q are added to
       typename Kind<Shared::Sizes::kIsWide>::Type(this->call_, this->variant_, this->shared_)
-          .consume(tile, warpgroup - 1);
+          .consume(this->tile_again(tile), warpgroup - 1);
     }
     // The other ones arrive at this one's barriers, or read its sums, no more.
     if (Shared::kIsPaired || this->is_shared()) meet_cluster();

@@ -44,11 +44,11 @@ class BackwardEntries : public BackwardSteady<Config, Variant> {
     meet(1 + consumer, 128);
     if constexpr (Values::kKeepsKeys && kKeepsAhead) {
       auto& keys = this->ahead().values.keys[0];
-      const int key = thread();
+      const int key = thread_read_anew() % 128;
       if (key < 64) keys.set(64 * consumer + key, Variant::key_values(variant_, place.variant, first_key + key));
       meet(1 + consumer, 128);
     } else if constexpr (Values::kKeepsKeys) {
-      place.values.make_keys(variant_, place.variant, 0, first_key);
+      place.values.make_keys(variant_, place.variant, 0, first_key, this->thread_again());
       meet(1 + consumer, 128);
     }
   }

@@ -119,6 +119,9 @@ class BackwardShared {
   using OrderedTurn = Turn<kTurnsAhead>;
   /// What a block does is found out, and then read in shared memory: in registers it would spill.
   static constexpr bool kTakesWork = Config::kIsOrdered || Config::kHasLongRows || kMayShare;
+  /// So is the block's tile where lists tell it: kept, up to 48 bytes of a tree and 24 of ALiBi with a mask spilled. At
+  /// d 128 without a mask scores take what that leaves for more of their table at a time, and spill.
+  static constexpr bool kKeepsTile = Config::kHasLists && !Sizes::kIsWide && (Variant::kHasMask || kKeysInRegisters);
   using Work = Conditional<Config::kIsOrdered, OrderedWork, KeyWork>;
   using Walk = typename WalkOf<Config::kHasLists>::Type;
 
@@ -137,7 +140,7 @@ class BackwardShared {
   /// What is told of the queries in a stage lies behind the barriers.
   static constexpr int kToldAt = kBarriers;
   static constexpr int kWorkAt = kTileBytes + 8 * (kToldAt + kStages);
-  static constexpr int kPlacesAt = (kWorkAt + (kTakesWork ? int(sizeof(Work)) : 0) + 15) / 16 * 16;
+  static constexpr int kPlacesAt = (kWorkAt + (kTakesWork || kKeepsTile ? int(sizeof(Work)) : 0) + 15) / 16 * 16;
   static constexpr int kPlaceBytes = (int(sizeof(Place)) + 15) / 16 * 16;
   static constexpr int kAheadAt = kPlacesAt + Sizes::kConsumers * kPlaceBytes;
   static constexpr int kSharedBytes = kAheadAt + (kKeepsAhead ? int(sizeof(KeptAhead)) : 0);
@@ -197,11 +200,14 @@ class BackwardShared {
       head_before = head;
       const int stage = int(made_anew(turn.stage()));
       kept_empty(stage).wait(turn.parity() ^ 1);
-      keep_tile(stage, visit.tile() * kQueries, key_begin_of(tile));
+      keep_tile(stage, visit.tile() * kQueries, key_begin_of(tile_anew(tile)));
       __syncwarp();
       kept_full(int(made_anew(stage))).arrive_if(thread_read_anew() % 32 == 0);
     });
   }
+
+  /// The number of a maker, behind the warp that starts copies.
+  __device__ static int maker() { return thread_read_anew() - 32; }
 
   /// What they make is of this head from now on.
   __device__ void tell_variant(int head) const {
@@ -222,11 +228,11 @@ class BackwardShared {
   /// What a tile of queries and the block's keys keep.
   __device__ void keep_tile(int stage, int first_query, int first_key) const {
     KeptAhead& kept = ahead();
-    kept.values.make_queries(variant_, kept.variant, stage, first_query);
-    kept.values.make_diagonals(variant_, kept.variant, stage, first_query, first_key);
+    kept.values.make_queries(variant_, kept.variant, stage, first_query, maker());
+    kept.values.make_diagonals(variant_, kept.variant, stage, first_query, first_key, maker());
     const float inverse = 1 / factor_of(kept.variant);
 #pragma unroll 1
-    for (int i = thread_read_anew() % kMakers; i < kDiagonals; i += kMakers) {
+    for (int i = maker(); i < kDiagonals; i += kMakers) {
       const float begin = Variant::of_diagonal(variant_, kept.variant, kept.values.diagonals[stage][i]) * inverse;
       kept.begins[stage][i] = fmaxf(-0x1p126f, fminf(begin, 0x1p126f));  // finite: weights are 0 long before
     }
@@ -274,7 +280,7 @@ class BackwardShared {
     Turn<kRing> turn;
 #pragma unroll 1
     for (int head = first_head(); head < first_head() + arguments_.heads_per_kv; ++head) {
-      const auto walk = walk_of(Config::kIsOrdered ? int(made_anew(tile)) : tile, head);
+      const auto walk = walk_of(tile_anew(tile), head);
 #pragma unroll 1
       for (int i = 0; i < walk.count(); ++i, turn = turn.plus(1)) act(walk, head, visit(walk, i), turn);
     }
@@ -388,6 +394,23 @@ class BackwardShared {
     unsigned blocks;
     asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(blocks));
     return blocks;
+  }
+  /// The block's tile of keys, read again where kept registers would spill.
+  __device__ int tile_again(int tile) const {
+    if constexpr (kKeepsTile) {
+      forget();
+      return work().row;
+    }
+    return tile;
+  }
+  /// Likewise in a producer, which has few.
+  __device__ int tile_anew(int tile) const {
+    if constexpr (kKeepsAhead && !Config::kHasLists) {
+      int block;
+      asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(block));
+      return block;
+    }
+    return kKeepsTile ? tile_again(tile) : Config::kIsOrdered ? int(made_anew(tile)) : tile;
   }
   /// The first of the block's keys.
   __device__ int key_begin_of(int tile) const { return tile * kTileKeys + int(rank()) * kKeys; }
