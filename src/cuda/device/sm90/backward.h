@@ -1,6 +1,7 @@
 // Backward attention for compute capability 9.0: docs/kernels/hopper.md draws how it runs.
 #pragma once
 
+#include "sm90/backward_produce.h"
 #include "sm90/wide_backward.h"
 
 namespace tilewise::cuda::sm90 {
@@ -216,8 +217,8 @@ class NarrowConsumers : public BackwardEntries<Config, Variant> {
 
 /// A block: the gradients of some keys of a key head, and their part of d_q. One producer thread, and two consumers.
 template <class Config, class Variant>
-class Backward : BackwardShared<Config, Variant> {
-  using Shared = BackwardShared<Config, Variant>;
+class Backward : BackwardProducer<Config, Variant> {
+  using Shared = BackwardProducer<Config, Variant>;
   /// Of the two kinds, the one that takes the heads.
   template <bool kIsWide, class Unused = void>
   struct Kind {
