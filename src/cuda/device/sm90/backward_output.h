@@ -28,10 +28,8 @@ class BackwardOutput : public BackwardShared<Config, Variant> {
 
   __device__ static int lane() { return threadIdx.x % 32; }
   __device__ static int thread() { return threadIdx.x % 128; }
-  /// thread(), read again where kept it would spill: beside keys and values in registers, and what scores keep.
-  __device__ static int thread_again() {
-    return Shared::kKeysInRegisters && Variant::kChangesScores ? thread_read_anew() % 128 : thread();
-  }
+  /// Beside keys and values in registers, and what scores keep, a thread's number that is kept for later would spill.
+  static constexpr bool kReadsThread = Shared::kKeysInRegisters && Variant::kChangesScores;
   __device__ static int warp_row() { return threadIdx.x / 32 % 4 * 16; }  // in the consumer's 64 keys
   __device__ static bool is_first_lane() { return threadIdx.x % 32 == 0; }
 
@@ -120,7 +118,7 @@ class BackwardOutput : public BackwardShared<Config, Variant> {
     if (view.data == nullptr) return;
     const SequenceShape& shape = arguments_.sequences[sequence()];
     const float factors[2] = {factor, factor};
-    const int of_warp = thread_again() / 32 * 16;
+    const int of_warp = kReadsThread ? thread_read_anew() / 32 % 4 * 16 : warp_row();
     const int first = first_key + of_warp, from = row + of_warp;
     if (uniform(first + 16 > shape.keys) != 0) {
       store_rows<kHead>(rows_of(view, shape), view.row, first + lane() / 4, shape.keys, sums, factors);
