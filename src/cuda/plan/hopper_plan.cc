@@ -38,7 +38,8 @@ std::int64_t sum_bytes(const GradientSlots& slots) {
   return (is_any ? kPlaceBytes + 1024 : 0) + kept * 128 * 4 + diagonals * 3 * 4 * 8 + (rows > 0 ? 4 * 8 * 84 * 4 : 0);
 }
 
-/// What is known of 64 tiles that values are kept for, and a count of such tiles; backward of 128, and a factor.
+/// What is known of 64 tiles that values are kept for, a count of such tiles and one of pieces; backward of 128, a
+/// count and a factor.
 constexpr int kSteadyBytes = 64 * 8 + 8, kSteadyBytesBackward = 128 * 8 + 8;
 
 }  // namespace

@@ -80,11 +80,11 @@ class ForwardProducers : ForwardShared<Config, Variant> {
   }
 
   __device__ void produce_queries() const {
+    PieceNumber piece(this->kept());
     if constexpr (kMakesKept) this->kept().made = 0;
-    for (Turn<Shared::kToldStages> piece;; piece = piece.plus(1)) {
-      // Anew for each use: what is told, and its barriers, would each keep an address.
-      const auto stage = [&] { return made_anew(piece.count) % Shared::kToldStages; };
-      this->told_begun(stage()).wait(piece.parity());
+    for (;;) {
+      const auto stage = [&] { return piece.turn().stage(); };
+      this->told_begun(stage()).wait(piece.turn().parity());
       if (this->told(stage()).work.query_tile >= 0) {
         if (is_first()) tell_variant(this->told(stage()));
         meet_lanes();
@@ -94,12 +94,36 @@ class ForwardProducers : ForwardShared<Config, Variant> {
       }
       this->told_full(stage()).arrive_if(is_first());
       if (this->told(stage()).work.query_tile < 0) break;
-      if (is_first()) load_queries(this->told(stage()), piece);
+      if (is_first()) load_queries(this->told(stage()), piece.turn());
       if constexpr (Shared::kKeepsOfTiles) keep_of_tiles(this->told(stage()));
       meet_lanes();
       this->told_empty(stage()).arrive_if(is_first());
+      piece.advance();
     }
   }
+  /// The number of the piece whose queries are at work. Anew for each use: what is told, and its barriers, would each
+  /// keep an address. A warp that makes values has no register for it: there it lies in shared memory.
+  class PieceNumber {
+   public:
+    __device__ explicit PieceNumber(typename Shared::Kept& kept) : kept_(kept) {
+      if constexpr (kMakesKept) kept_.pieces = 0, __syncwarp();
+    }
+    __device__ Turn<Shared::kToldStages> turn() const { return {kMakesKept ? in_shared() : made_anew(number_)}; }
+    __device__ void advance() {
+      ++number_;
+      if constexpr (kMakesKept) {
+        const unsigned next = in_shared() + 1;
+        __syncwarp();
+        kept_.pieces = next;
+        __syncwarp();
+      }
+    }
+
+   private:
+    __device__ unsigned in_shared() const { return static_cast<const volatile unsigned&>(kept_.pieces); }
+    typename Shared::Kept& kept_;
+    unsigned number_ = 0;
+  };
   /// By the thread that has registers for it.
   __device__ void tell_kv_head(Told& told) const { told.work.kv_head = told.work.head / arguments_.heads_per_kv; }
   __device__ void tell_list(Told& told) const {

@@ -112,7 +112,8 @@ class ForwardShared {
   /// ones are still read then.
   static constexpr int kAhead = 32;
   struct Kept : Values {
-    unsigned made;  // tiles of the pieces up to the one at work: where they are made there are few registers
+    // Where they are made there are few registers: the number of the piece at work, and of tiles up to its first one.
+    unsigned pieces, made;
     SteadyTile steady[kKnowsSteady ? 2 * kAhead : 1];
 
     __device__ SteadyTile& steady_tile(unsigned tile) { return steady[tile % (2 * kAhead)]; }
