@@ -59,10 +59,14 @@ class ForwardKept : public ForwardOutput<Config, Variant> {
     return lane_of(visit, piece, tile);
   }
   __device__ Lane lane_of(const Visit& visit, const Piece& piece, unsigned tile, const typename Variant::Place& place,
-                          unsigned thread = threadIdx.x) const {
+                          unsigned thread = thread_of_lane()) const {
     const int stage = int(tile % kKeptStages);
     return Lane(variant_, place, kept(), piece.parity(), stage, stage, tile_query(piece), visit.tile() * kKeyTile,
                 64 * piece.part() + int(thread / 32 % 4 * 16) + int(thread % 32 / 4), int(thread % 4 * 2));
+  }
+  /// A lane's places among diagonals would spill where three consumers have 128 columns each.
+  __device__ static unsigned thread_of_lane() {
+    return kHasRoom && Config::kConsumers == 3 && Config::kHeadV > 64 ? thread_read_anew() : threadIdx.x;
   }
   __device__ int tile_query(const Piece& piece) const { return Shared::first_query_of(place_of(piece)); }
 
