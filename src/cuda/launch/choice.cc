@@ -3,6 +3,17 @@
 #include <fmt/format.h>
 
 namespace tilewise::cuda {
+namespace {
+
+const char* pages_name(int multiple) {
+  switch (multiple) {
+    case 16: return "pages of sixteens";
+    case 8: return "pages of eights";
+    default: return "pages";
+  }
+}
+
+}  // namespace
 
 std::string choice_name(const jit::DeviceInfo& device, const char* kernel, const ForwardShape& shape, bool has_scores) {
   std::string name =
@@ -12,9 +23,7 @@ std::string choice_name(const jit::DeviceInfo& device, const char* kernel, const
   };
   add(has_scores, "scores"), add(shape.has_lists, shape.has_small_parts ? "lists of small parts" : "lists");
   add(shape.has_dropout, "dropout");
-  add(shape.has_max_score, "max_score"), add(shape.is_paged, shape.page_multiple == 16  ? "pages of sixteens"
-                                                             : shape.page_multiple == 8 ? "pages of eights"
-                                                                                        : "pages");
+  add(shape.has_max_score, "max_score"), add(shape.is_paged, pages_name(shape.page_multiple));
   add(shape.values_in_keys, "v in k"), add(shape.has_gradients, "gradients");
   add(shape.is_deterministic, "deterministic"), add(!shape.is_aligned, "rows not aligned");
   add(shape.short_keys > 0, fmt::format("up to {} keys", shape.short_keys).c_str());
